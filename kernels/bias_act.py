@@ -1,0 +1,150 @@
+"""y = clamp(gain * act(x + b), -clamp, clamp): the public operator, its checks and its autograd.
+
+The gradient of the clamp is the true one for every activation: zero where the output is clamped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels import reference
+from kernels.backend import backend
+from kernels.reference import ACTIVATIONS, Activation
+
+__all__ = ["ACTIVATIONS", "Activation", "bias_act"]
+
+# Slope left of zero of the activations with act(g u) = g act(u) for g > 0; None: that of alpha.
+_HOMOGENEOUS = {"linear": 1.0, "relu": 0.0, "lrelu": None}
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    *,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """clamp(gain * act(x + b), -clamp, clamp), differentiable to every order.
+
+    x: floating, any shape and layout, both kept. b: [size of `dim`], added along `dim`. `act`: a
+    key of `ACTIVATIONS`, which also holds the defaults of `alpha` (slope left of zero) and `gain`.
+    `clamp`: largest magnitude of the output, None for no clamp. ValueError and TypeError say which
+    argument does not fit.
+    """
+    activation = _check(x, b, dim, act, clamp)
+    alpha = activation.alpha if alpha is None else float(alpha)
+    gain = activation.gain if gain is None else float(gain)
+    backend()
+    slope = _HOMOGENEOUS.get(act, -1.0)
+    slope = alpha if slope is None else slope
+    if slope < 0 or gain <= 0:
+        return reference.bias_act(x, b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+    if b is not None:
+        b = b.reshape([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
+    return _PiecewiseLinear.apply(x, b, slope, gain, clamp)
+
+
+def _check(x: Tensor, b: Tensor | None, dim: int, act: str, clamp: float | None) -> Activation:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"bias_act: `x` must be a floating-point tensor, got {_kind(x)}")
+    if act not in ACTIVATIONS:
+        raise ValueError(f"bias_act: `act` must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"bias_act: `clamp` must be None or at least 0, got {clamp}")
+    if b is None:
+        return ACTIVATIONS[act]
+    if not isinstance(b, Tensor) or b.dtype != x.dtype or b.device != x.device:
+        place = f"{x.dtype} on {x.device}"
+        raise TypeError(f"bias_act: `b` must be a tensor of {place} as `x`, got {_kind(b)}")
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"bias_act: `dim` must be an axis of x {list(x.shape)}, got {dim}")
+    if b.shape != (x.shape[dim],):
+        raise ValueError(
+            f"bias_act: `b` must have shape [{x.shape[dim]}] to match axis {dim} of "
+            f"x {list(x.shape)}, got {list(b.shape)}"
+        )
+    return ACTIVATIONS[act]
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} on {value.device}"
+    return type(value).__name__
+
+
+class _PiecewiseLinear(torch.autograd.Function):
+    """clamp(leaky(gain * (x + b))) with the slope 0, alpha or 1 left of zero; gain > 0.
+
+    Only y is kept for the backward pass: its sign is that of x + b, and where it is clamped its
+    magnitude is `clamp`. b is None or broadcasts against x.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, b: Tensor | None, slope: float, gain: float, clamp: float | None
+    ) -> Tensor:
+        y = _scaled_sum(x, b, gain)
+        fresh = y is not x
+        if slope != 1:
+            y = functional.leaky_relu(y, slope, inplace=fresh)
+            fresh = True
+        if clamp is not None:
+            y = y.clamp_(-clamp, clamp) if fresh else y.clamp(-clamp, clamp)
+        elif not fresh:
+            y = x.view_as(x)
+        ctx.facts = slope, gain, clamp
+        ctx.bias_shape = None if b is None else b.shape
+        ctx.save_for_backward(None if slope == 1 and clamp is None else y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        dx = _Slope.apply(dy, None if y is None else y.detach(), *ctx.facts)
+        db = None
+        if ctx.needs_input_grad[1]:
+            db = _sum_to(dx, ctx.bias_shape)
+        return dx, db, None, None, None
+
+
+class _Slope(torch.autograd.Function):
+    """dy * gain * act'(u) * [not clamped], all read off y: linear in dy, and its own adjoint."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, y: Tensor | None, slope: float, gain: float, clamp: float | None
+    ) -> Tensor:
+        ctx.facts = slope, gain, clamp
+        ctx.save_for_backward(y)
+        dx = dy
+        if slope != 1:
+            dx = torch.ops.aten.leaky_relu_backward(dx, y, slope, True)
+        if gain != 1:
+            dx = dx * gain if dx is dy else dx.mul_(gain)
+        if clamp is not None and y is not None:
+            dx = torch.where(y.abs() < clamp, dx, 0)
+        return dy.view_as(dy) if dx is dy else dx
+
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        return _Slope.apply(ddx, y, *ctx.facts), None, None, None, None
+
+
+def _scaled_sum(x: Tensor, b: Tensor | None, gain: float) -> Tensor:
+    """gain * (x + b) in one pass over x; x itself where there is nothing to do."""
+    if b is not None:
+        return torch.add(b * gain if gain != 1 else b, x, alpha=gain)
+    return x * gain if gain != 1 else x
+
+
+def _sum_to(dx: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of a bias of `shape` that was broadcast to dx."""
+    return dx.sum_to_size(shape)

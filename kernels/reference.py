@@ -1,0 +1,98 @@
+"""The operators in plain PyTorch, slow and obvious: the specification of all other versions.
+
+Any floating dtype; autograd differentiates them to every order. Arguments are those of the public
+operators, not checked here. `N C H W` as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["ACTIVATIONS", "Activation", "bias_act", "upfirdn2d"]
+
+SELU_SCALE = 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A nonlinearity `function(u, alpha)` and the defaults of its slope and its output gain."""
+
+    function: Callable[[Tensor, float], Tensor]
+    alpha: float = 0.0
+    gain: float = 1.0
+
+
+def _selu(u: Tensor, _: float) -> Tensor:
+    return SELU_SCALE * torch.where(u >= 0, u, SELU_ALPHA * torch.expm1(u.clamp(max=0)))
+
+
+def _elu(u: Tensor, _: float) -> Tensor:
+    return torch.where(u >= 0, u, torch.expm1(u.clamp(max=0)))
+
+
+def _softplus(u: Tensor, _: float) -> Tensor:
+    return torch.logaddexp(u, torch.zeros_like(u))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation(lambda u, _: u),
+    "relu": Activation(lambda u, _: u.clamp(min=0), gain=2**0.5),
+    "lrelu": Activation(lambda u, alpha: torch.where(u > 0, u, alpha * u), 0.2, 2**0.5),
+    "tanh": Activation(lambda u, _: u.tanh()),
+    "sigmoid": Activation(lambda u, _: u.sigmoid()),
+    "elu": Activation(_elu),
+    "selu": Activation(_selu),
+    "softplus": Activation(_softplus),
+    "swish": Activation(lambda u, _: u * u.sigmoid(), gain=2**0.5),
+}
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    *,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """clamp(gain * act(x + b), -clamp, clamp), with `b` along `dim`: any shape -> same shape."""
+    activation = ACTIVATIONS[act]
+    alpha = activation.alpha if alpha is None else alpha
+    gain = activation.gain if gain is None else gain
+    if b is not None:
+        x = x + b.reshape([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
+    y = activation.function(x, alpha) * gain
+    return y if clamp is None else y.clamp(-clamp, clamp)
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor,
+    *,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool = False,
+    gain: float = 1,
+) -> Tensor:
+    """Zero-stuff, pad or crop, filter every channel, keep every down-th sample.
+
+    x [N,C,H,W]; f [fh,fw]; `up` and `down` are (x, y), `padding` is (left, right, top, bottom).
+    """
+    n, c, h, w = x.shape
+    (up_x, up_y), (down_x, down_y) = up, down
+    x = x.reshape(n, c, h, 1, w, 1)
+    x = functional.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
+    x = x.reshape(n, c, h * up_y, w * up_x)
+    x = functional.pad(x, list(padding))
+    f = (f if flip_filter else f.flip(0, 1)).to(x.dtype) * gain
+    x = functional.conv2d(x, f.expand(c, 1, *f.shape), groups=c)
+    return x[:, :, ::down_y, ::down_x]

@@ -1,0 +1,226 @@
+"""Up-sample, pad, filter, down-sample: the public operator, its checks and its autograd.
+
+The operator is linear in x and its adjoint is itself with up and down exchanged and the filter
+flipped, so it differentiates to every order through itself. That is also what keeps it fast:
+PyTorch's own double backward of a depthwise convolution runs one convolution a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels.backend import backend
+
+__all__ = ["setup_filter", "upfirdn2d"]
+
+Pair = int | Sequence[int]
+
+# One-dimensional taps fewer than this become a two-dimensional filter.
+SEPARABLE_FROM = 8
+
+
+def setup_filter(
+    taps: Tensor | Sequence[float] | Sequence[Sequence[float]] | None,
+    *,
+    normalize: bool = True,
+    flip: bool = False,
+    gain: float = 1,
+    separable: bool | None = None,
+) -> Tensor:
+    """Taps -> a filter for `upfirdn2d`: [fh,fw], or [n] where two passes of n taps are faster.
+
+    1-D taps become their outer product unless `separable` (default: 8 taps or more). `normalize`
+    makes the sum 1; `gain` is that of the two-dimensional filter. None is the identity. The filter is
+    float32, as published networks store theirs.
+    """
+    f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32)
+    f = f.reshape(1) if f.ndim == 0 else f
+    if f.ndim > 2 or f.numel() == 0:
+        raise ValueError(f"setup_filter: `taps` must be [n] or [fh, fw], got {list(f.shape)}")
+    if separable and f.ndim == 2:
+        raise ValueError("setup_filter: `separable` needs one-dimensional taps, got [fh, fw]")
+    if f.ndim == 1 and not (f.numel() >= SEPARABLE_FROM if separable is None else separable):
+        f = f[:, None] * f[None, :]
+    if normalize:
+        f = f / f.sum()
+    if flip:
+        f = f.flip(list(range(f.ndim)))
+    return f * gain ** (f.ndim / 2)
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor | None,
+    *,
+    up: Pair = 1,
+    down: Pair = 1,
+    padding: Pair = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+) -> Tensor:
+    """Zero-stuffs by `up`, pads or crops, filters each channel, keeps every `down`-th sample.
+
+    x [N,C,H,W] floating, NCHW or channels_last, which the result keeps. f: [fh,fw], [n] (applied
+    along both axes) or None (identity); a true convolution, a correlation if `flip_filter`; no
+    gradient with respect to f. `up`, `down`: one number or (x, y). `padding`: one number, (x, y)
+    or (left, right, top, bottom), negative crops. The result is multiplied by `gain` and has
+    (in * up + p0 + p1 - f + down) // down samples an axis. ValueError and TypeError say which
+    argument does not fit.
+    """
+    _check_tensors(x, f)
+    up_x, up_y = _pair(up, "up", least=1)
+    down_x, down_y = _pair(down, "down", least=1)
+    left, right, top, bottom = _padding(padding)
+    backend()
+    if f is None:
+        f = x.new_ones(1, 1)
+    along_x = _Axis(up_x, down_x, left, right)
+    along_y = _Axis(up_y, down_y, top, bottom)
+    flip = bool(flip_filter)
+    if f.ndim == 2:
+        _check_size(x, f.shape, along_x, along_y)
+        return _UpFirDn.apply(x, f, along_x, along_y, flip, float(gain))
+    _check_size(x, (f.numel(), f.numel()), along_x, along_y)
+    x = _UpFirDn.apply(x, f[None, :], along_x, _Axis(), flip, 1.0)
+    return _UpFirDn.apply(x, f[:, None], _Axis(), along_y, flip, float(gain))
+
+
+# --------------------------------------------------------------------- checks
+
+
+def _check_tensors(x: Tensor, f: Tensor | None) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"upfirdn2d: `x` must be a floating-point tensor, got {kind}")
+    if x.ndim != 4:
+        raise ValueError(f"upfirdn2d: `x` must have shape [N, C, H, W], got {list(x.shape)}")
+    if f is None:
+        return
+    if not isinstance(f, Tensor) or not f.is_floating_point():
+        raise TypeError("upfirdn2d: `f` must be None or a floating-point tensor (setup_filter)")
+    if f.ndim not in (1, 2) or f.numel() == 0:
+        raise ValueError(f"upfirdn2d: `f` must have shape [n] or [fh, fw], got {list(f.shape)}")
+    if f.requires_grad:
+        raise ValueError("upfirdn2d: `f` is a constant and gets no gradient; detach it")
+
+
+def _check_size(x: Tensor, taps: Sequence[int], along_x: _Axis, along_y: _Axis) -> None:
+    height, width = along_y.out_size(x.shape[2], taps[0]), along_x.out_size(x.shape[3], taps[1])
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"upfirdn2d: x {list(x.shape)}, up-sampled and padded, is smaller than the filter "
+            f"{list(taps)}: the result would be {height} x {width}"
+        )
+
+
+def _numbers(value: Pair, name: str, lengths: tuple[int, ...]) -> list[int]:
+    values = list(value) if isinstance(value, Sequence) else [value]
+    if len(values) not in lengths or not all(isinstance(one, int) for one in values):
+        wanted = " or ".join(map(str, lengths))
+        raise ValueError(f"upfirdn2d: `{name}` must be {wanted} whole numbers, got {value}")
+    return values
+
+
+def _pair(value: Pair, name: str, *, least: int) -> tuple[int, int]:
+    values = _numbers(value, name, (1, 2))
+    if min(values) < least:
+        raise ValueError(f"upfirdn2d: `{name}` must be at least {least}, got {value}")
+    return values[0], values[-1]
+
+
+def _padding(value: Pair) -> tuple[int, int, int, int]:
+    values = _numbers(value, "padding", (1, 2, 4))
+    if len(values) == 4:
+        return values[0], values[1], values[2], values[3]
+    return values[0], values[0], values[-1], values[-1]
+
+
+# --------------------------------------------------------------------- the operator
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What happens along one axis: up, then padding before and after, the filter, then down."""
+
+    up: int = 1
+    down: int = 1
+    before: int = 0
+    after: int = 0
+
+    def out_size(self, size: int, taps: int) -> int:
+        return (size * self.up + self.before + self.after - taps + self.down) // self.down
+
+    def adjoint(self, size: int, taps: int) -> _Axis:
+        """The axis of the transposed operator, for an input of `size`."""
+        before = taps - self.before - 1
+        out = self.out_size(size, taps)
+        after = size * self.up - out * self.down + self.before - self.up + 1
+        return _Axis(self.down, self.up, before, after)
+
+
+class _UpFirDn(torch.autograd.Function):
+    """The operator with a filter [fh,fw]; its backward pass is the operator itself."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, f: Tensor, along_x: _Axis, along_y: _Axis, flip: bool, gain: float
+    ) -> Tensor:
+        (fh, fw), (h, w) = f.shape, x.shape[2:]
+        ctx.adjoint = along_x.adjoint(w, fw), along_y.adjoint(h, fh), not flip, gain
+        ctx.save_for_backward(f)
+        return _resample(x, f, along_x, along_y, flip, gain)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (f,) = ctx.saved_tensors
+        return _UpFirDn.apply(dy, f, *ctx.adjoint), None, None, None, None, None
+
+
+def _resample(
+    x: Tensor, f: Tensor, along_x: _Axis, along_y: _Axis, flip: bool, gain: float
+) -> Tensor:
+    """The operator as one depthwise convolution, transposed where it up-samples."""
+    n, c, h, w = x.shape
+    fh, fw = f.shape
+    if x.numel() == 0:
+        return x.new_zeros(n, c, along_y.out_size(h, fh), along_x.out_size(w, fw))
+    f = (f * gain).to(x.dtype)
+    if along_x.up == along_y.up == 1:
+        f = f if flip else f.flip(0, 1)
+        pads = along_x.before, along_x.after, along_y.before, along_y.after
+        own = (pads[2], pads[0]) if pads[0] == pads[1] >= 0 and pads[2] == pads[3] >= 0 else (0, 0)
+        if own == (0, 0) and any(pads):
+            x = functional.pad(x, pads)
+        stride = (along_y.down, along_x.down)
+        return functional.conv2d(x, _each(f, c), stride=stride, padding=own, groups=c)
+    f = f.flip(0, 1) if flip else f
+    crops = _crops(along_y, fh), _crops(along_x, fw)
+    cut = [max(min(crop), 0) for crop in crops]
+    stride = (along_y.up, along_x.up)
+    y = functional.conv_transpose2d(x, _each(f, c), stride=stride, padding=cut, groups=c)
+    rest = [cut[axis] - crop for axis in (1, 0) for crop in crops[axis]]
+    y = functional.pad(y, rest) if any(rest) else y
+    if along_x.down == along_y.down == 1:
+        return y
+    layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+    return y[:, :, :: along_y.down, :: along_x.down].contiguous(memory_format=layout)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _crops(axis: _Axis, taps: int) -> tuple[int, int]:
+    """What to cut off the full transposed convolution, before and after; negative: to add."""
+    return taps - 1 - axis.before, taps - axis.up - axis.after
+
+
+def _each(f: Tensor, channels: int) -> Tensor:
+    """The same filter for every channel: [C,1,fh,fw]."""
+    return f.expand(channels, 1, *f.shape).contiguous()

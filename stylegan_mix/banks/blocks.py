@@ -1,0 +1,150 @@
+"""A bank in the making: blocks on disk, the journal of their hashes, and the end of the work.
+
+State of a key: absent -> partial -> sealed -> published. A partial bank lies in
+`banks/.partial/<exact key>/`: `bank/` is the container being written, `blocks.jsonl` names the
+blocks that have landed with their SHA-256. Whoever continues trusts a block only after hashing
+it, so a process may be killed anywhere. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylegan_mix import arrays, store
+from stylegan_mix.banks.request import KIND, Request
+from stylegan_mix.console import InvalidInput
+from stylegan_mix.latents.plan import BLOCK
+
+__all__ = ["FILE", "Partial"]
+
+FILE = "bank.h5"
+_PUBLISHED = {FILE, "MANIFEST.json", "BANK_CARD.md", "preview.png"}
+
+
+class Partial:
+    """The bank `key` of `request` while it is written; hold its lock around all of this.
+
+    `banks` is the store's folder of banks; `attributes` go into the HDF5 root.
+    """
+
+    def __init__(
+        self, banks: Path, key: str, request: Request, attributes: Mapping[str, str | int | float]
+    ) -> None:
+        self.key = key
+        self.final = banks / key
+        self.root = banks / ".partial" / key
+        self.folder = self.root / "bank"
+        self._journal = self.root / "blocks.jsonl"
+        self._request = request
+        self.sealed = self._is_sealed()
+        if self.sealed:
+            return
+        self._writer = arrays.Writer(
+            self.folder,
+            {
+                "images": ("u1", (request.n, *request.image_shape)),
+                "pair": ("i4", (request.n, 2)),
+                "lam": ("f4", (request.n,)),
+            },
+            file=FILE,
+            attributes=attributes,
+            resume=True,
+        )
+        if not self._writer.resumed:
+            self._journal.unlink(missing_ok=True)
+        store.write_json(self.root / "request.json", {"key": key, "request": request.spec()})
+
+    def _is_sealed(self) -> bool:
+        """Whether a process finished the container, and ended before it could publish it."""
+        if not (self.folder / "MANIFEST.json").exists():
+            return False
+        try:
+            arrays.open_container(self.folder, kind=KIND)
+        except InvalidInput:
+            shutil.rmtree(self.folder)
+            return False
+        return True
+
+    def missing(self) -> list[int]:
+        """The blocks still to be made: not in the journal, or not as the journal says."""
+        if self.sealed:
+            return []
+        found = _read_journal(self._journal)
+        return [
+            index
+            for index in range(self._request.blocks)
+            if index not in found or found[index] != self._sha256(index)
+        ]
+
+    def land(self, index: int, images: np.ndarray, pair: np.ndarray, lam: np.ndarray) -> None:
+        """Writes a whole block: images [64, H, W, C] uint8, pair [64, 2], lam [64]."""
+        rows = self._rows(index)
+        count = rows.stop - rows.start
+        with store.disk_errors(self.folder / FILE):
+            self._writer.view("images")[rows] = images[:count]
+            self._writer.view("pair")[rows] = pair[:count]
+            self._writer.view("lam")[rows] = lam[:count]
+            line = json.dumps({"block": index, "sha256": self._sha256(index)}) + "\n"
+            with open(self._journal, "a", encoding="ascii") as journal:
+                journal.write(line)
+
+    def _rows(self, index: int) -> slice:
+        return slice(index * BLOCK, min((index + 1) * BLOCK, self._request.n))
+
+    def _sha256(self, index: int) -> str:
+        found = hashlib.sha256()
+        for name in ("images", "pair", "lam"):
+            found.update(np.ascontiguousarray(self._writer.view(name)[self._rows(index)]).data)
+        return found.hexdigest()
+
+    def seal(self, facts: Mapping[str, Any]) -> None:
+        """Hashes the finished arrays and writes the manifest."""
+        if not self.sealed:
+            self._writer.seal(KIND, facts)
+            self.sealed = True
+
+    def publish(self) -> Path:
+        """Renames the sealed bank to its final name and returns that.
+
+        If another process was first, its bytes are compared with ours: the same are dropped,
+        others are kept beside it as evidence, with `InvalidInput` (exit code 3).
+        """
+        for path in self.folder.iterdir():
+            if path.name not in _PUBLISHED:
+                path.unlink()
+        if not store.publish(self.folder, self.final):
+            ours = arrays.read_manifest(self.folder, kind=KIND)["content_sha256"]
+            theirs = arrays.read_manifest(self.final, kind=KIND)["content_sha256"]
+            if ours != theirs:
+                kept = self.final.with_name(f".differs-{self.key[:16]}-{ours[:16]}")
+                store.publish(self.folder, kept)
+                raise InvalidInput(
+                    f"bank {self.key[:12]} was made twice with different bytes "
+                    f"({theirs[:12]} and {ours[:12]}); the second is kept in {kept}",
+                    remedy="this machine or its libraries do not compute reproducibly; report it",
+                )
+        shutil.rmtree(self.root)
+        return self.final
+
+
+def _read_journal(path: Path) -> dict[int, str]:
+    """Block number -> SHA-256 of every line that is whole; a torn or foreign line says nothing."""
+    found: dict[int, str] = {}
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return found
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            found[int(entry["block"])] = str(entry["sha256"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found

@@ -1,0 +1,103 @@
+"""`BANK_CARD.md`: what a bank is, where it comes from, what it is good for; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stylegan_mix.latents.plan import SPACES
+
+__all__ = ["card"]
+
+
+def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
+    """The Markdown text that goes with a bank; `size` is that of its file in bytes."""
+    height, width, channels = facts["image_shape"]
+    return f"""# Bank {facts["key"][:12]}
+
+{facts["n"]:,} generated images of {facts["dataset"]} ({height}x{width}, {channels} channel(s)):
+{SPACES[facts["space"]]}.
+
+![pairs in rows, lam along the columns](preview.png)
+
+| | |
+|---|---|
+| data set | {facts["dataset"]}, {_imbalance(facts)}, {len(facts["classes"])} classes |
+| training split | `{facts["split_id"]}` |
+| test part, never seen | `{facts["test_id"]}` |
+| generator | `{facts["generator"]}` |
+| trained with | preset `{facts["generator_preset"]}`, {facts["generator_kimg"]:g} kimg |
+| space | `{facts["space"]}`: {SPACES[facts["space"]]} |
+| classes a, b | drawn independently and uniformly per row, a = b included |
+| lam, the share of a | {_lam(facts)} |
+| truncation psi | {facts["truncation"]:g} |
+| seed | {facts["seed"]} |
+| numerics | {", ".join(f"{name} {value}" for name, value in facts["numerics"].items())} |
+| on disk, and in memory if loaded whole | {size / 1e6:,.1f} MB |
+| exact key | `{facts["key"]}` |
+| request key | `{facts["request_key"]}` |
+| content SHA-256 | `{content_sha256}` |
+
+## Diversity of the generator
+
+Mean pairwise pixel distance among a class's samples over that among its real training images:
+1 is as diverse as the data, 0 a single picture.
+
+{_diversity(facts["classes"], facts["diversity"])}
+
+## Use
+
+```text
+trainer run --dataset {facts["dataset"]} --aug hybrid --bank {facts["key"][:12]}
+```
+
+`bank.h5` is plain HDF5: `images` uint8 (N, H, W, C), `pair` int32 (N, 2) with the classes a and b,
+`lam` float32 (N). The label of a row is lam for class a and 1 - lam for class b. In Python:
+
+```python
+from stylegan_mix.banks import reader, store
+
+bank = reader.open_bank(store.resolve("{facts["key"][:12]}"))
+```
+
+Written again, byte for byte on the same kind of machine, by:
+
+```text
+{facts["command"]}
+```
+
+## Limits
+
+* lam is the share in the generator's space, not a measured class probability: images change class
+  faster than lam does, so labels around lam = 0.5 are not calibrated.
+* The generator has seen the long-tailed training part alone. Its rare classes can be no more
+  varied than what it learned from a few images (see the diversity above), and can repeat them.
+* Images are not filtered. A classifier that ranks them must not have seen the test part.
+* Banks are for training classifiers; a score on bank images says nothing of real ones.
+
+## Licence
+
+The images derive from a generator, and that from the training images of {facts["dataset"]}: whoever
+passes them on must keep to the terms of that data, and to those of the generator's weights.
+"""
+
+
+def _imbalance(facts: Mapping[str, Any]) -> str:
+    factor = facts.get("imbalance")
+    return "as it is" if factor is None else f"imbalance {factor:g} ({facts.get('profile')})"
+
+
+def _lam(facts: Mapping[str, Any]) -> str:
+    if facts["space"] == "none":
+        return "1 in every row: both classes are a"
+    return f"Beta({facts['alpha']:g}, {facts['alpha']:g}), drawn per row"
+
+
+def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:
+    if not ratios:
+        return "Not recorded for this generator."
+    rows = [
+        f"| {name} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        for name, ratio in zip(classes, ratios, strict=True)
+    ]
+    return "\n".join(["| class | diversity |", "|---|---|", *rows])

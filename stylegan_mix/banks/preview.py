@@ -1,0 +1,180 @@
+"""Pictures of a bank that explain themselves: pairs in rows, lam along the columns; no torch.
+
+`R` rows of pairs, `S` columns; images are uint8 (H, W, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from stylegan_mix.banks.reader import Bank
+
+__all__ = ["STEPS", "Sheet", "default_pairs", "draw", "heads", "nearest_rows", "stored_sheet"]
+
+STEPS = 11
+"""Columns: lam from 1.0 to 0.0 by tenths."""
+
+_LEGIBLE = 72
+_LARGEST = 144
+_LONGEST_NAME = 24
+_GAP = 4
+_INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (238, 238, 240)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture's content: `cells` [R][S] of images or None, names on both sides, column heads.
+
+    `right` is None where the rows have no second class.
+    """
+
+    title: str
+    note: str
+    left: Sequence[str]
+    right: Sequence[str] | None
+    columns: Sequence[str]
+    cells: Sequence[Sequence[np.ndarray | None]]
+
+
+def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
+    """Up to `rows` pairs that meet every class, or evenly spaced ones, with one half a list away.
+
+    Classes are ordered from many images to few in most sets, so a pair joins head and tail.
+    """
+    count = min(rows, max(classes, 1))
+    firsts = [index * classes // count for index in range(count)]
+    return [(first, (first + classes // 2) % classes) for first in firsts]
+
+
+def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[int | None]:
+    """For each lam from 1 to 0, the stored row of these two classes whose share is nearest.
+
+    Rows (b, a) count with 1 - lam. A column stays empty (None) where no row is within half a
+    step. In the unmixed control, where every lam is 1, these are the first `steps` rows.
+    """
+    first, second = pair
+    if bank.space == "none":
+        found = np.flatnonzero(bank.pair[:, 0] == first)[:steps].tolist()
+        return found + [None] * (steps - len(found))
+    straight = (bank.pair[:, 0] == first) & (bank.pair[:, 1] == second)
+    turned = (bank.pair[:, 0] == second) & (bank.pair[:, 1] == first)
+    rows = np.flatnonzero(straight | turned)
+    share = np.where(straight[rows], bank.lam[rows], 1 - bank.lam[rows])
+    chosen: list[int | None] = []
+    for lam in np.linspace(1.0, 0.0, steps):
+        distance = np.abs(share - lam)
+        close = len(rows) > 0 and distance.min() <= 0.5 / (steps - 1)
+        chosen.append(int(rows[distance.argmin()]) if close else None)
+    return chosen
+
+
+def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
+    """The sheet of rows that the bank really holds, for the given pairs of classes."""
+    names = bank.classes
+    chosen = [nearest_rows(bank, pair) for pair in pairs]
+    unmixed = bank.space == "none"
+    where = (
+        "the first stored rows of each class"
+        if unmixed
+        else (
+            "each cell is the stored row of these two classes whose lam is nearest to the "
+            "column's: neighbours are different latents"
+        )
+    )
+    return Sheet(
+        title=f"{bank.facts['dataset']}: stored rows of bank {bank.key[:12]}",
+        note=f"{len(bank):,} rows, space {bank.space}; lam is the share of the left class; {where}",
+        left=[names[first] for first, _ in pairs],
+        right=None if unmixed else [names[second] for _, second in pairs],
+        columns=heads(bank.space),
+        cells=[[None if row is None else bank.images[row] for row in line] for line in chosen],
+    )
+
+
+def heads(space: str, steps: int = STEPS) -> list[str]:
+    """The text above each column: lam, or the number of the sample where nothing is mixed."""
+    if space == "none":
+        return [str(index + 1) for index in range(steps)]
+    return [f"{lam:.1f}" for lam in np.linspace(1.0, 0.0, steps)]
+
+
+def draw(sheet: Sheet) -> Image.Image:
+    """Draws a sheet: tiny images enlarged by whole factors without smoothing, large ones shrunk."""
+    size = _tile(sheet)
+    font, small, big = (ImageFont.load_default(size=points) for points in (16, 14, 20))
+    corner = "sample" if sheet.right is None else "lam"
+    lefts, rights = (
+        [_short(name) for name in sheet.left],
+        [_short(name) for name in sheet.right or ()],
+    )
+    left = 28 + int(max(font.getlength(name) for name in [*lefts, corner]))
+    right = 28 + int(max((font.getlength(name) for name in rights), default=0))
+    notes = _wrapped(sheet.note, small, max(left + len(sheet.columns) * (size + _GAP), 480))
+    top = 50 + 20 * len(notes) + 30
+    width = left + len(sheet.columns) * (size + _GAP) - _GAP + right
+    width = max(width, int(big.getlength(sheet.title)) + 32)
+    height = top + len(sheet.cells) * (size + _GAP) + 12
+    canvas = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.text((16, 12), sheet.title, fill=_INK, font=big)
+    for index, line in enumerate(notes):
+        pen.text((16, 42 + 20 * index), line, fill=_QUIET, font=small)
+    pen.text((left - 12, top - 8), corner, fill=_QUIET, font=small, anchor="rs")
+    for column, text in enumerate(sheet.columns):
+        x = left + column * (size + _GAP) + size // 2
+        pen.text((x, top - 8), text, fill=_INK, font=small, anchor="ms")
+    for row, cells in enumerate(sheet.cells):
+        y = top + row * (size + _GAP)
+        pen.text((left - 12, y + size // 2), lefts[row], fill=_INK, font=font, anchor="rm")
+        for column, cell in enumerate(cells):
+            _place(canvas, pen, cell, (left + column * (size + _GAP), y), size)
+        if rights:
+            x = left + len(cells) * (size + _GAP) - _GAP + 12
+            pen.text((x, y + size // 2), rights[row], fill=_INK, font=font, anchor="lm")
+    return canvas
+
+
+def _short(name: str) -> str:
+    words = " ".join(name.split())
+    return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 3] + "..."
+
+
+def _tile(sheet: Sheet) -> int:
+    heights = [cell.shape[0] for line in sheet.cells for cell in line if cell is not None]
+    if not heights:
+        return _LEGIBLE
+    factor = max(-(-_LEGIBLE // heights[0]), 1)
+    return min(heights[0] * factor, _LARGEST)
+
+
+def _place(
+    canvas: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    cell: np.ndarray | None,
+    corner: tuple[int, int],
+    size: int,
+) -> None:
+    if cell is None:
+        x, y = corner
+        pen.rectangle((x, y, x + size - 1, y + size - 1), fill=_EMPTY)
+        return
+    picture = Image.fromarray(cell[:, :, 0] if cell.shape[2] < 3 else cell[:, :, :3])
+    shrinks = picture.height > size
+    how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
+    canvas.paste(picture.convert("RGB").resize((size, size), how), corner)
+
+
+def _wrapped(text: str, font: Any, width: float) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

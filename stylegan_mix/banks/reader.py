@@ -1,0 +1,198 @@
+"""Reading a bank: check manifest and hash, then map the arrays; no torch, no libhdf5.
+
+`N` rows, `K` classes, `H W C` pixels; `lam` is the share of the first class of `pair`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylegan_mix import arrays
+from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
+from stylegan_mix.console import InvalidInput
+
+__all__ = ["Bank", "open_bank"]
+
+_ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
+_FACTS = {
+    "key": str,
+    "request_key": str,
+    "split_id": str,
+    "dataset": str,
+    "generator": str,
+    "space": str,
+    "command": str,
+    "classes": list,
+    "image_shape": list,
+    "n": int,
+}
+
+
+class Bank:
+    """An opened bank. Pickles as its path; `len(bank)` is N.
+
+    `images` (N, H, W, C) uint8, `pair` (N, 2) int32 and `lam` (N,) float32 are read-only arrays
+    on the disk; `facts` is everything its maker said about it.
+    """
+
+    def __init__(self, container: arrays.Container) -> None:
+        self._container = container
+        self.folder = container.folder
+        self.facts: dict[str, Any] = container.facts
+        self.images = container["images"]
+        self.pair = container["pair"]
+        self.lam = container["lam"]
+        self._stamp = self._stamp_on_disk()
+
+    def __len__(self) -> int:
+        return len(self.lam)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (self.folder, self.content_sha256))
+
+    @property
+    def key(self) -> str:
+        """The exact key, which names these bytes."""
+        return str(self.facts["key"])
+
+    @property
+    def request_key(self) -> str:
+        """The key of what was asked."""
+        return str(self.facts["request_key"])
+
+    @property
+    def content_sha256(self) -> str:
+        """The hash of the arrays, whatever file holds them."""
+        return self._container.content_sha256
+
+    @property
+    def split_id(self) -> str:
+        """The training split that its generator has seen."""
+        return str(self.facts["split_id"])
+
+    @property
+    def space(self) -> str:
+        """Where rows were mixed, a name of `latents.plan.SPACES`."""
+        return str(self.facts["space"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; `pair` holds their positions."""
+        return tuple(self.facts["classes"])
+
+    def class_mass(self) -> np.ndarray:
+        """Sum of the soft labels: how many rows' worth each class has -> [K] float64."""
+        lam = self.lam.astype(np.float64)
+        size = len(self.classes)
+        mass = np.bincount(self.pair[:, 0], weights=lam, minlength=size)
+        return mass + np.bincount(self.pair[:, 1], weights=1.0 - lam, minlength=size)
+
+    def require_split(self, split_id: str) -> None:
+        """Raises `InvalidInput` (exit code 3) unless the bank comes from this training split.
+
+        A generator that has seen another split may have seen images that this one holds out.
+        """
+        if self.split_id != split_id:
+            raise InvalidInput(
+                f"bank {self.key[:12]} comes from training split {self.split_id[:12]} of "
+                f"{self.facts['dataset']}; this run trains on split {split_id[:12]}",
+                remedy=f"make one for this split: {self.facts['command']}, with the data set, "
+                "imbalance and split seed of this run",
+            )
+
+    def require_unchanged(self) -> None:
+        """Raises `InvalidInput` (exit code 3) if the file was touched since it was opened."""
+        if self._stamp_on_disk() != self._stamp:
+            raise InvalidInput(
+                f"{self.folder} was replaced or altered while it was being read",
+                remedy=f"stylegan-mix bank verify {self.key[:12]}",
+            )
+
+    def _stamp_on_disk(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self.folder / self._container.manifest["file"])
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def open_bank(folder: Path, verify: bool = True) -> Bank:
+    """Opens the bank in `folder` after checking manifest, hash (with `verify`) and labels.
+
+    Raises `InvalidInput` (exit code 3), with what to type next, for a bank that is not as its
+    maker left it: truncated, altered, of a newer schema, or with labels that cannot be.
+    """
+    try:
+        if (folder / "bank.h5").is_symlink():
+            raise InvalidInput(f"{folder / 'bank.h5'} is a symbolic link; a bank holds its file")
+        container = arrays.open_container(folder, kind=KIND, verify=verify)
+        _check_facts(container)
+        bank = Bank(container)
+        _check_labels(bank)
+    except InvalidInput as error:
+        raise InvalidInput(f"bank {folder.name[:12]}: {error}", remedy=_remedy(folder)) from error
+    return bank
+
+
+def _check_facts(container: arrays.Container) -> None:
+    facts = container.facts
+    if not isinstance(facts, dict):
+        raise InvalidInput("its facts are not an object")
+    version = facts.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise InvalidInput(f"schema {version} is newer than {SCHEMA_VERSION}, which this one reads")
+    for name, kind in _FACTS.items():
+        if not isinstance(facts.get(name), kind):
+            raise InvalidInput(f"its '{name}' must be {kind.__name__}, got {facts.get(name)!r}")
+    entries = container.manifest["arrays"]
+    for name, (dtype, dimensions) in _ARRAYS.items():
+        if name not in entries:
+            raise InvalidInput(f"array '{name}' is missing")
+        entry = entries[name]
+        if entry["dtype"] != dtype or len(entry["shape"]) != dimensions:
+            raise InvalidInput(
+                f"'{name}' must be {dtype} with {dimensions} dimensions, got {entry['dtype']} "
+                f"{entry['shape']}"
+            )
+    lengths = {name: entries[name]["shape"][0] for name in _ARRAYS}
+    if set(lengths.values()) != {facts["n"]} or facts["n"] < 1:
+        raise InvalidInput(f"{facts['n']} rows are declared, the arrays have {lengths}")
+    if entries["images"]["shape"][1:] != facts["image_shape"]:
+        raise InvalidInput(
+            f"images of {facts['image_shape']} are declared, got {entries['images']['shape'][1:]}"
+        )
+    if entries["pair"]["shape"][1] != 2:
+        raise InvalidInput(f"'pair' must be (N, 2), got {entries['pair']['shape']}")
+
+
+def _check_labels(bank: Bank) -> None:
+    # Negated, so that NaN fails too.
+    wrong = ~((bank.lam >= 0) & (bank.lam <= 1))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InvalidInput(f"lam of row {row} is {bank.lam[row]}, outside [0, 1]")
+    outside = ((bank.pair < 0) | (bank.pair >= len(bank.classes))).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise InvalidInput(
+            f"row {row} has classes {bank.pair[row].tolist()}; there are {len(bank.classes)}"
+        )
+
+
+def _remedy(folder: Path) -> str:
+    command = "stylegan-mix generate ..."
+    with contextlib.suppress(InvalidInput, KeyError):
+        command = str(arrays.read_manifest(folder, kind=KIND)["facts"]["command"])
+    return f"move {folder} away and make it again: {command}"
+
+
+def _reopen(folder: Path, content_sha256: str) -> Bank:
+    bank = open_bank(folder, verify=False)
+    if bank.content_sha256 != content_sha256:
+        raise InvalidInput(f"{folder} now holds another bank than the one that was opened")
+    return bank

@@ -1,0 +1,114 @@
+"""What a bank is asked for, and the two keys that follow from it; no torch.
+
+The request key says what was asked and finds a bank; the exact key adds the numerics class and
+names bytes. Both are hashes of declared values only, never of code, paths, hosts or clocks: what
+the code does is declared by `ALGORITHM`, whose numbers a person raises with the code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stylegan_mix import store
+from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.latents.plan import BLOCK, CONTROLS, SPACES
+
+__all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Numerics", "Request"]
+
+KIND = "hybrid-bank"
+SCHEMA_VERSION = 1
+ALGORITHM = {"plan": 1, "mixing": 1, "rounding": 1}
+"""Versions of what turns a request into bytes; tests pin their results."""
+
+_MOST_ROWS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Request:
+    """A bank as it is asked for.
+
+    `generator` and `split_id` are hashes, `classes` K, `resolution` and `channels` those of the
+    generator's images; `n` rows, `space` of `SPACES`, `alpha` of Beta(alpha, alpha),
+    `truncation` psi. Raises `UsageFailure` (exit code 2) that lists everything out of bounds.
+    """
+
+    generator: str
+    split_id: str
+    classes: int
+    resolution: int
+    channels: int
+    n: int
+    space: str = "w"
+    alpha: float = 1.0
+    truncation: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.space not in SPACES:
+            problems.append(f"no space '{self.space}'{nearest(self.space, SPACES)}")
+        if not 1 <= self.n <= _MOST_ROWS:
+            problems.append(f"--n must be from 1 to 2^40, got {self.n}")
+        if not (math.isfinite(self.alpha) and 0.01 <= self.alpha <= 1000.0):
+            problems.append(f"--alpha must be from 0.01 to 1000, got {self.alpha}")
+        if not (math.isfinite(self.truncation) and 0.0 <= self.truncation <= 2.0):
+            problems.append(f"--truncation must be from 0 to 2, got {self.truncation}")
+        if problems:
+            raise UsageFailure("; ".join(problems))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of `BLOCK` rows hold the bank; the last is cut."""
+        return -(-self.n // BLOCK)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return self.resolution, self.resolution, self.channels
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the arrays: image, pair and lam of every row."""
+        height, width, channels = self.image_shape
+        return self.n * (height * width * channels + 12)
+
+    def spec(self) -> dict[str, Any]:
+        """The declared values, typed, so that 1 and 1.0 are one number."""
+        values = asdict(self)
+        for name in ("classes", "resolution", "channels", "n", "seed"):
+            values[name] = int(values[name])
+        values["truncation"] = float(self.truncation)
+        # Nothing is mixed in the unmixed control: its alpha must not make a second bank of it.
+        values["alpha"] = None if self.space == CONTROLS[0] else float(self.alpha)
+        fixed = {"kind": KIND, "schema_version": SCHEMA_VERSION, "block": BLOCK}
+        return {**fixed, "algorithm": dict(ALGORITHM), "noise": "random", **values}
+
+    @property
+    def key(self) -> str:
+        """The request key: 64 hex digits."""
+        return store.digest(self.spec())
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What decides, beside the request, about the last bit of a pixel.
+
+    `device` family ("cpu" with its instruction set, or "cuda-sm90"), `compute` dtype of the
+    convolutions, `operators` of `kernels`, versions of `torch` and `numpy`.
+    """
+
+    device: str
+    compute: str
+    operators: str
+    torch: str
+    numpy: str
+
+    def spec(self) -> dict[str, str]:
+        """The declared values."""
+        return asdict(self)
+
+    def exact_key(self, request: Request) -> str:
+        """The name of a bank's bytes: 64 hex digits."""
+        return store.digest({"request": request.spec(), "numerics": self.spec()})

@@ -1,0 +1,178 @@
+"""The banks of the store: finding, listing and resolving them by manifest alone; no torch.
+
+Nothing here hashes images: a listing of a thousand banks reads a thousand small files. Whoever
+reads the rows opens the bank (`reader.open_bank`), which checks them.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import arrays, store
+from stylegan_mix.banks.request import KIND
+from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+
+__all__ = [
+    "Record",
+    "Unfinished",
+    "damaged",
+    "find",
+    "folder",
+    "folders",
+    "record",
+    "resolve",
+    "unfinished",
+]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A published bank as its manifest describes it; `size` is that of its file in bytes."""
+
+    key: str
+    folder: Path
+    facts: dict[str, Any]
+    content_sha256: str
+    size: int
+    made: float
+
+    @property
+    def request_key(self) -> str:
+        """The key of what was asked."""
+        return str(self.facts["request_key"])
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A bank that was begun: how many of its blocks have landed."""
+
+    key: str
+    folder: Path
+    request: dict[str, Any]
+    landed: int
+    blocks: int
+
+
+def folder() -> Path:
+    """Where this store's own banks lie."""
+    return store.home() / "banks"
+
+
+def find(
+    *,
+    split_id: str | None = None,
+    dataset: str | None = None,
+    space: str | None = None,
+    request_key: str | None = None,
+) -> list[Record]:
+    """The published banks that have these facts, the newest first; damaged ones are left out.
+
+    The shared store's banks follow the same order; a bank in both is listed once, as our own.
+    """
+    wanted = {
+        "split_id": split_id,
+        "dataset": dataset,
+        "space": space,
+        "request_key": request_key,
+    }
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    found: dict[str, Record] = {}
+    for path in folders():
+        try:
+            one = record(path)
+        except InvalidInput:
+            continue
+        if all(one.facts.get(name) == value for name, value in asked.items()):
+            found.setdefault(one.key, one)
+    return sorted(found.values(), key=lambda one: (one.made, one.key), reverse=True)
+
+
+def damaged() -> list[tuple[Path, str]]:
+    """The folders among the banks whose manifest does not describe a bank, each with the reason."""
+    found = []
+    for path in folders():
+        try:
+            record(path)
+        except InvalidInput as error:
+            found.append((path, str(error)))
+    return found
+
+
+def unfinished() -> list[Unfinished]:
+    """The banks of our own store that were begun and not published."""
+    found = []
+    partial = folder() / ".partial"
+    for path in sorted(partial.iterdir()) if partial.is_dir() else []:
+        try:
+            request = store.read_json(path / "request.json")["request"]
+            blocks = -(-int(request["n"]) // int(request["block"]))
+        except (InvalidInput, KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
+            continue
+        found.append(Unfinished(path.name, path, request, _lines(path / "blocks.jsonl"), blocks))
+    return found
+
+
+def resolve(ref: str) -> Path:
+    """The folder of the bank that `ref` names: a path, a key, or the beginning of one key.
+
+    Raises `InvalidInput` (exit code 3) where there is none, `UsageFailure` (exit code 2) where a
+    beginning fits several.
+    """
+    path = Path(ref).expanduser() if ref.startswith("~") else Path(ref)
+    # Unlike Path.is_file, this has no error for a name that no file can have.
+    if os.path.isfile(path / arrays.MANIFEST):
+        return path.absolute()
+    known = {one.name: one for one in reversed(folders())}
+    fits = sorted(key for key in known if ref and key.startswith(ref))
+    if len(fits) > 1:
+        raise UsageFailure(
+            f"'{ref}' begins {len(fits)} banks: {', '.join(key[:12] for key in fits)}",
+            remedy="give more digits of the key",
+        )
+    if not fits:
+        short = nearest(ref, {key[:12] for key in known}) if len(known) <= 20 else "."
+        raise InvalidInput(
+            f"no bank '{ref}' in {folder()}{short}",
+            remedy="stylegan-mix bank list shows what there is; "
+            "stylegan-mix generate --dataset NAME --n 50000 makes one",
+        )
+    if known[fits[0]].is_symlink():
+        raise InvalidInput(
+            f"{known[fits[0]]} is a symbolic link; banks of a store are folders of it",
+            remedy="give the path that it points to instead, if you trust it",
+        )
+    return known[fits[0]]
+
+
+def folders() -> list[Path]:
+    """Every folder that is named as a bank, our own store's first."""
+    found = []
+    for root in store.roots():
+        banks = root / "banks"
+        for path in sorted(banks.iterdir()) if banks.is_dir() else []:
+            if len(path.name) == 64 and set(path.name) <= set(string.hexdigits):
+                found.append(path)
+    return found
+
+
+def record(path: Path) -> Record:
+    """The record of the bank in a folder of a store; `InvalidInput` if it does not hold one."""
+    if path.is_symlink():
+        raise InvalidInput(f"{path} is a symbolic link")
+    manifest = arrays.read_manifest(path, kind=KIND)
+    facts = manifest["facts"]
+    if facts.get("key") != path.name:
+        raise InvalidInput(f"{path} holds a bank with another key: {facts.get('key')}")
+    made = (path / arrays.MANIFEST).stat().st_mtime
+    return Record(path.name, path, facts, manifest["content_sha256"], manifest["file_bytes"], made)
+
+
+def _lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0

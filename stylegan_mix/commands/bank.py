@@ -1,0 +1,269 @@
+"""`stylegan-mix bank`: what banks there are, what is in them, and whether they are whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_mix import console
+from stylegan_mix.console import InvalidInput, UsageFailure, nearest, result, say
+
+if TYPE_CHECKING:
+    from stylegan_mix.banks.reader import Bank
+
+__all__ = ["bank"]
+
+_COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "age", "state")
+
+
+@click.group("bank")
+def bank() -> None:
+    """Banks of hybrid images: list, show, preview, verify.
+
+    KEY is a bank's key, the beginning of one, or a path.
+    """
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_debug = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
+
+
+@bank.command("list")
+@click.option("--dataset", metavar="NAME", help="Only banks of this data set.")
+@_as_json
+@_debug
+def list_banks(dataset: str | None, as_json: bool) -> None:
+    """List the banks of the store, the newest first."""
+    from stylegan_mix.banks import store
+
+    rows = [
+        {
+            "key": record.key,
+            "dataset": record.facts["dataset"],
+            "imbalance": record.facts.get("imbalance"),
+            "space": record.facts["space"],
+            "n": record.facts["n"],
+            "size": record.size,
+            "generator": record.facts["generator"],
+            "age": max(time.time() - record.made, 0.0),
+            "state": "published",
+            "folder": str(record.folder),
+        }
+        for record in store.find(dataset=dataset)
+    ]
+    if dataset is None:
+        rows += [_unfinished_row(one) for one in store.unfinished()]
+        rows += [_damaged_row(path) for path, _ in store.damaged()]
+    if as_json:
+        console.print_json(rows)
+    elif rows:
+        _print_table([_COLUMNS, *([_cell(name, row[name]) for name in _COLUMNS] for row in rows)])
+    else:
+        say(f"no banks in {store.folder()}")
+        say("  stylegan-mix generate --dataset digits_lt --n 20000 makes one")
+
+
+def _unfinished_row(one: Any) -> dict[str, Any]:
+    row = dict.fromkeys(_COLUMNS)
+    request = one.request
+    state = f"partial, {one.landed} of {one.blocks} blocks"
+    known = {"space": request["space"], "n": request["n"], "generator": request["generator"]}
+    return {**row, **known, "key": one.key, "state": state, "folder": str(one.folder)}
+
+
+def _damaged_row(path: Path) -> dict[str, Any]:
+    return {**dict.fromkeys(_COLUMNS), "key": path.name, "state": "damaged", "folder": str(path)}
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name in ("key", "generator"):
+        return str(value)[:12]
+    if name == "size":
+        return f"{value / 1e6:,.1f} MB"
+    if name == "age":
+        return _age(value)
+    return f"{value:,}" if name == "n" else f"{value:g}" if name == "imbalance" else str(value)
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        result("  ".join(cells).rstrip())
+
+
+@bank.command("show")
+@click.argument("key")
+@_as_json
+@_debug
+def show(key: str, as_json: bool) -> None:
+    """Show everything about a bank: origin, label mass per class, histogram of lam."""
+    opened = _open(key, verify=False)
+    numbers = _numbers(opened)
+    if as_json:
+        console.print_json({"folder": str(opened.folder), **opened.facts, **numbers})
+        return
+    for name, value in opened.facts.items():
+        if name not in ("classes", "diversity", "request"):
+            result(f"{name:18} {_flat(value)}")
+    result(f"{'content_sha256':18} {opened.content_sha256}")
+    result(f"{'folder':18} {opened.folder}")
+    result(f"{'same class':18} {numbers['same_class_share']:.3f} of rows have a = b")
+    result("\nlabel mass per class (rows)")
+    _print_bars(opened.classes, numbers["class_mass"])
+    result("\nlam, the share of a (rows)")
+    _print_bars(
+        [f"{index / 10:.1f} to {(index + 1) / 10:.1f}" for index in range(10)],
+        numbers["lam_histogram"],
+    )
+
+
+def _numbers(opened: Bank) -> dict[str, Any]:
+    import numpy as np
+
+    histogram, _ = np.histogram(opened.lam, bins=10, range=(0.0, 1.0))
+    return {
+        "content_sha256": opened.content_sha256,
+        "class_mass": [round(float(mass), 3) for mass in opened.class_mass()],
+        "lam_histogram": [int(count) for count in histogram],
+        "same_class_share": float((opened.pair[:, 0] == opened.pair[:, 1]).mean()),
+    }
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return str(value)
+
+
+def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
+    width = max(len(name) for name in names)
+    most = max(*values, 1e-9)
+    for name, value in zip(names, values, strict=True):
+        result(f"  {name:{width}} {value:12,.1f}  {'#' * round(40 * value / most)}")
+
+
+@bank.command("card")
+@click.argument("key")
+@_debug
+def show_card(key: str) -> None:
+    """Print a bank's card."""
+    folder = _open(key, verify=False).folder
+    try:
+        result((folder / "BANK_CARD.md").read_text(encoding="utf-8").rstrip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{folder / 'BANK_CARD.md'} cannot be read: {error}") from error
+
+
+@bank.command("preview")
+@click.argument("key")
+@click.option("--pair", "pairs", multiple=True, metavar="A,B", help="Two classes; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="PNG file to write.")
+@_debug
+def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
+    """Draw stored rows of a bank: pairs of classes in rows, binned by lam.
+
+    The picture `preview.png` in the bank's folder is another: fixed latents, not rows.
+    """
+    from stylegan_mix import store
+    from stylegan_mix.banks.preview import default_pairs, draw, stored_sheet
+
+    opened = _open(key, verify=True)
+    chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
+    path = out or Path(f"preview-{opened.key[:12]}.png")
+    with store.disk_errors(path):
+        draw(stored_sheet(opened, chosen)).save(path, format="PNG")
+    result(str(path))
+
+
+def _pair(text: str, classes: Sequence[str]) -> tuple[int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2:
+        raise UsageFailure(f"--pair is two classes with a comma between them, got '{text}'")
+    return _class_index(parts[0], classes), _class_index(parts[1], classes)
+
+
+def _class_index(text: str, classes: Sequence[str]) -> int:
+    if text in classes:
+        return list(classes).index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    raise UsageFailure(f"no class '{text}'{nearest(text, classes)}")
+
+
+@bank.command("verify")
+@click.argument("key", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every bank of the store.")
+@_as_json
+@_debug
+def verify(key: str | None, everything: bool, as_json: bool) -> None:
+    """Hash a bank again and check its values; exit code 3 if anything is wrong."""
+    from stylegan_mix.banks import store
+
+    if everything == (key is not None):
+        raise UsageFailure("give one KEY, or --all")
+    folders = [store.resolve(key)] if key is not None else store.folders()
+    reports = [_verified(folder) for folder in folders]
+    if as_json:
+        console.print_json(reports)
+    for report in reports:
+        if not as_json:
+            result(f"{report['key'][:12]}  {report['state']}  {report['detail']}")
+    wrong = [report["key"][:12] for report in reports if report["state"] != "whole"]
+    if wrong:
+        raise InvalidInput(
+            f"{len(wrong)} of {len(reports)} banks are not whole: {', '.join(wrong)}",
+            remedy="move each away and make it again with the command on its card",
+        )
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    from stylegan_mix.banks.reader import open_bank
+
+    try:
+        opened = open_bank(folder)
+    except InvalidInput as error:
+        return {"key": folder.name, "state": "damaged", "detail": str(error)}
+    constant, repeated = _odd_images(opened)
+    return {
+        "key": opened.key,
+        "state": "whole",
+        "detail": f"{len(opened):,} rows, {constant} of one colour, {repeated} repeated",
+        "rows": len(opened),
+        "constant": constant,
+        "repeated": repeated,
+        "content_sha256": opened.content_sha256,
+    }
+
+
+def _odd_images(opened: Bank) -> tuple[int, int]:
+    """How many images have one value only, and how many are a copy of an earlier one."""
+    import hashlib
+
+    constant = 0
+    seen: set[bytes] = set()
+    for start in range(0, len(opened), 4096):
+        flat = opened.images[start : start + 4096].reshape(-1, opened.images[0].size)
+        constant += int((flat == flat[:, :1]).all(axis=1).sum())
+        seen.update(hashlib.blake2b(row.data, digest_size=16).digest() for row in flat)
+    return constant, len(opened) - len(seen)
+
+
+def _open(key: str, *, verify: bool) -> Bank:
+    from stylegan_mix.banks import store
+    from stylegan_mix.banks.reader import open_bank
+
+    return open_bank(store.resolve(key), verify=verify)

@@ -1,0 +1,407 @@
+"""`stylegan-mix dataset`: what data sets there are, how to get one, what a draw of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_mix import console
+from stylegan_mix.console import UsageFailure, result, say
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+    from stylegan_mix.datasets.prepare import Request
+
+__all__ = ["dataset"]
+
+_SHOWN_CLASSES = 40
+
+
+@click.group("dataset")
+def dataset() -> None:
+    """Data sets: list, prepare, show, verify.
+
+    A source is prepared once; every long-tailed draw of it is taken when it is used.
+    """
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_debug = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
+_file = click.Path(path_type=Path)
+
+
+# list
+
+
+@dataset.command("list")
+@_as_json
+@_debug
+def list_datasets(as_json: bool) -> None:
+    """List the built-in, published and prepared data sets."""
+    rows = _rows()
+    if as_json:
+        console.print_json(rows)
+        return
+    columns = ("name", "classes", "train", "test", "shape", "default draw", "state")
+    _print_table([columns, *([_cell(row[name]) for name in columns] for row in rows)])
+    if any(row["state"] == "not prepared" for row in rows):
+        say("\n  stylegan-mix dataset prepare NAME downloads a published one; --from PATH takes")
+        say("  an official archive, or a folder, tar or zip of images, that you have")
+
+
+def _rows() -> list[dict[str, Any]]:
+    from stylegan_mix.datasets import digits, loading, official
+
+    rows = [_pool_row(digits.digits(), "built in")]
+    prepared = loading.prepared_names()
+    rows += [_prepared_row(name) for name in prepared]
+    for name, known in official.SETS.items():
+        if name not in prepared:
+            row = dict.fromkeys(rows[0])
+            draw = _draw(*known.default)
+            state = {"default draw": draw, "state": "not prepared"}
+            rows.append({**row, "name": name, "classes": known.classes, **state})
+    return rows
+
+
+def _pool_row(pool: Any, state: str, folder: Path | None = None) -> dict[str, Any]:
+    return {
+        "name": pool.name,
+        "classes": len(pool.classes),
+        "train": len(pool.labels),
+        "test": len(pool.test_labels),
+        "shape": list(pool.images.shape[1:]),
+        "default draw": _draw(*pool.default),
+        "state": state,
+        "folder": None if folder is None else str(folder),
+    }
+
+
+def _prepared_row(name: str) -> dict[str, Any]:
+    from stylegan_mix.datasets.pool import find_folder, open_pool
+
+    try:
+        pool, container = open_pool(name, verify=False)
+    except console.InvalidInput:
+        row = dict.fromkeys(("classes", "train", "test", "shape", "default draw"))
+        return {"name": name, **row, "state": "damaged", "folder": str(find_folder(name))}
+    return _pool_row(pool, "prepared", container.folder)
+
+
+def _draw(profile: str, imbalance: float | None) -> str:
+    return profile if imbalance is None else f"{profile} {imbalance:g}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        result("  ".join(cells).rstrip())
+
+
+# prepare
+
+
+@dataset.command("prepare")
+@click.argument("name")
+@click.option("--from", "source", type=_file, help="Official archive, folder, tar or zip.")
+@click.option(
+    "--index", type=_file, help="CSV of split,official_index,class,path; an empty path: not there."
+)
+@click.option("--train-list", type=_file, help="Lines of 'path label', or iNaturalist JSON.")
+@click.option("--test-list", type=_file, help="The same for the test part.")
+@click.option("--size", type=int, metavar="PIXELS", help="Bring all images to this square.")
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad", "stretch"]),
+    help="How other shapes become squares.  [default: crop]",
+)
+@click.option("--channels", type=int, help="1 grey, 3 colour, 4 with alpha; default: as they are.")
+@click.option(
+    "--flip/--no-flip",
+    default=True,
+    show_default=True,
+    help="Whether a mirrored image keeps its label.",
+)
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Images that cannot be read.",
+)
+@click.option("--allow-unknown-hash", is_flag=True, help="Trust a CIFAR archive of another hash.")
+@click.option("--replace", is_flag=True, help="Replace different content of the same name.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, then stop.")
+@_as_json
+@_debug
+def prepare(name: str, source: Path | None, **options: Any) -> None:
+    """Decode a source once, so that NAME can be drawn from.
+
+    Folders are classes: train/<class>/<file> and test/<class>/<file>, or <class>/<file>, of
+    which a fifth is held out for testing. cifar10_lt and cifar100_lt are downloaded where
+    --from is left out.
+
+    \b
+    stylegan-mix dataset prepare cifar10_lt --from cifar-10-python.tar.gz
+    stylegan-mix dataset prepare plankton --from plankton.tar --size 64 --fit pad --channels 1
+    """
+    from stylegan_mix.datasets.prepare import Request
+
+    plain = {key: options.pop(key) for key in ("replace", "dry_run", "as_json")}
+    if source is None and _is_there(name) and not plain["replace"]:
+        _say_there(name, as_json=plain["as_json"])
+        return
+    if source is None:
+        source = _fetched(name, dry_run=plain["dry_run"])
+    run = _plan if plain["dry_run"] else _prepare
+    run(Request(name=name, source=source, **options), **plain)
+
+
+def _is_there(name: str) -> bool:
+    from stylegan_mix.datasets.pool import find_folder
+
+    return find_folder(name) is not None
+
+
+def _say_there(name: str, *, as_json: bool) -> None:
+    from stylegan_mix.datasets.pool import open_pool
+
+    container = open_pool(name)[1]
+    _print_prepared(container.folder, True, container.facts, as_json=as_json)
+
+
+def _fetched(name: str, *, dry_run: bool) -> Path:
+    from stylegan_mix.datasets import official
+
+    if name not in official.SETS:
+        raise UsageFailure(
+            f"--from is needed: only {', '.join(official.SETS)} can be downloaded",
+            remedy=f"stylegan-mix dataset prepare {name} --from FOLDER, TAR or ZIP",
+        )
+    found = official.present(name)
+    if found is None and dry_run:
+        raise console.MissingEnvironment(
+            f"the archive of {name} would be downloaded", remedy=official.what_to_get(name)
+        )
+    return found or official.fetch(name)
+
+
+def _plan(request: Request, *, as_json: bool, **_: Any) -> None:
+    from stylegan_mix.datasets.prepare import plan
+
+    facts = plan(request)
+    if as_json:
+        console.print_json(facts)
+        return
+    result(f"would write {facts['folder']}: {facts['bytes'] / 1e6:,.1f} MB of images")
+    _print_origin(facts)
+
+
+def _prepare(request: Request, *, replace: bool, as_json: bool, **_: Any) -> None:
+    from stylegan_mix.datasets.prepare import prepare as prepared
+
+    done = prepared(request, replace=replace)
+    _print_prepared(done.folder, done.existed, done.facts, as_json=as_json)
+
+
+def _print_prepared(folder: Path, existed: bool, facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        console.print_json({"folder": str(folder), "existed": existed, **facts})
+        return
+    name = facts["name"]
+    result(f"{name}: {'already there' if existed else 'prepared'}, {folder}")
+    _print_origin(facts)
+    result(f"test id {facts['test_id']}")
+    result(f"next: stylegan-mix dataset show {name}")
+
+
+def _print_origin(facts: dict[str, Any]) -> None:
+    absent = facts["train_listed"] - facts["train_images"]
+    result(
+        f"{facts['source']['kind']}: {facts['train_images']:,} training images"
+        f"{f' ({absent:,} more are listed and not there)' if absent else ''}, "
+        f"{facts['test_images']:,} test images, {len(facts['classes']):,} classes, "
+        f"{_cell(facts['shape'])}"
+    )
+    for note in facts["notes"]:
+        say(f"note: {note}")
+    for bad, why in facts.get("skipped", {}).items():
+        say(f"left out: '{bad}' {why}")
+
+
+# show
+
+
+def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option(
+                "--imbalance", type=float, metavar="FACTOR", help="Largest over smallest."
+            ),
+            click.option("--profile", metavar="NAME", help="exp, step or natural."),
+            click.option(
+                "--split-seed", type=int, default=0, show_default=True, help="Of the draw."
+            ),
+            click.option("--drop-overlap", is_flag=True, help="Without images of the test part."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataset.command("show")
+@click.argument("name")
+@_draw_options
+@click.option("--out", type=_file, help="The contact sheet's file.  [default: in the store]")
+@click.option("--no-sheet", is_flag=True, help="Draw no contact sheet.")
+@_as_json
+@_debug
+def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
+    """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
+    from stylegan_mix import datasets
+
+    data = datasets.load(name, **draw)
+    facts = _facts(data)
+    facts["contact_sheet"] = None if no_sheet else str(_save_sheet(data, out))
+    if as_json:
+        console.print_json(facts)
+        return
+    result(f"{name}: {_draw(data.profile, data.imbalance)}, split seed {data.split_seed}")
+    _print_classes(data)
+    result(f"train {len(data.train):,} images, split id {data.split_id}")
+    result(f"test  {len(data.test):,} images, test id {data.test_id}")
+    result(
+        f"shape {_cell(facts['shape'])}, mirrored images {'' if data.flip else 'do not '}keep "
+        "their label"
+    )
+    result(f"mean  {_numbers(data.mean)}, std {_numbers(data.std)}")
+    _print_overlap(facts)
+    if facts["contact_sheet"]:
+        result(f"contact sheet: {facts['contact_sheet']}")
+
+
+def _facts(data: Dataset) -> dict[str, Any]:
+    groups = data.groups
+    return {
+        "name": data.name,
+        "profile": data.profile,
+        "imbalance": data.imbalance,
+        "split_seed": data.split_seed,
+        "split_id": data.split_id,
+        "test_id": data.test_id,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "shape": list(data.train.images.shape[1:]),
+        "classes": list(data.classes),
+        "counts": data.counts.tolist(),
+        "test_counts": data.test_counts.tolist(),
+        "groups": {
+            "rule": groups.rule,
+            "many": list(groups.many),
+            "medium": list(groups.medium),
+            "few": list(groups.few),
+        },
+        "overlap": data.overlap.tolist(),
+        "dropped": data.dropped,
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "flip": data.flip,
+    }
+
+
+def _print_classes(data: Dataset) -> None:
+    groups = data.groups
+    group = {c: one for one in ("many", "medium", "few") for c in getattr(groups, one)}
+    rows = [("class", "", "train", "test", "group")]
+    rows += [
+        (str(c), _printable(name), f"{data.counts[c]:,}", f"{data.test_counts[c]:,}", group[c])
+        for c, name in enumerate(data.classes)
+    ]
+    if len(rows) > _SHOWN_CLASSES + 1:
+        half = _SHOWN_CLASSES // 2
+        left = f"... {len(rows) - 1 - 2 * half:,} more (--json lists all)"
+        rows = [*rows[: half + 1], ("", left, "", "", ""), *rows[-half:]]
+    _print_table(rows, right=(0, 2, 3))
+    sizes = ", ".join(f"{len(getattr(groups, one))} {one}" for one in ("many", "medium", "few"))
+    result(f"groups: {sizes}; by {groups.rule}")
+
+
+def _printable(name: str) -> str:
+    """A class name that cannot move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def _print_overlap(facts: dict[str, Any]) -> None:
+    if facts["dropped"]:
+        result(f"overlap: {facts['dropped']} training images were dropped (also in the test part)")
+    elif facts["overlap"]:
+        rows = ", ".join(map(str, facts["overlap"][:10]))
+        result(
+            f"overlap: {len(facts['overlap'])} training images are also in the test part (rows "
+            f"{rows}{', ...' if len(facts['overlap']) > 10 else ''}); --drop-overlap removes them"
+        )
+    else:
+        result("overlap: none of the training images is in the test part")
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _save_sheet(data: Dataset, out: Path | None) -> Path:
+    from io import BytesIO
+
+    from stylegan_mix import store
+    from stylegan_mix.datasets.sheet import contact_sheet
+
+    path = out or store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
+    file = BytesIO()
+    contact_sheet(data).save(file, "PNG")
+    store.write_bytes(path, file.getvalue())
+    return path
+
+
+# verify
+
+
+@dataset.command("verify")
+@click.argument("name")
+@_as_json
+@_debug
+def verify(name: str, as_json: bool) -> None:
+    """Check a prepared set down to the pixels: its file, every image hash, its ids."""
+    from stylegan_mix import datasets
+    from stylegan_mix.datasets import prepare as preparing
+    from stylegan_mix.datasets.digits import NAME
+
+    if name == NAME:
+        facts: dict[str, Any] = {"name": name, "folder": None}
+    else:
+        facts = preparing.verify(name)
+    data = datasets.load(name)
+    again = datasets.identity(data.train.images, data.train.labels, data.classes)
+    if again != data.split_id:
+        raise console.InvalidInput(
+            f"{name}: the split id is {data.split_id}, its images say {again}"
+        )
+    facts.update(test_id=data.test_id, split_id=data.split_id)
+    facts["draw"] = _draw(data.profile, data.imbalance)
+    if as_json:
+        console.print_json(facts)
+        return
+    result(f"{name}: whole")
+    for key, value in facts.items():
+        result(f"  {key:15} {_cell(value)}")

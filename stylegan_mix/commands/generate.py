@@ -1,0 +1,265 @@
+"""`stylegan-mix generate`: the bank that was asked for, at once if it exists."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_mix import console
+from stylegan_mix.banks.request import Request
+from stylegan_mix.console import InvalidInput, say
+from stylegan_mix.latents.plan import SPACES
+
+if TYPE_CHECKING:
+    from stylegan_mix.banks.request import Numerics
+    from stylegan_mix.banks.store import Record
+    from stylegan_mix.datasets import Dataset
+    from stylegan_mix.generators import Published
+
+__all__ = ["generate"]
+
+_SPACE_HELP = "Where rows are mixed: " + "; ".join(
+    f"{name}: {what}" for name, what in SPACES.items()
+)
+
+
+@click.command("generate")
+@console.data_options
+@click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
+@click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
+@click.option(
+    "--alpha", type=float, default=1.0, show_default=True, help="lam ~ Beta(alpha, alpha)."
+)
+@click.option(
+    "--truncation", type=float, default=1.0, show_default=True, help="psi; 1 is the full spread."
+)
+@click.option("--generator", metavar="HASH", help="This generator, not the newest of the split.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the convolutions.",
+)
+@click.option("--exact", is_flag=True, help="Reuse a bank only if it has this machine's numerics.")
+@click.option("--no-train", is_flag=True, help="A missing generator is an error.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after that.")
+@console.run_options
+def generate(**options: Any) -> None:
+    """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
+
+    Uses the newest finished generator of that data set and split, and trains one where there is
+    none. The same request again gives the same bank at once; an interrupted one goes on from the
+    blocks that are there.
+
+    \b
+    stylegan-mix generate --dataset digits_lt --n 20000
+    stylegan-mix generate --dataset cifar10_lt --imbalance 100 --space none --dry-run
+    """
+    began = time.monotonic()
+    # Bounds are checked before anything is read or trained.
+    _request(options, generator="", split_id="", image=(1, 1, 1))
+    published = _published(options)
+    if published is None:
+        return
+    card = published.card
+    request = _request(
+        options,
+        generator=published.hash,
+        split_id=card["split_id"],
+        image=(len(card["classes"]), card["resolution"], card["channels"]),
+    )
+    _show_plan(request, published)
+    record = _existing(request)
+    if record is not None and not options["exact"]:
+        _answer(record, options, state="exists")
+        return
+    _write(request, published, options, began)
+
+
+def _request(
+    options: dict[str, Any], *, generator: str, split_id: str, image: tuple[int, int, int]
+) -> Request:
+    classes, resolution, channels = image
+    names = ("n", "space", "alpha", "truncation", "seed")
+    return Request(
+        generator=generator,
+        split_id=split_id,
+        classes=classes,
+        resolution=resolution,
+        channels=channels,
+        **{name: options[name] for name in names},
+    )
+
+
+def _existing(request: Request) -> Record | None:
+    from stylegan_mix.banks import store
+
+    found = store.find(request_key=request.key)
+    return found[0] if found else None
+
+
+# The generator
+
+
+def _published(options: dict[str, Any]) -> Published | None:
+    """The generator to use; None after a dry run has said that one would be trained."""
+    from stylegan_mix import generators
+
+    if options["generator"]:
+        published = generators.load(options["generator"])
+        _check_asked(published, options)
+        return published
+    from stylegan_mix import datasets
+
+    dataset = datasets.load(
+        options["dataset"] or "digits_lt",
+        imbalance=options["imbalance"],
+        profile=options["profile"],
+        split_seed=options["split_seed"],
+    )
+    found = generators.find(split_id=dataset.split_id)
+    return found[0] if found else _trained(dataset, options)
+
+
+def _check_asked(published: Published, options: dict[str, Any]) -> None:
+    """A generator of another data set or split than the one that was named is no generator."""
+    for option in ("dataset", "imbalance", "profile"):
+        asked, has = options[option], published.card.get(option)
+        if asked is not None and asked != has:
+            raise InvalidInput(
+                f"generator {published.hash[:12]} was trained with {option} {has}, not {asked}",
+                remedy="leave out --generator, or ask for the data that it was trained on",
+            )
+
+
+def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
+    """Trains the default generator of a split after saying so: the one place where this is done."""
+    train = _train_command(dataset)
+    if options["no_train"]:
+        raise InvalidInput(
+            f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}",
+            remedy=f"{train} trains one; without --no-train this command does it first",
+        )
+    from stylegan_mix.commands.train import show_plan
+    from stylegan_mix.training import command
+
+    plan = command.plan_training(
+        dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
+    )
+    say(f"no finished generator of {dataset.name}: this one is trained first")
+    show_plan(plan, False)
+    if options["dry_run"]:
+        return None
+    console.set_up_process(options["threads"])
+    with console.StopSignals(options["minutes"]) as stop:
+        return command.ensure_generator(plan, stop)
+
+
+def _train_command(dataset: Dataset) -> str:
+    words = ["stylegan-mix", "train", "--dataset", dataset.name, "--profile", dataset.profile]
+    if dataset.imbalance is not None:
+        words += ["--imbalance", f"{dataset.imbalance:g}"]
+    return shlex.join([*words, "--split-seed", str(dataset.split_seed)])
+
+
+# The bank
+
+
+def _show_plan(request: Request, published: Published) -> None:
+    card = published.card
+    height, width, channels = request.image_shape
+    factor = card.get("imbalance")
+    split = "as it is" if factor is None else f"imbalance {factor:g}"
+    say(
+        f"{request.n:,} images of {card['dataset']} ({split}, split {request.split_id[:12]}), "
+        f"{height}x{width}x{channels}, {request.bytes / 1e6:,.1f} MB"
+    )
+    say(
+        f"space {request.space}: {SPACES[request.space]}; alpha {request.alpha:g}, "
+        f"truncation {request.truncation:g}, seed {request.seed}"
+    )
+    worst = _least_diverse(card)
+    say(f"generator {published.hash[:12]}, {card['kimg']:g} thousand images{worst}")
+
+
+def _least_diverse(card: dict[str, Any]) -> str:
+    known = [
+        (ratio, name)
+        for ratio, name in zip(card.get("diversity") or (), card["classes"], strict=False)
+        if ratio is not None
+    ]
+    return f", diversity at least {min(known)[0]:.2f} ({min(known)[1]})" if known else ""
+
+
+def _write(request: Request, published: Published, options: dict[str, Any], began: float) -> None:
+    from stylegan_mix import generators
+    from stylegan_mix.banks import generate as work
+    from stylegan_mix.banks import store
+    from stylegan_mix.training.command import resolve_device
+
+    device = resolve_device(options["device"])
+    numerics = work.numerics_class(device, options["precision"])
+    exact = [
+        one for one in store.find(request_key=request.key) if one.key == numerics.exact_key(request)
+    ]
+    if exact:
+        _answer(exact[0], options, state="exists")
+        return
+    console.set_up_process(options["threads"])
+    network = generators.network(published, precision=options["precision"]).to(device)
+    if options["dry_run"]:
+        _estimate(request, numerics, work.seconds_per_block(network, request), options)
+        return
+    minutes = options["minutes"]
+    if minutes is not None:
+        minutes = max(minutes - (time.monotonic() - began) / 60, 0.0)
+    folder = work.write_bank(request, published, numerics, network, minutes=minutes)
+    _answer(store.record(folder), options, state="written")
+
+
+def _estimate(
+    request: Request, numerics: Numerics, seconds: float, options: dict[str, Any]
+) -> None:
+    from stylegan_mix.latents.plan import BLOCK
+
+    facts: dict[str, Any] = {
+        "state": "absent",
+        "key": numerics.exact_key(request),
+        "request_key": request.key,
+        "images": request.n,
+        "blocks": request.blocks,
+        "bytes": request.bytes,
+        "images_per_second": round(BLOCK / seconds, 1),
+        "seconds": round(seconds * request.blocks, 1),
+    }
+    if options["as_json"]:
+        console.print_json(facts)
+        return
+    console.result(
+        f"would write bank {facts['key'][:12]}: {request.n:,} images, "
+        f"{request.bytes / 1e6:,.1f} MB, about {facts['seconds'] / 60:,.1f} minutes at "
+        f"{facts['images_per_second']:,.0f} images/s (one block was timed)"
+    )
+
+
+def _answer(record: Record, options: dict[str, Any], *, state: str) -> None:
+    facts = {
+        "state": state,
+        "key": record.key,
+        "request_key": record.request_key,
+        "content_sha256": record.content_sha256,
+        "n": record.facts["n"],
+        "bytes": record.size,
+        "folder": str(record.folder),
+        "preview": str(record.folder / "preview.png"),
+    }
+    if options["as_json"]:
+        console.print_json(facts)
+        return
+    console.result(f"bank {record.key[:12]} {state}: {record.folder}")
+    say(f"preview {facts['preview']}")
+    say(f"next    trainer run --dataset {record.facts['dataset']} --aug hybrid")

@@ -1,0 +1,188 @@
+"""`load`: a named data set as one long-tailed draw, ready for training.
+
+`N` images, `K` classes, `C` channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stylegan_mix.console import InvalidInput, MissingEnvironment, UsageFailure, nearest, say
+from stylegan_mix.datasets import official
+from stylegan_mix.datasets.digits import NAME as DIGITS
+from stylegan_mix.datasets.digits import digits
+from stylegan_mix.datasets.hashes import identity_of
+from stylegan_mix.datasets.pool import Pool, draw, find_folder, open_pool
+from stylegan_mix.datasets.records import Dataset, Part
+from stylegan_mix.rng import stream
+from stylegan_mix.store import roots
+
+__all__ = ["from_pool", "load", "pool_named", "prepared_names"]
+
+
+def prepared_names() -> list[str]:
+    """The names of the prepared sets in the stores, sorted."""
+    folders = [path for root in roots() for path in (root / "datasets").glob("*")]
+    return sorted({path.name for path in folders if path.is_dir() and path.name[0] != "."})
+
+
+def pool_named(name: str) -> Pool:
+    """The pool of a data set: embedded or prepared.
+
+    Raises `MissingEnvironment` (exit code 4), saying what to get, for one that is known and not
+    prepared, and `UsageFailure` (2) for a name that means nothing.
+    """
+    if name == DIGITS:
+        return digits()
+    if find_folder(name) is not None:
+        return open_pool(name)[0]
+    if name in official.SETS:
+        raise MissingEnvironment(
+            f"data set {name} is not prepared", remedy=official.what_to_get(name)
+        )
+    known = {DIGITS, *official.SETS, *prepared_names()}
+    raise UsageFailure(
+        f"no data set '{name}'{nearest(name, known)}",
+        remedy=f"stylegan-mix dataset prepare {name} --from PATH makes one of an image folder",
+    )
+
+
+def load(
+    name: str,
+    *,
+    imbalance: float | None = None,
+    profile: str | None = None,
+    split_seed: int = 0,
+    drop_overlap: bool = False,
+    val_per_class: int = 0,
+) -> Dataset:
+    """Loads one draw of a data set; the same arguments give the same images in the same order.
+
+    Without `imbalance` and `profile` the data set's default draw is taken; `imbalance` alone
+    means the exponential profile. `drop_overlap` takes those training images out that are also
+    in the test part. `val_per_class` images a class, keyed by `split_seed`, are cut from the
+    training part and returned as `.val`; split id, counts and statistics are of what remains.
+
+    Raises `UsageFailure` (exit code 2) for a draw that cannot be, `InvalidInput` (3) for one that
+    this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
+    """
+    return from_pool(
+        pool_named(name),
+        imbalance=imbalance,
+        profile=profile,
+        split_seed=split_seed,
+        drop_overlap=drop_overlap,
+        val_per_class=val_per_class,
+    )
+
+
+def from_pool(
+    pool: Pool,
+    *,
+    imbalance: float | None = None,
+    profile: str | None = None,
+    split_seed: int = 0,
+    drop_overlap: bool = False,
+    val_per_class: int = 0,
+) -> Dataset:
+    """`load`, from a pool that is there."""
+    profile, imbalance = _resolved(pool, profile, imbalance)
+    rows = draw(pool, profile, imbalance, split_seed)
+    doubled = _in_test(pool, rows)
+    dropped = int(doubled.sum()) if drop_overlap else 0
+    if dropped:
+        rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
+    val = None
+    if val_per_class:
+        chosen = _validation(pool, rows, val_per_class, split_seed)
+        val = Part(pool.images[rows[chosen]], pool.labels[rows[chosen]])
+        rows, doubled = rows[~chosen], doubled[~chosen]
+    labels = pool.labels[rows]
+    counts = np.bincount(labels, minlength=len(pool.classes))
+    _check_counts(pool, counts, imbalance)
+    mean, std = _statistics(pool, rows)
+    return Dataset(
+        name=pool.name,
+        classes=pool.classes,
+        train=Part(_taken(pool.images, rows), labels),
+        test=Part(pool.test_images, pool.test_labels),
+        split_id=identity_of(pool.hashes[rows], labels, pool.classes),
+        test_id=identity_of(pool.test_hashes, pool.test_labels, pool.classes),
+        profile=profile,
+        imbalance=imbalance,
+        split_seed=split_seed,
+        counts=counts,
+        mean=mean,
+        std=std,
+        flip=pool.flip,
+        overlap=np.flatnonzero(doubled),
+        dropped=dropped,
+        val=val,
+    )
+
+
+def _resolved(pool: Pool, profile: str | None, imbalance: float | None) -> tuple[str, float | None]:
+    if profile is None:
+        profile = pool.default[0] if imbalance is None else "exp"
+    if imbalance is None and profile != "natural":
+        imbalance = pool.default[1]
+    return profile, None if imbalance is None else float(imbalance)
+
+
+def _taken(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # All rows: the map itself, so that a large set stays on the disk.
+    return images if len(rows) == len(images) else np.asarray(images[rows])
+
+
+def _records(hashes: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(hashes).view("V32")[:, 0]
+
+
+def _in_test(pool: Pool, rows: np.ndarray) -> np.ndarray:
+    """Which of the rows hold an image that is also in the test part -> bool [N]."""
+    return np.isin(_records(pool.hashes[rows]), _records(pool.test_hashes))
+
+
+def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Which of the rows go to the validation part -> bool [N].
+
+    Only images that occur once in the draw: a repeated one would be in both parts.
+    """
+    if per_class < 0:
+        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
+    _, first, times = np.unique(_records(pool.hashes[rows]), return_index=True, return_counts=True)
+    once = np.zeros(len(rows), bool)
+    once[first[times == 1]] = True
+    labels = pool.labels[rows]
+    chosen = np.zeros(len(rows), bool)
+    for c, name in enumerate(pool.classes):
+        candidates = np.flatnonzero(once & (labels == c))
+        if np.count_nonzero(labels == c) <= per_class or len(candidates) < per_class:
+            raise UsageFailure(
+                f"--val-per-class {per_class} leaves no training image of class '{name}', which "
+                f"has {np.count_nonzero(labels == c)}",
+                remedy="choose a smaller number or a smaller imbalance",
+            )
+        order = stream(seed, "data.validation", c).permutation(len(candidates))
+        chosen[candidates[order[:per_class]]] = True
+    return chosen
+
+
+def _check_counts(pool: Pool, counts: np.ndarray, imbalance: float | None) -> None:
+    empty = [pool.classes[c] for c in np.flatnonzero(counts == 0)]
+    if empty:
+        raise InvalidInput(f"{pool.name}: no training image is left of {', '.join(empty[:10])}")
+    raised = 0 if imbalance is None else np.count_nonzero(pool.head / imbalance < 1)
+    single = np.count_nonzero(counts == 1)
+    if raised or single:
+        why = "; the rule would keep none of the last ones, at least 1 is kept" if raised else ""
+        say(f"{pool.name}: {single} of {len(counts)} classes have a single training image{why}")
+
+
+def _statistics(pool: Pool, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of the rows, on the scale 0..1, from exact sums."""
+    pixels = len(rows) * pool.images.shape[1] * pool.images.shape[2]
+    total, squares = pool.sums[rows].sum(axis=0)
+    mean = total / (255.0 * pixels)
+    variance = np.maximum(squares / (255.0**2 * pixels) - mean**2, 0.0)
+    return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())

@@ -1,0 +1,180 @@
+"""One encoded image -> uint8 [H,W,C], with every limit checked before anything is decoded.
+
+What is refused, and why, follows the notes on reliability (6.2): Pillow cuts 16-bit values
+off without a word, takes the first frame of an animation, and converts CMYK without its profile.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+__all__ = ["CHANNELS", "FITS", "SUFFIXES", "BadImage", "Header", "Shape", "decode", "inspect"]
+
+LARGEST_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+FITS = ("crop", "pad", "stretch")
+CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+
+_COLOUR = {"1": False, "L": False, "LA": False, "P": True, "PA": True, "RGB": True, "RGBA": True}
+_ALPHA = ("LA", "PA", "RGBA")
+_WHITE = (255, 255, 255, 255)
+_EXIF_ORIENTATION = 0x0112
+_TIFF_BITS = 258
+
+
+class BadImage(Exception):
+    """This file is not an image that can be taken; the text says why."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image says of itself: `width` and `height` after its EXIF rotation."""
+
+    width: int
+    height: int
+    colour: bool
+    alpha: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What images are brought to: `size` pixels square by `fit`, or as they are; `channels`."""
+
+    size: int | None
+    fit: str | None
+    channels: int
+
+
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+def inspect(content: bytes) -> Header:
+    """Reads an image's header without decoding its pixels. Raises `BadImage`."""
+    return _open(content)[1]
+
+
+def decode(content: bytes, shape: Shape) -> np.ndarray:
+    """Decodes a whole image -> uint8 [H,W,C]. Raises `BadImage`.
+
+    The EXIF rotation is applied once. Grey is made of colour by ITU-R 601 luma; alpha that the
+    target has no channel for is laid over white; an image without alpha is opaque.
+    Fits: "crop" takes the largest centred square, "pad" adds the median colour of the image's
+    own border, "stretch" ignores the shape; all resample with Lanczos, and an image that has
+    the right size is left alone.
+    """
+    image, _ = _open(content)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except _BROKEN as error:
+        raise BadImage(f"cannot be decoded: {error}") from error
+    image = _converted(image, CHANNELS[shape.channels])
+    if shape.size is not None and image.size != (shape.size, shape.size):
+        image = _fitted(image, shape.size, shape.fit or "crop")
+    array = np.asarray(image, np.uint8)
+    return array.reshape(image.height, image.width, shape.channels)
+
+
+def _open(content: bytes) -> tuple[Image.Image, Header]:
+    if not content:
+        raise BadImage("is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # odd metadata that is not used
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            _check(image, content)
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except _BROKEN as error:
+        raise BadImage(f"is not an image, or too large a one: {_reason(error)}") from error
+    width, height = image.size[::-1] if turned else image.size
+    alpha = image.mode in _ALPHA or "transparency" in image.info
+    return image, Header(width, height, _COLOUR[image.mode], alpha)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"more than {LARGEST_PIXELS:,} pixels"
+    # Pillow's text names a Python object where it knows no format.
+    return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+
+
+def _check(image: Image.Image, content: bytes) -> None:
+    width, height = image.size
+    if width * height > LARGEST_PIXELS:
+        raise BadImage(f"has {width} x {height} pixels; at most {LARGEST_PIXELS:,} are decoded")
+    if width == 0 or height == 0:
+        raise BadImage("has no pixels")
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise BadImage("is animated: keep one frame")
+    if _bits(image, content) > 8 or image.mode.startswith(("I", "F")):
+        raise BadImage("has more than 8 bits a channel: convert it to 8 first")
+    if image.mode not in _COLOUR:
+        raise BadImage(f"is {image.mode}: convert it to grey or RGB first")
+
+
+def _bits(image: Image.Image, content: bytes) -> int:
+    """Bits a channel, where Pillow's mode does not tell (it opens 16-bit RGB as 8-bit)."""
+    if content.startswith(b"\x89PNG"):
+        return content[24]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS, (8,)))  # type: ignore[attr-defined]
+    return 8
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    alpha = image.mode in _ALPHA or "transparency" in image.info
+    if mode == "RGBA":
+        return image.convert("RGBA")
+    if alpha:
+        full = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", full.size, _WHITE), full)
+    return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _fitted(image: Image.Image, size: int, fit: str) -> Image.Image:
+    width, height = image.size
+    lanczos = Image.Resampling.LANCZOS
+    if fit == "stretch":
+        return image.resize((size, size), lanczos)
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return image.resize((size, size), lanczos, box=(left, top, left + side, top + side))
+    scale = size / max(width, height)
+    small = (max(round(width * scale), 1), max(round(height * scale), 1))
+    canvas = Image.new(image.mode, (size, size), _border(image))
+    canvas.paste(image.resize(small, lanczos), ((size - small[0]) // 2, (size - small[1]) // 2))
+    return canvas
+
+
+def _border(image: Image.Image) -> tuple[int, ...] | int:
+    """The median colour of an image's outermost pixels."""
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    middle = tuple(int(value) for value in np.median(edges, axis=0))
+    return middle if len(middle) > 1 else middle[0]

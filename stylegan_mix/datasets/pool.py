@@ -1,0 +1,224 @@
+"""The pool: all images a source holds, from which any long-tailed draw is taken at load time.
+
+`M` training images held, `O` training images that the source lists (its official order, which
+the rule's shuffles need), `T` test images, `K` classes, `H W` pixels, `C` channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylegan_mix import store
+from stylegan_mix.arrays import Container, open_container
+from stylegan_mix.console import InvalidInput, MissingEnvironment
+from stylegan_mix.datasets.hashes import image_hashes
+from stylegan_mix.datasets.splits import (
+    PROFILES,
+    check_draw,
+    long_tailed_counts,
+    long_tailed_indices,
+)
+
+__all__ = ["KIND", "Pool", "draw", "find_folder", "from_arrays", "moments", "offers", "open_pool"]
+
+KIND = "stylegan-mix-dataset"
+
+# What an error tries out to say what a source can give.
+_USUAL_FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 256, 500, 1000)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images uint8 [M,H,W,C] in official order, and the test part.
+
+    `position` [M], ascending, is each image's place in the official order, `listed` [O] the label
+    of every place, held or not; `hashes` [M,32] are image hashes, `sums` int64 [M,2,C] the sum
+    and the sum of squares of each channel. `head` is the n_max of the long-tailed rule.
+    `default` is the (profile, imbalance) of a load that names none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: np.ndarray
+    labels: np.ndarray
+    position: np.ndarray
+    listed: np.ndarray
+    hashes: np.ndarray
+    sums: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    test_hashes: np.ndarray
+    head: int
+    flip: bool
+    default: tuple[str, float | None]
+
+    @property
+    def held(self) -> np.ndarray:
+        """Training images of each class that are there -> int64 [K]."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+
+def moments(images: np.ndarray) -> np.ndarray:
+    """Sum and sum of squares of each channel of uint8 [N,H,W,C] -> int64 [N,2,C], exactly."""
+    found = np.empty((len(images), 2, images.shape[3]), np.int64)
+    for start in range(0, len(images), 1024):
+        block = images[start : start + 1024].astype(np.uint32)
+        found[start : start + 1024, 0] = block.sum(axis=(1, 2), dtype=np.int64)
+        found[start : start + 1024, 1] = (block * block).sum(axis=(1, 2), dtype=np.int64)
+    return found
+
+
+def from_arrays(
+    name: str,
+    classes: Sequence[str],
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    **facts: Any,
+) -> Pool:
+    """A pool in memory that holds all it lists: (images, labels) of both parts, and `Pool` facts."""
+    images, labels = train
+    return Pool(
+        name=name,
+        classes=tuple(classes),
+        images=images,
+        labels=labels.astype(np.int64),
+        position=np.arange(len(labels)),
+        listed=labels.astype(np.int64),
+        hashes=image_hashes(images),
+        sums=moments(images),
+        test_images=test[0],
+        test_labels=test[1].astype(np.int64),
+        test_hashes=image_hashes(test[0]),
+        **facts,
+    )
+
+
+def find_folder(name: str) -> Path | None:
+    """The folder of a prepared set in our store, else in the shared one, else None."""
+    for root in store.roots():
+        folder = root / "datasets" / name
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
+    """Opens a prepared set; the images stay on the disk, memory-mapped.
+
+    Raises `MissingEnvironment` (exit code 4) if there is none of that name, `InvalidInput` (3)
+    if it is not as it was written.
+    """
+    folder = find_folder(name)
+    if folder is None:
+        raise MissingEnvironment(
+            f"data set '{name}' is not prepared in {store.home() / 'datasets'}",
+            remedy=f"stylegan-mix dataset prepare {name} --from PATH",
+        )
+    container = open_container(folder, kind=KIND, verify=verify)
+    try:
+        pool = _from_container(name, container)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{folder} is not a prepared data set of this version: {error}",
+            remedy=f"stylegan-mix dataset prepare {name} --from PATH --replace",
+        ) from error
+    return pool, container
+
+
+def _from_container(name: str, container: Container) -> Pool:
+    facts = container.facts
+    profile, imbalance = facts["default"]
+    pool = Pool(
+        name=name,
+        classes=tuple(str(one) for one in facts["classes"]),
+        images=container["images"],
+        labels=np.asarray(container["labels"]),
+        position=np.asarray(container["position"]),
+        listed=np.asarray(container["listed"]),
+        hashes=np.asarray(container["hashes"]),
+        sums=np.asarray(container["sums"]),
+        test_images=container["test_images"],
+        test_labels=np.asarray(container["test_labels"]),
+        test_hashes=np.asarray(container["test_hashes"]),
+        head=int(facts["head"]),
+        flip=bool(facts["flip"]),
+        default=(str(profile), None if imbalance is None else float(imbalance)),
+    )
+    count = len(pool.classes)
+    lengths = {len(pool.images), len(pool.labels), len(pool.position), len(pool.hashes)}
+    if len(lengths) > 1 or len(pool.test_images) != len(pool.test_labels):
+        raise ValueError("its arrays differ in length")
+    for labels in (pool.labels, pool.test_labels, pool.listed):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < count):
+            raise ValueError(f"its labels do not lie in 0 to {count - 1}")
+    if not np.array_equal(pool.listed[pool.position], pool.labels):
+        raise ValueError("its labels do not fit its official order")
+    return pool
+
+
+def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.ndarray:
+    """The rows of the pool that a draw keeps, ascending -> int64.
+
+    Raises `UsageFailure` (exit code 2) for a draw that cannot be asked and `InvalidInput` (3),
+    naming what the source holds, for one that it cannot give.
+    """
+    check_draw(profile, imbalance, seed)
+    rows, missing = _try(pool, profile, imbalance, seed)
+    if missing is None:
+        return rows
+    asked = profile if imbalance is None else f"imbalance {imbalance:g} ({profile})"
+    held = pool.held
+    raise InvalidInput(
+        f"{pool.name} cannot give {asked}, seed {seed}: {missing}. It holds "
+        f"{held.sum():,} training images, {held.max():,} to {held.min():,} a class; "
+        f"with this seed it can give {offers(pool, seed)}",
+        remedy="ask for one of these, or prepare a source that holds more",
+    )
+
+
+def offers(pool: Pool, seed: int) -> str:
+    """The usual draws that a pool can give, in words."""
+    found = []
+    for profile in PROFILES[:2]:
+        factors = [f for f in _USUAL_FACTORS if _try(pool, profile, f, seed)[1] is None]
+        if factors:
+            found.append(f"{profile} {', '.join(map(str, factors))}")
+    if _try(pool, "natural", None, seed)[1] is None:
+        found.append("natural")
+    return "; ".join(found) or "no usual draw"
+
+
+def _try(
+    pool: Pool, profile: str, imbalance: float | None, seed: int
+) -> tuple[np.ndarray, str | None]:
+    """(rows, None), or (nothing, what is missing)."""
+    nothing = np.empty(0, np.int64)
+    if imbalance is None:
+        absent = len(pool.listed) - len(pool.position)
+        if absent:
+            return nothing, f"{absent:,} of the {len(pool.listed):,} images it lists are not there"
+        return np.arange(len(pool.labels)), None
+    counts = long_tailed_counts(pool.head, len(pool.classes), imbalance, profile)
+    listed = np.bincount(pool.listed, minlength=len(pool.classes))
+    short = np.flatnonzero(listed < counts)
+    if len(short):
+        c = int(short[0])
+        return nothing, (
+            f"the rule asks {counts[c]:,} images of class '{pool.classes[c]}', "
+            f"and the source has {listed[c]:,}"
+        )
+    kept = np.sort(long_tailed_indices(pool.listed, counts, seed))
+    rows = np.searchsorted(pool.position, kept)
+    there = pool.position[np.minimum(rows, len(pool.position) - 1)] == kept
+    if there.all():
+        return rows, None
+    c = int(pool.listed[kept[~there]][0])
+    return nothing, (
+        f"{np.count_nonzero(~there):,} of the {len(kept):,} images that the rule keeps are not "
+        f"there, the first of class '{pool.classes[c]}'"
+    )

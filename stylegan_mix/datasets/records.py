@@ -1,0 +1,119 @@
+"""What a loaded data set is: two parts of images, and how its classes are sized and grouped.
+
+`N` images, `K` classes, `H W` pixels, `C` channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["Dataset", "Part", "ShotGroups", "shot_groups"]
+
+MANY_ABOVE = 100
+FEW_BELOW = 20
+FEW_CLASSES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """`images` uint8 [N,H,W,C] in 0..255 (an array or a read-only memory map), `labels` int64 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ShotGroups:
+    """Which class indices count as many-, medium- and few-shot, and by which rule."""
+
+    rule: str
+    many: tuple[int, ...]
+    medium: tuple[int, ...]
+    few: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One long-tailed draw of a data set, with its whole test part.
+
+    `counts` [K] is of the training part, and so are `mean` and `std`, one number a channel on the
+    scale 0..1. `overlap` lists the training rows whose image, pixel for pixel, is also in the
+    test part; with `drop_overlap` it is empty and `dropped` says how many went. `flip` tells
+    whether a mirrored image keeps its label. `imbalance` is None for the natural profile.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    test: Part
+    split_id: str
+    test_id: str
+    profile: str
+    imbalance: float | None
+    split_seed: int
+    counts: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+    overlap: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    dropped: int = 0
+    val: Part | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def resolution(self) -> int:
+        """H, in pixels; prepared images are square."""
+        return int(self.train.images.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """C: 1 grey, 3 colour, 4 colour with alpha."""
+        return int(self.train.images.shape[3])
+
+    @property
+    def test_counts(self) -> np.ndarray:
+        """Test images of each class -> int64 [K]; a class may have none in a small natural set."""
+        return np.bincount(self.test.labels, minlength=len(self.classes))
+
+    @property
+    def groups(self) -> ShotGroups:
+        """The shot groups of the training part."""
+        return shot_groups(self.counts)
+
+
+def shot_groups(counts: Sequence[int] | np.ndarray) -> ShotGroups:
+    """Groups classes by training images (Kang et al. 2020); ten classes or fewer, by thirds.
+
+    With few classes the thresholds put everything into one group, so the field takes fixed
+    thirds of the class indices, 3/4/3 of ten. That is meant for classes sorted by size: where
+    they are not, the thirds are of the classes ranked by training images, and the rule says so.
+    """
+    sizes = [int(count) for count in counts]
+    if len(sizes) > FEW_CLASSES:
+        return ShotGroups(
+            f"train images: many > {MANY_ABOVE}, medium {FEW_BELOW} to {MANY_ABOVE}, "
+            f"few < {FEW_BELOW}",
+            tuple(c for c, n in enumerate(sizes) if n > MANY_ABOVE),
+            tuple(c for c, n in enumerate(sizes) if FEW_BELOW <= n <= MANY_ABOVE),
+            tuple(c for c, n in enumerate(sizes) if n < FEW_BELOW),
+        )
+    third = round(0.3 * len(sizes))
+    rank = sorted(range(len(sizes)), key=lambda c: -sizes[c])
+    by = "index" if rank == list(range(len(sizes))) else "rank by train images"
+    cut = len(sizes) - third
+    return ShotGroups(
+        f"{by} {third}/{cut - third}/{third}",
+        tuple(sorted(rank[:third])),
+        tuple(sorted(rank[third:cut])),
+        tuple(sorted(rank[cut:])),
+    )

@@ -1,0 +1,111 @@
+"""The mixing plan: what row i of a bank is made of, as a pure function of its number.
+
+Rows are drawn in absolute blocks of `BLOCK`: a row depends on (seed, stream, block, place in the
+block) and on nothing else, so neither the length of a bank nor who computes which block can
+change it. `N` rows, `K` classes, `Z` latent width; `lam` is the share of class a, in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stylegan_mix.rng import stream
+
+__all__ = ["BLOCK", "CONTROLS", "SPACES", "Mixing", "Rows", "block", "labels", "path", "rows"]
+
+BLOCK = 64
+"""Rows of a block; part of every bank's key."""
+
+SPACES = {
+    "w": "lam * w_a + (1 - lam) * w_b, decoded once",
+    "z": "normalised lam * z_a + (1 - lam) * z_b under the soft label, decoded once",
+    "label": "one z under the soft label, decoded once",
+    "none": "unmixed class a (control)",
+    "pixel": "both classes decoded, their pixels mixed (control)",
+}
+"""Where rows are mixed: name and meaning."""
+
+CONTROLS = ("none", "pixel")
+"""The spaces that exist to be compared with."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What a plan is a function of.
+
+    `classes` K and `z_dim` Z come from the generator; `alpha` is the parameter of the symmetric
+    Beta distribution of lam; `space` is a name of `SPACES`; `seed` is any integer.
+    """
+
+    classes: int
+    z_dim: int
+    space: str = "w"
+    alpha: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a plan: `pair` [N, 2] int32, `lam` [N] float32, `z` [2, N, Z] float32."""
+
+    pair: np.ndarray
+    lam: np.ndarray
+    z: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lam)
+
+
+def labels(mixing: Mixing, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes and shares of block `index`: pair [64, 2] int32, lam [64] float32.
+
+    Classes a and b are drawn independently and uniformly, a = b included: every class gets the
+    same expected label mass, however long the tail of the training set. lam ~ Beta(alpha, alpha)
+    per row (Zhang et al. 2018, mixup). The control "none" keeps class a of the same draw and
+    is (a, a) with lam = 1.
+    """
+    draw = stream(mixing.seed, "mix.pair", index)
+    pair = draw.integers(0, mixing.classes, size=(BLOCK, 2), dtype=np.int32)
+    if mixing.space == "none":
+        return pair[:, [0, 0]], np.ones(BLOCK, np.float32)
+    lam = stream(mixing.seed, "mix.lam", index).beta(mixing.alpha, mixing.alpha, BLOCK)
+    return pair, lam.astype(np.float32)
+
+
+def block(mixing: Mixing, index: int) -> Rows:
+    """The `BLOCK` rows of block `index`, always whole."""
+    pair, lam = labels(mixing, index)
+    draw = stream(mixing.seed, "mix.z", index)
+    z = draw.standard_normal((2, BLOCK, mixing.z_dim), dtype=np.float32)
+    return Rows(pair, lam, z)
+
+
+def rows(mixing: Mixing, start: int, stop: int) -> Rows:
+    """Rows [start, stop) of the plan, whichever blocks they lie in."""
+    if not 0 <= start < stop:
+        raise ValueError(f"rows [{start}, {stop}) are not a range of a plan")
+    first = start // BLOCK
+    blocks = [block(mixing, index) for index in range(first, -(-stop // BLOCK))]
+    cut = slice(start - first * BLOCK, stop - first * BLOCK)
+    return Rows(
+        np.concatenate([part.pair for part in blocks])[cut],
+        np.concatenate([part.lam for part in blocks])[cut],
+        np.concatenate([part.z for part in blocks], axis=1)[:, cut],
+    )
+
+
+def path(mixing: Mixing, pair: tuple[int, int], index: int, steps: int) -> Rows:
+    """A walk for the eye: one fixed pair of latents at `steps` shares from 1 (a) down to 0 (b).
+
+    `index` numbers the latents. In the space "none", which has no path, the rows are `steps`
+    different samples of class a.
+    """
+    draw = stream(mixing.seed, "preview.z", index)
+    if mixing.space == "none":
+        z = draw.standard_normal((2, steps, mixing.z_dim), dtype=np.float32)
+        return Rows(np.full((steps, 2), pair[0], np.int32), np.ones(steps, np.float32), z)
+    z = draw.standard_normal((2, 1, mixing.z_dim), dtype=np.float32)
+    share = np.linspace(1.0, 0.0, steps, dtype=np.float32)
+    return Rows(np.tile(np.array(pair, np.int32), (steps, 1)), share, z.repeat(steps, axis=1))

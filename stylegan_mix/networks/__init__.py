@@ -1,0 +1,12 @@
+"""StyleGAN2: mapping and synthesis network, discriminator (Karras et al. 2020, CVPR and NeurIPS).
+
+The layers have the names of the published checkpoints, so `state_dict()` keys are theirs but for
+the constant resampling filters, which are no state here.
+"""
+
+from __future__ import annotations
+
+from stylegan_mix.networks.discriminator import Discriminator
+from stylegan_mix.networks.generator import Generator, to_uint8
+
+__all__ = ["Discriminator", "Generator", "to_uint8"]

@@ -1,0 +1,187 @@
+"""The discriminator (StyleGAN2): orig, resnet and skip architectures, with a label projection.
+
+`N` batch, `C` channels, `R` resolution, `K` classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from kernels import upfirdn2d
+from stylegan_mix.networks.layers import Convolution, FullyConnected, Resampler
+from stylegan_mix.networks.mapping import Mapping
+from stylegan_mix.networks.shape import (
+    Architecture,
+    block_resolutions,
+    channels_at,
+    default_clamp,
+)
+
+__all__ = ["Discriminator", "minibatch_std"]
+
+FLAT = 16  # pixels of the last, 4x4, features
+
+
+def minibatch_std(x: Tensor, group: int) -> Tensor:
+    """Appends one channel, the mean standard deviation in a group: [N,C,H,W] -> [N,C+1,H,W].
+
+    Groups have G = min(group, N) samples, which must divide N; sample i is with i + N/G,
+    i + 2N/G, ... (Karras et al. 2018, section 3; Karras et al. 2020 for the grouping).
+    """
+    n = len(x)
+    size = min(group, n)
+    if n % size:
+        raise ValueError(f"minibatch-std: groups of {size} must divide the batch of {n}")
+    deviation = x.reshape(size, n // size, -1)  # [G,N/G,C*H*W]
+    deviation = deviation - deviation.mean(dim=0)
+    deviation = (deviation.square().mean(dim=0) + 1e-8).sqrt().mean(dim=1)  # [N/G]
+    channel = deviation.repeat(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, channel], dim=1)
+
+
+class DiscriminatorBlock(Resampler):
+    """One resolution: from RGB where the architecture asks, conv0, conv1 to half of it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        image_channels: int,
+        architecture: Architecture,
+        is_first: bool,
+        clamp: float | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.passes_image = architecture == "skip"
+        self.fromrgb, self.skip = None, None
+        if is_first or architecture == "skip":
+            self.fromrgb = Convolution(image_channels, in_channels, 1, clamp=clamp)
+        self.conv0 = Convolution(in_channels, in_channels, 3, clamp=clamp)
+        self.conv1 = Convolution(in_channels, out_channels, 3, down=2, clamp=clamp)
+        if architecture == "resnet":
+            self.skip = Convolution(in_channels, out_channels, 1, act="linear", bias=False, down=2)
+
+    def forward(self, x: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x [N,I,r,r] or None, image [N,C,r,r] or None -> x [N,O,r/2,r/2], image at r/2 or None."""
+        x = None if x is None else x.to(self.dtype, memory_format=torch.channels_last)
+        if self.fromrgb is not None and image is not None:
+            features = self.fromrgb(image.to(self.dtype, memory_format=torch.channels_last))
+            x = features if x is None else x + features
+        image = self._halved(image) if self.passes_image and image is not None else None
+        if self.skip is None:
+            return self.conv1(self.conv0(x)), image
+        residual = self.skip(x, gain=math.sqrt(0.5))
+        return self.conv1(self.conv0(x), gain=math.sqrt(0.5)) + residual, image
+
+    def _halved(self, image: Tensor) -> Tensor:
+        return upfirdn2d(image, self.resample_filter, down=2, padding=1)
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """At 4x4, in float32: minibatch-std, convolution, two dense layers -> [N,out]."""
+
+    def __init__(
+        self,
+        channels: int,
+        out_features: int,
+        *,
+        image_channels: int,
+        architecture: Architecture,
+        minibatch_std_group: int,
+        clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.minibatch_std_group = minibatch_std_group
+        self.fromrgb = None
+        if architecture == "skip":
+            self.fromrgb = Convolution(image_channels, channels, 1)
+        self.conv = Convolution(channels + 1, channels, 3, clamp=clamp)
+        self.fc = FullyConnected(channels * FLAT, channels, act="lrelu")
+        self.out = FullyConnected(channels, out_features)
+
+    def forward(self, x: Tensor, image: Tensor | None) -> Tensor:
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        if self.fromrgb is not None and image is not None:
+            x = x + self.fromrgb(image)
+        x = self.conv(minibatch_std(x, self.minibatch_std_group))
+        return self.out(self.fc(x.flatten(1)))
+
+
+class Discriminator(nn.Module):
+    """images [N,C,R,R] and label -> logits [N] (Karras et al. 2020).
+
+    With classes the logit is the projection of the image's features on the mapped label; there is
+    no unconditional term. Blocks above 4x4 run in `compute_dtype`, the rest in float32.
+    `conv_clamp` bounds activations; in float16 it is 256 unless given. N must be a multiple of
+    `minibatch_std_group` or not larger than it.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        image_channels: int,
+        classes: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        architecture: Architecture = "orig",
+        minibatch_std_group: int = 4,
+        mapping_layers: int = 8,
+        conv_clamp: float | None = None,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if architecture not in get_args(Architecture):
+            known = ", ".join(get_args(Architecture))
+            raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
+        self.resolution, self.image_channels, self.classes = resolution, image_channels, classes
+        self.resolutions = block_resolutions(resolution)[:0:-1]
+        conv_clamp = default_clamp(conv_clamp, compute_dtype)
+        for size in self.resolutions:
+            block = DiscriminatorBlock(
+                channels_at(size, channel_base, channel_max),
+                channels_at(size // 2, channel_base, channel_max),
+                image_channels=image_channels,
+                architecture=architecture,
+                is_first=size == resolution,
+                clamp=conv_clamp,
+                dtype=compute_dtype,
+            )
+            self.add_module(f"b{size}", block)
+        last = channels_at(4, channel_base, channel_max)
+        self.mapping = None
+        if classes:
+            self.mapping = Mapping(
+                z_dim=0, classes=classes, w_dim=last, layers=mapping_layers, track_average=False
+            )
+        self.b4 = DiscriminatorEpilogue(
+            last,
+            last if classes else 1,
+            image_channels=image_channels,
+            architecture=architecture,
+            minibatch_std_group=minibatch_std_group,
+            clamp=conv_clamp,
+        )
+
+    def forward(self, images: Tensor, label: Tensor | None) -> Tensor:
+        """images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N]."""
+        expected = (self.image_channels, self.resolution, self.resolution)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            wanted = ", ".join(map(str, ("N", *expected)))
+            raise ValueError(f"images must have shape [{wanted}], got {list(images.shape)}")
+        x, image = None, images.to(torch.float32)
+        for size in self.resolutions:
+            x, image = self.get_submodule(f"b{size}")(x, image)
+        x = self.b4(x, image)
+        if self.mapping is None:
+            if label is not None:
+                raise ValueError("an unconditional discriminator takes no label: pass None")
+            return x.squeeze(1)
+        return (x * self.mapping(None, label)).sum(dim=1) / math.sqrt(x.shape[1])

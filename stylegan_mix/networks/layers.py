@@ -1,0 +1,196 @@
+"""The layers of StyleGAN2: equalised dense and convolution, modulated convolution.
+
+`N` batch, `I O` channels in and out, `H W` pixels. Every stored weight has unit variance (over
+`lr_mul`) and is scaled when it is used: the equalised learning rate of Karras et al. 2018. The
+gain of an activation that is homogeneous (leaky ReLU, linear) goes into weight and bias, where it
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kernels import ACTIVATIONS, bias_act, setup_filter, upfirdn2d
+
+__all__ = [
+    "Convolution",
+    "FullyConnected",
+    "Resampler",
+    "convolve",
+    "demodulation",
+    "modulated_conv2d",
+    "modulated_conv2d_per_sample",
+    "normalize_second_moment",
+]
+
+EPSILON = 1e-8
+RESAMPLING_TAPS = (1, 3, 3, 1)
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """x / sqrt(mean of x^2 over axis 1): [N,D] -> [N,D] (Karras et al. 2018, section 4.2)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
+
+
+class Resampler(nn.Module):
+    """Holds the FIR filter 1,3,3,1 as a constant that moves with its module but is no state."""
+
+    resample_filter: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("resample_filter", setup_filter(RESAMPLING_TAPS), persistent=False)
+
+
+class FullyConnected(nn.Module):
+    """act(x W^T lr_mul / sqrt(in) + b lr_mul): [N,in] -> [N,out] in float32."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        act: str = "linear",
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.lr_mul = lr_mul
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = ACTIVATIONS[self.act].gain * self.lr_mul
+        weight = self.weight * (gain / math.sqrt(self.weight.shape[1]))
+        bias = self.bias * gain if gain != 1 else self.bias
+        x = functional.linear(x, weight, bias)
+        return x if self.act == "linear" else bias_act(x, act=self.act, gain=1)
+
+
+class Convolution(Resampler):
+    """act(conv(x, W / sqrt(I k k)) + b) * gain, resampled: [N,I,H,W] -> [N,O,H',W'].
+
+    Runs in the dtype of x. `up` or `down` of 2 resample through the filter. `clamp` bounds the
+    result at gain 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        act: str = "lrelu",
+        bias: bool = True,
+        up: int = 1,
+        down: int = 1,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.up, self.down = up, down
+        self.clamp = clamp
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
+        total = ACTIVATIONS[self.act].gain * gain
+        weight = self.weight * (total / math.sqrt(self.weight[0].numel()))
+        bias = None if self.bias is None else (self.bias * total).to(x.dtype)
+        weight = weight.to(x.dtype, memory_format=torch.channels_last)
+        x = convolve(x, weight, bias, self.resample_filter, up=self.up, down=self.down)
+        clamp = None if self.clamp is None else self.clamp * gain
+        return x if self.act == "linear" and clamp is None else _activate(x, self.act, clamp)
+
+
+def _activate(x: Tensor, act: str, clamp: float | None) -> Tensor:
+    """The activation alone: gain and bias are in the convolution already."""
+    return bias_act(x, act=act, gain=1, clamp=clamp)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    resample_filter: Tensor,
+    *,
+    up: int = 1,
+    down: int = 1,
+) -> Tensor:
+    """Convolution with padding k // 2 after up-sampling, or before down-sampling, by 2.
+
+    x [N,I,H,W], weight [O,I,k,k], bias [O]. Up-sampling is a strided transposed convolution (of
+    the transposed, unflipped weight) and then the filter; down-sampling the filter and then a
+    strided convolution (Karras et al. 2020; pads from the methods dossier, 1.7).
+    """
+    kernel = weight.shape[-1]
+    if up == 2 and kernel == 1:
+        x = functional.conv2d(x, weight, bias)
+        return upfirdn2d(x, resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
+    if up == 2:
+        x = functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        x = upfirdn2d(x, resample_filter, padding=1, gain=4)
+        return x if bias is None else x + bias[:, None, None]
+    if down == 2 and kernel == 1:
+        x = upfirdn2d(x, resample_filter, down=2, padding=1)
+        return functional.conv2d(x, weight, bias)
+    if down == 2:
+        x = upfirdn2d(x, resample_filter, padding=2)
+        return functional.conv2d(x, weight, bias, stride=2)
+    return functional.conv2d(x, weight, bias, padding=kernel // 2)
+
+
+def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+    """d[n,o] = 1 / sqrt(sum over i,k of (w[o,i,k] s[n,i])^2 + eps): [O,I,k,k], [N,I] -> [N,O].
+
+    Karras et al. 2020 (StyleGAN2), equation 3, as one matrix product.
+    """
+    return (style.square() @ weight.square().sum(dim=(2, 3)).T + EPSILON).rsqrt()
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    resample_filter: Tensor,
+    *,
+    up: int = 1,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """Demodulated convolution as scale-in, one shared convolution, scale-out: -> [N,O,H',W'].
+
+    x [N,I,H,W], weight [O,I,k,k], style [N,I] in float32, noise [N or 1,1,H',W'] added at the end.
+    Runs in the dtype of x. In float16 weight and style are brought to a magnitude of 1 before,
+    which demodulation cancels (Karras et al. 2020, ADA).
+    """
+    if x.dtype == torch.float16:
+        weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+        weight = weight / math.sqrt(weight[0].numel())
+        style = style / style.abs().amax(dim=1, keepdim=True)
+    scale = demodulation(weight, style).to(x.dtype)[:, :, None, None]
+    weight = weight.to(x.dtype, memory_format=torch.channels_last)
+    x = x * style.to(x.dtype)[:, :, None, None]
+    x = convolve(x, weight, None, resample_filter, up=up)
+    return x * scale if noise is None else torch.addcmul(noise.to(x.dtype), x, scale)
+
+
+def modulated_conv2d_per_sample(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    resample_filter: Tensor,
+    *,
+    up: int = 1,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """The slow twin of `modulated_conv2d`: every sample has its own weights, as in the paper."""
+    weights = weight * style[:, None, :, None, None]  # [N,O,I,k,k]
+    weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + EPSILON).rsqrt()
+    samples = zip(x.split(1), weights.to(x.dtype), strict=True)
+    y = torch.cat([convolve(one, w, None, resample_filter, up=up) for one, w in samples])
+    return y if noise is None else y + noise.to(x.dtype)

@@ -1,0 +1,107 @@
+"""The mapping network z, label -> w, and the discriminator's label mapper.
+
+`N` batch, `Z` width of z, `K` classes, `D` width of w.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stylegan_mix.networks.layers import FullyConnected, normalize_second_moment
+
+__all__ = ["Mapping", "class_weights"]
+
+LR_MUL = 0.01
+W_AVG_DECAY = 0.995
+
+
+def class_weights(label: Tensor, classes: int) -> Tensor:
+    """Labels [N] int64 as one-hot rows, or rows [N,K] of class weights as they are -> [N,K]."""
+    if label.ndim == 2 and label.shape[1] == classes and label.is_floating_point():
+        return label.to(torch.float32)
+    if label.ndim != 1 or label.is_floating_point():
+        raise ValueError(
+            f"label must be integers [N] or floating-point weights [N, {classes}], "
+            f"got {label.dtype} {list(label.shape)}"
+        )
+    try:
+        return functional.one_hot(label.long(), classes).to(torch.float32)
+    except RuntimeError as error:
+        low, high = label.min().item(), label.max().item()
+        message = f"labels must lie in 0 to {classes - 1}, got {low} to {high}"
+        raise ValueError(message) from error
+
+
+class Mapping(nn.Module):
+    """z [N,Z] and label -> w [N,D]: fully connected layers over the normalised z and embedding.
+
+    The embedding e of the label is normalised, weighed by `label_weight` and put behind z. In
+    training mode Gaussian noise of standard deviation `label_noise` is added to e before. With
+    z_dim = 0 the label alone is mapped; with classes = 0 z alone. `w_avg` [D] is the moving
+    average of w that truncation pulls to; only `update_w_avg` changes it.
+    """
+
+    w_avg: Tensor
+
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        classes: int,
+        w_dim: int,
+        layers: int,
+        label_weight: float = 1.0,
+        label_noise: float = 0.0,
+        track_average: bool = True,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.classes, self.layers = z_dim, classes, layers
+        self.label_weight, self.label_noise = label_weight, label_noise
+        if classes:
+            self.embed = FullyConnected(classes, w_dim)
+        width = z_dim + (w_dim if classes else 0)
+        for layer in range(layers):
+            dense = FullyConnected(width, w_dim, act="lrelu", lr_mul=LR_MUL)
+            self.add_module(f"fc{layer}", dense)
+            width = w_dim
+        if track_average:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self, z: Tensor | None, label: Tensor | None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """z [N,Z] (None where z_dim is 0), label [N] or [N,K] (None where classes is 0) -> [N,D].
+
+        `generator` gives the label noise.
+        """
+        parts = []
+        if self.z_dim:
+            if z is None or z.ndim != 2 or z.shape[1] != self.z_dim:
+                shape = None if z is None else list(z.shape)
+                raise ValueError(f"z must have shape [N, {self.z_dim}], got {shape}")
+            parts.append(normalize_second_moment(z.to(torch.float32)))
+        if self.classes:
+            parts.append(self._embedding(label, generator))
+        elif label is not None:
+            raise ValueError("an unconditional network takes no label: pass None")
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        for layer in range(self.layers):
+            x = self.get_submodule(f"fc{layer}")(x)
+        return x
+
+    def _embedding(self, label: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        if label is None:
+            raise ValueError(f"a network of {self.classes} classes needs a label, got None")
+        e = self.embed(class_weights(label, self.classes))
+        if self.training and self.label_noise > 0:
+            noise = torch.randn(e.shape, generator=generator, device=e.device, dtype=e.dtype)
+            e = e + self.label_noise * noise
+        e = normalize_second_moment(e)
+        return e * self.label_weight if self.label_weight != 1 else e
+
+    @torch.no_grad()
+    def update_w_avg(self, w: Tensor) -> None:
+        """Moves `w_avg` towards the mean of a batch of w [N,D]."""
+        self.w_avg.lerp_(w.detach().mean(dim=0).to(self.w_avg), 1 - W_AVG_DECAY)

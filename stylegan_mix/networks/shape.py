@@ -1,0 +1,32 @@
+"""Sizes that generator and discriminator share: resolutions, channels, architectures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+__all__ = ["Architecture", "block_resolutions", "channels_at", "default_clamp"]
+
+Architecture = Literal["orig", "skip", "resnet"]
+
+HALF_PRECISION_CLAMP = 256.0
+
+
+def block_resolutions(resolution: int) -> list[int]:
+    """4, 8, ... up to `resolution`, which must be 8, 16, 32, ...: ValueError otherwise."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"resolution must be a power of 2 from 8 on, got {resolution}")
+    return [2**power for power in range(2, resolution.bit_length())]
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Channels of the features at a resolution (Karras et al. 2020)."""
+    return min(channel_base // resolution, channel_max)
+
+
+def default_clamp(conv_clamp: float | None, dtype: torch.dtype) -> float | None:
+    """`conv_clamp`, or in float16, which overflows without one, that of the publication."""
+    if conv_clamp is None and dtype == torch.float16:
+        return HALF_PRECISION_CLAMP
+    return conv_clamp

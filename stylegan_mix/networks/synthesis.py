@@ -1,0 +1,225 @@
+"""The synthesis network w -> image (StyleGAN2): skip, orig and resnet architectures.
+
+`N` batch, `C` channels, `r` resolution, `D` width of w, `L` number of w an image takes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kernels import bias_act, upfirdn2d
+from stylegan_mix.networks.layers import (
+    Convolution,
+    FullyConnected,
+    Resampler,
+    modulated_conv2d,
+)
+from stylegan_mix.networks.shape import Architecture, block_resolutions, channels_at
+
+__all__ = ["NOISE_MODES", "Synthesis"]
+
+NOISE_MODES = ("random", "const", "none")
+
+
+class StyledConvolution(Resampler):
+    """lrelu(demodulated conv(x, style(w)) + noise * strength + b): [N,I,H,W], [N,D] -> [N,O,r,r]."""
+
+    noise_const: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        up: int = 1,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.up = up
+        self.clamp = clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+
+    def forward(
+        self,
+        x: Tensor,
+        w: Tensor,
+        *,
+        noise: str,
+        generator: torch.Generator | None = None,
+        gain: float = 1.0,
+    ) -> Tensor:
+        added = self._noise(len(x), noise, generator)
+        style = self.affine(w)
+        x = modulated_conv2d(x, self.weight, style, self.resample_filter, up=self.up, noise=added)
+        clamp = None if self.clamp is None else self.clamp * gain
+        return bias_act(
+            x, self.bias.to(x.dtype), act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp
+        )
+
+    def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
+        """The noise to add, [N or 1,1,r,r], or None."""
+        if mode == "none":
+            return None
+        image = self.noise_const[None, None]
+        if mode == "random":
+            shape = (n, *image.shape[1:])
+            image = torch.randn(shape, generator=generator, device=image.device)
+        return image * self.noise_strength
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution without demodulation: [N,I,r,r], [N,D] -> float32 [N,C,r,r]."""
+
+    def __init__(
+        self, in_channels: int, image_channels: int, *, w_dim: int, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.clamp = clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w) * (1 / math.sqrt(self.weight.shape[1]))
+        x = x * style.to(x.dtype)[:, :, None, None]
+        rgb = functional.conv2d(x, self.weight.to(x.dtype)).to(torch.float32)
+        return bias_act(rgb, self.bias, clamp=self.clamp)
+
+
+class SynthesisBlock(Resampler):
+    """One resolution: conv0 (from half of it), conv1, and to RGB where the architecture asks."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        image_channels: int,
+        architecture: Architecture,
+        is_last: bool,
+        clamp: float | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.convolutions = 1 if in_channels == 0 else 2
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = StyledConvolution(
+                in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2, clamp=clamp
+            )
+        self.conv1 = StyledConvolution(
+            out_channels, out_channels, w_dim=w_dim, resolution=resolution, clamp=clamp
+        )
+        self.torgb, self.skip = None, None
+        if is_last or architecture == "skip":
+            self.torgb = ToRGB(out_channels, image_channels, w_dim=w_dim, clamp=clamp)
+        if in_channels and architecture == "resnet":
+            self.skip = Convolution(in_channels, out_channels, 1, act="linear", bias=False, up=2)
+
+    def forward(
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Tensor,
+        *,
+        noise: str,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] -> both at r."""
+        if x is None:
+            x = self.const.expand(len(ws), *self.const.shape)
+        x = x.to(self.dtype, memory_format=torch.channels_last)
+        residual, gain = None, 1.0
+        if self.skip is not None:
+            gain = math.sqrt(0.5)
+            residual = self.skip(x, gain=gain)
+        if self.convolutions == 2:
+            x = self.conv0(x, ws[:, 0], noise=noise, generator=generator)
+        last = ws[:, self.convolutions - 1]
+        x = self.conv1(x, last, noise=noise, generator=generator, gain=gain)
+        x = x if residual is None else x + residual
+        if image is not None:
+            image = upfirdn2d(image, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
+        if self.torgb is not None:
+            rgb = self.torgb(x, ws[:, self.convolutions])
+            image = rgb if image is None else image + rgb
+        return x, image
+
+
+class Synthesis(nn.Module):
+    """ws [N,L,D] -> images [N,C,R,R] in float32, about -1 to 1, not bounded.
+
+    Blocks above 4x4 run in `compute_dtype`; the image is summed in float32. `num_ws` is L: one w
+    for each convolution and one for the last to-RGB; every other to-RGB shares that of the next
+    block's first convolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        w_dim: int,
+        resolution: int,
+        image_channels: int,
+        channel_base: int,
+        channel_max: int,
+        architecture: Architecture,
+        conv_clamp: float | None,
+        compute_dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        if architecture not in get_args(Architecture):
+            known = ", ".join(get_args(Architecture))
+            raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
+        self.resolutions = block_resolutions(resolution)
+        self.w_dim = w_dim
+        self.num_ws = 2 * len(self.resolutions)
+        in_channels = 0
+        for size in self.resolutions:
+            out_channels = channels_at(size, channel_base, channel_max)
+            block = SynthesisBlock(
+                in_channels,
+                out_channels,
+                w_dim=w_dim,
+                resolution=size,
+                image_channels=image_channels,
+                architecture=architecture,
+                is_last=size == resolution,
+                clamp=conv_clamp,
+                dtype=compute_dtype if size >= 8 else torch.float32,
+            )
+            self.add_module(f"b{size}", block)
+            in_channels = out_channels
+
+    def forward(
+        self, ws: Tensor, *, noise: str = "random", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """`noise`: "random" (drawn from `generator`), "const" (the stored images) or "none"."""
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            expected = f"[N, {self.num_ws}, {self.w_dim}]"
+            raise ValueError(f"ws must have shape {expected}, got {list(ws.shape)}")
+        if noise not in NOISE_MODES:
+            raise ValueError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
+        ws = ws.to(torch.float32)
+        x, image, first = None, None, 0
+        for size in self.resolutions:
+            block: SynthesisBlock = getattr(self, f"b{size}")
+            own = ws[:, first : first + block.convolutions + 1]
+            x, image = block(x, image, own, noise=noise, generator=generator)
+            first += block.convolutions
+        assert image is not None, "the last block always has a to-RGB"
+        return image

@@ -1,0 +1,258 @@
+"""Where things lie and how they get there: canonical keys, hashes, atomic files, locks.
+
+The store is a directory (`STYLEGAN_MIX_HOME`, by default under the user's cache directory) with
+`datasets/`, `training/`, `generators/`, `banks/` and `annotations/`. Nothing in it holds an
+absolute path, so it may be moved. A finished thing appears by one rename, is read-only from then
+on, and is never rewritten; `STYLEGAN_MIX_SHARED` names a second store that is only read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import socket
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, say
+
+__all__ = [
+    "canonical",
+    "digest",
+    "disk_errors",
+    "free_space",
+    "home",
+    "locked",
+    "publish",
+    "read_json",
+    "roots",
+    "sha256_array",
+    "sha256_file",
+    "shared",
+    "sync_folder",
+    "write_bytes",
+    "write_json",
+]
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def home() -> Path:
+    """The root of the store that is written to."""
+    chosen = os.environ.get("STYLEGAN_MIX_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser().absolute() / "stylegan-mix"
+
+
+def shared() -> Path | None:
+    """The root of the read-only second store, if one is named."""
+    chosen = os.environ.get("STYLEGAN_MIX_SHARED")
+    return Path(chosen).expanduser().absolute() if chosen else None
+
+
+def roots() -> list[Path]:
+    """The stores to look things up in: our own first."""
+    second = shared()
+    return [home()] if second is None else [home(), second]
+
+
+def canonical(spec: Any) -> bytes:
+    """The one spelling of plain data: sorted ASCII JSON without white space.
+
+    Accepts None, bool, int, finite float, str, list, tuple and dict with string keys; strings
+    are brought to Unicode NFC and -0.0 to 0.0. Raises `TypeError` for any other type (NumPy
+    scalars among them: `float(np.float32(0.1))` is not 0.1) and `ValueError` for NaN or infinity.
+    """
+    plain = _plain(spec)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (bool, int):
+        return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"a key cannot hold {value!r}")
+        return value + 0.0
+    if type(value) is str:
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        if not all(type(key) is str for key in value):
+            raise TypeError(f"the names in a key must be strings, got {list(value)!r}")
+        return {unicodedata.normalize("NFC", key): _plain(item) for key, item in value.items()}
+    raise TypeError(f"a key holds plain data only, got {type(value).__name__}: {value!r}")
+
+
+def digest(spec: Any) -> str:
+    """SHA-256 (64 hex digits) of the canonical form of plain data."""
+    return hashlib.sha256(canonical(spec)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_array(array: np.ndarray) -> str:
+    """SHA-256 (64 hex digits) of an array's bytes in C order; dtype and shape are not in it."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full or unwritable disk into an error that says so (exit code 4)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL_DISK:
+            raise MissingEnvironment(
+                f"the disk is full: could not write {path} ({error.strerror})",
+                remedy="free some space (what was finished is kept), then run the same command",
+            ) from error
+        if error.errno in _NO_ACCESS:
+            raise MissingEnvironment(
+                f"no permission to write {path} ({error.strerror})",
+                remedy="choose a writable place with STYLEGAN_MIX_HOME or --out",
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader sees the old content or all of the new, never a part."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes plain data as readable JSON, atomically."""
+    text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
+    """Reads JSON strictly: at most `limit` bytes, no NaN, no name twice (else exit code 3)."""
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise InvalidInput(f"{path} has {size:,} bytes; at most {limit:,} were expected")
+        return json.loads(
+            path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{path} is missing") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside a directory durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(temporary: Path, final: Path) -> bool:
+    """Renames a finished directory to its final name and makes its files read-only.
+
+    Returns False, and leaves `temporary` where it is, if `final` was there first: a rename over
+    a directory that is not empty fails, so the loser of a race cannot harm the winner.
+    """
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
+        try:
+            os.rename(temporary, final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        sync_folder(final.parent)
+        return True
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds the lock file `path` for one process; the kernel frees it however that one ends.
+
+    With `wait`, another process's lock is waited for, with one line that names the holder; else
+    it raises `Stopped` (exit code 75).
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            if not wait:
+                raise Stopped(
+                    f"{path.stem} is being worked on by {holder}",
+                    remedy="wait for it, then run the same command",
+                ) from None
+            say(f"waiting for {holder}, which works on {path.stem}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def free_space(path: Path, need: int, what: str) -> None:
+    """Raises `MissingEnvironment` (exit code 4) unless `need` bytes and a reserve are free."""
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    reserve = 64 << 20
+    free = shutil.disk_usage(existing).free
+    if free < need + reserve:
+        raise MissingEnvironment(
+            f"{what} needs {need / 1e6:,.0f} MB and a reserve of {reserve / 1e6:,.0f} MB at "
+            f"{existing}; {free / 1e6:,.0f} MB are free",
+            remedy="free some space, or move the store with STYLEGAN_MIX_HOME",
+        )

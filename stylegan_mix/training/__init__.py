@@ -1,0 +1,1 @@
+"""Training of a class-conditional StyleGAN2 on long-tailed data."""

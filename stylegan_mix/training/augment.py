@@ -1,0 +1,88 @@
+"""DiffAugment (Zhao et al. 2020): the same differentiable augmentation on reals and fakes.
+
+A policy is a comma-separated list of `color`, `translation` and `cutout`, or `none`. N batch,
+C channels, H W pixels; images are float, about [-1, 1]. Every draw comes from the generator that
+is given, one set of numbers per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stylegan_mix.console import UsageFailure, nearest
+
+__all__ = ["POLICIES", "augment", "checked_policy"]
+
+
+def augment(images: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+    """Applies the policy's transforms in their order: [N,C,H,W] -> [N,C,H,W]."""
+    for name in checked_policy(policy):
+        images = POLICIES[name](images, generator)
+    return images
+
+
+def checked_policy(policy: str) -> list[str]:
+    """The transforms that a policy names; an unknown one is a `UsageFailure` (exit code 2)."""
+    names = [] if policy == "none" else policy.split(",")
+    for name in names:
+        if name not in POLICIES:
+            raise UsageFailure(f"no augmentation '{name}'{nearest(name, [*POLICIES, 'none'])}")
+    return names
+
+
+def _uniform(images: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    draw = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return draw.mul_(high - low).add_(low).to(images.dtype)
+
+
+def _color(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness + U(-.5, .5), then saturation x U(0, 2), then contrast x U(.5, 1.5)."""
+    brightness = _uniform(images, -0.5, 0.5, generator)
+    saturation = _uniform(images, 0.0, 2.0, generator)
+    contrast = _uniform(images, 0.5, 1.5, generator)
+    images = images + brightness
+    grey = images.mean(dim=1, keepdim=True)
+    images = torch.lerp(grey.expand_as(images), images, saturation)
+    mean = images.mean(dim=[1, 2, 3], keepdim=True)
+    return torch.lerp(mean.expand_as(images), images, contrast)
+
+
+def _shifts(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    size = (2, len(images))
+    return torch.randint(-most, most + 1, size, generator=generator, device=images.device)
+
+
+def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shifts by up to an eighth of the size along each axis, zeros coming in from outside."""
+    count, _, height, width = images.shape
+    most = max(round(height / 8), 1)
+    shift_y, shift_x = _shifts(images, most, generator)
+    padded = functional.pad(images, [most] * 4).permute(0, 2, 3, 1)
+    rows = torch.arange(height, device=images.device) + most + shift_y[:, None]
+    columns = torch.arange(width, device=images.device) + most + shift_x[:, None]
+    sample = torch.arange(count, device=images.device)[:, None, None]
+    return padded[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _cutout(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Zeroes a square of half the size around a random pixel, clipped at the borders."""
+    count, _, height, width = images.shape
+    draw = torch.rand(2, count, generator=generator, device=images.device)
+    inside = []
+    for size, position in ((height, draw[0]), (width, draw[1])):
+        centre = (position * size).floor()[:, None]
+        pixels = torch.arange(size, device=images.device)
+        inside.append((pixels >= centre - size // 4) & (pixels < centre + size // 4))
+    hole = inside[0][:, :, None] & inside[1][:, None, :]
+    return images * (~hole)[:, None].to(images.dtype)
+
+
+POLICIES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "color": _color,
+    "translation": _translation,
+    "cutout": _cutout,
+}

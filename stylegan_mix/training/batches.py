@@ -1,0 +1,54 @@
+"""What the players see at a step: real images and the labels to generate, by class power.
+
+K classes, B batch. Class c is drawn with probability in proportion to n_c ** power (1 follows
+the data, 0 is uniform), then an image uniformly inside it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan_mix import rng
+from stylegan_mix.datasets import Part
+
+__all__ = ["RealImages", "class_probabilities", "draw_labels"]
+
+
+def class_probabilities(counts: np.ndarray, power: float) -> np.ndarray:
+    """q_c in proportion to n_c ** power: [K] counts -> [K] probabilities."""
+    weights = counts.astype(np.float64) ** power
+    return weights / weights.sum()
+
+
+def draw_labels(
+    counts: np.ndarray, power: float, batch: int, *, seed: int, name: str, step: int
+) -> np.ndarray:
+    """Labels of one batch by class power, int64 [B]; a function of (seed, name, step)."""
+    draw = rng.stream(seed, name, step).random(batch)
+    edges = np.cumsum(class_probabilities(counts, power))
+    return np.minimum(np.searchsorted(edges, draw, side="right"), len(counts) - 1)
+
+
+class RealImages:
+    """The training part on the device, from which each step draws its batch."""
+
+    def __init__(self, part: Part, *, classes: int, power: float, device: torch.device) -> None:
+        order = np.argsort(part.labels, kind="stable")
+        self.counts = np.bincount(part.labels, minlength=classes)
+        self._starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        images = torch.from_numpy(np.ascontiguousarray(part.images[order]))
+        self._images = images.permute(0, 3, 1, 2).contiguous().to(device)
+        self._power = power
+
+    def batch(self, size: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """The reals of a step: images [B,C,H,W] float in [-1,1], labels [B] int64."""
+        labels = draw_labels(
+            self.counts, self._power, size, seed=seed, name="gan.real.class", step=step
+        )
+        inside = rng.stream(seed, "gan.real.image", step).random(size)
+        rows = self._starts[labels] + (inside * self.counts[labels]).astype(np.int64)
+        device = self._images.device
+        chosen = self._images[torch.from_numpy(rows).to(device)]
+        return chosen.float().div_(127.5).sub_(1.0), torch.from_numpy(labels).to(device)

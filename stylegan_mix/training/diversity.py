@@ -1,0 +1,44 @@
+"""Diversity inside the classes: does a class still have as many looks as its real images?
+
+K classes, n images of a class, P pixels x channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan_mix.datasets import Part
+
+__all__ = ["class_samples", "diversity_ratios", "mean_pairwise_distance"]
+
+
+def mean_pairwise_distance(images: Tensor) -> float | None:
+    """The mean Euclidean pixel distance over all pairs of images [n, ...]; None below two."""
+    if len(images) < 2:
+        return None
+    return float(torch.pdist(images.flatten(1).float()).mean())
+
+
+def diversity_ratios(samples: list[Tensor], part: Part, *, most: int = 200) -> list[float | None]:
+    """Per class: mean pairwise distance of `samples[c]` over that of the class's real images.
+
+    `samples[c]` holds uint8 images [n,H,W,C]. 1 means as diverse as the data, 0 that all samples
+    look the same. At most `most` real images of a class are used, evenly spaced in its order.
+    None where a class has fewer than two images, or all of them are equal.
+    """
+    ratios: list[float | None] = []
+    for label, drawn in enumerate(samples):
+        real = mean_pairwise_distance(torch.from_numpy(class_samples(part, label, most)))
+        fake = mean_pairwise_distance(drawn)
+        ratios.append(fake / real if real and fake is not None else None)
+    return ratios
+
+
+def class_samples(part: Part, label: int, most: int) -> np.ndarray:
+    """Up to `most` images of a class, evenly spaced in the order of the part: [n,H,W,C] uint8."""
+    rows = np.flatnonzero(part.labels == label)
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return np.asarray(part.images[rows])

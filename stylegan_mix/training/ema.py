@@ -1,0 +1,26 @@
+"""The moving average of the generator's weights, from which images are drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["ema_decay", "update_ema"]
+
+
+def ema_decay(batch: int, images_seen: int, halflife_images: float, ramp: float) -> float:
+    """The decay of one step, 0.5 ** (batch / half-life) (Karras et al. 2020, StyleGAN2-ADA).
+
+    The half-life is `halflife_images`, and at most `ramp` of the images seen so far, so that the
+    average forgets the first steps quickly.
+    """
+    halflife = min(halflife_images, images_seen * ramp)
+    return 0.5 ** (batch / max(halflife, 1e-8))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Moves the averaged parameters towards the network's; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
+    for target, source in zip(average.buffers(), network.buffers(), strict=True):
+        target.copy_(source)

@@ -1,0 +1,52 @@
+"""Class grids: what each class looks like, generated beside real."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.training.diversity import class_samples
+
+__all__ = ["class_grid"]
+
+_LEGIBLE = 40
+
+
+def class_grid(samples: list[Tensor], dataset: Dataset, *, most_classes: int = 20) -> Image.Image:
+    """A picture with a row per class: its name, its count, 5 reals, then the generated samples.
+
+    `samples[c]` is uint8 [n,H,W,C]. Small images are enlarged by a whole factor without
+    smoothing. With more than `most_classes` classes, evenly spaced ones are shown.
+    """
+    labels = np.arange(dataset.num_classes)
+    if len(labels) > most_classes:
+        labels = labels[np.linspace(0, len(labels) - 1, most_classes).round().astype(int)]
+    size = dataset.resolution
+    scale = max(-(-_LEGIBLE // size), 1)
+    font = ImageFont.load_default(size=14)
+    names = [f"{dataset.classes[c]}  {dataset.counts[c]:,}" for c in labels]
+    margin = 12 + int(max(font.getlength(name) for name in names))
+    cell, gap, top, reals = size * scale + 2, 10, 24, 5
+    width = margin + cell * (reals + len(samples[0])) + gap + 6
+    canvas = Image.new("RGB", (width, top + cell * len(labels) + 4), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((margin, 4), "real", fill="black", font=font)
+    draw.text((margin + reals * cell + gap, 4), "generated", fill="black", font=font)
+    for row, label in enumerate(labels):
+        y = top + row * cell
+        draw.text((6, y + cell // 2 - 9), names[row], fill="black", font=font)
+        shown = class_samples(dataset.train, int(label), reals)
+        for column, image in enumerate(shown):
+            canvas.paste(_enlarged(image, scale), (margin + column * cell, y))
+        for column, image in enumerate(samples[label].numpy()):
+            x = margin + reals * cell + gap + column * cell
+            canvas.paste(_enlarged(image, scale), (x, y))
+    return canvas
+
+
+def _enlarged(image: np.ndarray, scale: int) -> Image.Image:
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image[:, :, :3])
+    size = (picture.width * scale, picture.height * scale)
+    return picture.convert("RGB").resize(size, Image.Resampling.NEAREST)

@@ -1,0 +1,104 @@
+"""Checkpoints: the same bytes back, and the one before when the newest is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stylegan_mix import checkpoint
+from stylegan_mix.console import InvalidInput
+
+
+def _trained() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(5, 3)).square().sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def test_modules_and_optimisers_come_back_to_the_bit(tmp_path: Path) -> None:
+    model, optimizer = _trained()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "list": [1, 2.5, None]}
+    checkpoint.save(tmp_path / "c", state, kind="run", facts={"epoch": 3})
+    loaded, facts = checkpoint.load(tmp_path / "c", kind="run")
+    assert facts == {"epoch": 3}
+    assert loaded["list"] == [1, 2.5, None]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded["model"][name], tensor)
+    other, other_optimizer = _trained()
+    other_optimizer.load_state_dict(loaded["optimizer"])
+    for one, two in zip(
+        optimizer.state_dict()["state"].values(),
+        other_optimizer.state_dict()["state"].values(),
+        strict=True,
+    ):
+        assert torch.equal(one["exp_avg_sq"], two["exp_avg_sq"])
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(2.5, dtype=torch.bfloat16),
+        torch.ones(2, 3, dtype=torch.float16),
+        torch.tensor([True, False]),
+        torch.zeros(0, 4),
+        torch.arange(6).view(2, 3).t(),
+    ],
+    ids=["bfloat16", "float16", "bool", "empty", "transposed"],
+)
+def test_every_dtype_and_shape(tmp_path: Path, tensor: torch.Tensor) -> None:
+    checkpoint.save(tmp_path / "c", {"t": tensor}, kind="run", facts={})
+    loaded = checkpoint.load(tmp_path / "c", kind="run")[0]["t"]
+    assert loaded.dtype == tensor.dtype
+    assert torch.equal(loaded, tensor)
+
+
+def _damage(folder: Path) -> None:
+    path = folder / "data.h5"
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+def test_two_are_kept_and_a_damaged_one_gives_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", "run")
+    assert checkpoints.latest() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"t": torch.full((9,), float(step))}, {})
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "step-000000002",
+        "step-000000003",
+    ]
+    _damage(tmp_path / "c" / "step-000000003")
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[0] == 2
+    assert "step-000000003" in capsys.readouterr().err
+    _damage(tmp_path / "c" / "step-000000002")
+    with pytest.raises(InvalidInput, match="every checkpoint"):
+        checkpoints.latest()
+
+
+def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", "run")
+    checkpoints.save(1, {"t": torch.zeros(9)}, {})
+    _damage(tmp_path / "c" / "step-000000001")
+    checkpoints.save(1, {"t": torch.ones(9)}, {})
+    found = checkpoints.latest()
+    assert found is not None
+    assert torch.equal(found[1]["t"], torch.ones(9))
+
+
+def test_the_hash_of_weights_sees_values_names_and_types() -> None:
+    state = {"a": torch.zeros(3)}
+    base = checkpoint.weights_sha256(state)
+    assert checkpoint.weights_sha256({"a": torch.zeros(3)}) == base
+    assert checkpoint.weights_sha256({"b": torch.zeros(3)}) != base
+    assert checkpoint.weights_sha256({"a": torch.tensor([0.0, 0.0, 1e-40])}) != base

@@ -1,0 +1,169 @@
+"""The frame of every command: exit codes, options from files, signals, help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from stylegan_mix import console
+
+
+def _group(body: object) -> click.Command:
+    @click.command()
+    @console.data_options
+    @console.run_options
+    @click.pass_context
+    def command(ctx: click.Context, **options: object) -> None:
+        if isinstance(body, BaseException):
+            raise body
+        console.print_json(console.resolved(ctx))
+
+    return command
+
+
+def _code(body: object, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        console.main(_group(body), "prog", list(arguments))
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (None, 0),
+        (RuntimeError("ours"), 1),
+        (console.UsageFailure("u"), 2),
+        (console.InvalidInput("i"), 3),
+        (console.MissingEnvironment("e"), 4),
+        (MemoryError(), 4),
+        (console.Diverged("d"), 5),
+        (console.Stopped("s"), 75),
+        (KeyboardInterrupt(), 130),
+        (console.Interrupted("t", int(signal.SIGTERM)), 143),
+    ],
+    ids=str,
+)
+def test_exit_codes(body: object, code: int) -> None:
+    assert _code(body) == code
+
+
+def test_an_error_says_what_and_what_next_and_a_traceback_only_on_demand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failure = console.InvalidInput("bank.h5 was altered", remedy="write it again")
+    _code(failure)
+    said = capsys.readouterr().err
+    assert said == "prog: bank.h5 was altered\n  write it again\n"
+    _code(failure, "--debug")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_misspelled_option_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _code(None, "--datset", "x") == 2
+    assert "--dataset" in capsys.readouterr().err
+
+
+def test_values_come_from_flag_then_file_then_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    path = tmp_path / "run.toml"
+    path.write_bytes(b'\xef\xbb\xbfdataset = "cifar10_lt"\r\nsplit_seed = 3\r\n')
+    assert _code(None, "--config", str(path), "--dataset", "digits_lt") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dataset"] == {"value": "digits_lt", "source": "flag"}
+    assert found["split_seed"] == {"value": 3, "source": "file"}
+    assert found["seed"] == {"value": 0, "source": "default"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"datset = 'x'", "did you mean 'dataset'"),
+        (b"seed = 1\nseed = 2", "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        (b"[seed]\na = 1", "must be a value"),
+        (b"seed = 'many'", "many"),
+    ],
+    ids=["misspelled", "twice", "binary", "table", "type"],
+)
+def test_bad_configuration_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: bytes, expected: str
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(text)
+    assert _code(None, "--config", str(path)) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_missing_or_odd_configuration_file_is_a_usage_error(tmp_path: Path) -> None:
+    assert _code(None, "--config", str(tmp_path / "none.toml")) == 2
+    assert _code(None, "--config", str(tmp_path)) == 2
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    group = console.LazyGroup("prog", commands={"train": ("nowhere:at_all", "Train.")})
+    with pytest.raises(SystemExit) as end:
+        console.main(group, "prog", ["trian"])
+    assert end.value.code == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_signals_only_ask_and_the_failure_fits() -> None:
+    with console.StopSignals() as stop:
+        assert stop.requested is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested == "SIGTERM"
+        assert stop.failure(saved=True, what="at step 3").code == 75
+        unsaved = stop.failure(saved=False, what="at step 3")
+        assert isinstance(unsaved, console.Interrupted)
+        assert unsaved.number == signal.SIGTERM
+    with console.StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert isinstance(stop.failure(saved=True, what=""), console.Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_time_limit_asks_for_a_stop() -> None:
+    with console.StopSignals(minutes=0.0005) as stop:
+        time.sleep(0.05)
+        assert stop.requested == "minutes"
+        assert stop.failure(saved=True, what="").code == 75
+
+
+def test_a_reader_that_leaves_is_no_error(repo_root: Path) -> None:
+    script = (
+        "from stylegan_mix import console\n"
+        "import click\n"
+        "@click.command()\n"
+        "def many():\n"
+        "    for n in range(100000): console.result('line')\n"
+        "console.main(many, 'prog', [])\n"
+    )
+    command = f"{sys.executable} -c \"$SCRIPT\" | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "SCRIPT": script},
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "line\n", "")
+
+
+def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = console.Progress(10, "rows", "writing")
+    for done in range(11):
+        progress.update(done)
+    progress.close()
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,124 @@
+"""Keys have one spelling; files appear whole; locks are freed by the kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stylegan_mix import store
+from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped
+
+
+def test_canonical_form_ignores_order_and_tuples() -> None:
+    assert store.canonical({"b": 1, "a": (1, 2)}) == b'{"a":[1,2],"b":1}'
+    assert store.digest({"b": 1, "a": [1, 2]}) == store.digest({"a": [1, 2], "b": 1})
+
+
+def test_canonical_form_tells_integers_from_floats_and_joins_equal_spellings() -> None:
+    assert store.canonical(1) != store.canonical(1.0)
+    assert store.canonical(-0.0) == store.canonical(0.0)
+    assert store.canonical("e\u0301") == store.canonical("\u00e9")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_canonical_form_refuses_what_is_no_number(value: float) -> None:
+    with pytest.raises(ValueError, match="cannot hold"):
+        store.canonical({"a": value})
+
+
+@pytest.mark.parametrize("value", [np.float32(0.1), {1: 2}, {1, 2}, Path("a")])
+def test_canonical_form_refuses_what_is_not_plain(value: object) -> None:
+    with pytest.raises(TypeError):
+        store.canonical({"a": value})
+
+
+def test_strict_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text in ('{"a": 1, "a": 2}', '{"a": NaN}', "{", '"\xff'):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(InvalidInput, match=r"a\.json"):
+            store.read_json(path)
+    path.write_text(" " * 2000)
+    with pytest.raises(InvalidInput, match="at most 1,000"):
+        store.read_json(path, limit=1000)
+    store.write_json(path, {"a": [1, 2.5, None]})
+    assert store.read_json(path) == {"a": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    path = tmp_path / "a.json"
+    store.write_json(path, {"a": 1})
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(MissingEnvironment, match=r"a\.json"):
+        store.write_json(path, {"a": 2})
+    assert store.read_json(path) == {"a": 1}
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_publish_gives_way_to_whoever_was_first(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "who").write_text(name)
+    assert store.publish(tmp_path / "first", tmp_path / "final")
+    assert not store.publish(tmp_path / "second", tmp_path / "final")
+    assert (tmp_path / "final" / "who").read_text() == "first"
+    assert (tmp_path / "final" / "who").stat().st_mode & 0o222 == 0
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from stylegan_mix import store
+with store.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_freed_by_kill_and_names_its_holder(tmp_path: Path, repo_root: Path) -> None:
+    path = tmp_path / "thing.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE, cwd=repo_root
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(Stopped, match=f"process {holder.pid}"),
+            store.locked(path, wait=False),
+        ):
+            pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with store.locked(path, wait=False):
+        pass
+
+
+def test_the_home_follows_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.home() == home
+    assert store.roots() == [home]
+    monkeypatch.setenv("STYLEGAN_MIX_SHARED", str(home / "second"))
+    assert store.roots() == [home, home / "second"]
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", "")
+    assert store.home().name == "stylegan-mix"
+
+
+def test_too_little_space_is_said_before_writing(tmp_path: Path) -> None:
+    with pytest.raises(MissingEnvironment, match="a bank needs"):
+        store.free_space(tmp_path / "not" / "yet", 1 << 60, "a bank")

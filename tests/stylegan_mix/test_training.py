@@ -1,0 +1,175 @@
+"""Generator training as a command: the same weights however it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stylegan_mix import datasets, generators
+from stylegan_mix.console import Diverged, MissingEnvironment, Stopped, StopSignals, UsageFailure
+from stylegan_mix.generators import Published
+from stylegan_mix.training import command, step
+
+TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
+
+
+def _plan(kimg: float = 0.32, **changes: Any) -> command.TrainPlan:
+    return command.plan_training(
+        datasets.load("digits_lt"),
+        preset="tiny8",
+        kimg=kimg,
+        seed=0,
+        device="cpu",
+        command="stylegan-mix train",
+        changes={**TINY, **changes},
+    )
+
+
+def _train(plan: command.TrainPlan) -> Published:
+    with StopSignals() as stop:
+        return command.run_training(plan, stop)
+
+
+def test_a_finished_training_is_published_found_and_given_at_once(home: Path) -> None:
+    plan = _plan()
+    published = _train(plan)
+    began = time.monotonic()
+    assert _train(plan) == published
+    assert time.monotonic() - began < 1
+    assert generators.find(split_id=plan.dataset.split_id) == [published]
+    assert generators.load(published.hash[:10]) == published
+    assert generators.find(split_id="0" * 64) == []
+    assert (published.folder / "grid.png").stat().st_size > 1000
+    assert "zero" in (published.folder / "GENERATOR_CARD.md").read_text() or "| 0 |" in (
+        published.folder / "GENERATOR_CARD.md"
+    ).read_text()
+    assert len(published.card["diversity"]) == 10
+
+
+def test_the_published_network_is_the_average_and_draws_images(home: Path) -> None:
+    published = _train(_plan())
+    network = generators.network(published)
+    assert not network.training
+    z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    images = network(z, torch.tensor([0, 1, 2]), noise="const")
+    assert images.shape == (3, 1, 8, 8)
+    assert torch.isfinite(images).all()
+
+
+class _StopAt(StopSignals):
+    """Asks for a stop when the training has taken so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    @property
+    def requested(self) -> str | None:
+        self.left -= 1
+        return "minutes" if self.left < 0 else None
+
+
+def test_stopping_anywhere_gives_the_same_generator(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = _train(_plan())
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
+    for steps in (0, 6, 8):
+        with pytest.raises(Stopped, match="kimg"):
+            command.run_training(_plan(), _StopAt(steps))
+    assert _train(_plan()).hash == whole.hash
+    lines = (_plan().folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 20
+
+
+def test_a_longer_budget_goes_on_and_equals_one_long_training(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _train(_plan(kimg=0.16))
+    longer = _train(_plan(kimg=0.32))
+    assert len(generators.find()) == 2
+    assert generators.find()[0].hash == longer.hash
+    with pytest.raises(UsageFailure, match=r"stands at 0\.32 kimg"):
+        _train(_plan(kimg=0.08))
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
+    assert _train(_plan(kimg=0.32)).hash == longer.hash
+
+
+def test_every_option_that_names_a_training_changes_its_key(home: Path) -> None:
+    base = _plan()
+    changes = {
+        "lr": 0.001,
+        "r1_gamma": 0.1,
+        "label_weight": 0.5,
+        "label_noise": 0.0,
+        "real_power": 1.0,
+        "label_power": 0.0,
+        "augment": "translation",
+        "precision": "bfloat16",
+        "ema_kimg": 5.0,
+    }
+    keys = {_plan(**{name: value}).key for name, value in changes.items()}
+    assert len(keys | {base.key}) == len(changes) + 1
+    assert _plan(kimg=7).key == base.key
+
+
+def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        command.run_training(_plan(), _StopAt(4))
+    real = step.losses.fool_loss
+    monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
+    with pytest.raises(Diverged, match="loss_g"):
+        _train(_plan())
+    monkeypatch.undo()
+    os.environ["STYLEGAN_MIX_HOME"] = str(home)
+    assert _train(_plan()).card["kimg"] == 0.32
+
+
+def test_what_cannot_be_is_refused(home: Path) -> None:
+    with pytest.raises(UsageFailure, match="32 pixels"):
+        command.plan_training(
+            datasets.load("digits_lt"),
+            preset="cpu32",
+            kimg=1,
+            seed=0,
+            device="cpu",
+            command="",
+        )
+    if not torch.cuda.is_available():
+        with pytest.raises(MissingEnvironment, match="CUDA"):
+            command.resolve_device("cuda")
+
+
+def _command(*extra: str) -> list[str]:
+    options = "train --dataset digits_lt --kimg 60 --batch 16 --threads 1 --json --save-minutes 0.02".split()
+    return [sys.executable, "-m", "stylegan_mix", *options, *extra]
+
+
+@pytest.mark.slow
+def test_killed_at_random_times_the_same_command_ends_with_the_same_weights(
+    home: Path, repo_root: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repo_root)}
+
+    def run(place: str, *, kills: int) -> str:
+        environment["STYLEGAN_MIX_HOME"] = str(tmp_path / place)
+        for number in range(kills):
+            process = subprocess.Popen(_command(), env=environment, stdout=subprocess.DEVNULL)
+            time.sleep(8 + 3 * number)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        done = subprocess.run(_command(), env=environment, capture_output=True, check=True)
+        return str(json.loads(done.stdout)["generator"])
+
+    assert run("killed", kills=3) == run("whole", kills=0)

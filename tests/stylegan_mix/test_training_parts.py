@@ -1,0 +1,133 @@
+"""The pieces of generator training, each against a hand-made case."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan_mix import rng
+from stylegan_mix.console import UsageFailure
+from stylegan_mix.datasets import Part
+from stylegan_mix.presets import PRESETS, default_preset, preset_named
+from stylegan_mix.training import losses
+from stylegan_mix.training.augment import POLICIES, augment
+from stylegan_mix.training.batches import RealImages, class_probabilities, draw_labels
+from stylegan_mix.training.diversity import diversity_ratios, mean_pairwise_distance
+from stylegan_mix.training.ema import ema_decay, update_ema
+
+
+def test_losses_are_the_logistic_game_per_sample() -> None:
+    logits = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+    sigmoid = torch.sigmoid(logits)
+    torch.testing.assert_close(losses.fool_loss(logits), -sigmoid.log())
+    torch.testing.assert_close(losses.spot_real_loss(logits), -sigmoid.log())
+    torch.testing.assert_close(losses.spot_fake_loss(logits), -(1 - sigmoid).log())
+
+
+def test_r1_of_a_quadratic_critic_is_known_and_differentiable() -> None:
+    weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    images = torch.randn(4, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    logits = (weight * images.square() / 2).sum(dim=[1, 2, 3])
+    penalty = losses.r1_penalty(logits, images)
+    squares = images.detach().square().sum(dim=[1, 2, 3])
+    torch.testing.assert_close(penalty, weight.detach() ** 2 * squares)
+    penalty.sum().backward()
+    torch.testing.assert_close(weight.grad, 2 * weight.detach() * squares.sum())
+
+
+def test_published_ema_decays() -> None:
+    # methods dossier 9.4
+    assert ema_decay(64, 10**9, 500_000, 0.05) == pytest.approx(0.99991128, abs=1e-8)
+    assert ema_decay(64, 10**9, 20_000, 0.05) == pytest.approx(0.99778434, abs=1e-7)
+    assert ema_decay(64, 64, 500_000, 0.05) < 1e-5
+
+
+def test_ema_moves_parameters_and_copies_buffers() -> None:
+    average, network = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(5.0)
+    update_ema(average, network, 0.75)
+    torch.testing.assert_close(average.weight.detach(), torch.full((2,), 1.5))
+    torch.testing.assert_close(average.running_mean, torch.full((2,), 5.0))
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "color,translation,cutout"])
+def test_augmentations_are_drawn_per_image_repeatable_and_differentiable(name: str) -> None:
+    images = torch.full((64, 3, 8, 8), 0.5).requires_grad_(True)
+    one = augment(images, name, rng.torch_generator(0, "a"))
+    two = augment(images, name, rng.torch_generator(0, "a"))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, augment(images, name, rng.torch_generator(1, "a")))
+    assert len(torch.unique(one.detach().flatten(1), dim=0)) > 3
+    one.sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_no_policy_changes_nothing_and_an_unknown_one_is_named() -> None:
+    images = torch.randn(2, 1, 8, 8)
+    assert augment(images, "none", rng.torch_generator(0, "a")) is images
+    with pytest.raises(UsageFailure, match="did you mean 'cutout'"):
+        augment(images, "cutot", rng.torch_generator(0, "a"))
+
+
+def test_translation_moves_whole_images_and_cutout_zeroes_at_most_a_quarter() -> None:
+    images = torch.arange(1.0, 65.0).view(1, 1, 8, 8).expand(200, 1, 8, 8)
+    moved = POLICIES["translation"](images, rng.torch_generator(0, "a"))
+    shifts = {(int(m[0].argmax()) // 8, int(m[0].argmax()) % 8) for m in moved if m.max() == 64}
+    assert shifts == {(6, 6), (6, 7), (7, 6), (7, 7)}
+    cut = POLICIES["cutout"](images, rng.torch_generator(0, "a"))
+    holes = (cut == 0).sum(dim=[1, 2, 3])
+    assert holes.max() == 16
+    assert holes.min() >= 4
+
+
+def test_class_power_interpolates_between_data_and_uniform() -> None:
+    counts = np.array([100, 25])
+    np.testing.assert_allclose(class_probabilities(counts, 1.0), [0.8, 0.2])
+    np.testing.assert_allclose(class_probabilities(counts, 0.5), [2 / 3, 1 / 3])
+    np.testing.assert_allclose(class_probabilities(counts, 0.0), [0.5, 0.5])
+    labels = draw_labels(counts, 0.5, 30_000, seed=0, name="x", step=0)
+    assert abs((labels == 0).mean() - 2 / 3) < 4 * math.sqrt(2 / 9 / 30_000)
+
+
+def _part() -> Part:
+    images = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    return Part(images=images, labels=np.array([0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]))
+
+
+def test_real_batches_pair_images_with_their_labels_and_reach_every_image() -> None:
+    part = _part()
+    reals = RealImages(part, classes=2, power=0.0, device=torch.device("cpu"))
+    images, labels = reals.batch(500, seed=0, step=3)
+    rows = ((images[:, 0, 0, 0] + 1) * 127.5).round().long()
+    assert torch.equal(torch.from_numpy(part.labels)[rows], labels)
+    assert set(rows.tolist()) == set(range(12))
+    again, _ = reals.batch(500, seed=0, step=3)
+    assert torch.equal(images, again)
+
+
+def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
+    part = _part()
+    real = [torch.from_numpy(part.images[part.labels == label]) for label in (0, 1)]
+    assert diversity_ratios(real, part) == pytest.approx([1.0, 1.0])
+    same = [images[:1].expand(5, -1, -1, -1) for images in real]
+    assert diversity_ratios(same, part) == pytest.approx([0.0, 0.0])
+    single = Part(images=part.images[:1], labels=part.labels[:1])
+    assert diversity_ratios([real[0]], single) == [None]
+    assert mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]])) == pytest.approx(5.0)
+
+
+def test_presets_are_found_by_name_and_resolution() -> None:
+    assert default_preset(8, cuda=False).name == "tiny8"
+    assert default_preset(32, cuda=False).name == "cpu32"
+    assert PRESETS["cifar"].channel_max == 512
+    assert "kimg" not in PRESETS["tiny8"].plain()
+    with pytest.raises(UsageFailure, match="did you mean 'tiny8'"):
+        preset_named("tiny9")
+    with pytest.raises(UsageFailure, match="dataset prepare"):
+        default_preset(48, cuda=False)

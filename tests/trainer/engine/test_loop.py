@@ -1,0 +1,265 @@
+"""The loop: rates, books, weights of rows, resuming at any step, divergence, batch norms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stylegan_mix.console import Diverged, Stopped
+from trainer import loop, models
+from trainer.batches import Batch
+from trainer.models import Outputs
+from trainer.objectives import CrossEntropy, Task, TeacherAnswer
+from trainer.recipes import Stage
+from trainer.spec import RunSpec
+
+CPU = torch.device("cpu")
+LOSS = CrossEntropy().bind(Task((1, 1, 1)))
+
+
+def rates(stage: Stage, steps: int, per_epoch: int, **settings: Any) -> list[float]:
+    rate = loop.rate_of(RunSpec(**settings), stage, steps, per_epoch)
+    return [rate(step) for step in range(steps)]
+
+
+def test_the_step_schedule_is_that_of_the_protocol() -> None:
+    """0.02 to 0.1 over 5 epochs, 0.1 to epoch 160, 0.01 to 180, 0.001 to 200."""
+    found = rates(Stage("train", CrossEntropy()), 600, 3)
+    by_epoch = [found[3 * epoch] for epoch in range(200)]
+    assert by_epoch[:6] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
+    assert by_epoch[159:161] == pytest.approx([0.1, 0.01])
+    assert by_epoch[179:181] == pytest.approx([0.01, 0.001])
+    assert by_epoch[-1] == pytest.approx(0.001)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_short_run_warms_up_for_a_quarter_of_it() -> None:
+    found = rates(Stage("train", CrossEntropy()), 8, 1, epochs=8)
+    assert found[:3] == pytest.approx([0.05, 0.1, 0.1])
+
+
+def test_the_cosine_schedule_falls_from_lr_towards_zero() -> None:
+    found = rates(Stage("head", CrossEntropy(), schedule="cosine"), 100, 10)
+    assert found[0] == pytest.approx(0.1)
+    assert found[50] == pytest.approx(0.05)
+    assert found[-1] < 1e-4
+    assert found == sorted(found, reverse=True)
+
+
+def batch_of(step: int, *, real: int = 4, bank: int = 2) -> Batch:
+    draws = torch.Generator().manual_seed(step)
+    count = real + bank
+    a, b = torch.randint(3, (2, count), generator=draws)
+    lam = torch.rand(count, generator=draws)
+    index = torch.arange(count)
+    images = torch.randn(count, 2, 8, 8, generator=draws)
+    return Batch(images, a, b, lam, index, index, real, True)
+
+
+def job(steps: int = 12, **changes: Any) -> loop.Job:
+    settings: dict[str, Any] = {
+        "name": "train",
+        "steps": steps,
+        "steps_per_epoch": 4,
+        "batches": batch_of,
+        "losses": loop.Losses(LOSS, LOSS, 1.0),
+        "teacher": None,
+        "rate": lambda step: 0.05,
+        "head_only": False,
+        "precision": "float32",
+    }
+    return loop.Job(**{**settings, **changes})
+
+
+def state() -> loop.State:
+    model = models.build("resnet8", classes=3, channels=2)
+    models.initialise(model, 0)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    return loop.State(model, optimiser, loop.Tally(CPU))
+
+
+class Books:
+    """Keeps events and checkpoints as a run folder would."""
+
+    def __init__(self, now: loop.State) -> None:
+        self.now, self.saved = now, []
+
+    def event(self, event: dict[str, Any]) -> None:
+        self.now.history.append(event)
+
+    def save(self) -> None:
+        kept = {name: value for name, value in vars(self.now).items() if name == "step"}
+        copy = torch.utils._pytree.tree_map(
+            lambda x: x.clone() if isinstance(x, torch.Tensor) else x, self.now.dump()
+        )
+        self.saved.append((kept["step"], copy, [dict(event) for event in self.now.history]))
+
+
+def go(work: loop.Job, now: loop.State, stop: Any, *, save_seconds: float = 1e9) -> Books:
+    books = Books(now)
+    loop.train(
+        work,
+        now,
+        stop=stop,
+        each_step=lambda: None,
+        each_epoch=books.event,
+        save=books.save,
+        save_seconds=save_seconds,
+    )
+    return books
+
+
+def without_clock(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in event.items() if k != "seconds"} for event in history]
+
+
+def test_resuming_at_any_step_changes_no_bit(stop_after: Any) -> None:
+    whole = state()
+    books = go(job(), whole, stop_after(), save_seconds=0)
+    assert [step for step, _, _ in books.saved] == list(range(1, 13))
+    for step, saved, history in books.saved[:-1]:
+        again = state()
+        again.restore(saved)
+        again.step, again.history = step, history
+        go(job(), again, stop_after())
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, again.model.state_dict()[name]), (step, name)
+        assert without_clock(again.history) == without_clock(whole.history)
+
+
+def test_a_restored_momentum_lies_as_its_parameter(stop_after: Any) -> None:
+    """A contiguous buffer would send the optimiser down its slow path after every resume."""
+    books = go(job(steps=1, steps_per_epoch=1), state(), stop_after(), save_seconds=0)
+    again = state()
+    again.restore(books.saved[0][1])
+    for parameter in again.model.parameters():
+        buffer = again.optimiser.state[parameter]["momentum_buffer"]
+        assert buffer.stride() == parameter.stride()
+
+
+def test_a_stop_request_saves_and_raises_after_the_step(stop_after: Any) -> None:
+    now = state()
+    books = Books(now)
+    with pytest.raises(Stopped, match="step 3 of 12"):
+        loop.train(
+            job(),
+            now,
+            stop=stop_after(2),
+            each_step=lambda: None,
+            each_epoch=books.event,
+            save=books.save,
+            save_seconds=1e9,
+        )
+    assert [step for step, _, _ in books.saved] == [3]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_unsaved(stop_after: Any) -> None:
+    def poisoned(step: int) -> Batch:
+        batch = batch_of(step)
+        if step == 5:
+            batch.images[0] = float("nan")
+        return batch
+
+    now = state()
+    books = Books(now)
+    with pytest.raises(Diverged, match="not finite at step 5 of stage 'train'") as error:
+        loop.train(
+            job(batches=poisoned),
+            now,
+            stop=stop_after(),
+            each_step=lambda: None,
+            each_epoch=books.event,
+            save=books.save,
+            save_seconds=0,
+        )
+    assert error.value.code == 5
+    assert books.saved[-1][0] == 5
+    assert all(value.isfinite().all() for value in books.saved[-1][1]["model"].values())
+
+
+def test_events_hold_the_mean_loss_of_each_source(stop_after: Any) -> None:
+    now = state()
+    for group in now.optimiser.param_groups:
+        group["momentum"] = 0.0
+    go(job(rate=lambda step: 0.0), now, stop_after())
+    again = state()
+    values = [loop.one_step(job(rate=lambda step: 0.0), again) for _ in range(4)]
+    for step, value in enumerate(values):
+        assert value.shape == (6,), step
+    assert [event["epoch"] for event in now.history] == [1, 2, 3]
+    first = now.history[0]
+    assert first["loss"] == pytest.approx((4 * first["loss_real"] + 2 * first["loss_bank"]) / 6)
+    assert first["step"] == 4
+
+
+def test_the_mean_is_over_rows_and_the_bank_has_its_weight() -> None:
+    """The gradient of a step is that of (sum of real + weight * sum of bank) / N."""
+    for weight in (1.0, 0.25):
+        now = state()
+        before = {name: value.clone() for name, value in now.model.named_parameters()}
+        work = job(losses=loop.Losses(LOSS, LOSS, weight), rate=lambda step: 1.0)
+        for group in now.optimiser.param_groups:
+            group["weight_decay"] = 0.0
+        loop.one_step(work, now)
+        twin = state().model
+        batch = batch_of(0)
+        values = loop.row_losses(work.losses, twin(batch.images), batch, None)
+        ((values[:4].sum() + weight * values[4:].sum()) / 6).backward()
+        for name, parameter in twin.named_parameters():
+            moved = before[name] - dict(now.model.named_parameters())[name]
+            torch.testing.assert_close(moved, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_frozen_backbone_keeps_weights_and_statistics(stop_after: Any) -> None:
+    now = state()
+    now.model.requires_grad_(False)
+    now.model.head.requires_grad_(True)
+    now.optimiser = torch.optim.SGD(now.model.head.parameters(), lr=0.1)
+    before = {name: value.clone() for name, value in now.model.state_dict().items()}
+    go(job(head_only=True), now, stop_after())
+    changed = {n for n, v in now.model.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_refreshed_statistics_are_the_plain_average_of_batches() -> None:
+    class Identity(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(2)
+
+        def forward(self, images: torch.Tensor) -> Outputs:
+            out = self.norm(images)
+            return Outputs(out, out)
+
+    model = Identity()
+    batches = [torch.randn(8, 2, 3, 3) * (i + 1) + i for i in range(5)]
+    for images in batches:
+        model(images)  # statistics of a training that is over
+    loop.refresh_norms(model, batches.__getitem__, 5, "float32")
+    expected = torch.stack([images.mean((0, 2, 3)) for images in batches]).mean(0)
+    torch.testing.assert_close(model.norm.running_mean, expected)
+    spread = torch.stack([images.var((0, 2, 3)) for images in batches]).mean(0)
+    torch.testing.assert_close(model.norm.running_var, spread)
+    assert model.norm.momentum == 0.1
+
+
+def test_no_refresh_leaves_statistics_alone() -> None:
+    now = state()
+    now.model(torch.randn(4, 2, 8, 8))
+    before = now.model.stem_norm.running_mean.clone()
+    loop.refresh_norms(now.model, batch_of, 0, "float32")
+    assert torch.equal(now.model.stem_norm.running_mean, before)
+
+
+def test_disagreement_counts_rows_for_which_the_teacher_names_neither_label() -> None:
+    batch, tally = batch_of(0), loop.Tally(CPU)
+    a, b = batch.label_a, batch.label_b
+    neither = torch.tensor([min({0, 1, 2} - {int(i), int(j)}) for i, j in zip(a, b, strict=True)])
+    said = torch.stack([a[0], b[1], neither[2], neither[3], b[4], neither[5]])
+    about = [TeacherAnswer(label=said[rows]) for rows in batch.sources]
+    tally.add_answers(batch, tuple((answer, answer) for answer in about))
+    assert tally.disagreement() == {"real": 0.5, "bank": 0.5}
+    assert loop.Tally(CPU).disagreement() == {"real": None, "bank": None}

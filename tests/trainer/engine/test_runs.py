@@ -1,0 +1,455 @@
+"""Whole runs on the embedded digits: every recipe, resuming, kill -9, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan_mix import datasets, store
+from stylegan_mix.console import (
+    Diverged,
+    InvalidInput,
+    MissingEnvironment,
+    Stopped,
+    UsageFailure,
+)
+from trainer import evaluate, inputs, runs, stages
+from trainer.batches import Transform
+from trainer.recipes import RECIPES
+from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
+
+DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
+
+
+def small(**settings: Any) -> RunSpec:
+    """Two epochs of three steps, and a head of one epoch where a recipe has one."""
+    base = RunSpec(
+        data=DIGITS,
+        model="resnet8",
+        epochs=2,
+        bn_refresh_batches=2,
+        votes=VoteSpec(views=4),
+    )
+    return replace(base, **settings)
+
+
+def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any]:
+    return stages.run(spec, folder, stop=stop, **{"checkpoint_seconds": 1e9, **options})
+
+
+@pytest.fixture
+def bank(home: Path, bank_of: Callable[..., BankRef]) -> BankRef:
+    """A small bank of the digits' split."""
+    return bank_of(home / "banks" / "some", datasets.load("digits_lt"))
+
+
+CLOCKS = {"seconds", "finished_utc", "environment"}
+
+
+def timeless(value: Any) -> Any:
+    """A record without its clock fields."""
+    if isinstance(value, dict):
+        return {name: timeless(item) for name, item in value.items() if name not in CLOCKS}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def weights_of(run: Path) -> dict[str, bytes]:
+    """The bytes of every stage's network."""
+    found = {}
+    for folder in sorted((run / "weights").iterdir()):
+        finished = runs.Finished.load(folder)
+        for name, value in finished.weights.items():
+            found[f"{folder.name}/{name}"] = value.numpy().tobytes()
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_runs_with_hybrids_and_stops_and_resumes_exactly(
+    recipe: str, bank: BankRef, home: Path, stop_after: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    """Stopped after every other step, the run ends with the bytes of an undisturbed one."""
+    spec = small(recipe=recipe, aug="hybrid", bank=bank)
+    whole = run(spec, tmp_path / "whole", stop_after())
+    # The teacher is asked again, not read from the store of the undisturbed run.
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "another store"))
+    record = None
+    for _ in range(40):
+        try:
+            record = run(spec, tmp_path / "pieces", stop_after(4))
+            break
+        except Stopped:
+            assert json.loads((tmp_path / "pieces/run.json").read_text())["status"] == "stopped"
+    assert record is not None
+    assert timeless(record) == timeless(whole)
+    assert weights_of(tmp_path / "pieces") == weights_of(tmp_path / "whole")
+    events = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("pieces", "whole")
+    ]
+    assert timeless(events[0]) == timeless(events[1]) == timeless(whole["history"])
+
+
+def test_a_finished_run_returns_its_result_without_running(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    record = run(small(), tmp_path / "run", stop_after(), command="trainer run")
+    before = (tmp_path / "run/result.json").stat()
+    assert run(small(), tmp_path / "run", stop_after(0), command="other") == record
+    assert (tmp_path / "run/result.json").stat() == before
+    assert record["command"] == "trainer run"
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "done"
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_the_record_says_what_was_run(
+    bank: BankRef, home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    spec = small(recipe="kd", aug="hybrid", bank=bank, teacher_model="resnet20")
+    record = run(spec, tmp_path / "run", stop_after())
+    data = datasets.load("digits_lt")
+    assert record["dataset"]["split_id"] == data.split_id
+    assert record["dataset"]["counts"] == data.counts.tolist()
+    assert record["budget"]["steps"] == 6  # of the student: its teacher's stand under stages
+    assert [s["steps"] for s in record["budget"]["stages"]] == [6, 6]
+    assert record["bank"]["n"] == 300 and record["bank"]["key"] == bank.key
+    assert record["teacher"]["kind"] == "logits" and record["teacher"]["model"] == "resnet20"
+    confusion = np.array(record["confusion"])
+    assert confusion.sum() == len(data.test.labels)
+    assert record["accuracy"]["overall"] == 100 * confusion.trace() / confusion.sum()
+    assert record["history"][-1]["accuracy"] == record["accuracy"]["overall"]
+    disagreed = record["diagnostics"]["teacher_disagreement"]
+    assert 0 <= disagreed["real"] <= 1 and 0 <= disagreed["bank"] <= 1
+
+
+def test_votes_are_kept_for_later_runs(
+    home: Path, stop_after: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    spec = small(recipe="patched-one-hot")
+    first = run(spec, tmp_path / "one", stop_after())
+    kept = list((home / "annotations").glob("*/votes/MANIFEST.json"))
+    assert len(kept) == 1
+    monkeypatch.setattr("trainer.votes.collect", None)  # asking again would fail
+    second = run(spec, tmp_path / "two", stop_after())
+    assert timeless(second) == timeless(first)
+
+
+def test_a_head_is_trained_on_the_backbone_of_the_first_stage(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    run(small(recipe="crt"), tmp_path / "run", stop_after())
+    first, second = (
+        runs.Finished.load(tmp_path / "run/weights" / name).weights for name in ("train", "head")
+    )
+    changed = {name for name, value in second.items() if not torch.equal(value, first[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_arms_share_their_steps_and_seeds_do_not_share_weights(
+    bank: BankRef, home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    found = {}
+    for aug in ("none", "mixup", "bank", "hybrid"):
+        spec = small(aug=aug, bank=bank if aug in ("bank", "hybrid") else None)
+        found[aug] = run(spec, tmp_path / aug, stop_after())
+    assert len({(r["budget"]["steps"], r["budget"]["images"]) for r in found.values()}) == 1
+    other = run(small(seed=1), tmp_path / "other", stop_after())
+    hashes = {r["diagnostics"]["weights_sha256"] for r in (*found.values(), other)}
+    assert len(hashes) == 5
+
+
+def test_bfloat16_runs(home: Path, stop_after: Any, tmp_path: Path) -> None:
+    record = run(small(precision="bfloat16"), tmp_path / "run", stop_after())
+    assert record["budget"]["precision"] == "bfloat16"
+
+
+def test_a_finished_network_can_be_loaded_and_scores_as_it_did(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    record = run(small(), tmp_path / "run", stop_after())
+    model, facts = runs.load_network(tmp_path / "run")
+    data, cpu = datasets.load("digits_lt"), torch.device("cpu")
+    transform = Transform(facts["mean"], facts["std"], pad=0, flip=False, device=cpu)
+    logits = evaluate.logits_of(model, data.test, transform, device=cpu, precision="float32")
+    right = (logits.argmax(1).numpy() == data.test.labels).mean()
+    assert 100 * right == pytest.approx(record["accuracy"]["overall"])
+    assert not model.training
+
+
+# A teacher from another run
+
+
+def test_a_finished_run_teaches_in_place_of_the_teacher_stage(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    """The same teacher, given or trained, makes the same student."""
+    own = run(small(recipe="one-hot"), tmp_path / "own", stop_after())
+    run(small(), tmp_path / "teacher", stop_after())
+    reference = inputs.teacher_reference(tmp_path / "teacher")
+    assert reference.sha256 == own["teacher"]["sha256"]
+    given = run(small(recipe="one-hot", teacher=reference), tmp_path / "given", stop_after())
+    assert given["diagnostics"]["weights_sha256"] == own["diagnostics"]["weights_sha256"]
+    assert given["teacher"]["run"] == str(tmp_path / "teacher")
+    assert [s["stage"] for s in given["budget"]["stages"]] == ["student"]
+
+
+def test_a_teacher_of_another_split_is_refused(home: Path, stop_after: Any, tmp_path: Path) -> None:
+    other = replace(DIGITS, imbalance=10.0)
+    run(small(data=other), tmp_path / "teacher", stop_after())
+    reference = inputs.teacher_reference(tmp_path / "teacher")
+    with pytest.raises(InvalidInput, match="has split_id") as error:
+        run(small(recipe="kd", teacher=reference), tmp_path / "run", stop_after())
+    assert error.value.code == 3
+
+
+def test_a_teacher_of_other_classes_is_refused(
+    home: Path, stop_after: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    run(small(), tmp_path / "teacher", stop_after())
+    reference = inputs.teacher_reference(tmp_path / "teacher")
+    facts = inputs.teacher_facts(tmp_path / "teacher")
+    monkeypatch.setattr(inputs, "teacher_facts", lambda run: {**facts, "classes": ["a", "b"]})
+    with pytest.raises(InvalidInput, match=r"has classes \['a', 'b'\]"):
+        run(small(recipe="kd", teacher=reference), tmp_path / "run", stop_after())
+
+
+def test_a_folder_that_is_no_finished_run_is_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="is not a finished run"):
+        inputs.teacher_reference(tmp_path)
+
+
+def test_a_teacher_whose_weights_were_altered_is_refused(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    run(small(), tmp_path / "teacher", stop_after())
+    reference = inputs.teacher_reference(tmp_path / "teacher")
+    path = tmp_path / "teacher/weights/train/data.h5"
+    path.chmod(0o644)
+    altered = bytearray(path.read_bytes())
+    altered[-1] ^= 1
+    path.write_bytes(altered)
+    with pytest.raises(InvalidInput, match="was altered"):
+        run(small(recipe="kd", teacher=reference), tmp_path / "run", stop_after())
+
+
+# What is refused
+
+
+def test_names_are_checked_before_anything_is_written(tmp_path: Path, stop_after: Any) -> None:
+    reference = TeacherRef("hash", "/nowhere")
+    for spec, problem in (
+        (small(recipe="kdd"), "unknown recipe 'kdd'"),
+        (small(model="resnet9"), "unknown model 'resnet9'"),
+        (small(recipe="kd", teacher_model="x"), "unknown model 'x'"),
+        (small(teacher=reference), "recipe 'ce' has no teacher"),
+        (small(recipe="kd", teacher=reference, teacher_model="resnet8"), "no teacher network"),
+    ):
+        with pytest.raises(UsageFailure, match=problem):
+            run(spec, tmp_path / "run", stop_after())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_run_is_not_taken_over(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        run(small(), tmp_path / "run", stop_after(1))
+    with pytest.raises(UsageFailure, match=r"lr: 0.1 there, 0.2 now"):
+        run(small(lr=0.2), tmp_path / "run", stop_after())
+    with pytest.raises(UsageFailure, match=r"seed: 0 there, 1 now"):
+        run(small(seed=1), tmp_path / "run", stop_after())
+    run(small(), tmp_path / "run", stop_after())
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    with store.locked(tmp_path / "run/lock"), pytest.raises(Stopped, match="worked on by"):
+        run(small(), tmp_path / "run", stop_after())
+
+
+def test_inputs_that_changed_since_the_run_began_are_refused(
+    home: Path, stop_after: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    with pytest.raises(Stopped):
+        run(small(), tmp_path / "run", stop_after(1))
+    data = datasets.load("digits_lt")
+    monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: replace(data, split_id="0" * 64))
+    with pytest.raises(InvalidInput, match="split_id changed since this run began"):
+        run(small(), tmp_path / "run", stop_after())
+
+
+def test_a_bank_of_another_split_is_refused(
+    home: Path, bank_of: Callable[..., BankRef], stop_after: Any, tmp_path: Path
+) -> None:
+    foreign = bank_of(home / "bank", datasets.load("digits_lt"), split="f" * 64)
+    with pytest.raises(InvalidInput, match="comes from training split ffffffffffff") as error:
+        run(small(aug="bank", bank=foreign), tmp_path / "run", stop_after())
+    assert error.value.code == 3
+
+
+def test_a_bank_with_other_rows_than_the_run_began_with_is_refused(
+    bank: BankRef, stop_after: Any, tmp_path: Path
+) -> None:
+    spec = small(aug="bank", bank=replace(bank, content_sha256="0" * 64))
+    with pytest.raises(InvalidInput, match="holds other rows"):
+        run(spec, tmp_path / "run", stop_after())
+
+
+def test_an_altered_bank_is_refused(bank: BankRef, stop_after: Any, tmp_path: Path) -> None:
+    path = Path(bank.folder) / "bank.h5"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidInput, match="bytes; its manifest says"):
+        run(small(aug="hybrid", bank=bank), tmp_path / "run", stop_after())
+
+
+def test_a_batch_beyond_the_training_set_is_refused(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageFailure, match="a batch of 512 is larger than the 335 training"):
+        run(small(batch=512), tmp_path / "run", stop_after())
+
+
+def test_a_run_that_diverges_says_so_and_leaves_no_result(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(Diverged, match="not finite at step") as error:
+        run(small(lr=1000.0, warmup_epochs=0.0, epochs=30), tmp_path / "run", stop_after())
+    assert error.value.code == 5
+    note = json.loads((tmp_path / "run/run.json").read_text())
+    assert (note["status"], note["exit_code"]) == ("diverged", 5)
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_cuda_that_is_not_there_is_an_error_and_not_a_cpu_run() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(MissingEnvironment) as error:
+        stages.device_of("cuda")
+    assert error.value.code == 4
+    assert stages.device_of("auto").type == "cpu"
+
+
+def test_a_plan_counts_what_the_run_will_do(home: Path, stop_after: Any, tmp_path: Path) -> None:
+    data = datasets.load("digits_lt")
+    spec = small(recipe="crt")
+    planned = stages.plan(spec, data)
+    record = run(spec, tmp_path / "run", stop_after())
+    assert planned["steps"] == record["budget"]["steps"] == 9
+    assert planned["images"] == record["budget"]["images"]
+    given = replace(small(recipe="kd"), teacher=TeacherRef("hash", "/nowhere"))
+    assert [stage["name"] for stage in stages.plan(given, data)["stages"]] == ["student"]
+
+
+def test_validation_images_leave_training_and_are_scored(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    spec = small(data=replace(DIGITS, val_per_class=2))
+    record = run(spec, tmp_path / "run", stop_after())
+    assert record["dataset"]["train_images"] == 335 - 20
+    assert 0 <= record["diagnostics"]["validation"]["overall"] <= 100
+
+
+# kill -9
+
+CHILD = """
+import sys, json, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from stylegan_mix.console import StopSignals
+from trainer import stages
+from trainer.spec import RunSpec
+spec = RunSpec.from_plain(json.loads(sys.argv[1]))
+with StopSignals() as stop:
+    stages.run(spec, Path(sys.argv[2]), stop=stop, checkpoint_seconds=float(sys.argv[3]))
+"""
+
+
+def child(spec: RunSpec, folder: Path, every: float) -> subprocess.Popen[bytes]:
+    arguments = [json.dumps(spec.plain()), str(folder), str(every)]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        cwd=Path(__file__).resolve().parents[3],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+
+
+def newest_step(folder: Path) -> int:
+    steps = (folder / "checkpoints").glob("step-*")
+    return max((int(path.name.removeprefix("step-")) for path in steps), default=0)
+
+
+def kill_at(spec: RunSpec, folder: Path, step: int) -> None:
+    """Starts or resumes the run and kills it when a checkpoint of `step` or later is there."""
+    process = child(spec, folder, every=0)
+    limit = time.monotonic() + 60
+    while newest_step(folder) < step:
+        assert process.poll() is None, process.stderr.read().decode()  # type: ignore[union-attr]
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def survives(spec: RunSpec, tmp_path: Path, steps: list[int]) -> None:
+    for step in steps:
+        kill_at(spec, tmp_path / "killed", step)
+    for name in ("killed", "whole"):
+        process = child(spec, tmp_path / name, every=1e9)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+    one, other = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "whole")
+    )
+    assert timeless(one) == timeless(other)
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
+
+
+def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(
+    bank: BankRef, home: Path, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng()  # any moment: a failure prints them
+    steps = sorted(int(step) for step in draws.integers(1, 11, 2))
+    print("killed at steps", steps)
+    survives(small(aug="hybrid", bank=bank, epochs=4), tmp_path, steps)
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_many_stages_ends_with_the_same_bytes(
+    bank: BankRef, home: Path, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng()
+    steps = sorted(int(step) for step in draws.integers(1, 23, 6))
+    print("killed at steps", steps)
+    spec = small(recipe="patched-one-hot", aug="hybrid", bank=bank, epochs=4)
+    survives(spec, tmp_path, steps)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+    bank: BankRef, home: Path, tmp_path: Path
+) -> None:
+    spec = small(aug="hybrid", bank=bank, epochs=60)
+    process = child(spec, tmp_path / "run", every=0)
+    limit = time.monotonic() + 60
+    while newest_step(tmp_path / "run") < 3 and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert b"Stopped" in errors and b"step" in errors
+    note = json.loads((tmp_path / "run/run.json").read_text())
+    assert (note["status"], note["exit_code"]) == ("stopped", 75)
+    assert newest_step(tmp_path / "run") >= 3

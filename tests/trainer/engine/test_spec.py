@@ -1,0 +1,98 @@
+"""A run as plain data: checked as a whole, the same after JSON, hashed without folders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from stylegan_mix.console import InvalidInput, UsageFailure
+from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
+
+BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
+FULL = RunSpec(
+    data=DataSpec("cifar10_lt", imbalance=100.0),
+    aug="hybrid",
+    recipe="patched-one-hot",
+    bank=BANK,
+    teacher=TeacherRef("weights", "/somewhere/run"),
+    votes=VoteSpec(views=8, sides=(0.5,)),
+    milestones=(0.5,),
+    decay=(0.1,),
+    pad=2,
+    flip=False,
+)
+
+
+@pytest.mark.parametrize("spec", [RunSpec(), FULL])
+def test_a_spec_survives_json(spec: RunSpec) -> None:
+    assert RunSpec.from_plain(json.loads(json.dumps(spec.plain()))) == spec
+
+
+def test_unknown_settings_name_the_nearest() -> None:
+    with pytest.raises(InvalidInput, match="no setting 'epoch'; did you mean 'epochs'"):
+        RunSpec.from_plain({"epoch": 3})
+    with pytest.raises(InvalidInput, match="'data' has no setting 'imbalence'"):
+        RunSpec.from_plain({"data": {"imbalence": 3}})
+
+
+def test_the_key_is_of_content_and_not_of_places_or_seed() -> None:
+    moved = replace(
+        FULL,
+        seed=7,
+        bank=replace(BANK, folder="/elsewhere"),
+        teacher=TeacherRef("weights", "/elsewhere"),
+    )
+    assert moved.key == FULL.key
+    assert replace(FULL, bank=replace(BANK, content_sha256="other")).key != FULL.key
+    assert replace(FULL, lr=0.2).key != FULL.key
+    assert RunSpec(lr=1).key == RunSpec(lr=1.0).key
+    assert FULL.folder == f"cifar10_lt-patched-one-hot-hybrid-{FULL.key}/seed-0"
+
+
+@pytest.mark.parametrize(
+    ("aug", "space", "arm"),
+    [
+        ("hybrid", "w", "hybrid"),
+        ("hybrid", "none", "hybrid-unmixed"),
+        ("bank", "pixel", "bank-pixel"),
+    ],
+)
+def test_control_banks_show_in_the_arm(aug: Any, space: str, arm: str) -> None:
+    assert RunSpec(aug=aug, bank=replace(BANK, space=space)).arm == arm
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"aug": "hybird"}, "aug 'hybird' is unknown; did you mean 'hybrid'"),
+        ({"aug": "hybrid"}, "aug 'hybrid' needs a bank"),
+        ({"bank": BANK}, "aug 'none' reads no bank"),
+        ({"lr": 0.0}, r"lr must be a number in \(0.0, 1,000.0\], got 0.0"),
+        ({"lr": float("nan")}, "lr must be a number"),
+        ({"lr": "fast"}, "lr must be a number"),
+        ({"epochs": 0}, r"epochs must be a number in \[1, 100,000\]"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a number"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0.0, 1.0\)"),
+        ({"alpha": -1.0}, "alpha must be a number"),
+        ({"precision": "float16"}, "precision 'float16' is unknown"),
+        ({"milestones": (0.9, 0.8)}, "milestones must rise"),
+        ({"milestones": (0.5,)}, "1 milestones need as many decay factors, got 2"),
+        ({"decay": (0.1, 2.0)}, "decay factors must lie in"),
+        ({"aug": "bank", "bank": BANK, "batch": 2, "bank_share": 0.1}, "leaves no real or no bank"),
+        ({"votes": VoteSpec(views=0)}, "votes.views must be"),
+        ({"votes": VoteSpec(sides=())}, "votes.sides must name"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_bounds(settings: Any, problem: str) -> None:
+    with pytest.raises(UsageFailure, match=problem):
+        RunSpec(**settings)
+
+
+def test_all_problems_are_listed_together() -> None:
+    with pytest.raises(UsageFailure) as error:
+        RunSpec(lr=-1.0, batch=0, epochs=0)
+    assert str(error.value).count("\n") == 3

@@ -1,0 +1,321 @@
+"""The command line of `trainer` from end to end, on real digits and in miniature."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stylegan_mix import store
+from trainer import cli, results
+
+TINY = ("--epochs", "2", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
+Trainer = Callable[..., tuple[int, str, str]]
+
+
+def only_run() -> Path:
+    (found,) = Path("runs").glob("*/seed-*")
+    return found
+
+
+def test_every_command_has_help(trainer: Trainer) -> None:
+    for name in cli.group.list_commands(None):  # type: ignore[arg-type]
+        code, out, _ = trainer(name, "--help")
+        assert code == 0 and out.startswith("Usage: trainer")
+
+
+def test_an_unknown_command_names_the_nearest(trainer: Trainer) -> None:
+    code, _, err = trainer("rnu")
+    assert code == 2 and "did you mean 'run'" in err
+
+
+def test_several_seeds_give_a_line_each_and_their_mean(home: Path, trainer: Trainer) -> None:
+    code, out, err = trainer("run", *TINY, "--seeds", "2")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split()[3:5] for line in lines] == [
+        ["seed", "n"],
+        ["0", "1"],
+        ["1", "1"],
+        ["all", "2"],
+    ]
+    assert "±" in lines[3]
+    assert err.splitlines()[0] == "data set digits_lt: as asked"
+
+
+def test_a_finished_run_is_printed_again_without_torch(home: Path, trainer: Trainer) -> None:
+    code, out, _ = trainer("run", *TINY)
+    assert code == 0
+    code = (
+        "import sys\nfrom stylegan_mix import console\nfrom trainer.cli import group\n"
+        f"try:\n    console.main(group, 'trainer', ['run', *{TINY!r}])\n"
+        "finally:\n    assert 'torch' not in sys.modules\n"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=with_package()
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == out
+    assert "finished before" in again.stderr
+
+
+def with_package() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+
+
+def test_the_first_line_says_which_data_set_and_why(home: Path, trainer: Trainer) -> None:
+    code, _, err = trainer("run", "--epochs", "1", "--bn-refresh-batches", "1")
+    assert code == 0
+    first = err.splitlines()[0]
+    assert first == "data set digits_lt: there is no bank yet, and it is built in"
+
+
+def test_an_arm_with_a_bank_runs_as_typed(bank: Any, trainer: Trainer) -> None:
+    key = bank()
+    code, out, err = trainer(
+        "run", "--aug", "hybrid", "--epochs", "2", "--bn-refresh-batches", "1", "--json"
+    )
+    assert code == 0
+    (row,) = json.loads(out)["tables"][0]["rows"]
+    assert (row["arm"], row["bank"]["key"]) == ("hybrid", key)
+    assert f"that of the newest bank, {key[:12]}" in err.splitlines()[0]
+
+
+def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Trainer) -> None:
+    Path("run.toml").write_text('dataset = "digits_lt"\nepochs = 9\nlr = 1e-2\n')
+    code, _, _ = trainer(
+        "run", "--config", "run.toml", "--epochs", "1", "--bn-refresh-batches", "1"
+    )
+    assert code == 0
+    saved = store.read_json(only_run() / "config.resolved.json")
+    assert (saved["values"]["epochs"], saved["values"]["lr"]) == (1, 0.01)
+    assert (saved["sources"]["epochs"], saved["sources"]["lr"]) == ("flag", "file")
+    assert saved["sources"]["momentum"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--eopchs", "2"), 2, "--epochs"),
+        (("--epochs", "many"), 2, "many"),
+        (("--epochs", "0"), 2, "epochs must be a number in [1, 100,000], got 0"),
+        (("--aug", "hybird"), 2, "did you mean 'hybrid'"),
+        (("--recipe", "cee"), 2, "did you mean 'ce'"),
+        (("--model", "resnet9"), 2, "did you mean 'resnet8'"),
+        (("--dataset", "digits"), 2, "digits_lt"),
+        (("--batch", "100000"), 2, "batch"),
+        (("--aug", "bank"), 3, "stylegan-mix generate --dataset digits_lt"),
+        (("--aug", "bank", "--bank", "abc123"), 3, "no bank 'abc123'"),
+        (("--bank", "w"), 2, "reads no bank"),
+        (("--teacher", "nowhere"), 3, "nowhere"),
+        (("--device", "cuda:99"), 4, "CUDA"),
+        (("--config", "nowhere.toml"), 2, "cannot read configuration file"),
+        (("--seeds", "0"), 2, "--seeds must be at least 1"),
+    ],
+)
+def test_what_cannot_be_run_ends_with_its_code(
+    home: Path, trainer: Trainer, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    if arguments[0] == "--device":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has CUDA devices")
+    given = ("--dataset", "digits_lt") if "--dataset" not in arguments else ()
+    found, out, err = trainer("run", *given, *arguments)
+    assert (found, out) == (code, "")
+    assert told in err and "Traceback" not in err
+
+
+def test_a_dry_run_prints_the_cost_and_leaves_nothing(home: Path, trainer: Trainer) -> None:
+    code, out, err = trainer("run", *TINY, "--recipe", "crt", "--dry-run")
+    assert code == 0
+    for told in ("steps ", "images ", "time ", "disk ", "bank        none needed", "1 of 1 seeds"):
+        assert told in out
+    assert "train 6, head 3" in out
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_as_json_counts_what_is_open(home: Path, trainer: Trainer) -> None:
+    trainer("run", *TINY)
+    code, out, _ = trainer("run", *TINY, "--seeds", "3", "--dry-run", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["seeds"], found["open_seeds"]) == ([0, 1, 2], [1, 2])
+    assert found["cost"]["steps"] == 6 and found["run"]["epochs"] == 2
+
+
+def test_another_run_in_a_named_folder_is_refused(home: Path, trainer: Trainer) -> None:
+    assert trainer("run", *TINY, "--name", "mine")[0] == 0
+    code, _, err = trainer("run", *TINY, "--name", "mine", "--lr", "0.05")
+    assert code == 2
+    assert "lr: 0.1 there, 0.05 here" in err and "--name" in err
+
+
+def test_a_run_that_another_process_works_on_is_75(home: Path, trainer: Trainer) -> None:
+    trainer("run", *TINY)
+    (only_run() / "result.json").unlink()
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom stylegan_mix import store\n"
+        "with store.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(only_run() / "lock")],
+        stdout=subprocess.PIPE,
+        env=with_package(),
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        found, _, err = trainer("run", *TINY)
+        holder.kill()
+    assert found == 75 and f"process {holder.pid}" in err
+
+
+def test_a_run_left_by_a_dead_process_is_taken_over_with_a_notice(
+    home: Path, trainer: Trainer
+) -> None:
+    _, out, _ = trainer("run", *TINY)
+    folder = only_run()
+    (folder / "result.json").unlink()
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    note = store.read_json(folder / "run.json")
+    store.write_json(folder / "run.json", {**note, "status": "running", "process": gone.pid})
+    code, again, err = trainer("run", *TINY)
+    assert (code, again) == (0, out)
+    assert f"process {gone.pid} is gone; going on" in err
+
+
+def started(*argv: str) -> subprocess.Popen[str]:
+    code = "from trainer.cli import main\nmain()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=with_package(),
+    )
+
+
+def wait_for(path: str) -> None:
+    end = time.monotonic() + 60
+    while not any(file.stat().st_size for file in Path().glob(path)):
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    home: Path, trainer: Trainer, number: signal.Signals, code: int
+) -> None:
+    long = ("--epochs", "60", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
+    with started("run", *long, "--threads", "1") as child:
+        wait_for("runs/*/seed-0/metrics.jsonl")
+        child.send_signal(number)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == code, err
+    assert "run the same command to go on" in err
+    assert store.read_json(only_run() / "run.json")["status"] == "stopped"
+    found, _, _ = trainer("run", *long)
+    whole, *_ = results.collect([Path("runs")])
+    fresh = trainer("run", *long, "--out", "undisturbed")[0]
+    other, *_ = results.collect([Path("undisturbed")])
+    assert (found, fresh) == (0, 0)
+    assert whole.record["accuracy"] == other.record["accuracy"]
+    assert whole.record["diagnostics"] == other.record["diagnostics"]
+
+
+def test_a_reader_that_leaves_is_no_error(home: Path, trainer: Trainer) -> None:
+    trainer("run", *TINY)
+    with started("report", "--json") as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        err = child.stderr.read() if child.stderr else ""
+        child.wait(timeout=60)
+    assert child.returncode == 0 and err == ""
+
+
+def test_eval_finds_what_the_run_found(home: Path, trainer: Trainer) -> None:
+    trainer("run", *TINY)
+    code, out, _ = trainer("eval", str(only_run()), "--json")
+    found = json.loads(out)
+    assert code == 0 and found["same"] is True
+    code, out, err = trainer("eval", str(only_run().parent))
+    assert code == 0 and out.startswith("overall") and "the same" in err
+
+
+def test_predictions_are_the_answers_behind_the_accuracy(home: Path, trainer: Trainer) -> None:
+    trainer("run", *TINY)
+    code, _, _ = trainer("predict", str(only_run()), "--out", "answers.csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(Path("answers.csv").read_text())))
+    right = 100 * np.mean([row["label"] == row["prediction"] for row in rows])
+    result = results.read(only_run() / "result.json")
+    assert right == pytest.approx(result.accuracy("overall"))
+    assert [row["index"] for row in rows] == [str(index) for index in range(740)]
+    for row in rows[:20]:
+        shares = [float(row[f"p:{name}"]) for name in result.dataset["classes"]]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert int(np.argmax(shares)) == int(row["prediction"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--part", "tset"), 2, "no part 'tset'"),
+        (("--part", "val"), 2, "no validation part"),
+        (("--imbalance", "10"), 2, "needs --dataset"),
+    ],
+)
+def test_predict_refuses_what_is_not_there(
+    home: Path, trainer: Trainer, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    trainer("run", *TINY)
+    found, _, err = trainer("predict", str(only_run()), *arguments)
+    assert found == code and told in err
+
+
+def test_predict_and_eval_need_a_finished_run(home: Path, trainer: Trainer) -> None:
+    for command in ("predict", "eval"):
+        code, _, err = trainer(command, "nowhere")
+        assert code == 3 and "no finished run in nowhere" in err
+
+
+def test_votes_are_listed_once_they_are_collected(home: Path, trainer: Trainer) -> None:
+    code, out, err = trainer("queries")
+    assert (code, out) == (0, "") and "no votes" in err
+    assert trainer("run", *TINY, "--recipe", "patched-one-hot", "--views", "4")[0] == 0
+    code, out, _ = trainer("queries", "--json")
+    (found,) = json.loads(out)
+    assert (found["images"], found["facts"]["views"]["views"]) == (335, 4)
+    assert "335 images x 4 views" in trainer("queries")[1]
+
+
+def test_recipes_and_models_are_listed_from_what_runs_use(trainer: Trainer) -> None:
+    from trainer.models import MODELS
+    from trainer.recipes import RECIPES
+
+    for command, known in (("recipes", RECIPES), ("models", MODELS)):
+        code, out, _ = trainer(command)
+        assert code == 0
+        assert [line.split()[0] for line in out.splitlines()] == list(known)
+        code, out, _ = trainer(command, "--json")
+        assert [one["name"] for one in json.loads(out)] == list(known)
+
+
+def test_doctor_tells_of_machine_and_banks(bank: Any, trainer: Trainer) -> None:
+    key = bank()
+    code, out, _ = trainer("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert key[:12] in found["banks"] and "can be written" in found["runs"]

@@ -1,0 +1,209 @@
+"""What `trainer run` decides for those who say little, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stylegan_mix import datasets
+from stylegan_mix.console import InvalidInput, UsageFailure
+from trainer.plan import Asked, decide, expected
+from trainer.settings import differing, flat
+
+Banks = Callable[..., str]
+
+
+def test_without_a_bank_the_built_in_digits_are_taken(home: Path) -> None:
+    plan = decide(Asked())
+    assert plan.spec.data.name == "digits_lt"
+    assert plan.why[0] == "data set digits_lt: there is no bank yet, and it is built in"
+    assert (plan.spec.model, plan.spec.aug, plan.spec.recipe) == ("resnet8", "none", "ce")
+
+
+def test_the_data_set_is_that_of_the_newest_bank_whatever_the_arm(bank: Banks) -> None:
+    bank(name="old")
+    bank(name="new", imbalance=10.0, split_seed=3)
+    for aug in ("none", "mixup", "hybrid"):
+        plan = decide(Asked(aug=aug))
+        assert (plan.spec.data.imbalance, plan.spec.data.split_seed) == (10.0, 3)
+        assert "that of the newest bank" in plan.why[0]
+
+
+def test_what_is_said_wins_over_the_newest_bank(bank: Banks) -> None:
+    bank(imbalance=10.0)
+    assert decide(Asked(dataset="digits_lt")).spec.data.imbalance == 20.0
+
+
+def test_the_default_bank_is_the_newest_that_is_no_control(bank: Banks) -> None:
+    bank("w", name="old")
+    wanted = bank("z", name="new")
+    bank("none", name="newer")
+    bank("pixel", name="newest")
+    plan = decide(Asked(aug="hybrid"))
+    assert plan.spec.bank is not None and plan.spec.bank.key == wanted
+    assert plan.spec.arm == "hybrid"
+
+
+def test_the_default_bank_is_of_the_split_of_the_run(bank: Banks) -> None:
+    wanted = bank(name="ours")
+    bank(name="theirs", split_seed=5)
+    plan = decide(Asked(dataset="digits_lt", aug="bank"))
+    assert plan.spec.bank is not None and plan.spec.bank.key == wanted
+
+
+@pytest.mark.parametrize(
+    ("word", "space", "arm"),
+    [
+        ("unmixed", "none", "hybrid-unmixed"),
+        ("none", "none", "hybrid-unmixed"),
+        ("pixel", "pixel", "hybrid-pixel"),
+        ("w", "w", "hybrid"),
+    ],
+)
+def test_a_space_means_its_newest_bank(bank: Banks, word: str, space: str, arm: str) -> None:
+    bank(space, name="older")
+    wanted = bank(space, name="newer")
+    bank("z", name="newest")
+    plan = decide(Asked(dataset="digits_lt", aug="hybrid", bank=word))
+    assert plan.spec.bank is not None and plan.spec.bank.key == wanted
+    assert plan.spec.arm == arm
+
+
+def test_a_bank_is_found_by_key_beginning_and_path(bank: Banks, home: Path) -> None:
+    bank(name="other")
+    key = bank(name="wanted")
+    for reference in (key, key[:10], str(home / "banks" / key)):
+        plan = decide(Asked(aug="bank", bank=reference))
+        assert plan.spec.bank is not None and plan.spec.bank.key == key
+
+
+@pytest.mark.parametrize("aug", ["bank", "hybrid"])
+def test_no_bank_is_error_3_with_the_command_that_makes_one(home: Path, aug: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        decide(Asked(aug=aug, imbalance=10.0, dataset="digits_lt"))
+    assert error.value.remedy is not None
+    assert "stylegan-mix generate --dataset digits_lt --imbalance 10 --n" in error.value.remedy
+
+
+def test_only_controls_is_error_3_too(bank: Banks) -> None:
+    bank("none")
+    with pytest.raises(InvalidInput, match="there is no bank for digits_lt"):
+        decide(Asked(aug="hybrid"))
+
+
+def test_a_missing_control_names_the_space_in_the_command(bank: Banks) -> None:
+    bank("w")
+    with pytest.raises(InvalidInput) as error:
+        decide(Asked(aug="hybrid", bank="unmixed"))
+    assert error.value.remedy is not None and error.value.remedy.endswith("--space none")
+
+
+def test_a_bank_of_another_split_is_refused_with_both_ids(bank: Banks) -> None:
+    """The leak guard: its generator may have seen what this split holds out."""
+    key = bank(split_seed=5)
+    ours = datasets.load("digits_lt").split_id[:12]
+    theirs = datasets.load("digits_lt", split_seed=5).split_id[:12]
+    assert ours != theirs
+    with pytest.raises(InvalidInput) as error:
+        decide(Asked(dataset="digits_lt", aug="hybrid", bank=key))
+    assert ours in str(error.value) and theirs in str(error.value)
+
+
+def test_cutting_validation_images_out_makes_the_bank_another_splits(bank: Banks) -> None:
+    """The generator has seen the images that are now held out."""
+    bank()
+    with pytest.raises(InvalidInput, match="there is no bank"):
+        decide(Asked(dataset="digits_lt", aug="hybrid", val_per_class=1))
+
+
+def test_a_bank_without_an_arm_that_reads_it_is_refused(bank: Banks) -> None:
+    with pytest.raises(UsageFailure, match="--aug mixup reads no bank"):
+        decide(Asked(aug="mixup", bank="w"))
+
+
+def test_everything_wrong_is_said_at_once(home: Path) -> None:
+    with pytest.raises(UsageFailure) as error:
+        decide(Asked(aug="hybird", epochs=0, lr=float("nan")))
+    for told in ("did you mean 'hybrid'", "epochs must be", "lr must be"):
+        assert told in str(error.value)
+
+
+def test_seeds_are_counted_from_the_first_and_have_folders_of_their_own(home: Path) -> None:
+    plan = decide(Asked(seed=2, seeds=3, out="there"))
+    assert plan.seeds == (2, 3, 4)
+    folders = [plan.folder(seed) for seed in plan.seeds]
+    assert len({folder.parent for folder in folders}) == 1
+    assert [folder.name for folder in folders] == ["seed-2", "seed-3", "seed-4"]
+    assert folders[0].parts[0] == "there"
+    assert decide(Asked(name="mine")).folder(0) == Path("runs/mine/seed-0")
+
+
+def test_zero_seeds_are_refused(home: Path) -> None:
+    with pytest.raises(UsageFailure, match="--seeds must be at least 1"):
+        decide(Asked(seeds=0))
+
+
+def test_the_command_of_a_run_asks_for_the_same_run(bank: Banks) -> None:
+    """Read back by the command line's own parser."""
+    from trainer.commands.run import run
+
+    bank()
+    plan = decide(Asked(aug="hybrid", lr=0.05, seeds=3, flip=False, drop_overlap=True))
+    words = plan.command(2).split()
+    assert words[:2] == ["trainer", "run"]
+    options = run.make_context("run", words[2:]).params
+    known = {name: value for name, value in options.items() if name in Asked.__annotations__}
+    again = decide(Asked(**{**known, "val_per_class": 0}))
+    assert again.spec == plan.of_seed(2)
+
+
+def test_sources_tell_flags_defaults_and_the_newest_bank_apart(bank: Banks) -> None:
+    bank(imbalance=10.0)
+    plan = decide(Asked(aug="hybrid", lr=0.05, epochs=7))
+    options = dict.fromkeys(Asked.__annotations__, "default")
+    found = plan.sources({**options, "aug": "flag", "lr": "file", "epochs": "flag"})
+    assert set(found) == set(flat(plan.spec.plain()))
+    assert (found["aug"], found["lr"], found["epochs"]) == ("flag", "file", "flag")
+    assert (found["data.name"], found["data.imbalance"]) == ("newest bank", "newest bank")
+    assert (found["bank.key"], found["model"]) == ("newest bank", "default of digits_lt")
+    assert found["momentum"] == "default"
+
+
+def test_expected_settings_are_those_of_the_decided_run(bank: Banks) -> None:
+    bank()
+    asked = Asked(dataset="digits_lt", aug="hybrid", epochs=9, imbalance=20.0, flip=True)
+    actual: dict[str, Any] = flat(decide(asked).spec.plain())
+    assert (
+        expected(asked).items()
+        <= {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in actual.items()
+        }.items()
+    )
+
+
+def test_tables_of_files_are_typed_and_their_names_checked() -> None:
+    assert Asked.from_table({"bank-share": 1, "lr": 1e-4}, "x").bank_share == 1.0
+    for table, told in (
+        ({"lrr": 1.0}, "did you mean 'lr'"),
+        ({"lr": "fast"}, "'lr' must be float, got str 'fast'"),
+        ({"epochs": True}, "'epochs' must be int, got bool"),
+        ({"epochs": 1.5}, "'epochs' must be int, got float"),
+        ({"flip": 1}, "'flip' must be bool"),
+    ):
+        with pytest.raises(UsageFailure) as error:
+            Asked.from_table(table, "sweep.toml")
+        assert told in str(error.value) and "sweep.toml" in str(error.value)
+
+
+def test_differing_names_nested_settings() -> None:
+    one = {"lr": 0.1, "data": {"name": "a", "seed": 0}, "bank": None}
+    other = {"lr": 0.1, "data": {"name": "b", "seed": 0}, "bank": {"n": 5}}
+    assert differing(one, other, names=("here", "there")) == [
+        "bank: None here, absent there",
+        "bank.n: absent here, 5 there",
+        "data.name: a here, b there",
+    ]

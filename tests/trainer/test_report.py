@@ -1,0 +1,346 @@
+"""Reports: means and spreads, what may share a table, every rendering."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stylegan_mix.console import UsageFailure
+from trainer import blocks, report, results
+from trainer.results import Result
+
+Maker = Callable[..., dict[str, Any]]
+BASE = (74, 73, 72, 71, 70, 69, 68, 60, 50, 40)
+
+
+def arms(record: Maker, *augs: str, seeds: int = 3, **settings: Any) -> list[Result]:
+    return [
+        Result(record(aug, seed=seed, right=(*BASE[:-1], 40 + 10 * seed), **settings))
+        for aug in augs
+        for seed in range(seeds)
+    ]
+
+
+def test_spread_by_hand() -> None:
+    """1, 2, 6: mean 3, squares 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
+    found = report.spread([1.0, None, 2.0, 6.0])
+    assert found is not None
+    assert (found.mean, found.n) == (3.0, 3)
+    assert found.sd == pytest.approx(7**0.5)
+
+
+def test_one_value_has_no_spread_and_none_no_mean() -> None:
+    assert str(report.spread([90.04])) == "90.0"
+    assert report.spread([None]) is None
+
+
+def test_rows_are_experiments_in_the_order_of_the_story(record: Maker) -> None:
+    found = [
+        *arms(record, "hybrid", "none", "bank", "mixup"),
+        *arms(record, "hybrid", space="none"),
+        *arms(record, "hybrid", recipe="balanced-softmax"),
+    ]
+    (table,) = report.tables(found)
+    assert [row.name for row in table.rows] == [
+        *("none", "mixup", "bank", "hybrid", "hybrid-unmixed"),
+        "hybrid balanced-softmax",
+    ]
+    assert all(row.seeds == (0, 1, 2) for row in table.rows)
+
+
+def test_the_mean_of_a_row_is_that_of_its_last_epochs(record: Maker) -> None:
+    (table,) = report.tables(arms(record, "none"))
+    found = table.rows[0].accuracy("overall")
+    assert found is not None
+    assert found.mean == pytest.approx(100 * (sum(BASE) + 10) / 740)
+    assert found.sd == pytest.approx(100 * 10 / 740)
+
+
+@pytest.mark.parametrize(
+    "other", [{"epochs": 24}, {"batch": 64}, {"lr": 0.05}, {"dataset": "letters_lt"}]
+)
+def test_other_data_or_budget_is_another_table(record: Maker, other: Any) -> None:
+    found = report.tables([*arms(record, "none"), *arms(record, "hybrid", **other)])
+    assert len(found) == 2
+
+
+def test_another_split_is_another_table(record: Maker) -> None:
+    other = record("hybrid")
+    other["dataset"] = {**other["dataset"], "split_id": "0" * 64}
+    assert len(report.tables([*arms(record, "none"), Result(other)])) == 2
+
+
+def test_settings_that_differ_within_a_table_stand_in_a_column(record: Maker) -> None:
+    found = [*arms(record, "none"), *arms(record, "hybrid", bank_share=0.25)]
+    (table,) = report.tables(found)
+    assert [row.setting for row in table.rows] == ["bank_share 0.5", "bank_share 0.25"]
+    assert report.cells(table)[0][3] == "settings"
+
+
+def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
+    other = record("hybrid", seed=0)
+    for part in (other["bank"], other["config"]["bank"]):
+        part.update(key="9" * 64, content_sha256="8" * 64)
+    (table,) = report.tables([*arms(record, "hybrid"), Result(other)])
+    assert len(table.rows) == 2
+    assert any("hybrid bank 99999999" in row.setting for row in table.rows)
+
+
+def test_no_column_of_settings_without_need(record: Maker) -> None:
+    found = [*arms(record, "none", "hybrid"), *arms(record, "hybrid", space="none")]
+    (table,) = report.tables(found)
+    assert report.cells(table)[0] == ["arm", "recipe", "model", "n", *report.PARTS]
+
+
+def test_notes_say_rule_overlap_budget_hardware_and_bank(record: Maker) -> None:
+    (table,) = report.tables([*arms(record, "hybrid"), *arms(record, "hybrid", space="pixel")])
+    notes = "\n".join(table.notes())
+    for told in (
+        "Shot groups by index 3/4/3: many (0, 1, 2), medium (3, 4, 5, 6), few (7, 8, 9)",
+        "No training image is also in the test part",
+        "12 epochs, 36 steps of 128 images, learning rate 0.1, float32",
+        "seeds 0, 1, 2",
+        "Some CPU, 2 threads, torch 2.13.0+cpu (6 runs, 12 s each)",
+        "20,000 rows, space w",
+        "*-pixel: control",
+    ):
+        assert told in notes
+
+
+def test_overlap_is_counted(record: Maker) -> None:
+    one = record()
+    one["dataset"] = {**one["dataset"], "overlap": 12}
+    (table,) = report.tables([Result(one)])
+    assert "12 training images are also in the test part" in "\n".join(table.notes())
+
+
+def test_the_test_oracle_is_shown_only_when_asked_for(record: Maker) -> None:
+    found = report.tables(arms(record, "none"))
+    assert "oracle" not in report.text_table(found)
+    assert "best epoch (test oracle)" in report.text_table(found, oracle=True)
+    assert "oracle" not in report.markdown_table(arms(record, "none"))
+
+
+def test_an_empty_group_is_not_available(record: Maker) -> None:
+    one = record()
+    one["dataset"] = {
+        **one["dataset"],
+        "groups": {"rule": "x", "many": list(range(10)), "medium": [], "few": []},
+    }
+    one["accuracy"] = {**one["accuracy"], "many": None, "medium": None, "few": None}
+    (table,) = report.tables([Result(one)])
+    assert report.cells(table)[1][0][-3:] == ["n/a", "n/a", "n/a"]
+
+
+def test_markdown_is_a_table_with_as_many_cells_in_every_line(record: Maker) -> None:
+    text = report.markdown_table(arms(record, "none", "hybrid"))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert {line.count("|") for line in lines} == {9}
+    assert "| hybrid | ce | resnet8 | 3 | 88.8 ± 1.4 |" in text
+
+
+def test_json_keeps_its_field_names(record: Maker) -> None:
+    found = report.plain(arms(record, "hybrid"))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    (table,) = found["tables"]
+    (row,) = table["rows"]
+    assert set(table) == {
+        *("title", "comparable", "classes", "counts", "groups", "overlap", "notes", "rows")
+    }
+    assert set(row) == {
+        *("arm", "recipe", "model", "bank", "teacher", "setting", "key", "steps", "n", "seeds"),
+        *("accuracy", "test_oracle", "per_class", "commands"),
+    }
+    assert row["accuracy"]["few"].keys() == {"mean", "sd"}
+
+
+def test_nothing_to_report_says_how_to_make_a_run() -> None:
+    with pytest.raises(UsageFailure, match="no finished run"):
+        report.tables([])
+
+
+class Page(HTMLParser):
+    """Collects what would be fetched, and whether every element is closed."""
+
+    VOID = ("meta", "path", "use", "image", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        links = [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.fetched += [link for link in links if link and not link.startswith(("#", "data:"))]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_else(record: Maker) -> None:
+    from trainer import page
+
+    found = [*arms(record, "none", "hybrid"), *arms(record, "mixup", epochs=24)]
+    text = page.html(report.tables(found))
+    parser = Page()
+    parser.feed(text)
+    assert parser.open == [] and parser.fetched == []
+    assert parser.seen.count("svg") == 6 and "script" not in parser.seen
+    assert "url(http" not in text
+
+
+def test_the_page_escapes_what_names_could_smuggle_in(record: Maker) -> None:
+    from trainer import page
+
+    one = record()
+    one["dataset"] = {**one["dataset"], "classes": ["<script>", *one["dataset"]["classes"][1:]]}
+    one["command"] = "trainer run --name '<script>'"
+    assert "<script>" not in page.html(report.tables([Result(one)]))
+
+
+def test_the_page_draws_the_confusion_of_the_row_that_is_asked_for(record: Maker) -> None:
+    from trainer import page
+
+    found = report.tables(arms(record, "none", "hybrid"))
+    assert "hybrid: percent of each class, 3 seeds" in page.html(found)
+    assert "none: percent of each class, 3 seeds" in page.html(found, matrix_of="none")
+    with pytest.raises(UsageFailure, match="did you mean 'hybrid'"):
+        page.html(found, matrix_of="hybird")
+
+
+def test_the_same_page_twice_is_the_same_text(record: Maker) -> None:
+    from trainer import page
+
+    found = report.tables(arms(record, "none", "hybrid"))
+    assert page.html(found) == page.html(found)
+
+
+def test_pictures_do_without_confusion_and_with_many_classes(record: Maker) -> None:
+    from trainer import plots
+
+    one = record()
+    one["confusion"] = None
+    (table,) = report.tables([Result(one)])
+    assert plots.confusion(table.rows[0]) is None
+    assert "<svg" in plots.svg(plots.class_bars(table))
+
+
+def test_plots_of_a_run_are_written(record: Maker, tmp_path: Path) -> None:
+    from trainer import plots
+
+    plots.of_run(Result(record()), tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        *("classes.png", "confusion.png", "curve.png")
+    ]
+
+
+# Blocks of a Markdown file
+
+SOURCE = "# Title\n\n<!-- block results: -->\nold\n<!-- end of block results -->\n\nMore.\n"
+
+
+def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(SOURCE)
+    assert not blocks.is_fresh(path, "results", "new", command="make it")
+    assert blocks.fill(path, "results", "new", command="make it")
+    text = path.read_text()
+    assert text.startswith("# Title\n\n<!-- block results: written by `make it` -->\n\nnew\n\n")
+    assert text.endswith("<!-- end of block results -->\n\nMore.\n")
+    assert "old" not in text
+
+
+def test_a_filled_block_is_fresh_and_filled_again_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(SOURCE)
+    blocks.fill(path, "results", "new", command="make it")
+    assert blocks.is_fresh(path, "results", "new", command="make it")
+    assert not blocks.fill(path, "results", "new", command="make it")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (SOURCE.replace("results", "result"), "did you mean 'result'"),
+        (SOURCE + SOURCE, "2 blocks 'results'"),
+        (SOURCE.replace("<!-- end of block results -->", ""), "has no end"),
+    ],
+)
+def test_a_file_without_its_block_is_refused(tmp_path: Path, source: str, told: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(source)
+    with pytest.raises(UsageFailure, match=re.escape(told)):
+        blocks.fill(path, "results", "new", command="make it")
+
+
+@pytest.fixture
+def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
+        results.write(tmp_path / "runs" / f"{number}.json", one.record)
+    return tmp_path
+
+
+def test_command_prints_a_table(places: Path, trainer: Any) -> None:
+    code, out, _ = trainer("report")
+    assert code == 0
+    assert out.splitlines()[0] == "digits_lt, imbalance 20, 12 epochs"
+    assert "hybrid  ce" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.html", "<!doctype"), ("a.md", "**digits"), ("a.json", "{")]
+)
+def test_command_knows_the_format_by_the_ending(
+    places: Path, trainer: Any, name: str, begins: str
+) -> None:
+    code, out, _ = trainer("report", "--out", name)
+    assert (code, out) == (0, f"{name}\n")
+    assert (places / name).read_text().startswith(begins)
+
+
+def test_command_prints_json(places: Path, trainer: Any) -> None:
+    code, out, _ = trainer("report", "runs", "--json")
+    assert code == 0
+    assert json.loads(out)["schema"] == "trainer-report/1"
+
+
+def test_command_fills_a_block_and_checks_it(places: Path, trainer: Any) -> None:
+    (places / "README.md").write_text(SOURCE)
+    code, _, err = trainer("report", "runs", "--into", "README.md", "--check")
+    assert code == 2 and "'results' is stale" in err
+    assert trainer("report", "runs", "--into", "README.md")[0] == 0
+    assert trainer("report", "runs", "--into", "README.md", "--check")[0] == 0
+    assert "| hybrid | ce |" in (places / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nowhere",), "there is no nowhere"),
+        (("--check",), "--check needs --into"),
+        (("--out", "a.pdf"), "cannot be told from its ending"),
+        (("--confusion", "none"), "--format html"),
+        (("--into", "README.md", "--format", "json"), "--into writes Markdown"),
+    ],
+)
+def test_command_refuses_what_it_cannot_do(
+    places: Path, trainer: Any, arguments: tuple[str, ...], told: str
+) -> None:
+    code, _, err = trainer("report", *arguments)
+    assert code == 2 and told in err

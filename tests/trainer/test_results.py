@@ -1,0 +1,189 @@
+"""Result records: what is refused, what is found, what a committed one keeps."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stylegan_mix.console import InvalidInput, UsageFailure
+from trainer import results, schema
+
+Maker = Callable[..., dict[str, Any]]
+
+
+def changed(record: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with another value at a dotted path; DELETE takes the field away."""
+    other = copy.deepcopy(record)
+    *outer, last = path.split(".")
+    inner = other
+    for name in outer:
+        inner = inner[name]
+    if value is DELETE:
+        del inner[last]
+    else:
+        inner[last] = value
+    return other
+
+
+DELETE = object()
+
+
+def test_a_sound_record_passes_and_reads_back_as_written(record: Maker, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    results.write(path, record("hybrid"))
+    assert results.read(path).record == record("hybrid")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("seed", DELETE, "'seed' is missing"),
+        ("seed", -1, "'seed' must be a whole number from 0, got -1"),
+        ("seed", True, "'seed' must be a whole number"),
+        ("accuracy.overall", 101.0, "a number from 0 to 100"),
+        ("accuracy.overall", float("nan"), "a number from 0 to 100"),
+        ("accuracy.few", "67", "a number from 0 to 100 or null"),
+        ("accuracy.few", 67.0, "accuracy.few is 67.0, its classes' mean is 67.567"),
+        ("accuracy.few", None, "accuracy.few is None"),
+        ("dataset.split_id", "abc", "a SHA-256 in hex"),
+        ("dataset.counts", [1, 2], "10 classes, but 'dataset.counts' has 2 entries"),
+        ("dataset.train_images", 999, "counts add to 341"),
+        ("dataset.groups.few", [7, 8], "must hold each of 10 classes once"),
+        ("dataset.groups.few", [7, 8, 8], "must hold each of 10 classes once"),
+        ("confusion", [[740]], "must be 10 by 10"),
+        ("recipe", "kd", "'recipe' is 'kd', but the configuration says 'ce'"),
+        ("arm", "hybrid-pixel", "'arm' is 'hybrid-pixel', but the configuration says 'hybrid'"),
+        ("bank", None, "do not agree on whether there is a bank"),
+        ("bank.content_sha256", "0" * 64, "'bank.content_sha256'"),
+        ("config.lr", 0.0, "no configuration of a run"),
+        ("budget.lr", 0.2, "'budget.lr' is 0.2, but the configuration says 0.1"),
+        ("extra", 1, "no field 'extra' is known"),
+        ("schema", "trainer-result/2", "this version reads 'trainer-result/1'"),
+    ],
+)
+def test_an_unsound_record_is_refused_by_name(
+    record: Maker, path: str, value: Any, told: str
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        schema.check(changed(record("hybrid"), path, value), "here.json")
+    assert told in str(error.value)
+    assert "here.json" in str(error.value)
+
+
+def test_all_problems_are_listed_together(record: Maker) -> None:
+    broken = changed(changed(record(), "seed", -1), "model", 5)
+    with pytest.raises(InvalidInput) as error:
+        schema.check(broken, "x")
+    assert "'seed'" in str(error.value) and "'model'" in str(error.value)
+
+
+def test_a_confusion_matrix_that_says_otherwise_is_refused(record: Maker) -> None:
+    broken = record()
+    broken["confusion"][9][9] += 1
+    broken["confusion"][9][0] -= 1
+    with pytest.raises(InvalidInput, match=r"accuracy.per_class\[9\]"):
+        schema.check(broken, "x")
+
+
+def test_a_group_without_tested_classes_has_no_mean() -> None:
+    groups = {"many": [0], "medium": [1], "few": []}
+    assert schema.group_means(groups, [50.0, None]) == {"many": 50.0, "medium": None, "few": None}
+
+
+def test_results_are_found_in_run_folders_and_among_other_files(
+    record: Maker, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "one" / "seed-0"
+    results.write(run / "result.json", record(seed=0))
+    for name in ("run.json", "env.json"):
+        (run / name).write_text("{}")
+    results.write(tmp_path / "runs" / "committed.json", record(seed=1))
+    (tmp_path / "runs" / "bench.json").write_text('{"schema": "something else"}')
+    assert [one.seed for one in results.collect([tmp_path / "runs"])] == [0, 1]
+
+
+def test_unfinished_runs_are_left_out_and_said(
+    record: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.write(tmp_path / "a" / "result.json", record())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text("{}")
+    assert len(results.collect([tmp_path])) == 1
+    assert "1 unfinished run(s)" in capsys.readouterr().err
+
+
+def test_the_same_run_twice_counts_once(record: Maker, tmp_path: Path) -> None:
+    results.write(tmp_path / "a.json", record())
+    results.write(tmp_path / "b.json", record())
+    assert len(results.collect([tmp_path])) == 1
+
+
+def test_the_same_run_with_other_numbers_is_refused(record: Maker, tmp_path: Path) -> None:
+    results.write(tmp_path / "a.json", record())
+    results.write(tmp_path / "b.json", record(right=(74,) * 10))
+    with pytest.raises(InvalidInput, match="a.json and .*b.json are the same run"):
+        results.collect([tmp_path])
+
+
+def test_a_committed_copy_of_a_run_is_the_run(record: Maker, tmp_path: Path) -> None:
+    """Rounded numbers are not other numbers."""
+    results.write(tmp_path / "a.json", record("hybrid"))
+    results.write(tmp_path / "b.json", results.small(record("hybrid")))
+    assert len(results.collect([tmp_path])) == 1
+
+
+def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure, match="there is no"):
+        results.collect([tmp_path / "nowhere"])
+
+
+def test_a_damaged_result_is_refused_and_not_passed_over(record: Maker, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"schema": "trainer-result/1"')
+    with pytest.raises(InvalidInput, match="result.json"):
+        results.collect([tmp_path])
+
+
+def test_a_small_record_is_sound_small_and_of_the_same_key(record: Maker) -> None:
+    whole = record("hybrid", epochs=400)
+    kept = results.small(whole)
+    schema.check(kept, "small")
+    assert len(json.dumps(kept)) < 20_000 < len(json.dumps(whole))
+    assert results.Result(kept).key == results.Result(whole).key
+    assert kept["history"][-1]["epoch"] == 400
+    assert "/banks" not in json.dumps(kept)
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert results.read_events(path) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize("line", ['{"st', "5", "nonsense"])
+def test_a_torn_line_elsewhere_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(InvalidInput, match="line 2"):
+        results.read_events(path)
+
+
+def test_a_folder_with_another_run_names_what_differs(record: Maker, tmp_path: Path) -> None:
+    wanted = results.Result(record(lr=0.05)).spec
+    results.write(tmp_path / "result.json", record())
+    with pytest.raises(UsageFailure, match="lr: 0.1 there, 0.05 here"):
+        results.finished(tmp_path, wanted)
+
+
+def test_a_finished_folder_gives_its_result_and_an_empty_one_none(
+    record: Maker, tmp_path: Path
+) -> None:
+    spec = results.Result(record()).spec
+    assert results.finished(tmp_path, spec) is None
+    results.write(tmp_path / "result.json", record())
+    found = results.finished(tmp_path, spec)
+    assert found is not None and found.record == record()

@@ -1,0 +1,234 @@
+"""Sweeps: grids become runs, what is there is skipped, what is run is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stylegan_mix import datasets
+from stylegan_mix.console import InvalidInput, UsageFailure
+from trainer import results, sweep
+from trainer.plan import Asked, decide
+from trainer.results import Result
+
+Maker = Callable[..., dict[str, Any]]
+TINY = """
+[base]
+dataset = "digits_lt"
+epochs = 1
+bn-refresh-batches = 1
+seeds = 2
+
+[[runs]]
+aug = ["none", "mixup"]
+"""
+
+
+def grid(text: str, tmp_path: Path) -> list[Asked]:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    return sweep.load(path)
+
+
+def test_lists_span_a_grid_and_seeds_stand_together(tmp_path: Path) -> None:
+    found = grid(
+        """
+        [base]
+        dataset = "digits_lt"
+        seeds = [0, 4]
+        [[runs]]
+        aug = ["none", "mixup"]
+        recipe = ["ce", "crt"]
+        [[runs]]
+        aug = "hybrid"
+        bank = "unmixed"
+        seeds = 1
+        """,
+        tmp_path,
+    )
+    assert [(one.aug, one.recipe, one.seed) for one in found] == [
+        *[("none", "ce", 0), ("none", "ce", 4), ("none", "crt", 0), ("none", "crt", 4)],
+        *[("mixup", "ce", 0), ("mixup", "ce", 4), ("mixup", "crt", 0), ("mixup", "crt", 4)],
+        ("hybrid", None, 0),
+    ]
+    assert found[-1].bank == "unmixed"
+    assert found[-1].command() == "trainer run --dataset digits_lt --aug hybrid --bank unmixed"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[[runs]]\ndatset = "x"', "no option 'datset'; did you mean 'dataset'?"),
+        ('[bas]\n[[runs]]\ndataset = "x"', "no entry 'bas'; did you mean 'base'?"),
+        ('[[runs]]\ndataset = "x"\nepochs = "many"', "'epochs' must be int, got str 'many'"),
+        ('[[runs]]\ndataset = "x"\nepochs = [1, 2.5]', "'epochs' must be int, got float"),
+        ('[[runs]]\naug = "none"', "'dataset' is missing"),
+        ('[[runs]]\ndataset = "x"\nseed = 3', "'seed' is the sweep's own business"),
+        ('[[runs]]\ndataset = "x"\nname = "a"', "'name' is the sweep's own business"),
+        ('[[runs]]\ndataset = "x"\nseeds = 0', "'seeds' must be a number or a list"),
+        ('[[runs]]\ndataset = "x"\nseeds = [0, -1]', "'seeds' must be a number or a list"),
+        ('[[runs]]\ndataset = "x"\n[[runs]]\ndataset = "x"', "stands there twice"),
+        ('[base]\ndataset = "x"', "at least one table [[runs]]"),
+        ("runs = [5]", "is not a table"),
+        ("a = 1\na = 2", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UsageFailure) as error:
+        grid(text, tmp_path)
+    assert told in str(error.value) and "grid.toml" in str(error.value)
+
+
+def test_a_missing_or_binary_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageFailure, match="cannot read"):
+        sweep.load(tmp_path / "nowhere.toml")
+    with pytest.raises(UsageFailure, match="cannot read"):
+        sweep.load(tmp_path)
+    (tmp_path / "noise.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageFailure, match="is not TOML"):
+        sweep.load(tmp_path / "noise.toml")
+
+
+def committed(record: Maker, asked: Asked, **dataset: Any) -> Result:
+    """A made-up result of the run that is asked for, on the split that there is."""
+    plan = decide(asked)
+    one = record(plan.spec.aug, seed=asked.seed)
+    one["config"] = plan.spec.plain()
+    one["model"], one["recipe"] = plan.spec.model, plan.spec.recipe
+    one["budget"] = {**one["budget"], "epochs": plan.spec.epochs}
+    one["dataset"] = {**one["dataset"], "split_id": plan.data.split_id, **dataset}
+    return Result(one)
+
+
+def test_a_result_of_the_same_configuration_and_seed_is_skipped(home: Path, record: Maker) -> None:
+    asked = [Asked(dataset="digits_lt", epochs=3, seed=seed) for seed in (0, 1)]
+    known = [committed(record, asked[0])]
+    found, missing = sweep.settle(asked, known, out="runs")
+    assert found.found is known[0] and found.plan is None
+    assert missing.found is None and missing.plan is not None
+
+
+@pytest.mark.parametrize("other", [{"lr": 0.05}, {"epochs": 4}, {"aug": "mixup"}, {"seed": 1}])
+def test_a_result_of_another_configuration_is_not(home: Path, record: Maker, other: Any) -> None:
+    known = [committed(record, Asked(dataset="digits_lt", epochs=3))]
+    asked = Asked(**{"dataset": "digits_lt", "epochs": 3, **other})
+    assert sweep.settle([asked], known, out="runs")[0].found is None
+
+
+def test_a_result_of_another_split_is_not(home: Path, record: Maker) -> None:
+    asked = Asked(dataset="digits_lt", epochs=3)
+    known = [committed(record, asked, split_id="0" * 64)]
+    assert sweep.settle([asked], known, out="runs")[0].found is None
+
+
+def test_without_its_bank_a_result_of_the_same_settings_counts(home: Path, record: Maker) -> None:
+    """A fresh clone has the results but not the banks that they were made with."""
+    known = [Result(record("hybrid", space=space)) for space in ("none", "w")]
+    asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", epochs=12)
+    (found,) = sweep.settle([asked], known, out="runs")
+    assert found.found is known[1] and "there is no bank" in found.why
+    control = Asked(**{**vars(asked), "bank": "unmixed"})
+    assert sweep.settle([control], known, out="runs")[0].found is known[0]
+
+
+@pytest.mark.parametrize(
+    "other", [{"lr": 0.05}, {"bank": "pixel"}, {"seed": 1}, {"imbalance": 10.0}, {"views": 8}]
+)
+def test_without_its_bank_other_settings_do_not_count(
+    home: Path, record: Maker, other: Any
+) -> None:
+    settings = {"dataset": "digits_lt", "aug": "hybrid", "model": "resnet8", "epochs": 12}
+    with pytest.raises(InvalidInput, match="there is no bank"):
+        sweep.settle([Asked(**{**settings, **other})], [Result(record("hybrid"))], out="runs")
+
+
+def test_with_another_bank_than_the_results_it_is_run_again(bank: Any, record: Maker) -> None:
+    bank("w")
+    asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", epochs=12)
+    assert sweep.settle([asked], [Result(record("hybrid"))], out="runs")[0].found is None
+
+
+def test_a_kept_result_is_small_sound_and_named_by_what_it_is(
+    record: Maker, tmp_path: Path
+) -> None:
+    one = Result(record("hybrid", space="pixel", epochs=300))
+    path = sweep.keep(one, tmp_path)
+    assert path.name == f"digits_lt-ce-hybrid-pixel-resnet8-{one.key}-seed0.json"
+    assert path.stat().st_size < 20_000
+    assert results.read(path).key == one.key
+
+
+def test_commands_are_printed_without_running(home: Path, tmp_path: Path, trainer: Any) -> None:
+    (tmp_path / "grid.toml").write_text(TINY)
+    code, out, _ = trainer("sweep", "grid.toml", "--print-commands")
+    assert code == 0
+    assert out.splitlines()[-1] == (
+        "trainer run --dataset digits_lt --aug mixup --epochs 1 --bn-refresh-batches 1 --seed 1"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_runs_keeps_and_then_skips(home: Path, tmp_path: Path, trainer: Any) -> None:
+    (tmp_path / "grid.toml").write_text(TINY)
+    code, out, _ = trainer("sweep", "grid.toml", "--results", "kept", "--dry-run")
+    assert code == 0 and out.count("to run") == 4
+    code, out, err = trainer("sweep", "grid.toml", "--results", "kept")
+    assert code == 0 and out.count("trainer run") == 4 and err.count("kept: ") == 4
+    kept = results.collect([Path("kept")])
+    assert [(one.arm, one.seed) for one in kept] == sorted(
+        [("none", 0), ("none", 1), ("mixup", 0), ("mixup", 1)],
+        key=lambda one: kept_order(kept, one),
+    )
+    assert {one.dataset["split_id"] for one in kept} == {datasets.load("digits_lt").split_id}
+    before = sorted(Path("runs").rglob("result.json"))
+    for path in before:
+        path.unlink()
+    code, out, err = trainer("sweep", "grid.toml", "--results", "kept", "--json")
+    assert code == 0 and "4 have a result" in err
+    assert all(run["overall"] is not None for run in json.loads(out)["runs"])
+    assert not sorted(Path("runs").rglob("result.json"))
+
+
+def kept_order(kept: list[Result], one: tuple[str, int]) -> int:
+    return [(other.arm, other.seed) for other in kept].index(one)
+
+
+def test_a_stopped_sweep_ends_with_75_and_goes_on(
+    home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.commands import run
+
+    (tmp_path / "grid.toml").write_text(TINY)
+    done: list[str] = []
+    execute = run.execute
+
+    def stopping(plan: Any, stop: Any, how: Any) -> Any:
+        found = execute(plan, stop, how)
+        done.append(plan.spec.arm)
+        if len(done) == 1:
+            stop._deadline = 0.0
+        return found
+
+    monkeypatch.setattr(run, "execute", stopping)
+    code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--minutes", "60")
+    assert code == 75 and "run the same command to go on" in err
+    assert len(results.collect([Path("kept")])) == 1
+    code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
+    assert code == 0 and "1 have a result" in err
+    assert len(done) == 4
+
+
+def test_a_run_that_fails_is_said_and_the_others_are_run(
+    home: Path, tmp_path: Path, trainer: Any
+) -> None:
+    text = TINY.replace('aug = ["none", "mixup"]', "lr = [1e30, 0.1]").replace("seeds = 2", "")
+    (tmp_path / "grid.toml").write_text(text.replace("1e30", "999.0"))
+    code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
+    kept = results.collect([Path("kept")])
+    assert 0.1 in {one.budget["lr"] for one in kept}
+    assert code in (0, 5)
+    assert ("1 of 2 runs failed" in err) == (code == 5)

@@ -1,0 +1,170 @@
+"""Trains the best generator preset there is on CIFAR-10-LT for some minutes of one GPU.
+
+Measures the speed of a few steps, sets the budget that fits the minutes, trains, and leaves in
+--out: the published generator (moving average of the weights, with its card and class grid), the
+training log, the last sample grids, and `generator.json` with throughput, hardware, versions, the
+command and the seed. The same command goes on where it was stopped. In miniature, as the test
+runs it, on a CPU:
+
+    python tools/gpu/generator.py --data ../shared/data --preset cpu32 --device cpu \\
+        --batch 8 --minutes 0.2 --out /tmp/miniature
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylegan_mix import console, datasets, store
+from stylegan_mix.generators import Published
+from stylegan_mix.training import command
+from stylegan_mix.training.batches import RealImages
+from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step import Game, train_step
+
+
+def main() -> None:
+    """Prepares, measures, trains, collects; prints a short table last."""
+    options = _options()
+    os.environ["STYLEGAN_MIX_HOME"] = str(options.out / "store")
+    options.out.mkdir(parents=True, exist_ok=True)
+    console.set_up_process(options.threads)
+    _prepare(options.data)
+    dataset = datasets.load("cifar10_lt", imbalance=options.imbalance)
+    changes = {"batch": options.batch, "precision": options.precision}
+    plan = _plan(dataset, options, {k: v for k, v in changes.items() if v is not None})
+    budget = options.out / "budget.json"
+    if budget.exists():
+        facts = store.read_json(budget)
+    else:
+        facts = _throughput(plan, options.steps)
+        facts["kimg"] = round(max(facts["images_per_second"] * options.minutes * 0.055, 0.1), 1)
+        store.write_json(budget, facts)
+    options.kimg = facts["kimg"]
+    plan = _plan(dataset, options, plan_changes(plan, options))
+    began = time.monotonic()
+    with console.StopSignals(options.minutes * 1.3) as stop:
+        published = command.run_training(plan, stop)
+    facts["training_seconds"] = round(time.monotonic() - began, 1)
+    _collect(options.out, plan, published, facts)
+
+
+def _options() -> Any:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 draw")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--preset", default="cifar")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--imbalance", type=float, default=100.0)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--steps", type=int, default=20, help="steps that measure the speed")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(kimg=1.0)
+    return parser.parse_args()
+
+
+def plan_changes(plan: command.TrainPlan, options: Any) -> dict[str, Any]:
+    """The preset's fields that the options changed, to plan again with another budget."""
+    return {"batch": plan.preset.batch, "precision": options.precision}
+
+
+def _plan(dataset: Any, options: Any, changes: dict[str, Any]) -> command.TrainPlan:
+    return command.plan_training(
+        dataset,
+        preset=options.preset,
+        kimg=options.kimg,
+        seed=options.seed,
+        device=options.device,
+        command=" ".join(["python", *sys.argv]),
+        changes=changes,
+    )
+
+
+def _prepare(data: Path) -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "stylegan_mix", "dataset", "prepare", "cifar10_lt"),
+            *("--from", str(data / "cifar10-if10-webp.zip")),
+            *("--index", str(data / "cifar10-if10-webp.index.csv")),
+        ],
+        check=True,
+    )
+
+
+def _throughput(plan: command.TrainPlan, steps: int) -> dict[str, Any]:
+    """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
+    device = torch.device(plan.device)
+    dataset, preset = plan.dataset, plan.preset
+    state = TrainState.fresh(
+        preset,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        classes=dataset.num_classes,
+        seed=plan.seed,
+        device=device,
+    )
+    reals = RealImages(dataset.train, classes=dataset.num_classes, power=1.0, device=device)
+    game = Game(preset, reals, plan.seed, device)
+    warm = max(steps // 4, 2)
+    for _ in range(warm):
+        train_step(state, game)
+    _wait(device)
+    began = time.monotonic()
+    for _ in range(steps):
+        train_step(state, game)
+    _wait(device)
+    rate = steps * preset.batch / (time.monotonic() - began)
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    return {"images_per_second": round(rate, 1), "steps_measured": steps, "peak_bytes": memory}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _collect(
+    out: Path, plan: command.TrainPlan, published: Published, facts: dict[str, Any]
+) -> None:
+    for path in published.folder.iterdir():
+        shutil.copyfile(path, out / path.name)
+    shutil.copyfile(plan.folder / "metrics.jsonl", out / "metrics.jsonl")
+    for path in sorted((plan.folder / "grids").iterdir())[-2:]:
+        shutil.copyfile(path, out / path.name)
+    last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    cuda = plan.device == "cuda"
+    record = {
+        **facts,
+        "generator": published.hash,
+        "preset": published.card["preset"],
+        "seed": plan.seed,
+        "diversity": published.card["diversity"],
+        "last_log": last,
+        "hardware": torch.cuda.get_device_name(0) if cuda else platform.processor() or "cpu",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if cuda else None,
+        "command": published.card["command"],
+    }
+    store.write_json(out / "generator.json", record)
+    print(f"{'images/s':<14}{facts['images_per_second']:>12,.1f}")
+    print(f"{'kimg':<14}{facts['kimg']:>12,.1f}")
+    print(f"{'seconds':<14}{facts['training_seconds']:>12,.1f}")
+    for name, ratio in zip(published.card["classes"], published.card["diversity"], strict=True):
+        print(f"{name:<14}{'n/a' if ratio is None else format(ratio, '12.2f')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Classifiers for long-tailed data: banks, mixup, long-tail losses, distillation, reports."""

@@ -1,0 +1,1 @@
+"""One file a verb of `trainer`; what a verb needs is imported when it runs."""

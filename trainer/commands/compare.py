@@ -1,0 +1,105 @@
+"""`trainer compare`: whether two experiments differ, by their paired seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stylegan_mix import console
+
+if TYPE_CHECKING:
+    from trainer.results import Result
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--in",
+    "places",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where to look for named arms; may be repeated. Default: runs.",
+)
+@click.option("--level", type=click.FloatRange(0.5, 0.999), help="Of the interval. Default: 0.95.")
+@click.option(
+    "--equivalence",
+    type=click.FloatRange(0, min_open=True),
+    metavar="POINTS",
+    help="Ask whether the 90 % interval lies within so many points.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option("--debug", is_flag=True, help="Print tracebacks.")
+def compare(
+    a: str,
+    b: str,
+    places: tuple[Path, ...],
+    level: float | None,
+    equivalence: float | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Compare experiments A and B seed by seed: mean difference and interval.
+
+    A and B are folders (of a run, or of its seeds), or names as reports print them: an arm, with
+    recipe, model or key where the arm alone is not enough, separated by slashes.
+
+    \b
+    trainer compare hybrid none
+    trainer compare hybrid/kd/resnet8 none/kd/resnet8 --in tools/results
+    """
+    from trainer import compare as paired
+
+    chosen = level or (0.95 if equivalence is None else 0.90)
+    left, right = (_group(reference, places or (Path("runs"),)) for reference in (a, b))
+    found = paired.compare(left, right, level=chosen, margin=equivalence)
+    if as_json:
+        console.print_json(found.plain())
+    else:
+        console.result(found.text())
+
+
+def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
+    from trainer import results
+
+    path = Path(reference)
+    if path.exists():
+        found = results.collect([path])
+        if not found:
+            raise console.UsageFailure(f"there is no finished run in {path}")
+        return _only_one(reference, found)
+    words = set(reference.split("/"))
+    known = results.collect(places)
+    found = [one for one in known if words <= {one.arm, one.recipe, one.model, one.key}]
+    if not found:
+        arms = {word for one in known for word in (one.arm, one.recipe, one.model)}
+        raise console.UsageFailure(
+            f"no finished run of '{reference}' in {', '.join(map(str, places))}"
+            f"{console.nearest(reference, arms)}"
+        )
+    return _only_one(reference, found)
+
+
+def _only_one(reference: str, found: list[Result]) -> list[Result]:
+    """The results, if all are of one experiment; else `UsageFailure` lists what there is.
+
+    An arm alone means its plain recipe where both are there.
+    """
+    plain = [one for one in found if one.recipe == "ce"]
+    chosen = plain if plain and "/" not in reference else found
+    kinds = {one.key: one for one in chosen}
+    if len(kinds) > 1:
+        listed = "\n  ".join(
+            f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
+            f"{one.budget['epochs']} epochs"
+            for key, one in sorted(kinds.items())
+        )
+        raise console.UsageFailure(
+            f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
+            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
+        )
+    return chosen

@@ -1,0 +1,55 @@
+"""`trainer doctor`: what this machine has for training classifiers, and what the store holds."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stylegan_mix import console, store
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--debug", is_flag=True, help="Print tracebacks.")
+def doctor(as_json: bool, debug: bool) -> None:
+    """Check the machine for training: versions, devices, banks at hand, disk, number formats."""
+    findings = examine()
+    if as_json:
+        console.print_json(findings)
+        return
+    for name, value in findings.items():
+        console.result(f"{name:<10} {value}")
+
+
+def examine() -> dict[str, Any]:
+    """The findings as plain data, name -> what was found."""
+    import torch
+
+    from stylegan_mix.banks import store as bank_store
+
+    banks = bank_store.find()
+    here = Path.cwd()
+    writable = os.access(here, os.W_OK)
+    free = shutil.disk_usage(here).free / 1e9
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads",
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "store": str(store.home()),
+        "banks": f"{len(banks)}" + (f", the newest {_bank(banks[0].facts)}" if banks else ""),
+        "runs": f"{here / 'runs'} ({'can' if writable else 'CANNOT'} be written, "
+        f"{free:,.1f} GB free)",
+    }
+
+
+def _bank(facts: dict[str, Any]) -> str:
+    return f"{facts['key'][:12]} of {facts['dataset']}, space {facts['space']}, {facts['n']:,} rows"

@@ -1,0 +1,30 @@
+"""`trainer models`: the classifiers by name."""
+
+from __future__ import annotations
+
+import click
+
+from stylegan_mix import console
+
+__all__ = ["models"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.option("--debug", is_flag=True, help="Print tracebacks.")
+def models(as_json: bool, debug: bool) -> None:
+    """List classifiers, with their parameters for 10 classes of colour images."""
+    from trainer.models import MODELS, build
+
+    found = []
+    for name in MODELS:
+        network = build(name, classes=10, channels=3)
+        count = sum(one.numel() for one in network.parameters())
+        about = (type(network).__doc__ or "").strip().splitlines()[0]
+        found.append({"name": name, "parameters": count, "about": about})
+    if as_json:
+        console.print_json(found)
+        return
+    width = max(map(len, MODELS))
+    for one in found:
+        console.result(f"{one['name']:<{width}}  {one['parameters']:>11,}  {one['about']}")

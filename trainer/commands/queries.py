@@ -1,0 +1,52 @@
+"""`trainer queries`: the stored votes of label-only teachers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stylegan_mix import console, store
+
+__all__ = ["queries"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything about them as JSON.")
+@click.option("--debug", is_flag=True, help="Print tracebacks.")
+def queries(as_json: bool, debug: bool) -> None:
+    """List the stored votes of label-only teachers over patches of the training images.
+
+    Runs of the recipe patched-one-hot collect votes once, and share them by teacher and split.
+    """
+    found = stored()
+    if as_json:
+        console.print_json(found)
+        return
+    if not found:
+        console.say(f"no votes in {store.home()}; trainer run --recipe patched-one-hot makes some")
+    for one in found:
+        facts = one["facts"]
+        console.result(
+            f"{one['key'][:12]}  {one['images']:,} images x {facts['views']['views']} views  "
+            f"teacher {facts['teacher_sha256'][:12]}  split {facts['split_id'][:12]}  "
+            f"seed {facts['seed']}"
+        )
+
+
+def stored() -> list[dict[str, Any]]:
+    """Every set of votes in the stores: key, folder, facts, how many images; damaged ones said."""
+    from stylegan_mix import arrays
+
+    found = []
+    for root in store.roots():
+        for folder in sorted(root.glob("annotations/*/votes")):
+            try:
+                manifest = arrays.read_manifest(folder, kind="votes")
+            except console.InvalidInput as error:
+                console.say(f"left out: {error}")
+                continue
+            images = manifest["arrays"]["counts"]["shape"][0]
+            one = {"key": folder.parent.name, "folder": str(folder), "images": images}
+            found.append({**one, "facts": manifest["facts"]})
+    return found

@@ -1,0 +1,37 @@
+"""`trainer recipes`: the methods by name."""
+
+from __future__ import annotations
+
+import click
+
+from stylegan_mix import console
+
+__all__ = ["recipes"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything about them as JSON.")
+@click.option("--debug", is_flag=True, help="Print tracebacks.")
+def recipes(as_json: bool, debug: bool) -> None:
+    """List methods: what each minimises, in which stages, and where it comes from."""
+    from trainer.recipes import RECIPES
+
+    if as_json:
+        console.print_json(
+            [
+                {
+                    "name": recipe.name,
+                    "about": recipe.about,
+                    "stages": [
+                        {**vars(stage), "objective": repr(stage.objective)}
+                        for stage in recipe.stages
+                    ],
+                }
+                for recipe in RECIPES.values()
+            ]
+        )
+        return
+    width = max(map(len, RECIPES))
+    for recipe in RECIPES.values():
+        stages = " > ".join(stage.name for stage in recipe.stages)
+        console.result(f"{recipe.name:<{width}}  {recipe.about}  [{stages}]")

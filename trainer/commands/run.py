@@ -1,0 +1,226 @@
+"""`trainer run`: resolves what was asked, shows it and its cost, and trains, one run a seed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stylegan_mix import console, store
+
+if TYPE_CHECKING:
+    from stylegan_mix.console import StopSignals
+    from trainer.plan import Plan
+    from trainer.results import Result
+
+__all__ = ["How", "execute", "run", "show"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SETTINGS: list[tuple[str, Any, str]] = [
+    ("--aug", str, "none, mixup, bank or hybrid. Default: none."),
+    ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
+    ("--model", str, "Network, see `trainer models`. Default: by data set."),
+    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest."),
+    ("--teacher", str, "Folder of a finished run that teaches."),
+    ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
+    ("--views", int, "Patches of each image that a label-only teacher votes on."),
+    ("--epochs", int, "Passes over the real images. Default: by data set."),
+    ("--batch", int, "Images a step. Default: 128."),
+    ("--lr", float, "Highest learning rate. Default: 0.1."),
+    ("--precision", str, "float32 or bfloat16. Default: float32."),
+    ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
+    ("--weight-decay", float, "Default: 2e-4."),
+    ("--momentum", float, "Default: 0.9."),
+    ("--alpha", float, "Mixup draws shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
+    ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
+    ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),
+    ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
+    ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),
+    ("--flip/--no-flip", bool, "Mirror images at random. Default: by data set."),
+    ("--eval-every", int, "Epochs between evaluations. Default: as cost allows."),
+    ("--val-per-class", int, "Images a class kept out of training for tuning. Default: 0."),
+]
+
+
+def _settings(command: Command) -> Command:
+    for names, kind, text in reversed(_SETTINGS):
+        typed: dict[str, Any] = {"default": None} if kind is bool else {"type": kind}
+        command = click.option(names, help=text, **typed)(command)
+    return command
+
+
+@click.command()
+@console.data_options
+@click.option("--drop-overlap", is_flag=True, help="Leave out images that the test part holds.")
+@_settings
+@click.option("--seeds", type=int, default=1, show_default=True, help="Runs, from --seed on.")
+@click.option("--out", default="runs", show_default=True, help="Folder of the run folders.")
+@click.option("--name", help="Name of the run's folder. Default: data, method and a key.")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so long."
+)
+@console.run_options
+@click.pass_context
+def run(ctx: click.Context, **options: Any) -> None:
+    """Train a classifier on a long-tailed data set, with or without a bank of hybrid images.
+
+    The same command goes on with an interrupted run and prints the result of a finished one.
+
+    \b
+    trainer run --aug hybrid --seeds 3
+    trainer run --dataset cifar10_lt --aug mixup --recipe balanced-softmax --epochs 20
+    """
+    from trainer.plan import Asked, decide
+
+    known = {field.name for field in fields(Asked)}
+    asked = {name: value for name, value in options.items() if name in known}
+    plan = decide(Asked(**{**asked, "val_per_class": asked["val_per_class"] or 0}))
+    sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
+    for reason in plan.why:
+        console.say(reason)
+    if options["dry_run"]:
+        console.set_up_process(options["threads"])
+        _show_cost(plan, options["device"], as_json=options["as_json"])
+        return
+    show(plan)
+    with console.StopSignals(options["minutes"]) as stop:
+        how = How(options["device"], options["threads"], sources)
+        found = execute(plan, stop, how)
+    _print(plan, found, as_json=options["as_json"])
+
+
+@dataclass(frozen=True)
+class How:
+    """What a run is carried out with: no part of what it is."""
+
+    device: str
+    threads: int | None
+    sources: dict[str, str]
+
+
+def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
+    """Trains every seed of a plan that is not finished, in order; returns all results."""
+    from trainer import results
+
+    found = []
+    for seed in plan.seeds:
+        folder = plan.folder(seed)
+        result = results.finished(folder, plan.of_seed(seed))
+        if result is not None:
+            console.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
+        elif found and stop.requested:
+            raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
+        else:
+            result = _train(plan, seed, stop, how)
+        found.append(result)
+    return found
+
+
+def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
+    from trainer import plots, results, stages
+
+    folder = plan.folder(seed)
+    stages.check(plan.spec)
+    console.set_up_process(how.threads)
+    _say_whose(folder)
+    label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
+    stages.run(
+        plan.of_seed(seed),
+        folder,
+        stop=stop,
+        device=how.device,
+        command=plan.command(seed),
+        sources=plan.sources(how.sources),
+        label=label,
+    )
+    result = results.read(folder / results.RESULT_FILE)
+    plots.of_run(result, folder / "plots")
+    seconds = result.record["budget"]["seconds"]
+    console.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
+    return result
+
+
+def _brief(result: Result) -> str:
+    return f"overall {result.accuracy('overall'):.1f}"
+
+
+def _say_whose(folder: Path) -> None:
+    """Says that an earlier process left this run unfinished without a word, if one did."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return
+    note = store.read_json(path)
+    if note.get("status") != "running" or note.get("host") != socket.gethostname():
+        return
+    try:
+        os.kill(int(note["process"]), 0)
+    except ProcessLookupError:
+        console.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
+    except PermissionError:
+        return
+
+
+def show(plan: Plan) -> None:
+    """Prints a plan: data, arm, method, budget, folder; for people, before anything is spent."""
+    spec, data = plan.spec, plan.data
+    factor = "" if data.imbalance is None else f", imbalance {data.imbalance:g}"
+    seeds = ", ".join(map(str, plan.seeds))
+    console.say(
+        f"{data.name}{factor}: {len(data.train.labels):,} training and "
+        f"{len(data.test.labels):,} test images, split {data.split_id[:12]}, shot groups by "
+        f"{data.groups.rule}, {len(data.overlap)} images in both parts\n"
+        f"arm {spec.arm}, recipe {spec.recipe}, {spec.model}: {spec.epochs} epochs, batch "
+        f"{spec.batch}, learning rate {spec.lr:g}, {spec.precision}, seeds {seeds}\n"
+        f"folder {plan.folder(plan.seeds[0]).parent}"
+    )
+
+
+def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
+    from trainer import cost, results
+
+    open_seeds = [
+        seed
+        for seed in plan.seeds
+        if results.finished(plan.folder(seed), plan.of_seed(seed)) is None
+    ]
+    found = cost.of(plan.spec, plan.data, device)
+    total = found["seconds"] * len(open_seeds)
+    if as_json:
+        run = {"run": plan.spec.plain(), "folder": str(plan.folder(plan.seeds[0]).parent)}
+        to_do = {"seeds": list(plan.seeds), "open_seeds": open_seeds, "total_seconds": total}
+        console.print_json({**run, **to_do, "cost": found})
+        return
+    show(plan)
+    stages = ", ".join(f"{one['name']} {one['steps']:,}" for one in found["stages"])
+    console.result(f"steps       {found['steps']:,} a run ({stages})")
+    console.result(f"images      {found['images']:,} a run")
+    console.result(f"evaluated   every {found['eval_every']} epochs")
+    console.result(f"time        about {_duration(found['seconds'])} a run on {found['device']}")
+    console.result(f"disk        about {found['bytes'] / 1e6:,.1f} MB a run")
+    console.result(f"bank        {'found' if plan.spec.bank else 'none needed'}")
+    console.result(f"to run      {len(open_seeds)} of {len(plan.seeds)} seeds")
+    console.result(f"in all      about {_duration(total)}")
+    console.result(f"command     {plan.command(plan.seeds[0])}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:
+    from trainer import report
+
+    if as_json:
+        console.print_json(report.plain(found))
+        return
+    console.result(report.seed_table(found))
+    console.say(f"next: trainer report {plan.root}")

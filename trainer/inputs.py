@@ -1,0 +1,139 @@
+"""What a run reads besides its data set: references to a bank and to a teacher, by content.
+
+No torch here: a command resolves and shows its inputs before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import arrays, datasets
+from stylegan_mix.banks.reader import Bank, open_bank
+from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.datasets import Dataset
+from trainer import results
+from trainer.spec import BankRef, RunSpec, TeacherRef
+
+__all__ = [
+    "WEIGHTS",
+    "Inputs",
+    "bank_for",
+    "bank_reference",
+    "final_weights",
+    "open_inputs",
+    "teacher_facts",
+    "teacher_reference",
+]
+
+WEIGHTS = "trainer-weights"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened and checked inputs of a run."""
+
+    data: Dataset
+    bank: Bank | None
+    identity: dict[str, Any]
+
+
+def open_inputs(spec: RunSpec) -> Inputs:
+    """Opens and checks data set, bank and teacher; what can be wrong with them is said here.
+
+    Raises `InvalidInput` (exit code 3), `MissingEnvironment` (4) for absent data, and
+    `UsageFailure` (2) for a batch that is larger than the training set.
+    """
+    data = datasets.load(**asdict(spec.data))
+    count = len(data.train.labels)
+    if spec.batch > count:
+        raise UsageFailure(
+            f"a batch of {spec.batch} is larger than the {count} training images",
+            remedy="choose a smaller --batch",
+        )
+    bank = bank_for(spec.bank, data) if spec.bank else None
+    if spec.teacher:
+        _check_teacher(spec.teacher, data)
+    named = spec.identity()
+    identity = {
+        "split_id": data.split_id,
+        "test_id": data.test_id,
+        "bank": named["bank"],
+        "teacher": named["teacher"],
+    }
+    return Inputs(data, bank, identity)
+
+
+def _check_teacher(reference: TeacherRef, data: Dataset) -> None:
+    facts = teacher_facts(Path(reference.folder))
+    expected = {
+        "sha256": reference.sha256,
+        "classes": list(data.classes),
+        "channels": data.channels,
+        "split_id": data.split_id,
+    }
+    for name, value in expected.items():
+        if facts[name] != value:
+            raise InvalidInput(
+                f"the teacher in {reference.folder} has {name} {facts[name]!r}, this run {value!r}",
+                remedy="take a teacher that was trained on this data set and split",
+            )
+
+
+def bank_reference(folder: Path) -> BankRef:
+    """What the bank in `folder` is; its pixels are checked when the run opens it."""
+    bank = open_bank(folder, verify=False)
+    return BankRef(
+        key=bank.key,
+        request_key=bank.request_key,
+        content_sha256=bank.content_sha256,
+        space=bank.space,
+        folder=str(folder.absolute()),
+    )
+
+
+def bank_for(reference: BankRef, data: Dataset) -> Bank:
+    """Opens and checks the bank of a run: its bytes, its split, its classes and image shape.
+
+    Raises `InvalidInput` (exit code 3); a bank of another split would leak held-out images.
+    """
+    bank = open_bank(Path(reference.folder))
+    if bank.content_sha256 != reference.content_sha256:
+        raise InvalidInput(
+            f"bank {reference.folder} holds other rows than this run began with",
+            remedy="start a new run, or put the bank back",
+        )
+    bank.require_split(data.split_id)
+    if bank.classes != data.classes:
+        raise InvalidInput(f"bank {bank.key[:12]} names classes {bank.classes}, not {data.classes}")
+    found, expected = bank.images.shape[1:], data.train.images.shape[1:]
+    if found != expected:
+        raise InvalidInput(f"bank {bank.key[:12]} holds images {found}, the data set {expected}")
+    return bank
+
+
+def teacher_reference(run: Path) -> TeacherRef:
+    """A finished run as a teacher. Raises `InvalidInput` (exit code 3) if it is none."""
+    return TeacherRef(sha256=str(teacher_facts(run)["sha256"]), folder=str(run.absolute()))
+
+
+def teacher_facts(run: Path) -> dict[str, Any]:
+    """What is known of the network that a finished run ended with."""
+    folder = final_weights(run)
+    facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
+    return facts
+
+
+def final_weights(run: Path) -> Path:
+    """The folder of the network that a finished run ended with."""
+    path = run / results.RESULT_FILE
+    if not path.is_file():
+        raise InvalidInput(
+            f"{run} is not a finished run: it has no {path.name}",
+            remedy="name a run folder, such as runs/digits_lt-ce-none-1a2b3c4d/seed-0",
+        )
+    stages = results.read(path).budget.get("stages")
+    if not stages:
+        raise InvalidInput(f"{path} names no stages; it is a record without a network")
+    return run / "weights" / str(stages[-1]["stage"])

@@ -1,0 +1,64 @@
+"""ResNets for small images (He et al. 2016, section 4.2): 6n + 2 layers of 16, 32, 64 channels.
+
+`N` batch, `C` image channels, `H W` pixels, `D` = 64 features, `K` classes. Any image side from
+8 to 64 pixels works: two strides of 2, then a global average.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.models.outputs import Outputs
+
+__all__ = ["ResNet"]
+
+WIDTHS = (16, 32, 64)
+
+
+class ResNet(nn.Module):
+    """The CIFAR ResNet of 6 * `blocks` + 2 layers with parameter-free ("option A") shortcuts."""
+
+    def __init__(self, blocks: int, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
+        layers: list[nn.Module] = []
+        before = WIDTHS[0]
+        for width in WIDTHS:
+            for index in range(blocks):
+                stride = 2 if index == 0 and width != WIDTHS[0] else 1
+                layers.append(Block(before, width, stride))
+                before = width
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(before, classes)
+
+    def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
+        hidden = F.relu(self.stem_norm(self.stem(images)))
+        features = self.blocks(hidden).mean((2, 3)).float()  # [N, D]
+        return Outputs(features, self.head(features).float())
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016, Fig. 2 left)."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.stride, self.extra = stride, width - before
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, before, H, W] -> [N, width, H', W']
+        hidden = F.relu(self.norm1(self.conv1(x)))
+        hidden = self.norm2(self.conv2(hidden))
+        return F.relu(hidden + shortcut(x, self.stride, self.extra))
+
+
+def shortcut(x: Tensor, stride: int, extra: int) -> Tensor:
+    """Option A (He et al. 2016, section 4.2): every `stride`-th pixel, zeros as new channels."""
+    if stride == 1 and extra == 0:
+        return x
+    half = extra // 2
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, half, extra - half))

@@ -1,0 +1,328 @@
+"""What was asked of `trainer run` becomes a plan: a `RunSpec`, its seeds and folders; no torch.
+
+Every default that depends on data or on the store is decided here, in one place, with a reason
+that can be printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylegan_mix import datasets
+from stylegan_mix.banks import store as bank_store
+from stylegan_mix.banks.reader import open_bank
+from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from trainer.inputs import bank_reference, teacher_reference
+from trainer.settings import flat
+from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
+__all__ = ["CONTROLS", "SPACES", "Asked", "Plan", "decide", "expected"]
+
+CONTROLS = ("none", "pixel")
+"""Spaces of banks that stand beside the method as controls and are never a default."""
+
+# "none" reads oddly after --bank, so it has a second name.
+SPACES = {
+    "unmixed": "none",
+    "none": "none",
+    "pixel": "pixel",
+    "w": "w",
+    "z": "z",
+    "label": "label",
+}
+"""Words for the newest bank of a space."""
+
+# Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
+_BY_DATASET: dict[str, dict[str, Any]] = {
+    "digits_lt": {"model": "resnet8", "epochs": 200},
+}
+
+
+_SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `trainer run` that say what is run; None where nothing was said.
+
+    `bank` is a key, the beginning of one, a path, or a space (`SPACES`), meaning the newest bank
+    of that space for the data set and split; `teacher` the folder of a finished run; `views` how
+    often a label-only teacher is asked about each image.
+    """
+
+    dataset: str | None = None
+    imbalance: float | None = None
+    profile: str | None = None
+    split_seed: int = 0
+    drop_overlap: bool = False
+    val_per_class: int = 0
+    aug: str | None = None
+    recipe: str | None = None
+    model: str | None = None
+    bank: str | None = None
+    teacher: str | None = None
+    teacher_model: str | None = None
+    views: int | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    precision: str | None = None
+    warmup_epochs: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    alpha: float | None = None
+    bank_share: float | None = None
+    bank_weight: float | None = None
+    final_real_fraction: float | None = None
+    bn_refresh_batches: int | None = None
+    pad: int | None = None
+    flip: bool | None = None
+    eval_every: int | None = None
+    seed: int = 0
+    seeds: int = 1
+    out: str = "runs"
+    name: str | None = None
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
+        """From a table of a file; `UsageFailure` for an unknown name or a value of another type."""
+        known = {field.name: str(field.type) for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                raise UsageFailure(f"{where}: no option '{key}'{nearest(name, known)}")
+            values[name] = _typed(value, known[name], f"{where}: '{key}'")
+        return cls(**values)
+
+    def command(self) -> str:
+        """The command line that asks for this, one seed at a time."""
+        words = ["trainer", "run"]
+        plain = Asked()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == getattr(plain, field.name) or field.name in ("seeds", "out"):
+                continue
+            option = field.name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                words += [f"--{option}", text]
+        return shlex.join(words)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+}
+
+
+def _typed(value: Any, declared: str, where: str) -> Any:
+    kind = declared.removesuffix(" | None")
+    right = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+    if not right:
+        raise UsageFailure(f"{where} must be {kind}, got {type(value).__name__} {value!r}")
+    return float(value) if kind == "float" else value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run decided: `spec` of the first seed, the number of seeds, and where it will lie.
+
+    `why` are reasons to print, `decided` the options that the newest bank decided.
+    """
+
+    asked: Asked
+    spec: RunSpec
+    seeds: tuple[int, ...]
+    root: Path
+    why: tuple[str, ...]
+    data: Dataset
+    decided: tuple[str, ...] = ()
+
+    def of_seed(self, seed: int) -> RunSpec:
+        """The same run with another seed."""
+        return replace(self.spec, seed=seed)
+
+    def folder(self, seed: int) -> Path:
+        """The run folder of a seed."""
+        name = self.asked.name
+        below = self.of_seed(seed).folder
+        return self.root / (f"{name}/seed-{seed}" if name else below)
+
+    def command(self, seed: int) -> str:
+        """The command that makes the run of one seed again."""
+        spec = self.spec
+        # Said even where they are defaults, which may change.
+        told = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
+        return replace(self.asked, dataset=spec.data.name, seed=seed, **told).command()
+
+    def sources(self, options: Mapping[str, str]) -> dict[str, str]:
+        """Where each setting of the run comes from; `options` says it for those that were given."""
+        by_data = _BY_DATASET.get(self.spec.data.name, {})
+        found = {}
+        for name in flat(self.spec.plain()):
+            first, _, rest = name.partition(".")
+            option = {"data": rest, "votes": rest}.get(first, first)
+            option = {"name": "dataset"}.get(option, option)
+            source = options.get(option, "default")
+            if source == "default" and first in by_data:
+                source = f"default of {self.spec.data.name}"
+            elif source == "default" and (
+                self.spec.bank if first == "bank" else option in self.decided
+            ):
+                source = "newest bank"
+            found[name] = source
+        return found
+
+
+def decide(asked: Asked) -> Plan:
+    """Resolves everything that was left open, looking at the data sets and banks there are.
+
+    Raises `UsageFailure` (exit code 2) for what cannot be asked, `InvalidInput` (3) for a bank
+    that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
+    """
+    if asked.seeds < 1:
+        raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
+    said = asked
+    asked, because = _with_dataset(asked)
+    assert asked.dataset is not None
+    split = {name: getattr(asked, name) for name in _SPLIT}
+    data = _loaded(asked.dataset, **split)
+    bank, which = _bank(asked, data)
+    spec = _spec(asked, data, bank)
+    seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
+    why = tuple(text for text in (because, which) if text)
+    names = (field.name for field in fields(Asked))
+    decided = tuple(name for name in names if getattr(said, name) != getattr(asked, name))
+    return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str, **split: Any) -> Dataset:
+    """The data set; a sweep asks for the same one many times."""
+    return datasets.load(name, **split)
+
+
+def expected(asked: Asked) -> dict[str, Any]:
+    """The settings of the run that is asked for, as far as they can be told without any data.
+
+    By their names in `RunSpec` and `DataSpec`; what depends on data, bank or teacher is left out.
+    """
+    own = {field.name: field.default for field in fields(RunSpec)}
+    by_data = _BY_DATASET.get(asked.dataset or "", {})
+    found: dict[str, Any] = {}
+    for field in fields(Asked):
+        value = getattr(asked, field.name)
+        if field.name in own.keys() - {"bank", "teacher"}:
+            default = by_data.get(field.name, own[field.name])
+            found[field.name] = default if value is None else value
+        elif field.name in _SPLIT and value is not None:
+            found[f"data.{field.name}"] = value
+    return {**found, "data.name": asked.dataset}
+
+
+def _with_dataset(asked: Asked) -> tuple[Asked, str]:
+    """The data set: the one named, else the named bank's, else the newest bank's, else digits."""
+    if asked.dataset is not None:
+        return asked, f"data set {asked.dataset}: as asked"
+    if asked.bank is not None and asked.bank not in SPACES:
+        facts = open_bank(bank_store.resolve(asked.bank), verify=False).facts
+        reason = f"that of bank {asked.bank[:12]}"
+    else:
+        banks = bank_store.find()
+        if not banks:
+            reason = "data set digits_lt: there is no bank yet, and it is built in"
+            return replace(asked, dataset="digits_lt"), reason
+        facts = banks[0].facts
+        reason = f"that of the newest bank, {banks[0].key[:12]}"
+    split = {
+        name: facts[name]
+        for name in ("imbalance", "profile", "split_seed")
+        if getattr(asked, name) == getattr(Asked(), name) and facts.get(name) is not None
+    }
+    chosen = replace(asked, dataset=str(facts["dataset"]), **split)
+    return chosen, f"data set {chosen.dataset}: {reason} (choose with --dataset)"
+
+
+def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
+    if asked.aug not in ("bank", "hybrid"):
+        if asked.bank is not None:
+            raise UsageFailure(
+                f"--aug {asked.aug or 'none'} reads no bank, but --bank {asked.bank} was given",
+                remedy="use --aug bank or --aug hybrid, or leave --bank out",
+            )
+        return None, ""
+    if asked.bank is not None and asked.bank not in SPACES:
+        return _checked(bank_store.resolve(asked.bank), data, "as asked")
+    banks = bank_store.find(dataset=data.name, split_id=data.split_id)
+    if asked.bank is None:
+        fitting = [one for one in banks if one.facts["space"] not in CONTROLS]
+        kind = ""
+    else:
+        space = SPACES[asked.bank]
+        fitting = [one for one in banks if one.facts["space"] == space]
+        kind = f" of space '{space}'"
+    if not fitting:
+        raise _missing_bank(data, asked.bank, kind)
+    return _checked(fitting[0].folder, data, f"the newest{kind} for this split")
+
+
+def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
+    """A bank after the leak guard: its generator must have seen this training split only."""
+    bank = open_bank(folder, verify=False)
+    bank.require_split(data.split_id)
+    text = f"bank {bank.key[:12]}: {reason} ({len(bank):,} rows, space {bank.space})"
+    return bank_reference(folder), text
+
+
+def _missing_bank(data: Dataset, wanted: str | None, kind: str) -> InvalidInput:
+    """The error for a run that needs a bank where none fits, with the command that makes one."""
+    return InvalidInput(
+        f"there is no bank{kind} for {data.name}, split {data.split_id[:12]}",
+        remedy=f"make one: {_generate(data, SPACES[wanted] if wanted else None)}",
+    )
+
+
+def _generate(data: Dataset, space: str | None) -> str:
+    words = ["stylegan-mix", "generate", "--dataset", data.name]
+    if data.imbalance is not None:
+        words += ["--imbalance", f"{data.imbalance:g}"]
+    if data.profile != "exp":
+        words += ["--profile", data.profile]
+    if data.split_seed:
+        words += ["--split-seed", str(data.split_seed)]
+    words += ["--n", "50000"]
+    return " ".join(words + (["--space", space] if space else []))
+
+
+def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
+    own = {field.name for field in fields(RunSpec)}
+    said = {
+        field.name: getattr(asked, field.name)
+        for field in fields(Asked)
+        if field.name in own - {"bank", "teacher"} and getattr(asked, field.name) is not None
+    }
+    part = DataSpec(
+        name=data.name,
+        imbalance=None if data.imbalance is None else float(data.imbalance),
+        profile=data.profile,
+        split_seed=data.split_seed,
+        drop_overlap=asked.drop_overlap,
+        val_per_class=asked.val_per_class,
+    )
+    defaults = _BY_DATASET.get(data.name, {})
+    votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
+    teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
+    return RunSpec(data=part, bank=bank, teacher=teacher, **{**defaults, **said, **votes})

@@ -1,0 +1,270 @@
+"""What one run is, as plain data: checked once, printed, saved, and hashed into its folder's name.
+
+Paths, devices and thread counts are not part of what a run is. `BankRef` and `TeacherRef` carry
+the folder they were found in for convenience; identity is by content hash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.store import digest
+
+__all__ = [
+    "AUGS",
+    "Aug",
+    "BankRef",
+    "DataSpec",
+    "Precision",
+    "RunSpec",
+    "TeacherRef",
+    "VoteSpec",
+]
+
+Aug = Literal["none", "mixup", "bank", "hybrid"]
+Precision = Literal["float32", "bfloat16"]
+AUGS: tuple[str, ...] = get_args(Aug)
+
+# Control banks show in the name of the arm, so that no table can mix them up with the method.
+_CONTROL_SUFFIX = {"none": "-unmixed", "pixel": "-pixel"}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data set and which long-tailed draw of it; the arguments of `datasets.load`."""
+
+    name: str = "digits_lt"
+    imbalance: float | None = None
+    profile: str | None = None
+    split_seed: int = 0
+    drop_overlap: bool = False
+    val_per_class: int = 0
+
+
+@dataclass(frozen=True)
+class BankRef:
+    """A bank: what it is by hash, what kind of mixing it holds, and the folder it was found in."""
+
+    key: str
+    request_key: str
+    content_sha256: str
+    space: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class TeacherRef:
+    """A finished run that teaches: hash of its weights, and its folder."""
+
+    sha256: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class VoteSpec:
+    """How a label-only teacher is asked about patches (dossier section 1.6.1).
+
+    `views` K per training image; `full_share` of them show the whole image, shifted and flipped;
+    the others are square patches whose sides are `sides` times the image's, in equal shares.
+    """
+
+    views: int = 64
+    full_share: float = 0.25
+    sides: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of the trainer. Defaults are the protocol of the field (DESIGN section 4).
+
+    `milestones` are shares of the epochs at which the rate falls to `decay` times `lr`.
+    `bank_share` of each batch comes from the bank, at weight `bank_weight` in the loss; in the
+    arms that mix, the last `final_real_fraction` of the steps sees real unmixed images only.
+    `pad` None means an eighth of the image side, `flip` None what the data set says,
+    `teacher` is a finished run that takes the place of the recipe's own teacher stage, and
+    `teacher_model` the network of that stage, None for the same as the student's.
+    `eval_every` 0 every epoch unless that would cost much (see `evaluate.interval`).
+    """
+
+    data: DataSpec = DataSpec()
+    aug: Aug = "none"
+    recipe: str = "ce"
+    model: str = "resnet32"
+    seed: int = 0
+    epochs: int = 200
+    batch: int = 128
+    lr: float = 0.1
+    warmup_epochs: float = 5.0
+    milestones: tuple[float, ...] = (0.8, 0.9)
+    decay: tuple[float, ...] = (0.1, 0.01)
+    weight_decay: float = 2e-4
+    momentum: float = 0.9
+    precision: Precision = "float32"
+    alpha: float = 1.0
+    bank: BankRef | None = None
+    bank_share: float = 0.5
+    bank_weight: float = 1.0
+    final_real_fraction: float = 0.1
+    bn_refresh_batches: int = 200
+    pad: int | None = None
+    flip: bool | None = None
+    eval_every: int = 0
+    teacher: TeacherRef | None = None
+    teacher_model: str | None = None
+    votes: VoteSpec = field(default_factory=VoteSpec)
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(self) if f.type == "float"):
+            if type(getattr(self, name)) is int:  # 1 and 1.0 are one experiment, so one key
+                object.__setattr__(self, name, float(getattr(self, name)))
+        problems = [text for text in _problems(self) if text]
+        if problems:
+            raise UsageFailure("this run cannot be:\n  " + "\n  ".join(problems))
+
+    @property
+    def uses_bank(self) -> bool:
+        return self.aug in ("bank", "hybrid")
+
+    @property
+    def mixes_real(self) -> bool:
+        return self.aug in ("mixup", "hybrid")
+
+    @property
+    def arm(self) -> str:
+        """`aug`, with "-unmixed" or "-pixel" where the bank is a control."""
+        return self.aug + (_CONTROL_SUFFIX.get(self.bank.space, "") if self.bank else "")
+
+    @property
+    def bank_rows(self) -> int:
+        """How many rows of a batch come from the bank while it is in use."""
+        return round(self.batch * self.bank_share) if self.uses_bank else 0
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as JSON values; `RunSpec.from_plain` is the inverse."""
+        return _lists(asdict(self))
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> RunSpec:
+        """Rebuilds a spec from `plain()`; unknown names are `InvalidInput` with the nearest."""
+        known = {f.name for f in fields(cls)}
+        inner: dict[str, Any] = {
+            "data": DataSpec,
+            "bank": BankRef,
+            "teacher": TeacherRef,
+            "votes": VoteSpec,
+        }
+        made: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise InvalidInput(f"a run has no setting '{name}'{nearest(name, known)}")
+            value = tuple(value) if isinstance(value, list) else value
+            if name in inner and isinstance(value, Mapping):
+                value = _inner(inner[name], name, value)
+            made[name] = value
+        return cls(**made)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same experiment: all but the seed and the folders."""
+        plain = self.plain()
+        del plain["seed"]
+        for name in ("bank", "teacher"):
+            if plain[name]:
+                del plain[name]["folder"]
+        return plain
+
+    @property
+    def key(self) -> str:
+        """Eight hex digits that name the experiment, whatever the seed."""
+        return digest(self.identity())[:8]
+
+    @property
+    def folder(self) -> str:
+        """The run's folder below ``runs/``."""
+        return f"{self.data.name}-{self.recipe}-{self.arm}-{self.key}/seed-{self.seed}"
+
+
+def _inner(kind: type, name: str, values: Mapping[str, Any]) -> Any:
+    known = {f.name for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise InvalidInput(f"'{name}' has no setting '{key}'{nearest(key, known)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _lists(item) for name, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _problems(spec: RunSpec) -> list[str]:
+    """Everything that is wrong with a spec, each with its bounds; empty strings where right."""
+    votes = spec.votes
+    return [
+        _one_of("aug", spec.aug, AUGS),
+        _one_of("precision", spec.precision, get_args(Precision)),
+        _within("epochs", spec.epochs, 1, 100_000),
+        _within("batch", spec.batch, 2, 65_536),
+        _within("lr", spec.lr, 0.0, 1e3, open_low=True),
+        _within("warmup_epochs", spec.warmup_epochs, 0.0, 1e5),
+        _within("weight_decay", spec.weight_decay, 0.0, 1.0),
+        _within("momentum", spec.momentum, 0.0, 1.0, open_high=True),
+        _within("alpha", spec.alpha, 0.0, 1e3, open_low=True),
+        _within("bank_share", spec.bank_share, 0.0, 1.0, open_low=True, open_high=True),
+        _within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
+        _within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
+        _within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
+        _within("eval_every", spec.eval_every, 0, 100_000),
+        _within("val_per_class", spec.data.val_per_class, 0, 10**6),
+        _within("seed", spec.seed, 0, 2**63 - 1),
+        "" if spec.pad is None else _within("pad", spec.pad, 0, 64),
+        _within("votes.views", votes.views, 1, 65_535),
+        _within("votes.full_share", votes.full_share, 0.0, 1.0),
+        *(_within("votes.sides", side, 0.0, 1.0, open_low=True) for side in votes.sides),
+        "" if votes.sides or votes.full_share == 1 else "votes.sides must name at least one size",
+        _milestones(spec),
+        "" if spec.bank or not spec.uses_bank else f"aug '{spec.aug}' needs a bank",
+        "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
+        ""
+        if not spec.uses_bank or 0 < spec.bank_rows < spec.batch
+        else f"bank_share {spec.bank_share} leaves no real or no bank row in a batch",
+    ]
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> str:
+    return "" if value in known else f"{name} '{value}' is unknown{nearest(str(value), known)}"
+
+
+def _within(
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and isinstance(low, int) and not isinstance(value, int):
+        return f"{name} must be a whole number, got {value!r}"
+    if number and math.isfinite(value) and low <= value <= high:
+        open_end = (open_low and value == low) or (open_high and value == high)
+        if not open_end:
+            return ""
+    left, right = "(" if open_low else "[", ")" if open_high else "]"
+    return f"{name} must be a number in {left}{low:,}, {high:,}{right}, got {value!r}"
+
+
+def _milestones(spec: RunSpec) -> str:
+    marks = spec.milestones
+    if len(marks) != len(spec.decay):
+        return f"{len(marks)} milestones need as many decay factors, got {len(spec.decay)}"
+    if list(marks) != sorted(marks) or not all(0 < mark < 1 for mark in marks):
+        return f"milestones must rise within (0, 1), got {list(marks)}"
+    if not all(0 < factor <= 1 for factor in spec.decay):
+        return f"decay factors must lie in (0, 1], got {list(spec.decay)}"
+    return ""
