@@ -311,7 +311,7 @@ def resolved(ctx: click.Context) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "value": str(value) if isinstance(value, Path) else value,
-            "source": _SOURCES.get(ctx.get_parameter_source(name), "default"),
+            "source": _SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT),
         }
         for name, value in ctx.params.items()
     }

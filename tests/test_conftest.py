@@ -83,7 +83,7 @@ def outcomes(suite: Path, *words: str, **environment: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         cwd=suite,
         env={**os.environ, "STYLEGAN_MIX_HOME": "users-own", **environment},
     )
@@ -129,6 +129,7 @@ def test_a_failure_tells_its_seed_and_the_same_seed_draws_the_same(suite: Path) 
     assert len(draws()) == 1
     assert draws() != draws(STYLEGAN_MIX_TEST_SEED="7")
     said = outcomes(suite, "-k", "test_d_draws", FAIL="SEED", STYLEGAN_MIX_TEST_SEED="7")
+    assert " seed ---" in said[said.index("as asked") :], "the report has a section for it"
     assert "STYLEGAN_MIX_TEST_SEED=7 ./tools/test" in said
 
 

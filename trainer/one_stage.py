@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -179,7 +180,7 @@ class StageRun:
         counts = votes.ensure(ballot, ballot.identity(data.split_id, sha256), self._work.stop)
         labels = data.train.labels
         self._votes = votes.diagnostics(counts, labels, data.num_classes)
-        table = torch.tensor(counts, dtype=torch.float32, device=self._device)
+        table = torch.from_numpy(np.array(counts)).to(self._device)
         shares = torch.from_numpy(votes.class_shares(counts, labels, data.num_classes))
         return teachers.VotesTeacher(table, ask), shares.to(self._device)
 
@@ -187,6 +188,8 @@ class StageRun:
 
     def _each_epoch(self, job: loop.Job, state: loop.State, event: dict[str, Any]) -> None:
         """Completes the books of an epoch; the last is scored when the stage is finished."""
+        if self._work.inputs.bank is not None:
+            self._work.inputs.bank.require_unchanged()
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )

@@ -165,7 +165,7 @@ class Plan:
         """The command that makes the run of one seed again."""
         spec = self.spec
         # Said even where they are defaults, which may change.
-        told = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
+        told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
         return replace(self.asked, dataset=spec.data.name, seed=seed, **told).command()
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def class_bars(table: Table) -> Figure:
             continue
         shift = (number - (len(table.rows) - 1) / 2) * width
         errors = {"elinewidth": 0.8, "ecolor": "#333333"}
-        bars = {"color": colour, "label": row.name, "error_kw": errors}
+        bars: dict[str, Any] = {"color": colour, "label": row.name, "error_kw": errors}
         axes.bar(places + shift, means, width * 0.92, yerr=sds, **bars)
     _name_classes(axes, [(data["classes"][i], data["counts"][i]) for i in order], many)
     axes.set_ylim(0, 100)
@@ -191,7 +191,7 @@ def confusion(row: Row) -> Figure | None:
         for (true, said), share in np.ndenumerate(shares):
             if share >= 0.5:
                 colour = "white" if share > 55 else "#222222"
-                place = {"ha": "center", "va": "center", "fontsize": size}
+                place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
                 axes.text(said, true, f"{share:.0f}", color=colour, **place)
         turn = 40 if max(map(len, names)) > 3 else 0
         axes.set_xticks(range(len(names)), names, rotation=turn, ha="right" if turn else "center")

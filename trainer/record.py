@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from trainer.inputs import Inputs
@@ -122,7 +123,7 @@ def _teacher(spec: RunSpec, teacher: Finished | None) -> dict[str, Any] | None:
     need = recipe(spec.recipe).stages[-1].objective.needs_teacher
     return {
         "kind": need,
-        "run": None if spec.teacher is None else spec.teacher.folder,
+        "run": spec.teacher and "/".join(Path(spec.teacher.folder).parts[-2:]),
         "model": teacher.facts["model"],
         "sha256": teacher.facts["sha256"],
         "accuracy": teacher.facts["accuracy"]["overall"],

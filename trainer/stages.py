@@ -88,7 +88,7 @@ def run(
             work = Work(spec, chosen, at, stop, device_of(device), open_inputs(spec))
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
-            at.end(spec, _status(error), error.code if isinstance(error, Failure) else 1)
+            at.end(spec, *_end(error))
             raise
         at.write_result(result)
         at.end(spec, "done", 0)
@@ -136,7 +136,12 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _status(error: BaseException) -> str:
-    if isinstance(error, Diverged):
-        return "diverged"
-    return "stopped" if isinstance(error, Stopped | Interrupted | KeyboardInterrupt) else "failed"
+def _end(error: BaseException) -> tuple[str, int]:
+    """What an end by this error is called in `run.json`, and its exit code."""
+    if isinstance(error, Interrupted):
+        return "stopped", 128 + error.number
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", 130
+    if isinstance(error, Diverged | Stopped):
+        return "diverged" if isinstance(error, Diverged) else "stopped", error.code
+    return "failed", error.code if isinstance(error, Failure) else 1

@@ -211,7 +211,7 @@ def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
     names, space = facts["classes"], facts["space"]
     pairs = default_pairs(len(names))
     unmixed = space == "none"
-    title = "samples of each class, unmixed" if unmixed else "between two classes"
+    title = "samples of each class, unmixed" if unmixed else "hybrids between two classes"
     share = "" if unmixed else "lam is the share of the left class; "
     return Sheet(
         title=f"{facts['dataset']}: {title}",
@@ -264,7 +264,9 @@ def _command(facts: dict[str, Any], request: Request, numerics: Numerics) -> str
     words = ["stylegan-mix", "generate", "--dataset", str(facts["dataset"])]
     for option in ("imbalance", "profile", "split_seed"):
         if facts[option] is not None:
-            words += [f"--{option.replace('_', '-')}", f"{facts[option]}"]
+            value = facts[option]
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            words += [f"--{option.replace('_', '-')}", text]
     words += ["--n", str(request.n), "--space", request.space, "--alpha", f"{request.alpha:g}"]
     words += ["--truncation", f"{request.truncation:g}", "--seed", str(request.seed)]
     words += ["--generator", request.generator[:12], "--precision", numerics.compute]

@@ -42,13 +42,19 @@ class Sheet:
 
 
 def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
-    """Up to `rows` pairs that meet every class, or evenly spaced ones, with one half a list away.
+    """Up to `rows` pairs of different classes, evenly spaced over all, none of them twice.
 
-    Classes are ordered from many images to few in most sets, so a pair joins head and tail.
+    The second class is half a list away: classes are ordered from many images to few in most
+    sets, so a pair joins head and tail.
     """
-    count = min(rows, max(classes, 1))
+    count = min(rows, classes)
     firsts = [index * classes // count for index in range(count)]
-    return [(first, (first + classes // 2) % classes) for first in firsts]
+    # With an even number of classes, half a list away and back again would be the same pair.
+    turn = classes % 2 == 0 and classes > 2
+    return [
+        (first, (first + classes // 2 + (turn and 2 * first >= classes)) % classes)
+        for first in firsts
+    ]
 
 
 def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[int | None]:

@@ -167,8 +167,16 @@ def record(path: Path) -> Record:
     facts = manifest["facts"]
     if facts.get("key") != path.name:
         raise InvalidInput(f"{path} holds a bank with another key: {facts.get('key')}")
+    # Not its hash, which takes time: who reads the rows checks that.
+    file = path / manifest["file"]
+    size = os.path.getsize(file) if os.path.isfile(file) else 0
+    if size != manifest["file_bytes"]:
+        raise InvalidInput(
+            f"{file} has {size:,} bytes; {manifest['file_bytes']:,} were written",
+            remedy=f"move {path} away and make it again: {facts.get('command')}",
+        )
     made = (path / arrays.MANIFEST).stat().st_mtime
-    return Record(path.name, path, facts, manifest["content_sha256"], manifest["file_bytes"], made)
+    return Record(path.name, path, facts, manifest["content_sha256"], size, made)
 
 
 def _lines(path: Path) -> int:

@@ -93,9 +93,7 @@ def train(ctx: click.Context, **options: Any) -> None:
             console.print_json({**plan.shown(), "finished": there is not None})
         return
     with console.StopSignals(options["minutes"]) as stop:
-        published = there or command.run_training(
-            plan, stop, save_minutes=options["save_minutes"]
-        )
+        published = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
     if options["as_json"]:
         console.print_json({"generator": published.hash, "folder": str(published.folder)})
         return

@@ -111,10 +111,22 @@ def _open_tar(path: Path, file: IO[bytes], size: int) -> Iterator[Archive]:
     with _damage(path):
         opened = tarfile.open(fileobj=inner, mode="r:")  # noqa: SIM115  (closed below)
         found = _Tar(path, opened)
+        _check_end(opened, inner)
     try:
         yield found
     finally:
         opened.close()
+
+
+def _check_end(opened: tarfile.TarFile, file: Any) -> None:
+    """A listing that ended anywhere but at a block of zeros met damage, and tarfile is silent."""
+    if isinstance(file, _Limited):  # going back would unpack it all again
+        last = file.last
+    else:
+        file.seek(opened.offset)
+        last = file.read(tarfile.BLOCKSIZE)
+    if last != bytes(tarfile.BLOCKSIZE):
+        raise ValueError(f"no end mark where the members end, at byte {opened.offset:,}")
 
 
 @contextmanager
@@ -135,6 +147,7 @@ class _Limited(io.RawIOBase):
     def __init__(self, inner: gzip.GzipFile, limit: int, path: Path) -> None:
         super().__init__()
         self._inner, self._limit, self._path = inner, limit, path
+        self.last = b""
 
     def _check(self, position: int) -> None:
         if position > self._limit:
@@ -146,6 +159,7 @@ class _Limited(io.RawIOBase):
         wanted = self._limit + 1 - self._inner.tell() if size < 0 else size
         content = self._inner.read(max(wanted, 0))
         self._check(self._inner.tell())
+        self.last = content
         return content
 
     def seek(self, offset: int, whence: int = 0) -> int:

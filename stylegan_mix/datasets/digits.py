@@ -32,11 +32,13 @@ def digits() -> Pool:
     in_test = np.zeros(len(labels), bool)
     for c in range(10):
         in_test[np.flatnonzero(labels == c)[-TEST_PER_CLASS:]] = True
+    parts = [(images[rows], labels[rows]) for rows in (~in_test, in_test)]
+    for array in (*parts[0], *parts[1]):
+        array.setflags(write=False)  # as those of prepared sets are; and all callers share them
     return from_arrays(
         NAME,
         [str(c) for c in range(10)],
-        (images[~in_test], labels[~in_test]),
-        (images[in_test], labels[in_test]),
+        *parts,
         head=HEAD,
         flip=False,
         default=("exp", 20.0),

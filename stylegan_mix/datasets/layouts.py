@@ -65,8 +65,8 @@ def image_folder(archive: Archive) -> Listing:
     """`train/<class>/...` and `test/<class>/...`, or `<class>/...` with a test part held out.
 
     Classes and, within them, files are in bytewise order; folders below a class belong to it.
-    Without a test folder, or with a flat layout, each class gives
-    `held_out` images to the test part.
+    Without a test folder, or with a flat layout, each class gives a fifth of its images, at
+    least two, to the test part (`_hold_out`).
     """
     names = [name for name in archive.names if _is_image(name)]
     if not names:
@@ -99,8 +99,7 @@ def image_folder(archive: Archive) -> Listing:
 
 def _is_image(name: str) -> bool:
     parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and name.lower().endswith(SUFFIXES)
+    return not any(map(_hidden, parts)) and name.lower().endswith(SUFFIXES)
 
 
 def _root(names: Sequence[str]) -> str:
@@ -128,9 +127,9 @@ def _parts(names: Sequence[str], root: str) -> dict[str, list[tuple[str, str]]]:
     found = {}
     for part, top in (("train", train), ("test", test)):
         start = f"{root}{top}/"
-        inside = [(start, name) for name in names if name.startswith(start)]
+        inside = [name for name in names if name.startswith(start)]
         if top is not None:
-            found[part] = [(start, name) for _, name in inside if "/" in name[len(start) :]]
+            found[part] = [(start, name) for name in inside if "/" in name[len(start) :]]
     return found
 
 

@@ -108,7 +108,9 @@ def _open(content: bytes) -> tuple[Image.Image, Header]:
             warnings.simplefilter("ignore", UserWarning)  # odd metadata that is not used
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check(image, content)
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            # Of the base class: a PNG's own would decode the image to look behind it.
+            exif = Image.Image.getexif(image)
+            turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _BROKEN as error:
         raise BadImage(f"is not an image, or too large a one: {_reason(error)}") from error
     width, height = image.size[::-1] if turned else image.size

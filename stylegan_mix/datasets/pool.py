@@ -80,19 +80,19 @@ def from_arrays(
     test: tuple[np.ndarray, np.ndarray],
     **facts: Any,
 ) -> Pool:
-    """A pool in memory that holds all it lists: (images, labels) of both parts, and `Pool` facts."""
+    """A pool in memory that holds all it lists: (images, labels) of both parts, other facts."""
     images, labels = train
     return Pool(
         name=name,
         classes=tuple(classes),
         images=images,
-        labels=labels.astype(np.int64),
+        labels=np.asarray(labels, np.int64),
         position=np.arange(len(labels)),
-        listed=labels.astype(np.int64),
+        listed=np.asarray(labels, np.int64),
         hashes=image_hashes(images),
         sums=moments(images),
         test_images=test[0],
-        test_labels=test[1].astype(np.int64),
+        test_labels=np.asarray(test[1], np.int64),
         test_hashes=image_hashes(test[0]),
         **facts,
     )

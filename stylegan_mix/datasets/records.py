@@ -19,7 +19,7 @@ FEW_CLASSES = 10
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """`images` uint8 [N,H,W,C] in 0..255 (an array or a read-only memory map), `labels` int64 [N]."""
+    """`images` uint8 [N,H,W,C] in 0..255 (array or read-only memory map), `labels` int64 [N]."""
 
     images: np.ndarray
     labels: np.ndarray

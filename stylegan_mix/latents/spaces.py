@@ -103,7 +103,6 @@ def _w(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tenso
 
 
 def _between(first: Tensor, second: Tensor, lam: Tensor) -> Tensor:
-    # Two products, not torch.lerp: exact at both ends.
     return lam * first + (1 - lam) * second
 
 

@@ -27,7 +27,7 @@ NOISE_MODES = ("random", "const", "none")
 
 
 class StyledConvolution(Resampler):
-    """lrelu(demodulated conv(x, style(w)) + noise * strength + b): [N,I,H,W], [N,D] -> [N,O,r,r]."""
+    """lrelu(demodulated conv(x, style) + noise * strength + b): [N,I,H,W], w [N,D] -> [N,O,r,r]."""
 
     noise_const: Tensor
 

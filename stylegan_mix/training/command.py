@@ -77,11 +77,7 @@ def plan_training(
 ) -> TrainPlan:
     """Resolves a training: the preset (by default that of the resolution) and its budget."""
     chosen_device = resolve_device(device)
-    chosen = (
-        preset_named(preset)
-        if preset
-        else default_preset(dataset.resolution, cuda=chosen_device == "cuda")
-    )
+    chosen = preset_named(preset) if preset else default_preset(dataset.resolution)
     chosen = dataclasses.replace(chosen, **(changes or {}))
     if chosen.resolution != dataset.resolution:
         raise UsageFailure(
@@ -115,9 +111,7 @@ def finished(plan: TrainPlan) -> Published | None:
     return None
 
 
-def run_training(
-    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0
-) -> Published:
+def run_training(plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0) -> Published:
     """Trains, going on from what is there, and publishes; a finished one is given at once.
 
     A checkpoint is written every `save_minutes`, and when `stop` asks for one.

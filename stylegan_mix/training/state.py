@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from stylegan_mix import rng
 from stylegan_mix.networks import Discriminator, Generator
+from stylegan_mix.networks.shape import Architecture
 from stylegan_mix.presets import Preset
 
 __all__ = ["PRECISIONS", "TrainState", "build_generator"]
@@ -74,7 +75,7 @@ class TrainState:
                 classes=classes,
                 channel_base=preset.channel_base,
                 channel_max=preset.channel_max,
-                architecture=preset.discriminator,
+                architecture=cast(Architecture, preset.discriminator),
                 minibatch_std_group=preset.minibatch_std_group,
                 compute_dtype=PRECISIONS[preset.precision],
             )

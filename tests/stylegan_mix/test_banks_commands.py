@@ -129,6 +129,18 @@ def test_what_cannot_be_is_said_with_its_code(
     assert banks.find() == []
 
 
+def test_a_truncated_bank_is_not_given_again(stored: Any, run: Run) -> None:
+    run(*GENERATE)
+    (record,) = banks.find()
+    (record.folder / "bank.h5").chmod(0o644)
+    os.truncate(record.folder / "bank.h5", 100)
+    code, _, err = run(*GENERATE)
+    assert code == 3
+    assert "move" in err
+    record.folder.rename("away")
+    assert run(*GENERATE)[0] == 0
+
+
 # bank list and show
 
 
@@ -252,6 +264,17 @@ def test_preview_draws_stored_rows_near_the_lam_of_their_column(write: Write) ->
     row = nearest_rows(bank, (0, 2))[3]
     assert row is not None
     np.testing.assert_array_equal(sheet.cells[0][3], bank.images[row])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 9, 10, 11, 100])
+def test_default_pairs_are_of_two_classes_and_none_comes_twice(classes: int) -> None:
+    pairs = default_pairs(classes)
+    assert len(pairs) == min(classes, 10)
+    assert len({first for first, _ in pairs}) == len(pairs)
+    if classes > 2:
+        assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    if classes > 1:
+        assert all(first != second < classes for first, second in pairs)
 
 
 def test_preview_leaves_a_column_empty_where_no_row_is_near(write: Write) -> None:

@@ -179,7 +179,7 @@ def test_a_torn_or_foreign_line_in_the_journal_says_nothing(
 
 @pytest.mark.parametrize("step", ["seal", "publish"])
 def test_work_cut_between_the_last_block_and_the_rename_is_published(
-    write: Write, toy: Any, monkeypatch: pytest.MonkeyPatch, step: str
+    write: Write, home: Path, toy: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patched:
 
@@ -189,9 +189,15 @@ def test_work_cut_between_the_last_block_and_the_rename_is_published(
         patched.setattr(Partial, step, cut)
         with pytest.raises(Cut):
             write(n=130)
+    if step == "publish":
+        # As if the cut had come a moment earlier, between the manifest and the end of the seal.
+        (folder,) = (home / "banks/.partial").glob("*/bank")
+        (folder / "layout.json").touch()
     toy.batches.clear()
-    resumed = open_bank(write(n=130)).images[:].copy()
+    final = write(n=130)
     assert BLOCK not in toy.batches
+    assert "layout.json" not in os.listdir(final)
+    resumed = open_bank(final).images[:].copy()
     np.testing.assert_array_equal(resumed, open_bank(write(n=131)).images[:130])
 
 

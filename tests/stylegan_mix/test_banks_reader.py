@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import shutil
@@ -262,8 +263,6 @@ def test_a_bank_is_found_by_what_it_is(write: Write) -> None:
 
 
 def test_the_newest_bank_comes_first(write: Write) -> None:
-    import os
-
     folders = [write(n=n) for n in (1, 2, 3)]
     for age, folder in zip((30, 10, 20), folders, strict=True):
         os.utime(folder / "MANIFEST.json", (1e9 - age, 1e9 - age))
@@ -337,6 +336,15 @@ def test_a_damaged_bank_is_listed_as_such_and_hides_no_other(write: Write, home:
     assert "another key" in reasons[impostor]
 
 
+def test_a_truncated_bank_is_listed_as_damaged_without_hashing(write: Write) -> None:
+    folder = write(n=10)
+    (folder / "bank.h5").chmod(0o644)
+    os.truncate(folder / "bank.h5", 100)
+    assert banks.find() == []
+    ((path, reason),) = banks.damaged()
+    assert (path, "has 100 bytes" in reason) == (folder, True)
+
+
 def test_a_thousand_banks_are_listed_quickly(write: Write, home: Path) -> None:
     import time
 
@@ -350,6 +358,7 @@ def test_a_thousand_banks_are_listed_quickly(write: Write, home: Path) -> None:
         folder.mkdir()
         mine = {**manifest, "manifest_sha256": store.digest(manifest)}
         (folder / "MANIFEST.json").write_text(json.dumps(mine))
+        os.link(path.parent / "bank.h5", folder / "bank.h5")
     began = time.monotonic()
     assert len(banks.find()) == 1001
     # Measured 0.2 s; a reader that hashed or opened the arrays would fail or take far longer.

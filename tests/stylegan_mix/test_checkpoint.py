@@ -22,14 +22,18 @@ def _trained() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 def test_modules_and_optimisers_come_back_to_the_bit(tmp_path: Path) -> None:
     model, optimizer = _trained()
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "list": [1, 2.5, None]}
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "list": [1, 2.5, None],
+    }
     checkpoint.save(tmp_path / "c", state, kind="run", facts={"epoch": 3})
     loaded, facts = checkpoint.load(tmp_path / "c", kind="run")
     assert facts == {"epoch": 3}
     assert loaded["list"] == [1, 2.5, None]
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded["model"][name], tensor)
-    other, other_optimizer = _trained()
+    _, other_optimizer = _trained()
     other_optimizer.load_state_dict(loaded["optimizer"])
     for one, two in zip(
         optimizer.state_dict()["state"].values(),

@@ -150,7 +150,7 @@ def test_a_reader_that_leaves_is_no_error(repo_root: Path) -> None:
         "    for n in range(100000): console.result('line')\n"
         "console.main(many, 'prog', [])\n"
     )
-    command = f"{sys.executable} -c \"$SCRIPT\" | head -1; exit ${{PIPESTATUS[0]}}"
+    command = f'{sys.executable} -c "$SCRIPT" | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
         ["bash", "-c", command],
         env={**os.environ, "SCRIPT": script},

@@ -49,9 +49,10 @@ def test_a_finished_training_is_published_found_and_given_at_once(home: Path) ->
     assert generators.load(published.hash[:10]) == published
     assert generators.find(split_id="0" * 64) == []
     assert (published.folder / "grid.png").stat().st_size > 1000
-    assert "zero" in (published.folder / "GENERATOR_CARD.md").read_text() or "| 0 |" in (
-        published.folder / "GENERATOR_CARD.md"
-    ).read_text()
+    assert (
+        "zero" in (published.folder / "GENERATOR_CARD.md").read_text()
+        or "| 0 |" in (published.folder / "GENERATOR_CARD.md").read_text()
+    )
     assert len(published.card["diversity"]) == 10
 
 
@@ -152,8 +153,11 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
 
 
 def _command(*extra: str) -> list[str]:
-    options = "train --dataset digits_lt --kimg 60 --batch 16 --threads 1 --json --save-minutes 0.02".split()
-    return [sys.executable, "-m", "stylegan_mix", *options, *extra]
+    return [
+        *(sys.executable, "-m", "stylegan_mix", "train", "--dataset", "digits_lt"),
+        *("--kimg", "60", "--batch", "16", "--threads", "1", "--json"),
+        *("--save-minutes", "0.02", *extra),
+    ]
 
 
 @pytest.mark.slow

@@ -17,7 +17,10 @@ def test_the_generator_script_trains_and_brings_everything_back(
 ) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "tools/gpu/generator.py", "--data", str(shared_data / "data")]
-    options = "--preset cpu32 --device cpu --batch 8 --minutes 0.1 --steps 2 --threads 1".split()
+    options = [
+        *("--preset", "cpu32", "--device", "cpu", "--batch", "8"),
+        *("--minutes", "0.1", "--steps", "2", "--threads", "1"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(repo_root)}
     done = subprocess.run(
         [*command, *options, "--out", str(out)],

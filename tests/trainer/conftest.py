@@ -25,6 +25,17 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def make_spec(
+    aug: str, seed: int, *, space: str, dataset: str, recipe: str, **settings: Any
+) -> RunSpec:
+    bank = None
+    if aug in ("bank", "hybrid"):
+        bank = BankRef(sha(f"key {space}"), sha("request"), sha(f"rows {space}"), space, "/banks/x")
+    settings = {"model": "resnet8", "epochs": 12, **settings}
+    data = DataSpec(name=dataset, imbalance=20.0, profile="exp")
+    return RunSpec(data=data, aug=aug, bank=bank, seed=seed, recipe=recipe, **settings)
+
+
 def make_record(
     aug: str = "none",
     *,
@@ -36,76 +47,27 @@ def make_record(
     **settings: Any,
 ) -> dict[str, Any]:
     """A record in which `right` of the 74 test images of each class are right."""
-    bank = None
-    if aug in ("bank", "hybrid"):
-        bank = BankRef(sha(f"key {space}"), sha("request"), sha(f"rows {space}"), space, "/banks/x")
-    settings = {"model": "resnet8", "epochs": 12, **settings}
-    data = DataSpec(name=dataset, imbalance=20.0, profile="exp")
-    spec = RunSpec(data=data, aug=aug, bank=bank, seed=seed, recipe=recipe, **settings)
+    spec = make_spec(aug, seed, space=space, dataset=dataset, recipe=recipe, **settings)
     confusion = [[0] * 10 for _ in range(10)]
     for index, count in enumerate(right):
         confusion[index][index] = count
         confusion[index][(index + 1) % 10] += TESTED - count
     per_class = [100 * count / TESTED for count in right]
     overall = 100 * sum(right) / (10 * TESTED)
-    history = [
-        {
-            "stage": "train",
-            "epoch": epoch,
-            "loss": 2.3 / epoch,
-            "lr": 0.1,
-            "accuracy": overall * (1 - 0.6 / epoch) if epoch < spec.epochs else overall,
-            "seconds": 0.2 * epoch,
-        }
-        for epoch in range(1, spec.epochs + 1)
-    ]
     return {
         "schema": "trainer-result/1",
-        "dataset": {
-            "name": dataset,
-            "profile": "exp",
-            "imbalance": 20.0,
-            "split_seed": 0,
-            "split_id": sha(f"split of {dataset}"),
-            "test_id": sha(f"test of {dataset}"),
-            "classes": [str(index) for index in range(10)],
-            "counts": list(COUNTS),
-            "groups": GROUPS,
-            "train_images": sum(COUNTS),
-            "test_images": 10 * TESTED,
-            "overlap": 0,
-            "dropped_overlap": False,
-        },
+        "dataset": made_data(dataset),
         "arm": spec.arm,
         "aug": aug,
         "recipe": recipe,
         "model": spec.model,
         "seed": seed,
-        "budget": {
-            "epochs": spec.epochs,
-            "steps": 3 * spec.epochs,
-            "batch": spec.batch,
-            "lr": spec.lr,
-            "precision": spec.precision,
-            "seconds": 12.5,
-            "images": 3 * spec.epochs * spec.batch,
-        },
-        "bank": None
-        if bank is None
-        else {
-            "key": bank.key,
-            "request_key": bank.request_key,
-            "content_sha256": bank.content_sha256,
-            "n": 20_000,
-            "space": space,
-            "alpha": None if space == "none" else 1.0,
-            "generator": sha("generator"),
-            "generator_kimg": 300.0,
-        },
+        "budget": made_budget(spec),
+        "bank": made_bank(spec),
         "teacher": None,
         "accuracy": {"overall": overall, **group_means(GROUPS, per_class), "per_class": per_class},
         "test_oracle": {"epoch": 10, "overall": min(100.0, overall + 0.4)},
-        "history": history,
+        "history": [made_event(epoch, spec.epochs, overall) for epoch in range(1, spec.epochs + 1)],
         "confusion": confusion,
         "diagnostics": {},
         "command": f"trainer run --dataset {dataset} --aug {aug} --seed {seed}",
@@ -119,6 +81,62 @@ def make_record(
             "numerics": "cpu float32",
         },
         "finished_utc": "2026-01-02T03:04:05Z",
+    }
+
+
+def made_data(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "profile": "exp",
+        "imbalance": 20.0,
+        "split_seed": 0,
+        "split_id": sha(f"split of {name}"),
+        "test_id": sha(f"test of {name}"),
+        "classes": [str(index) for index in range(10)],
+        "counts": list(COUNTS),
+        "groups": GROUPS,
+        "train_images": sum(COUNTS),
+        "test_images": 10 * TESTED,
+        "overlap": 0,
+        "dropped_overlap": False,
+    }
+
+
+def made_budget(spec: RunSpec) -> dict[str, Any]:
+    return {
+        "epochs": spec.epochs,
+        "steps": 3 * spec.epochs,
+        "batch": spec.batch,
+        "lr": spec.lr,
+        "precision": spec.precision,
+        "seconds": 12.5,
+        "images": 3 * spec.epochs * spec.batch,
+    }
+
+
+def made_bank(spec: RunSpec) -> dict[str, Any] | None:
+    if spec.bank is None:
+        return None
+    return {
+        "key": spec.bank.key,
+        "request_key": spec.bank.request_key,
+        "content_sha256": spec.bank.content_sha256,
+        "n": 20_000,
+        "space": spec.bank.space,
+        "alpha": None if spec.bank.space == "none" else 1.0,
+        "generator": sha("generator"),
+        "generator_kimg": 300.0,
+    }
+
+
+def made_event(epoch: int, epochs: int, overall: float) -> dict[str, Any]:
+    return {
+        "stage": "train",
+        "epoch": epoch,
+        "loss": 2.3 / epoch,
+        "lr": 0.1,
+        "accuracy": overall * (1 - 0.6 / epoch) if epoch < epochs else overall,
+        "seconds": 0.2 * epoch,
     }
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylegan_mix import store
+from stylegan_mix import console, store
 from trainer import cli, results
 
 TINY = ("--epochs", "2", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
 Trainer = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one run has finished; tests work on copies."""
+    folder = tmp_path_factory.mktemp("made")
+    before, kept = Path.cwd(), os.environ.get("STYLEGAN_MIX_HOME")
+    os.environ["STYLEGAN_MIX_HOME"] = str(folder / "home")
+    os.chdir(folder)
+    try:
+        with pytest.raises(SystemExit) as end:
+            console.main(cli.group, "trainer", ["run", *TINY])
+        assert end.value.code == 0
+    finally:
+        os.chdir(before)
+        if kept is None:
+            del os.environ["STYLEGAN_MIX_HOME"]
+        else:
+            os.environ["STYLEGAN_MIX_HOME"] = kept
+    return folder
+
+
+@pytest.fixture
+def finished(made: Path, home: Path) -> Path:
+    """The folder of a finished run in a working directory of its own."""
+    shutil.copytree(made / "runs", "runs")
+    return only_run()
 
 
 def only_run() -> Path:
@@ -54,9 +82,8 @@ def test_several_seeds_give_a_line_each_and_their_mean(home: Path, trainer: Trai
     assert err.splitlines()[0] == "data set digits_lt: as asked"
 
 
-def test_a_finished_run_is_printed_again_without_torch(home: Path, trainer: Trainer) -> None:
-    code, out, _ = trainer("run", *TINY)
-    assert code == 0
+def test_a_finished_run_is_printed_again_without_torch(finished: Path, trainer: Trainer) -> None:
+    out = trainer("run", *TINY)[1]
     code = (
         "import sys\nfrom stylegan_mix import console\nfrom trainer.cli import group\n"
         f"try:\n    console.main(group, 'trainer', ['run', *{TINY!r}])\n"
@@ -138,7 +165,7 @@ def test_what_cannot_be_run_ends_with_its_code(
 
 
 def test_a_dry_run_prints_the_cost_and_leaves_nothing(home: Path, trainer: Trainer) -> None:
-    code, out, err = trainer("run", *TINY, "--recipe", "crt", "--dry-run")
+    code, out, _ = trainer("run", *TINY, "--recipe", "crt", "--dry-run")
     assert code == 0
     for told in ("steps ", "images ", "time ", "disk ", "bank        none needed", "1 of 1 seeds"):
         assert told in out
@@ -146,8 +173,7 @@ def test_a_dry_run_prints_the_cost_and_leaves_nothing(home: Path, trainer: Train
     assert not Path("runs").exists()
 
 
-def test_a_dry_run_as_json_counts_what_is_open(home: Path, trainer: Trainer) -> None:
-    trainer("run", *TINY)
+def test_a_dry_run_as_json_counts_what_is_open(finished: Path, trainer: Trainer) -> None:
     code, out, _ = trainer("run", *TINY, "--seeds", "3", "--dry-run", "--json")
     found = json.loads(out)
     assert code == 0
@@ -162,13 +188,12 @@ def test_another_run_in_a_named_folder_is_refused(home: Path, trainer: Trainer) 
     assert "lr: 0.1 there, 0.05 here" in err and "--name" in err
 
 
-def test_a_run_that_another_process_works_on_is_75(home: Path, trainer: Trainer) -> None:
-    trainer("run", *TINY)
+def test_a_run_that_another_process_works_on_is_75(finished: Path, trainer: Trainer) -> None:
     (only_run() / "result.json").unlink()
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom stylegan_mix import store\n"
         "with store.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(300)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(only_run() / "lock")],
@@ -182,10 +207,9 @@ def test_a_run_that_another_process_works_on_is_75(home: Path, trainer: Trainer)
 
 
 def test_a_run_left_by_a_dead_process_is_taken_over_with_a_notice(
-    home: Path, trainer: Trainer
+    finished: Path, trainer: Trainer
 ) -> None:
-    _, out, _ = trainer("run", *TINY)
-    folder = only_run()
+    folder, (_, out, _) = finished, trainer("run", *TINY)
     (folder / "result.json").unlink()
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
@@ -208,7 +232,7 @@ def started(*argv: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not any(file.stat().st_size for file in Path().glob(path)):
         assert time.monotonic() < end, f"no {path}"
         time.sleep(0.05)
@@ -218,11 +242,11 @@ def wait_for(path: str) -> None:
 def test_a_signal_saves_and_the_same_command_goes_on(
     home: Path, trainer: Trainer, number: signal.Signals, code: int
 ) -> None:
-    long = ("--epochs", "60", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
+    long = ("--epochs", "24", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
     with started("run", *long, "--threads", "1") as child:
         wait_for("runs/*/seed-0/metrics.jsonl")
         child.send_signal(number)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=300)
     assert child.returncode == code, err
     assert "run the same command to go on" in err
     assert store.read_json(only_run() / "run.json")["status"] == "stopped"
@@ -235,18 +259,16 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert whole.record["diagnostics"] == other.record["diagnostics"]
 
 
-def test_a_reader_that_leaves_is_no_error(home: Path, trainer: Trainer) -> None:
-    trainer("run", *TINY)
+def test_a_reader_that_leaves_is_no_error(finished: Path, trainer: Trainer) -> None:
     with started("report", "--json") as child:
         assert child.stdout is not None
         child.stdout.close()
         err = child.stderr.read() if child.stderr else ""
-        child.wait(timeout=60)
+        child.wait(timeout=300)
     assert child.returncode == 0 and err == ""
 
 
-def test_eval_finds_what_the_run_found(home: Path, trainer: Trainer) -> None:
-    trainer("run", *TINY)
+def test_eval_finds_what_the_run_found(finished: Path, trainer: Trainer) -> None:
     code, out, _ = trainer("eval", str(only_run()), "--json")
     found = json.loads(out)
     assert code == 0 and found["same"] is True
@@ -254,8 +276,7 @@ def test_eval_finds_what_the_run_found(home: Path, trainer: Trainer) -> None:
     assert code == 0 and out.startswith("overall") and "the same" in err
 
 
-def test_predictions_are_the_answers_behind_the_accuracy(home: Path, trainer: Trainer) -> None:
-    trainer("run", *TINY)
+def test_predictions_are_the_answers_behind_the_accuracy(finished: Path, trainer: Trainer) -> None:
     code, _, _ = trainer("predict", str(only_run()), "--out", "answers.csv")
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(Path("answers.csv").read_text())))
@@ -278,10 +299,9 @@ def test_predictions_are_the_answers_behind_the_accuracy(home: Path, trainer: Tr
     ],
 )
 def test_predict_refuses_what_is_not_there(
-    home: Path, trainer: Trainer, arguments: tuple[str, ...], code: int, told: str
+    finished: Path, trainer: Trainer, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
-    trainer("run", *TINY)
-    found, _, err = trainer("predict", str(only_run()), *arguments)
+    found, _, err = trainer("predict", str(finished), *arguments)
     assert found == code and told in err
 
 

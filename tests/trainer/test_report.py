@@ -207,7 +207,7 @@ def test_the_page_is_whole_and_needs_nothing_else(record: Maker) -> None:
 def test_the_page_escapes_what_names_could_smuggle_in(record: Maker) -> None:
     from trainer import page
 
-    one = record()
+    one = record(recipe="<script>x")
     one["dataset"] = {**one["dataset"], "classes": ["<script>", *one["dataset"]["classes"][1:]]}
     one["command"] = "trainer run --name '<script>'"
     assert "<script>" not in page.html(report.tables([Result(one)]))

@@ -109,7 +109,7 @@ def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
     """Trains every seed of a plan that is not finished, in order; returns all results."""
     from trainer import results
 
-    found = []
+    found: list[Result] = []
     for seed in plan.seeds:
         folder = plan.folder(seed)
         result = results.finished(folder, plan.of_seed(seed))

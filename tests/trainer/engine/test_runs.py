@@ -20,6 +20,7 @@ import torch
 from stylegan_mix import datasets, store
 from stylegan_mix.console import (
     Diverged,
+    Interrupted,
     InvalidInput,
     MissingEnvironment,
     Stopped,
@@ -187,6 +188,16 @@ def test_a_finished_network_can_be_loaded_and_scores_as_it_did(
     assert not model.training
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_runs_on_cuda(
+    recipe: str, bank: BankRef, home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    spec = small(recipe=recipe, aug="hybrid", bank=bank, precision="bfloat16", epochs=20)
+    record = run(spec, tmp_path / "run", stop_after(), device="cuda")
+    assert record["accuracy"]["overall"] > 30
+
+
 # A teacher from another run
 
 
@@ -200,7 +211,7 @@ def test_a_finished_run_teaches_in_place_of_the_teacher_stage(
     assert reference.sha256 == own["teacher"]["sha256"]
     given = run(small(recipe="one-hot", teacher=reference), tmp_path / "given", stop_after())
     assert given["diagnostics"]["weights_sha256"] == own["diagnostics"]["weights_sha256"]
-    assert given["teacher"]["run"] == str(tmp_path / "teacher")
+    assert given["teacher"]["run"] == f"{tmp_path.name}/teacher"  # no path of this machine
     assert [s["stage"] for s in given["budget"]["stages"]] == ["student"]
 
 
@@ -313,6 +324,24 @@ def test_an_altered_bank_is_refused(bank: BankRef, stop_after: Any, tmp_path: Pa
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InvalidInput, match="bytes; its manifest says"):
         run(small(aug="hybrid", bank=bank), tmp_path / "run", stop_after())
+
+
+def test_a_bank_that_is_replaced_while_it_is_read_ends_the_run(
+    bank: BankRef, stop_after: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        run(small(aug="bank", bank=bank), tmp_path / "run", stop_after(1))
+    path = Path(bank.folder) / "bank.h5"
+
+    class Replacing(stop_after):  # type: ignore[misc]
+        """Touches the file while the run goes on."""
+
+        @property
+        def requested(self) -> None:
+            os.utime(path, (1, 1))
+
+    with pytest.raises(InvalidInput, match="was replaced or altered"):
+        run(small(aug="bank", bank=bank), tmp_path / "run", Replacing())
 
 
 def test_a_batch_beyond_the_training_set_is_refused(
@@ -437,6 +466,35 @@ def test_a_killed_run_of_many_stages_ends_with_the_same_bytes(
     print("killed at steps", steps)
     spec = small(recipe="patched-one-hot", aug="hybrid", bank=bank, epochs=4)
     survives(spec, tmp_path, steps)
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (Interrupted("x", signal.SIGINT), ("stopped", 130)),
+        (KeyboardInterrupt(), ("stopped", 130)),
+        (Stopped("x"), ("stopped", 75)),
+        (Diverged("x"), ("diverged", 5)),
+        (InvalidInput("x"), ("failed", 3)),
+        (ZeroDivisionError(), ("failed", 1)),
+    ],
+)
+def test_a_run_notes_how_it_ended(
+    error: BaseException,
+    end: tuple[str, int],
+    home: Path,
+    stop_after: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
+    def fails(spec: RunSpec) -> None:
+        raise error
+
+    monkeypatch.setattr(stages, "open_inputs", fails)
+    with pytest.raises(type(error)):
+        run(small(), tmp_path / "run", stop_after())
+    note = json.loads((tmp_path / "run/run.json").read_text())
+    assert (note["status"], note["exit_code"]) == end
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(
