@@ -10,6 +10,7 @@ write reopens without any error.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -108,11 +109,15 @@ class Writer:
             self._file.unlink(missing_ok=True)
             offsets = {}
             options = {"alignment_threshold": 4096, "alignment_interval": 4096}
-            with h5py.File(self._file, "w", **options) as root:
-                for name in sorted(self._attributes):
-                    root.attrs[name] = self._attributes[name]
-                for name, (dtype, shape) in self._declared.items():
-                    offsets[name] = _create_contiguous(root, name, _DTYPES[dtype], shape)
+            try:
+                with h5py.File(self._file, "w", **options) as root:
+                    for name in sorted(self._attributes):
+                        root.attrs[name] = self._attributes[name]
+                    for name, (dtype, shape) in self._declared.items():
+                        offsets[name] = _create_contiguous(root, name, _DTYPES[dtype], shape)
+            except RuntimeError as error:
+                # What HDF5 could not write when closing the file comes without an errno.
+                raise OSError(errno.ENOSPC, str(error)) from error
             size = self._file.stat().st_size
             with open(self._file, "r+b") as opened:
                 os.posix_fallocate(opened.fileno(), 0, max(size, 1))

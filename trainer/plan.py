@@ -42,7 +42,7 @@ SPACES = {
 
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
-    "digits_lt": {"model": "resnet8", "epochs": 200},
+    "digits_lt": {"model": "resnet8", "epochs": 100},
 }
 
 

@@ -138,8 +138,8 @@ def test_keeps_layout_and_leaves_its_input_alone(act: str, clamp: float | None) 
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(2, 6, 5, 4).to(memory_format=layout).requires_grad_()
         before = x.detach().clone()
-        for b in (None, torch.randn(6)):
-            y = bias_act(x, b, act=act, clamp=clamp)
+        for b, gain in ((None, None), (None, 1), (torch.randn(6), None)):
+            y = bias_act(x, b, act=act, gain=gain, clamp=clamp)
             (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
             assert y.is_contiguous(memory_format=layout)
             assert dx.is_contiguous(memory_format=layout)

@@ -6,6 +6,8 @@ import json
 import pickle
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,26 @@ def test_a_folder_without_manifest_is_no_container(tmp_path: Path) -> None:
     writer.flush()
     with pytest.raises(InvalidInput, match="MANIFEST.json is missing"):
         arrays.open_container(tmp_path / "w", kind="test")
+
+
+_LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from stylegan_mix import arrays
+from stylegan_mix.console import MissingEnvironment
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    arrays.Writer(Path(sys.argv[1]) / "w", {"a": ("u1", (100_000,)), "b": ("f4", (100,))})
+except MissingEnvironment:
+    sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 5_000, 50_000, 1_000_000])
+def test_a_full_disk_is_said_at_the_start(tmp_path: Path, repo_root: Path, limit: int) -> None:
+    # A limit on the size of files stands for the disk; HDF5 reports it in its own ways.
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(tmp_path), str(limit)], cwd=repo_root
+    )
+    assert done.returncode == (0 if limit > 120_000 else 4)

@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 
 Start = Callable[..., subprocess.Popen[str]]
+SLOWLY = (
+    "import time; from stylegan_mix.banks.blocks import Partial; land = Partial.land; "
+    "Partial.land = lambda self, *block: (time.sleep(0.05), land(self, *block))"
+)
 COMMAND = ("generate", "--dataset", "digits_lt", "--threads", "1")
 
 
@@ -101,17 +105,17 @@ def content(process: subprocess.Popen[str]) -> str:
 def test_work_killed_twice_ends_in_the_bytes_of_undisturbed_work(
     start: Start, home: Path, tmp_path: Path
 ) -> None:
-    plain = content(start("--n", "12000", "--json"))
+    plain = content(start("--n", "6000", "--json"))
     for path in (home / "banks").iterdir():
         path.rename(tmp_path / path.name)
-    for blocks in (20, 100):
-        process = start("--n", "12000", "--json")
+    for blocks in (20, 50):
+        process = start("--n", "6000", before=SLOWLY)
         wait_for_blocks(home, blocks)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert [path.name for path in (home / "banks").iterdir()] == [".partial"]
-    assert content(start("--n", "12000", "--json")) == plain
+    assert content(start("--n", "6000", "--json")) == plain
     assert list((home / "banks/.partial").iterdir()) == []
 
 

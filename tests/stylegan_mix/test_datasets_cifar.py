@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,10 @@ def test_published_hashes_admit_exactly_these_bytes(monkeypatch: pytest.MonkeyPa
     one = official.OfficialArchive(
         "a.tar.gz", 9, hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()
     )
+    for wrong in (replace(one, md5="0" * 32), replace(one, sha256="0" * 64)):
+        known = official.OfficialSet(10, (wrong, wrong), ("exp", 100.0))
+        monkeypatch.setitem(official.SETS, "a", known)
+        assert official.known_by_hash(content) is None
     monkeypatch.setitem(official.SETS, "a", official.OfficialSet(10, (one, one), ("exp", 100.0)))
     assert official.known_by_hash(content) is one
     assert official.known_by_hash(b"publisheD") is None
@@ -305,7 +310,7 @@ def test_arrays_that_are_not_bytes_or_lie_about_their_shape_are_refused() -> Non
             found.uint8()
     good = python2_pickle(np.zeros((1, 3072), np.uint8))
     assert cifar.unpickle(good).uint8().shape == (1, 3072)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="array of shape .1, 3073. with 3,072 bytes"):
         cifar.unpickle(good.replace(struct.pack("<i", 3072), struct.pack("<i", 3073), 1)).uint8()
 
 

@@ -97,6 +97,7 @@ BAD = {
     "huge header": (ihdr(20_000, 20_000), "64,000,000"),
     "large header": (ihdr(9_000, 9_000), "64,000,000|pixels"),
     "16-bit grey": (encoded(Image.fromarray(np.zeros((4, 4), np.uint16))), "8 bits"),
+    "16-bit PGM": (b"P5 2 2 65535\n" + bytes(8), "8 bits"),
     "16-bit colour": (ihdr(4, 4, 16), "8 bits"),
     "float": (encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "8 bits"),
     "CMYK": (encoded(Image.new("CMYK", (4, 4)), "JPEG"), "CMYK"),

@@ -134,6 +134,15 @@ def test_every_w_moves_the_image_and_only_in_its_own_layers() -> None:
         assert not torch.allclose(network.synthesis(changed, noise="none"), plain)
 
 
+@torch.no_grad()
+def test_resnet_synthesis_adds_both_branches_with_half_their_power() -> None:
+    block = small_generator(architecture="resnet").synthesis.b8
+    x, ws = torch.randn(2, 16, 4, 4), torch.randn(2, 3, 12)
+    found, _ = block(x, None, ws, noise="none", generator=None)
+    styled = block.conv1(block.conv0(x, ws[:, 0], noise="none"), ws[:, 1], noise="none")
+    torch.testing.assert_close(found, (styled + block.skip(x)) * 0.5**0.5)
+
+
 def test_unknown_architecture_is_an_error() -> None:
     for build in (small_generator, small_discriminator):
         with pytest.raises(ValueError, match="orig, skip, resnet, got 'unet'"):
@@ -202,6 +211,17 @@ def test_label_weight_scales_the_normalised_embedding_behind_z() -> None:
         torch.testing.assert_close(length, torch.full((4,), weight), rtol=1e-5, atol=1e-5)
 
 
+def test_generator_hands_label_weight_to_its_mapping() -> None:
+    z, label = torch.randn(1, 8), torch.tensor([[0], [1]])
+    spread = []
+    for weight in (1.0, 0.0):
+        network = small_generator(label_weight=weight)
+        one, other = (network.mapping(z, one) for one in label)
+        spread.append((one - other).abs().max().item())
+    assert spread[0] > 0.1
+    assert spread[1] == 0
+
+
 def test_label_noise_is_drawn_in_training_only_from_the_given_generator() -> None:
     network, z, label = small_generator(label_noise=0.3), torch.randn(2, 8), torch.tensor([0, 1])
 
@@ -236,9 +256,11 @@ def test_w_avg_moves_only_when_it_is_told_to() -> None:
     network(z, label)
     assert network.mapping.w_avg.eq(0).all()
     w = network.mapping(z, label)
-    for _ in range(2000):
-        network.update_w_avg(w)
-    torch.testing.assert_close(network.mapping.w_avg, w.detach().mean(dim=0), rtol=1e-3, atol=1e-4)
+    mean = w.detach().mean(dim=0)
+    network.update_w_avg(w)
+    torch.testing.assert_close(network.mapping.w_avg, 0.005 * mean)
+    network.mapping.update_w_avg(w)
+    torch.testing.assert_close(network.mapping.w_avg, (1 - 0.995**2) * mean)
 
 
 def test_full_truncation_is_the_average_image() -> None:
@@ -250,16 +272,22 @@ def test_full_truncation_is_the_average_image() -> None:
 
 
 def test_random_noise_comes_from_the_given_generator_alone() -> None:
-    network, ws = small_generator(), torch.randn(2, 6, 12)
+    network, ws = small_generator(), torch.randn(1, 6, 12).expand(2, -1, -1)
 
     def images(seed: int) -> Tensor:
         return network.synthesis(ws, generator=torch.Generator().manual_seed(seed))
 
+    def drawn(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return network(torch.ones(2, 8), torch.tensor([0, 1]), generator=generator)
+
     state = torch.get_rng_state()
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
     assert torch.equal(images(0), images(0))
     assert not torch.equal(images(0), images(1))
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(images(0)[0], network.synthesis(ws[:1], noise="none")[0])
+    assert not torch.allclose(images(0)[0], images(0)[1])
 
 
 def test_const_noise_is_the_same_for_every_image_and_call() -> None:
@@ -303,6 +331,27 @@ def test_half_precision_stays_near_float32(architecture: str, dtype: torch.dtype
     assert logits[1].dtype == torch.float32
     drift = (logits[0] - logits[1]).std() / logits[0].std()
     assert 0 < drift < 16 * torch.finfo(dtype).eps / 2
+
+
+def test_only_blocks_above_4x4_run_in_half_precision() -> None:
+    g = small_generator(compute_dtype=torch.bfloat16)
+    d = small_discriminator(compute_dtype=torch.bfloat16)
+    parts = {
+        name: network.get_submodule(name)
+        for network, names in (
+            (g, ("synthesis.b4.conv1", "synthesis.b4.torgb", "synthesis.b8.conv0")),
+            (d, ("b8.conv1", "b4.conv")),
+        )
+        for name in names
+    }
+    seen: dict[str, torch.dtype] = {}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _, __, y, name=name: seen.update({name: y.dtype}))
+    label = torch.arange(4)
+    d(g(torch.randn(4, 8), label), label)
+    half = [name for name, dtype in seen.items() if dtype == torch.bfloat16]
+    assert half == ["synthesis.b8.conv0", "b8.conv1"]
+    assert len(seen) == 5
 
 
 def test_float16_without_a_clamp_gets_the_published_one() -> None:

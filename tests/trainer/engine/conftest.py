@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
 from stylegan_mix.console import Failure, Stopped
 from stylegan_mix.rng import stream
+from trainer import runs
 from trainer.inputs import bank_reference
 from trainer.spec import BankRef
 
@@ -100,3 +102,46 @@ class StopAfter:
 def stop_after() -> type[StopAfter]:
     """The stand-in for `StopSignals`."""
     return StopAfter
+
+
+@pytest.fixture
+def bank(home: Path, bank_of: Callable[..., BankRef]) -> BankRef:
+    """A small bank of the digits' split."""
+    return bank_of(home / "banks" / "some", datasets.load("digits_lt"))
+
+
+CLOCKS = {"seconds", "finished_utc", "environment"}
+
+
+def timeless(value: Any) -> Any:
+    """A record without its clock fields."""
+    if isinstance(value, dict):
+        return {name: timeless(item) for name, item in value.items() if name not in CLOCKS}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def weights_of(run: Path) -> dict[str, bytes]:
+    """The bytes of every stage's network."""
+    found = {}
+    for folder in sorted((run / "weights").iterdir()):
+        finished = runs.Finished.load(folder)
+        for name, value in finished.weights.items():
+            found[f"{folder.name}/{name}"] = value.numpy().tobytes()
+    return found
+
+
+def events_of(run: Path) -> list[Any]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def require_same() -> Callable[[Path, Path], None]:
+    """Asserts that two finished runs have the same record, events and bytes of weights."""
+
+    def check(one: Path, other: Path) -> None:
+        results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+        assert timeless(results[0]) == timeless(results[1])
+        assert timeless(events_of(one)) == timeless(events_of(other))
+        assert weights_of(one) == weights_of(other)
+
+    return check
