@@ -50,6 +50,7 @@ def check(found: Tensor, expected: Tensor) -> None:
 @torch.no_grad()
 def test_golden_mapping_and_truncation(golden: Golden) -> None:
     network = nvlabs.generator(golden.g, golden.meta)
+    assert not network.training
     ws = network.broadcast(network.mapping(golden.io["z"], golden.label))
     check(ws, golden.io["ws"])
     check(network.truncate(ws, 0.7), golden.io["ws_psi07"])
