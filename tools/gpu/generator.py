@@ -13,6 +13,7 @@ runs it, on a CPU:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -40,18 +41,16 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     console.set_up_process(options.threads)
     _prepare(options.data)
-    dataset = datasets.load("cifar10_lt", imbalance=options.imbalance)
-    changes = {"batch": options.batch, "precision": options.precision}
-    plan = _plan(dataset, options, {k: v for k, v in changes.items() if v is not None})
+    plan = _plan(options)
     budget = options.out / "budget.json"
     if budget.exists():
         facts = store.read_json(budget)
     else:
         facts = _throughput(plan, options.steps)
+        # Of the minutes, 8 % are left for logging, pictures and checkpoints.
         facts["kimg"] = round(max(facts["images_per_second"] * options.minutes * 0.055, 0.1), 1)
         store.write_json(budget, facts)
-    options.kimg = facts["kimg"]
-    plan = _plan(dataset, options, plan_changes(plan, options))
+    plan = dataclasses.replace(plan, kimg=facts["kimg"])
     began = time.monotonic()
     with console.StopSignals(options.minutes * 1.3) as stop:
         published = command.run_training(plan, stop)
@@ -72,24 +71,19 @@ def _options() -> Any:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(kimg=1.0)
     return parser.parse_args()
 
 
-def plan_changes(plan: command.TrainPlan, options: Any) -> dict[str, Any]:
-    """The preset's fields that the options changed, to plan again with another budget."""
-    return {"batch": plan.preset.batch, "precision": options.precision}
-
-
-def _plan(dataset: Any, options: Any, changes: dict[str, Any]) -> command.TrainPlan:
+def _plan(options: Any) -> command.TrainPlan:
+    changes = {"batch": options.batch, "precision": options.precision}
     return command.plan_training(
-        dataset,
+        datasets.load("cifar10_lt", imbalance=options.imbalance),
         preset=options.preset,
-        kimg=options.kimg,
+        kimg=None,
         seed=options.seed,
         device=options.device,
         command=" ".join(["python", *sys.argv]),
-        changes=changes,
+        changes={name: value for name, value in changes.items() if value is not None},
     )
 
 
