@@ -35,9 +35,12 @@ __all__ = [
     "Stopped",
     "UsageFailure",
     "data_options",
+    "machine",
     "main",
     "nearest",
+    "print_findings",
     "print_json",
+    "read_toml",
     "resolved",
     "result",
     "run_options",
@@ -125,6 +128,30 @@ class _ReaderLeft(Exception):
 def print_json(data: Any) -> None:
     """Prints plain data as JSON on stdout."""
     result(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False))
+
+
+def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints what a doctor found, name by name."""
+    if as_json:
+        print_json(dict(findings))
+        return
+    for name, value in findings.items():
+        result(f"{name:<12} {value}")
+
+
+def machine() -> dict[str, str]:
+    """What this machine has for computing: Python, torch, CPU, CUDA."""
+    import platform
+
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": f"{os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads",
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+    }
 
 
 # Running a command
@@ -271,14 +298,7 @@ def run_options(command: Command) -> Command:
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
-    try:
-        if path.stat().st_size > 1 << 20:
-            raise UsageFailure(f"configuration file {path} is larger than 1 MiB")
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageFailure(f"cannot read configuration file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageFailure(f"configuration file {path} is not TOML: {error}") from error
+    values = read_toml(path, "configuration file")
     options = {
         name.lstrip("-"): parameter.name
         for parameter in ctx.command.params
@@ -295,6 +315,18 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
             raise UsageFailure(f"{path}: '{key}' must be a value, got a table")
         defaults[str(options[name])] = value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Reads a TOML file of at most 1 MiB; `UsageFailure` (exit code 2) says what is wrong."""
+    try:
+        if path.stat().st_size > 1 << 20:
+            raise UsageFailure(f"{what} {path} is larger than 1 MiB")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageFailure(f"cannot read {what} {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageFailure(f"{what} {path} is not TOML: {error}") from error
 
 
 _SOURCES = {

@@ -18,14 +18,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, MissingEnvironment, UsageFailure, nearest
+from stylegan_mix.console import (
+    InvalidInput,
+    MissingEnvironment,
+    UsageFailure,
+    nearest,
+    read_toml,
+)
 from trainer.plan import CONTROLS, SPACES, Asked, Plan, decide, expected
 from trainer.results import Result, small
 from trainer.settings import flat
@@ -39,15 +44,7 @@ _PLACE = {"out", "name", "seed"}
 
 def load(path: Path) -> list[Asked]:
     """Reads a sweep file and expands it; `UsageFailure` (exit code 2) names what is wrong."""
-    try:
-        if path.stat().st_size > 1 << 20:
-            raise UsageFailure(f"sweep file {path} is larger than 1 MiB")
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageFailure(f"cannot read sweep file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageFailure(f"sweep file {path} is not TOML: {error}") from error
-    return expand(table, str(path))
+    return expand(read_toml(path, "sweep file"), str(path))
 
 
 def expand(table: Mapping[str, Any], where: str) -> list[Asked]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from typing import Any
 
@@ -19,22 +18,15 @@ __all__ = ["doctor"]
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def doctor(as_json: bool, debug: bool) -> None:
     """Check the machine and the store: versions, devices, operators, disk, locks."""
-    findings = examine()
-    if as_json:
-        console.print_json(findings)
-        return
-    for name, value in findings.items():
-        console.result(f"{name:<12} {value}")
+    console.print_findings(examine(), as_json=as_json)
 
 
 def examine() -> dict[str, Any]:
     """The findings as plain data, name -> what was found."""
     import h5py
-    import torch
 
     import kernels
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     home = store.home()
     home.mkdir(parents=True, exist_ok=True)
     probe = home / ".doctor"
@@ -42,12 +34,8 @@ def examine() -> dict[str, Any]:
         store.write_bytes(probe, b"written, synced, renamed")
         probe.unlink()
     return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **console.machine(),
         "h5py": f"{h5py.__version__} (HDF5 {h5py.version.hdf5_version})",
-        "cpu": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
-        f"{torch.get_num_threads()} threads",
-        "cuda": device,
         "operators": f"{kernels.backend()} (KERNELS={os.environ.get('KERNELS') or 'auto'})",
         "compiler": shutil.which("c++") or shutil.which("g++") or "none",
         "store": f"{home} ({shutil.disk_usage(home).free / 1e9:,.1f} GB free; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,11 @@ __all__ = ["doctor"]
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def doctor(as_json: bool, debug: bool) -> None:
     """Check the machine for training: versions, devices, banks at hand, disk, number formats."""
-    findings = examine()
-    if as_json:
-        console.print_json(findings)
-        return
-    for name, value in findings.items():
-        console.result(f"{name:<10} {value}")
+    console.print_findings(examine(), as_json=as_json)
 
 
 def examine() -> dict[str, Any]:
     """The findings as plain data, name -> what was found."""
-    import torch
-
     from stylegan_mix.banks import store as bank_store
 
     banks = bank_store.find()
@@ -39,11 +31,7 @@ def examine() -> dict[str, Any]:
     writable = os.access(here, os.W_OK)
     free = shutil.disk_usage(here).free / 1e9
     return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cpu": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
-        f"{torch.get_num_threads()} threads",
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        **console.machine(),
         "store": str(store.home()),
         "banks": f"{len(banks)}" + (f", the newest {_bank(banks[0].facts)}" if banks else ""),
         "runs": f"{here / 'runs'} ({'can' if writable else 'CANNOT'} be written, "
