@@ -155,8 +155,8 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
 def _command(*extra: str) -> list[str]:
     return [
         *(sys.executable, "-m", "stylegan_mix", "train", "--dataset", "digits_lt"),
-        *("--kimg", "60", "--batch", "16", "--threads", "1", "--json"),
-        *("--save-minutes", "0.02", *extra),
+        *("--kimg", "16", "--batch", "16", "--threads", "1", "--json"),
+        *("--save-minutes", "0.03", *extra),
     ]
 
 
@@ -170,7 +170,7 @@ def test_killed_at_random_times_the_same_command_ends_with_the_same_weights(
         environment["STYLEGAN_MIX_HOME"] = str(tmp_path / place)
         for number in range(kills):
             process = subprocess.Popen(_command(), env=environment, stdout=subprocess.DEVNULL)
-            time.sleep(8 + 3 * number)
+            time.sleep(7 + 3 * number)
             process.send_signal(signal.SIGKILL)
             process.wait()
         done = subprocess.run(_command(), env=environment, capture_output=True, check=True)
