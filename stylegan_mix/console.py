@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ from click.core import ParameterSource
 __all__ = [
     "Diverged",
     "Failure",
+    "FiniteRange",
+    "Group",
     "Interrupted",
     "InvalidInput",
     "LazyGroup",
@@ -157,7 +160,19 @@ def machine() -> dict[str, str]:
 # Running a command
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that answers an unknown command with the nearest one and all that are known."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            raise click.UsageError(f"no command '{args[0]}'{nearest(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when they run, so that help answers at once.
 
     `commands` maps a name to (``"package.module:attribute"``, one line of help), in the order of
@@ -179,13 +194,6 @@ class LazyGroup(click.Group):
         module, attribute = self._lazy[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self._lazy:
-            raise click.UsageError(f"no command '{args[0]}'{nearest(args[0], self._lazy)}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -221,16 +229,22 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except Failure as error:
         _explain(error, prog, "--debug" in arguments)
         return 128 + error.number if isinstance(error, Interrupted) else error.code
-    except MemoryError:
+    except Exception as error:  # noqa: BLE001  (the one place where our bugs end)
+        return _unexpected(error, prog, "--debug" in arguments)
+
+
+def _unexpected(error: Exception, prog: str, debug: bool) -> int:
+    # PyTorch's own ends are RuntimeErrors: a class of CUDA's, a sentence of the CPU's.
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or "can't allocate memory" in str(error):
         say(f"{prog}: out of memory\n  try a smaller batch, or fewer processes side by side")
         return MissingEnvironment.code
-    except Exception as error:  # noqa: BLE001  (the one place where our bugs end)
-        say(f"{prog}: a bug of ours: {type(error).__name__}: {error}")
-        if "--debug" in arguments:
-            traceback.print_exc()
-        else:
-            say("  run the same command with --debug for the traceback, and please report it")
-        return 1
+    say(f"{prog}: a bug of ours: {type(error).__name__}: {error}")
+    if debug:
+        traceback.print_exc()
+    else:
+        say("  run the same command with --debug for the traceback, and please report it")
+    return 1
 
 
 def _explain(error: Failure, prog: str, debug: bool) -> None:
@@ -247,6 +261,18 @@ def _close_stdout() -> None:
 
 
 # Options
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds, as `click.FloatRange`; neither NaN nor infinity is one."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def data_options(command: Command) -> Command:
@@ -300,7 +326,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         return
     values = read_toml(path, "configuration file")
     options = {
-        name.lstrip("-"): parameter.name
+        name.lstrip("-"): parameter
         for parameter in ctx.command.params
         if isinstance(parameter, click.Option)
         for name in parameter.opts
@@ -311,10 +337,27 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         name = key.replace("_", "-")
         if name not in options:
             raise UsageFailure(f"{path}: no option '{key}'{nearest(name, options)}")
-        if isinstance(value, dict):
-            raise UsageFailure(f"{path}: '{key}' must be a value, got a table")
-        defaults[str(options[name])] = value
+        parameter = options[name]
+        defaults[str(parameter.name)] = _typed(value, parameter, ctx, f"{path}: '{key}'")
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _typed(value: Any, option: click.Option, ctx: click.Context, where: str) -> Any:
+    """The value of a file for an option, or `UsageFailure` that says `where` and which type."""
+    if isinstance(value, (dict, list)):
+        raise UsageFailure(f"{where} must be a value, got a {_TOML[type(value)]}")
+    flag = option.is_flag
+    whole = isinstance(option.type, (click.types.IntParamType, click.IntRange))
+    if isinstance(value, bool) != flag or (whole and isinstance(value, float)):
+        wanted = "true or false" if flag else option.type.name.removesuffix(" range")
+        raise UsageFailure(f"{where} must be {wanted}, got {value!r}")
+    try:
+        return option.type.convert(value, option, ctx)
+    except click.BadParameter as error:
+        raise UsageFailure(f"{where}: {error.message}") from error
+
+
+_TOML = {dict: "table", list: "list"}
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -121,10 +121,12 @@ def _card_text(name: str, card: dict[str, Any]) -> str:
             card["classes"], card["counts"], card["diversity"], strict=True
         )
     )
+    factor = card["imbalance"]
+    drawn = "as it is" if factor is None else f"imbalance {factor}"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]} (split
-`{card["split_id"][:12]}`, imbalance {card["imbalance"]}) for {card["kimg"]:g} thousand images, seed
+`{card["split_id"][:12]}`, {drawn}) for {card["kimg"]:g} thousand images, seed
 {card["seed"]}, in {card["preset"]["precision"]}. Weights: moving average, SHA-256 `{name}`.
 
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real

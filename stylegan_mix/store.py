@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, say
+from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, UsageFailure, say
 
 __all__ = [
     "canonical",
@@ -47,6 +47,14 @@ __all__ = [
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_PLACE = {
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+}
 
 
 def home() -> Path:
@@ -117,7 +125,10 @@ def sha256_array(array: np.ndarray) -> str:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or unwritable disk into an error that says so (exit code 4)."""
+    """Turns a full or unwritable disk, and a path that no file can have, into errors.
+
+    Exit code 4 for the disk, 2 for the path.
+    """
     try:
         yield
     except OSError as error:
@@ -130,6 +141,11 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise MissingEnvironment(
                 f"no permission to write {path} ({error.strerror})",
                 remedy="choose a writable place with STYLEGAN_MIX_HOME or --out",
+            ) from error
+        if error.errno in _NO_PLACE:
+            raise UsageFailure(
+                f"nothing can be written to {path} ({error.strerror})",
+                remedy="choose another place with STYLEGAN_MIX_HOME, --out or --name",
             ) from error
         raise
 

@@ -195,6 +195,8 @@ def decide(asked: Asked) -> Plan:
     """
     if asked.seeds < 1:
         raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
+    if asked.name is not None and not _names_a_folder(asked.name):
+        raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
     said = asked
     asked, because = _with_dataset(asked)
     assert asked.dataset is not None
@@ -207,6 +209,12 @@ def decide(asked: Asked) -> Plan:
     names = (field.name for field in fields(Asked))
     decided = tuple(name for name in names if getattr(said, name) != getattr(asked, name))
     return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
+
+
+def _names_a_folder(name: str) -> bool:
+    path = Path(name)
+    below = path.parts and not path.is_absolute() and ".." not in path.parts
+    return bool(below) and name.isprintable()
 
 
 @functools.lru_cache(maxsize=4)

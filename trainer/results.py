@@ -125,7 +125,10 @@ def collect(paths: Iterable[Path]) -> list[Result]:
     found: dict[tuple[str, str, int], Result] = {}
     for path in paths:
         if not path.exists():
-            raise UsageFailure(f"there is no {path}")
+            raise UsageFailure(
+                f"there is no file or folder {path}",
+                remedy="trainer run makes a run below runs/; or name where yours are",
+            )
         for file in _candidates(path):
             result = _read_candidate(file, named=path.is_file())
             if result is None:

@@ -20,7 +20,7 @@ __all__ = ["bank"]
 _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "age", "state")
 
 
-@click.group("bank")
+@click.group("bank", cls=console.Group)
 def bank() -> None:
     """Banks of hybrid images: list, show, preview, verify.
 

@@ -20,7 +20,7 @@ __all__ = ["dataset"]
 _SHOWN_CLASSES = 40
 
 
-@click.group("dataset")
+@click.group("dataset", cls=console.Group)
 def dataset() -> None:
     """Data sets: list, prepare, show, verify.
 

@@ -46,7 +46,9 @@ _SPACE_HELP = "Where rows are mixed: " + "; ".join(
 )
 @click.option("--exact", is_flag=True, help="Reuse a bank only if it has this machine's numerics.")
 @click.option("--no-train", is_flag=True, help="A missing generator is an error.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after that.")
+@click.option(
+    "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after that."
+)
 @console.run_options
 def generate(**options: Any) -> None:
     """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
@@ -153,6 +155,8 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     say(f"no finished generator of {dataset.name}: this one is trained first")
     show_plan(plan, False)
     if options["dry_run"]:
+        if options["as_json"]:
+            console.print_json({"state": "no generator", "train": plan.shown()})
         return None
     console.set_up_process(options["threads"])
     with console.StopSignals(options["minutes"]) as stop:

@@ -13,14 +13,18 @@ __all__ = ["train"]
 # The options that change a field of the preset, under the same name.
 _CHANGES: list[tuple[str, Any, str]] = [
     ("batch", click.IntRange(2), "Images a step."),
-    ("lr", click.FloatRange(0, min_open=True), "Learning rate of both networks."),
-    ("r1_gamma", click.FloatRange(0), "Weight of the R1 penalty."),
-    ("ema_kimg", click.FloatRange(0, min_open=True), "Half-life of the weight average, in kimg."),
+    ("lr", console.FiniteRange(0, min_open=True), "Learning rate of both networks."),
+    ("r1_gamma", console.FiniteRange(0), "Weight of the R1 penalty."),
+    (
+        "ema_kimg",
+        console.FiniteRange(0, min_open=True),
+        "Half-life of the weight average, in kimg.",
+    ),
     ("augment", str, "none, or a list of color,translation,cutout."),
-    ("label_weight", click.FloatRange(0), "Weight of the label embedding against z."),
-    ("label_noise", click.FloatRange(0), "Noise on the label embedding in training."),
-    ("real_power", click.FloatRange(0, 1), "Reals drawn by count ** POWER a class."),
-    ("label_power", click.FloatRange(0, 1), "Generated labels drawn by count ** POWER."),
+    ("label_weight", console.FiniteRange(0), "Weight of the label embedding against z."),
+    ("label_noise", console.FiniteRange(0), "Noise on the label embedding in training."),
+    ("real_power", console.FiniteRange(0, 1), "Reals drawn by count ** POWER a class."),
+    ("label_power", console.FiniteRange(0, 1), "Generated labels drawn by count ** POWER."),
     ("precision", click.Choice(["float32", "bfloat16"]), "Of the convolutions."),
 ]
 
@@ -41,14 +45,14 @@ def _change_options(command: Any) -> Any:
 @console.data_options
 @click.option("--preset", metavar="NAME", help="tiny8, cpu32 or cifar; default by resolution.")
 @click.option(
-    "--kimg", type=click.FloatRange(0, min_open=True), help="Budget in thousands of images."
+    "--kimg", type=console.FiniteRange(0, min_open=True), help="Budget in thousands of images."
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so long."
+    "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @click.option(
     "--save-minutes",
-    type=click.FloatRange(0),
+    type=console.FiniteRange(0),
     default=1.0,
     show_default=True,
     help="Time between checkpoints.",
@@ -114,8 +118,10 @@ def show_plan(plan: Any, done: bool) -> None:
     preset = plan.preset
     steps = -(-int(plan.kimg * 1000) // preset.batch)
     state = "finished already" if done else "to train, or to go on with"
+    factor = plan.dataset.imbalance
+    split = "as it is" if factor is None else f"imbalance {factor:g}"
     console.say(
-        f"{plan.dataset.name} (imbalance {plan.dataset.imbalance:g}, "
+        f"{plan.dataset.name} ({split}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
         f"preset {preset.name}: {plan.kimg:g} kimg = {steps:,} steps of {preset.batch}, "
         f"{preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"

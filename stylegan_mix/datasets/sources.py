@@ -214,10 +214,14 @@ def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Sh
         sizes = sorted({(one.width, one.height) for one in headers.values()})
         if len(sizes) > 1 or sizes[0][0] != sizes[0][1]:
             widths, heights = [w for w, _ in sizes], [h for _, h in sizes]
+            found = (
+                f"have {len(sizes):,} sizes, {min(widths)} to {max(widths)} wide and "
+                f"{min(heights)} to {max(heights)} high"
+                if len(sizes) > 1
+                else f"are {widths[0]} by {heights[0]} pixels"
+            )
             raise InvalidInput(
-                f"the images of {archive.path} have {len(sizes):,} sizes, {min(widths)} to "
-                f"{max(widths)} wide and {min(heights)} to {max(heights)} high; square ones of "
-                "one size are needed",
+                f"the images of {archive.path} {found}; square ones of one size are needed",
                 remedy="choose one, such as --size 64 --fit pad (or crop, or stretch)",
             )
     channels = request.channels

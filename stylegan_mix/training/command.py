@@ -76,6 +76,8 @@ def plan_training(
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
     """Resolves a training: the preset (by default that of the resolution) and its budget."""
+    from stylegan_mix.training.augment import checked_policy
+
     chosen_device = resolve_device(device)
     chosen = preset_named(preset) if preset else default_preset(dataset.resolution)
     chosen = dataclasses.replace(chosen, **(changes or {}))
@@ -84,6 +86,7 @@ def plan_training(
             f"preset '{chosen.name}' is for {chosen.resolution} pixels, {dataset.name} has "
             f"{dataset.resolution}"
         )
+    checked_policy(chosen.augment)
     if min(dataset.counts) == 1:
         say("warning: a class with one image; its generated images will repeat it")
     return TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)

@@ -87,6 +87,14 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(stored: Any, run: Run, hom
     assert json.loads(out)["key"] == plan["key"]
 
 
+def test_a_dry_run_without_a_generator_is_json_too(run: Run, home: Path) -> None:
+    code, out, err = run("generate", "--dataset", "digits_lt", "--dry-run", "--json")
+    plan = json.loads(out)
+    assert (code, plan["state"], plan["train"]["preset.name"]) == (0, "no generator", "tiny8")
+    assert "this one is trained first" in err
+    assert not home.exists()
+
+
 def test_json_is_all_that_stdout_holds(stored: Any, run: Run) -> None:
     _, out, _ = run(*GENERATE, "--json")
     facts = json.loads(out)

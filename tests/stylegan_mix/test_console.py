@@ -44,6 +44,7 @@ def _code(body: object, *arguments: str) -> int:
         (console.InvalidInput("i"), 3),
         (console.MissingEnvironment("e"), 4),
         (MemoryError(), 4),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9"), 4),
         (console.Diverged("d"), 5),
         (console.Stopped("s"), 75),
         (KeyboardInterrupt(), 130),
@@ -92,9 +93,18 @@ def test_values_come_from_flag_then_file_then_default(
         (b"seed = 1\nseed = 2", "not TOML"),
         (b"\xff\xfe", "not TOML"),
         (b"[seed]\na = 1", "must be a value"),
-        (b"seed = 'many'", "many"),
+        (b"seed = 'many'", "run.toml: 'seed': 'many' is not a valid integer"),
+        (b"seed = [1, 2]", "must be a value, got a list"),
+        (b"seed = true", "run.toml: 'seed' must be integer, got True"),
+        (b"seed = 2.5", "run.toml: 'seed' must be integer, got 2.5"),
+        (b"dry_run = 1", "run.toml: 'dry_run' must be true or false, got 1"),
+        (b"threads = 0", "run.toml: 'threads': 0 is not in the range x>=1"),
+        (b"profile = 'stap'", "run.toml: 'profile': 'stap' is not one of"),
     ],
-    ids=["misspelled", "twice", "binary", "table", "type"],
+    ids=[
+        *("misspelled", "twice", "binary", "table", "type", "list", "truth"),
+        *("fraction", "number", "range", "choice"),
+    ],
 )
 def test_bad_configuration_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: bytes, expected: str
@@ -103,6 +113,35 @@ def test_bad_configuration_files(
     path.write_bytes(text)
     assert _code(None, "--config", str(path)) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_numbers_of_every_kind_come_from_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    path = tmp_path / "run.toml"
+    path.write_text('imbalance = 10\nseed = 3\nthreads = 2\ndebug = true\nprofile = "step"\n')
+    assert _code(None, "--config", str(path)) == 0
+    found = json.loads(capsys.readouterr().out)
+    values = {name: found[name]["value"] for name in ("imbalance", "seed", "threads", "debug")}
+    assert values == {"imbalance": 10.0, "seed": 3, "threads": 2, "debug": True}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "much"])
+def test_a_range_holds_finite_numbers_only(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    @click.option("--kimg", type=console.FiniteRange(0, min_open=True))
+    def command(kimg: float) -> None:
+        console.result(repr(kimg))
+
+    with pytest.raises(SystemExit) as end:
+        console.main(command, "prog", ["--kimg", value])
+    assert end.value.code == 2
+    assert "'--kimg'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        console.main(command, "prog", ["--kimg", "2"])
+    assert capsys.readouterr().out == "2.0\n"
 
 
 def test_a_missing_or_odd_configuration_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -95,12 +95,14 @@ def test_json_of_show_has_everything_that_is_printed(run: Run) -> None:
         (["prepare", "mine", "--from", "nothing.zip"], 3, "nothing.zip is missing"),
         (["verify", "mine"], 4, "not prepared"),
         (["prepare", "cifar10_lt", "--dry-run"], 4, "would be downloaded"),
-        (["lst"], 2, "No such command"),
+        (["show", "digits_lt", "--out", "plain"], 2, "nothing can be written to plain"),
+        (["lst"], 2, "did you mean 'list'"),
     ],
 )
 def test_what_cannot_be_done_ends_with_its_code(
     run: Run, arguments: list[str], code: int, said: str
 ) -> None:
+    Path("plain").mkdir()
     found, out, err = run(*arguments)
     assert (found, out) == (code, "")
     assert said in err

@@ -168,6 +168,12 @@ def test_uneven_shapes_need_a_size_and_mixed_alpha_needs_channels(home: Path, so
         prepare(Request("pets", source))
     assert "--size" in str(e.value.remedy)
     prepare(Request("pets", source, size=8))
+    flat = source.parent / "flat"
+    for number in range(4):
+        (flat / "one").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 6), number).save(flat / "one" / f"{number}.png")
+    with pytest.raises(InvalidInput, match="are 9 by 6 pixels; square ones"):
+        prepare(Request("flat", flat))
     (source / "train/cat/001.png").write_bytes(picture(1, channels=4))
     with pytest.raises(InvalidInput, match="alpha"):
         prepare(Request("pets2", source))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped
+from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, UsageFailure
 
 
 def test_canonical_form_ignores_order_and_tuples() -> None:
@@ -68,6 +68,17 @@ def test_a_failed_write_leaves_the_old_file(
         store.write_json(path, {"a": 2})
     assert store.read_json(path) == {"a": 1}
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "place", ["folder", "file/below.json", "n" * 300 + ".json"], ids=["folder", "below", "long"]
+)
+def test_a_path_that_no_file_can_have_is_a_usage_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageFailure, match="nothing can be written"):
+        store.write_json(tmp_path / place, {"a": 1})
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_publish_gives_way_to_whoever_was_first(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from stylegan_mix import datasets, generators
+from stylegan_mix.commands.train import show_plan
 from stylegan_mix.console import Diverged, MissingEnvironment, Stopped, StopSignals, UsageFailure
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command, step
@@ -147,9 +148,22 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
             device="cpu",
             command="",
         )
+    with pytest.raises(UsageFailure, match="did you mean 'color'"):
+        _plan(augment="colour")
     if not torch.cuda.is_available():
         with pytest.raises(MissingEnvironment, match="CUDA"):
             command.resolve_device("cuda")
+
+
+def test_a_plan_of_data_as_it_is_can_be_shown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = datasets.load("digits_lt", profile="natural")
+    plan = command.plan_training(
+        data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
+    )
+    show_plan(plan, False)
+    assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
 
 
 def _command(*extra: str) -> list[str]:

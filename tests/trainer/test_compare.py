@@ -198,6 +198,12 @@ def test_command_names_the_nearest_arm(places: Path, trainer: Any) -> None:
     assert "did you mean 'hybrid'" in err
 
 
+def test_command_says_that_there_are_no_runs(places: Path, trainer: Any) -> None:
+    (places.parent / "empty").mkdir()
+    code, _, err = trainer("compare", "hybrid", "none", "--in", "empty")
+    assert (code, err) == (2, "trainer: there is no finished run in empty\n")
+
+
 def test_command_asks_which_of_several_is_meant(places: Path, trainer: Any, record: Maker) -> None:
     results.write(places / "more.json", record("hybrid", epochs=24))
     code, _, err = trainer("compare", "hybrid", "none")

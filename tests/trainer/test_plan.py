@@ -146,6 +146,12 @@ def test_zero_seeds_are_refused(home: Path) -> None:
         decide(Asked(seeds=0))
 
 
+@pytest.mark.parametrize("name", ["", ".", "../x", "a/../../x", "/x", "a\nb"])
+def test_a_name_stays_below_the_folder_of_runs(home: Path, name: str) -> None:
+    with pytest.raises(UsageFailure, match="--name must name a folder below --out"):
+        decide(Asked(name=name))
+
+
 def test_the_command_of_a_run_asks_for_the_same_run(bank: Banks) -> None:
     """Read back by the command line's own parser."""
     from trainer.commands.run import run

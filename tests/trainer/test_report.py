@@ -332,7 +332,7 @@ def test_command_fills_a_block_and_checks_it(places: Path, trainer: Any) -> None
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("nowhere",), "there is no nowhere"),
+        (("nowhere",), "there is no file or folder nowhere"),
         (("--check",), "--check needs --into"),
         (("--out", "a.pdf"), "cannot be told from its ending"),
         (("--confusion", "none"), "--format html"),

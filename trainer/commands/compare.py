@@ -25,10 +25,12 @@ __all__ = ["compare"]
     type=click.Path(path_type=Path),
     help="Where to look for named arms; may be repeated. Default: runs.",
 )
-@click.option("--level", type=click.FloatRange(0.5, 0.999), help="Of the interval. Default: 0.95.")
+@click.option(
+    "--level", type=console.FiniteRange(0.5, 0.999), help="Of the interval. Default: 0.95."
+)
 @click.option(
     "--equivalence",
-    type=click.FloatRange(0, min_open=True),
+    type=console.FiniteRange(0, min_open=True),
     metavar="POINTS",
     help="Ask whether the 90 % interval lies within so many points.",
 )
@@ -75,6 +77,8 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
     words = set(reference.split("/"))
     known = results.collect(places)
     found = [one for one in known if words <= {one.arm, one.recipe, one.model, one.key}]
+    if not known:
+        raise console.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
     if not found:
         arms = {word for one in known for word in (one.arm, one.recipe, one.model)}
         raise console.UsageFailure(

@@ -64,7 +64,7 @@ def _settings(command: Command) -> Command:
 @click.option("--out", default="runs", show_default=True, help="Folder of the run folders.")
 @click.option("--name", help="Name of the run's folder. Default: data, method and a key.")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so long."
+    "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @console.run_options
 @click.pass_context

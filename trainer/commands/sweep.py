@@ -27,7 +27,7 @@ __all__ = ["sweep"]
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop cleanly after so long."
+    "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @click.option("--print-commands", is_flag=True, help="Print the command of every run, then stop.")
 @click.option("--dry-run", is_flag=True, help="Say what is there and what would run, then stop.")
