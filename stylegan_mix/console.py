@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import json
 import math
 import os
@@ -37,6 +38,7 @@ __all__ = [
     "StopSignals",
     "Stopped",
     "UsageFailure",
+    "as_json",
     "data_options",
     "machine",
     "main",
@@ -122,6 +124,8 @@ def result(text: str) -> None:
     except BrokenPipeError:
         # click would end the process with code 1.
         raise _ReaderLeft from None
+    except OSError as error:
+        raise MissingEnvironment(f"the result could not be printed: {error.strerror}") from error
 
 
 class _ReaderLeft(Exception):
@@ -130,7 +134,13 @@ class _ReaderLeft(Exception):
 
 def print_json(data: Any) -> None:
     """Prints plain data as JSON on stdout."""
-    result(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False))
+    result(as_json(data))
+
+
+def as_json(data: Any) -> str:
+    """Plain data as readable JSON; letters that stdout cannot show are escaped."""
+    shows_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=not shows_all)
 
 
 def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
@@ -202,13 +212,24 @@ class LazyGroup(Group):
 
 def main(group: click.Command, prog: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and ends the process with the exit code that its end calls for."""
+    _settle_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = _run(group, prog, arguments)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # said already, or nobody reads
         _close_stdout()
     sys.exit(code)
+
+
+def _settle_streams() -> None:
+    """Makes both streams take any text, whatever the locale, and even where they are closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _run(group: click.Command, prog: str, arguments: list[str]) -> int:

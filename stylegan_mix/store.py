@@ -244,13 +244,15 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            # A file called plainly "lock" stands for its folder.
+            work = path.stem if path.suffix else path.parent
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
             if not wait:
                 raise Stopped(
-                    f"{path.stem} is being worked on by {holder}",
+                    f"{work} is being worked on by {holder}",
                     remedy="wait for it, then run the same command",
                 ) from None
-            say(f"waiting for {holder}, which works on {path.stem}")
+            say(f"waiting for {holder}, which works on {work}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -7,6 +7,7 @@ that can be printed.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -214,7 +215,8 @@ def decide(asked: Asked) -> Plan:
 def _names_a_folder(name: str) -> bool:
     path = Path(name)
     below = path.parts and not path.is_absolute() and ".." not in path.parts
-    return bool(below) and name.isprintable()
+    short = all(len(os.fsencode(part)) <= 255 for part in path.parts)
+    return bool(below) and short and name.isprintable()
 
 
 @functools.lru_cache(maxsize=4)
@@ -283,7 +285,7 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
         fitting = [one for one in banks if one.facts["space"] == space]
         kind = f" of space '{space}'"
     if not fitting:
-        raise _missing_bank(data, asked.bank, kind)
+        raise _missing_bank(data, asked, kind)
     return _checked(fitting[0].folder, data, f"the newest{kind} for this split")
 
 
@@ -295,11 +297,16 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
     return bank_reference(folder), text
 
 
-def _missing_bank(data: Dataset, wanted: str | None, kind: str) -> InvalidInput:
+def _missing_bank(data: Dataset, asked: Asked, kind: str) -> InvalidInput:
     """The error for a run that needs a bank where none fits, with the command that makes one."""
+    remedy = f"make one: {_generate(data, SPACES[asked.bank] if asked.bank else None)}"
+    if asked.val_per_class or asked.drop_overlap:
+        remedy = (
+            "generators are trained on whole splits only: leave out --val-per-class and "
+            "--drop-overlap, or use --aug none or mixup"
+        )
     return InvalidInput(
-        f"there is no bank{kind} for {data.name}, split {data.split_id[:12]}",
-        remedy=f"make one: {_generate(data, SPACES[wanted] if wanted else None)}",
+        f"there is no bank{kind} for {data.name}, split {data.split_id[:12]}", remedy=remedy
     )
 
 

@@ -129,6 +129,8 @@ def _stage_after_stage(
 
 def device_of(name: str) -> torch.device:
     """The device of that name; `MissingEnvironment` (exit code 4) for CUDA that is not there."""
+    if name not in ("auto", "cpu") and name.split(":")[0] != "cuda":
+        raise UsageFailure(f"--device must be auto, cpu or cuda, got '{name}'")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

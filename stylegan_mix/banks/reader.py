@@ -101,8 +101,8 @@ class Bank:
             raise InvalidInput(
                 f"bank {self.key[:12]} comes from training split {self.split_id[:12]} of "
                 f"{self.facts['dataset']}; this run trains on split {split_id[:12]}",
-                remedy=f"make one for this split: {self.facts['command']}, with the data set, "
-                "imbalance and split seed of this run",
+                remedy="stylegan-mix generate makes one for this split, with the --dataset, "
+                "--imbalance, --profile and --split-seed of this run",
             )
 
     def require_unchanged(self) -> None:

@@ -144,6 +144,49 @@ def test_a_range_holds_finite_numbers_only(value: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "2.0\n"
 
 
+_ODD_TEXT = """
+import click
+from stylegan_mix import console
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+def command(as_json):
+    console.say("d\\xf6g")
+    console.print_json(["d\\xf6g"]) if as_json else console.result("93.5 \\xb1 1.3")
+console.main(command, "prog")
+"""
+
+
+def _odd_text(shell: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", sys.executable, _ODD_TEXT],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        timeout=60,
+    )
+
+
+def test_where_only_ascii_can_be_printed_text_is_degraded_and_json_is_not() -> None:
+    ended = _odd_text('"$1" -c "$2"')
+    assert (ended.returncode, ended.stdout) == (0, b"93.5 ? 1.3\n")
+    ended = _odd_text('"$1" -c "$2" --json')
+    assert (ended.returncode, ended.stdout) == (0, b'[\n "d\\u00f6g"\n]\n')
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error_and_stderr_does_not_leak_into_stdout(closing: str) -> None:
+    ended = _odd_text(f'"$1" -c "$2" --json {closing}')
+    assert ended.returncode == 0
+    assert b"Traceback" not in ended.stderr
+    assert b"g\n" not in ended.stdout
+
+
+def test_a_full_disk_behind_stdout_is_error_4() -> None:
+    ended = _odd_text('"$1" -c "$2" > /dev/full')
+    assert ended.returncode == 4
+    assert b"could not be printed: No space left" in ended.stderr
+    assert b"Traceback" not in ended.stderr and b"Exception" not in ended.stderr
+
+
 def test_a_missing_or_odd_configuration_file_is_a_usage_error(tmp_path: Path) -> None:
     assert _code(None, "--config", str(tmp_path / "none.toml")) == 2
     assert _code(None, "--config", str(tmp_path)) == 2

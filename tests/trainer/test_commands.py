@@ -147,6 +147,8 @@ def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Train
         (("--bank", "w"), 2, "reads no bank"),
         (("--teacher", "nowhere"), 3, "nowhere"),
         (("--device", "cuda:99"), 4, "CUDA"),
+        (("--device", "tpu"), 2, "--device must be auto, cpu or cuda, got 'tpu'"),
+        (("--name", "../elsewhere"), 2, "--name must name a folder"),
         (("--config", "nowhere.toml"), 2, "cannot read configuration file"),
         (("--seeds", "0"), 2, "--seeds must be at least 1"),
     ],
@@ -203,7 +205,7 @@ def test_a_run_that_another_process_works_on_is_75(finished: Path, trainer: Trai
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         found, _, err = trainer("run", *TINY)
         holder.kill()
-    assert found == 75 and f"process {holder.pid}" in err
+    assert found == 75 and f"{only_run()} is being worked on by process {holder.pid}" in err
 
 
 def test_a_run_left_by_a_dead_process_is_taken_over_with_a_notice(

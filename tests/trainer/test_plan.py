@@ -110,13 +110,19 @@ def test_a_bank_of_another_split_is_refused_with_both_ids(bank: Banks) -> None:
     with pytest.raises(InvalidInput) as error:
         decide(Asked(dataset="digits_lt", aug="hybrid", bank=key))
     assert ours in str(error.value) and theirs in str(error.value)
+    # The command on the bank's card would make this very bank again.
+    assert "--split-seed of this run" in str(error.value.remedy)
+    assert "--split-seed 5" not in str(error.value.remedy)
 
 
 def test_cutting_validation_images_out_makes_the_bank_another_splits(bank: Banks) -> None:
     """The generator has seen the images that are now held out."""
     bank()
-    with pytest.raises(InvalidInput, match="there is no bank"):
+    with pytest.raises(InvalidInput, match="there is no bank") as error:
         decide(Asked(dataset="digits_lt", aug="hybrid", val_per_class=1))
+    # No command makes such a bank, so none may be named.
+    assert "leave out --val-per-class" in str(error.value.remedy)
+    assert "generate --dataset" not in str(error.value.remedy)
 
 
 def test_a_bank_without_an_arm_that_reads_it_is_refused(bank: Banks) -> None:
@@ -146,7 +152,7 @@ def test_zero_seeds_are_refused(home: Path) -> None:
         decide(Asked(seeds=0))
 
 
-@pytest.mark.parametrize("name", ["", ".", "../x", "a/../../x", "/x", "a\nb"])
+@pytest.mark.parametrize("name", ["", ".", "../x", "a/../../x", "/x", "a\nb", "a/" + "ü" * 128])
 def test_a_name_stays_below_the_folder_of_runs(home: Path, name: str) -> None:
     with pytest.raises(UsageFailure, match="--name must name a folder below --out"):
         decide(Asked(name=name))

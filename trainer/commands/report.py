@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +94,7 @@ def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | Non
     if confusion is not None and form != "html":
         raise console.UsageFailure("--confusion chooses a picture of --format html")
     if form == "json":
-        return json.dumps(tables.plain(found), indent=1, allow_nan=False, ensure_ascii=False)
+        return console.as_json(tables.plain(found))
     if form == "md":
         return tables.markdown_table(found, oracle=oracle)
     if form == "html":
