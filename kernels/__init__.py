@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from kernels.backend import NativeUnavailable, backend
 from kernels.bias_act import ACTIVATIONS, Activation, bias_act
+from kernels.modulated_bias_act import modulated_bias_act
+from kernels.native import identity
 from kernels.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "NativeUnavailable",
     "backend",
     "bias_act",
+    "identity",
+    "modulated_bias_act",
     "setup_filter",
     "upfirdn2d",
 ]

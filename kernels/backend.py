@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
-
 __all__ = ["NativeUnavailable", "backend"]
 
 CHOICES = ("auto", "reference", "native")
 
 
 class NativeUnavailable(RuntimeError):
-    """KERNELS=native was asked for, and no compiled operators exist."""
+    """There are no compiled operators; the text says why and what to do about it."""
 
 
-def backend() -> str:
-    """The implementation in use: "reference" (PyTorch) or "native" (compiled).
+class NothingToBuild(NativeUnavailable):
+    """This package has no sources for such a device: PyTorch is what is meant to run there."""
+
+
+def backend(device: object = "cpu") -> str:
+    """The implementation in use on `device`: "reference" (PyTorch) or "native" (compiled).
 
     KERNELS is read at every call. `auto` (the default) takes compiled operators where there are
-    any. Raises `NativeUnavailable` for KERNELS=native without them, ValueError for another value.
+    any, or builds them. Raises `NativeUnavailable` for KERNELS=native without them, ValueError
+    for another value.
     """
-    asked = os.environ.get("KERNELS") or "auto"
-    if asked == "native":
-        raise NativeUnavailable(
-            "KERNELS=native, but this installation has no compiled operators; "
-            "unset KERNELS, or set it to auto or reference, to run them in PyTorch"
-        )
-    if asked not in CHOICES:
-        raise ValueError(f"KERNELS must be one of {', '.join(CHOICES)}, got {asked!r}")
-    return "reference"
+    from kernels import native
+
+    return "native" if native.enabled(str(device).partition(":")[0]) else "reference"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import reference
-from kernels.backend import backend
+from kernels import calls, epilogue, reference
+from kernels.layout import accumulation_dtype
 from kernels.reference import ACTIVATIONS, Activation
 
 __all__ = ["ACTIVATIONS", "Activation", "bias_act"]
@@ -31,17 +31,17 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """clamp(gain * act(x + b), -clamp, clamp), differentiable to every order.
+    """clamp(gain * act(x + b), -clamp, clamp), twice differentiable.
 
-    x: floating, any shape and layout, both kept. b: [size of `dim`], added along `dim`. `act`: a
-    key of `ACTIVATIONS`, which also holds the defaults of `alpha` (slope left of zero) and `gain`.
-    `clamp`: largest magnitude of the output, None for no clamp. ValueError and TypeError say which
-    argument does not fit.
+    x: floating, any shape and layout, both kept. b: [size of `dim`], added along `dim`, in the
+    dtype of x (or in float32 where that is shorter). `act`: a key of `ACTIVATIONS`, which also
+    holds the defaults of `alpha` (slope left of zero) and `gain`. `clamp`: largest magnitude of
+    the output, None for no clamp. ValueError and TypeError say which argument does not fit.
     """
-    activation = _check(x, b, dim, act, clamp)
-    alpha = activation.alpha if alpha is None else float(alpha)
-    gain = activation.gain if gain is None else float(gain)
-    backend()
+    alpha, gain = checked(x, b, dim, act, alpha, gain, clamp)
+    if calls.takes(x):
+        return epilogue.apply(x, None, None, None, b, dim, act, alpha, gain, clamp)
+    b = None if b is None else b.to(x.dtype)
     slope = _HOMOGENEOUS.get(act, -1.0)
     slope = alpha if slope is None else slope
     if slope < 0 or gain <= 0:
@@ -51,16 +51,32 @@ def bias_act(
     return _PiecewiseLinear.apply(x, b, slope, gain, clamp)
 
 
-def _check(x: Tensor, b: Tensor | None, dim: int, act: str, clamp: float | None) -> Activation:
+def checked(
+    x: Tensor,
+    b: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float | None,
+    gain: float | None,
+    clamp: float | None,
+) -> tuple[float, float]:
+    """alpha and gain, or the activation's own; raises where the arguments do not fit."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"bias_act: `x` must be a floating-point tensor, got {_kind(x)}")
     if act not in ACTIVATIONS:
         raise ValueError(f"bias_act: `act` must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
     if clamp is not None and not clamp >= 0:
         raise ValueError(f"bias_act: `clamp` must be None or at least 0, got {clamp}")
-    if b is None:
-        return ACTIVATIONS[act]
-    if not isinstance(b, Tensor) or b.dtype != x.dtype or b.device != x.device:
+    if b is not None:
+        _check_bias(x, b, dim)
+    activation = ACTIVATIONS[act]
+    alpha = activation.alpha if alpha is None else float(alpha)
+    return alpha, activation.gain if gain is None else float(gain)
+
+
+def _check_bias(x: Tensor, b: Tensor, dim: int) -> None:
+    fitting = isinstance(b, Tensor) and b.dtype in (x.dtype, accumulation_dtype(x.dtype))
+    if not fitting or b.device != x.device:
         place = f"{x.dtype} on {x.device}"
         raise TypeError(f"bias_act: `b` must be a tensor of {place} as `x`, got {_kind(b)}")
     if not -x.ndim <= dim < x.ndim:
@@ -70,7 +86,6 @@ def _check(x: Tensor, b: Tensor | None, dim: int, act: str, clamp: float | None)
             f"bias_act: `b` must have shape [{x.shape[dim]}] to match axis {dim} of "
             f"x {list(x.shape)}, got {list(b.shape)}"
         )
-    return ACTIVATIONS[act]
 
 
 def _kind(value: object) -> str:

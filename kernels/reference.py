@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act", "upfirdn2d"]
+__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_bias_act", "upfirdn2d"]
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
@@ -42,7 +42,7 @@ def _softplus(u: Tensor, _: float) -> Tensor:
 
 ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(lambda u, _: u),
-    "relu": Activation(lambda u, _: u.clamp(min=0), gain=2**0.5),
+    "relu": Activation(lambda u, _: u.relu(), gain=2**0.5),
     "lrelu": Activation(lambda u, alpha: torch.where(u > 0, u, alpha * u), 0.2, 2**0.5),
     "tanh": Activation(lambda u, _: u.tanh()),
     "sigmoid": Activation(lambda u, _: u.sigmoid()),
@@ -71,6 +71,24 @@ def bias_act(
         x = x + b.reshape([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
     y = activation.function(x, alpha) * gain
     return y if clamp is None else y.clamp(-clamp, clamp)
+
+
+def modulated_bias_act(
+    x: Tensor,
+    d: Tensor,
+    b: Tensor | None = None,
+    *,
+    noise: Tensor | None = None,
+    strength: Tensor | None = None,
+    act: str = "lrelu",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """bias_act of x [N,C,H,W] * d [N,C] + noise [N or 1,1,H,W] * strength."""
+    x = x * d[:, :, None, None]
+    x = x if noise is None or strength is None else x + noise * strength
+    return bias_act(x, b, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 
 def upfirdn2d(

@@ -8,14 +8,15 @@ PyTorch's own double backward of a depthwise convolution runs one convolution a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.backend import backend
+from kernels import calls, resample
+from kernels.layout import is_channels_last
+from kernels.resample import Axis
 
 __all__ = ["setup_filter", "upfirdn2d"]
 
@@ -80,18 +81,18 @@ def upfirdn2d(
     up_x, up_y = _pair(up, "up", least=1)
     down_x, down_y = _pair(down, "down", least=1)
     left, right, top, bottom = _padding(padding)
-    backend()
     if f is None:
         f = x.new_ones(1, 1)
-    along_x = _Axis(up_x, down_x, left, right)
-    along_y = _Axis(up_y, down_y, top, bottom)
+    along_x = Axis(up_x, down_x, left, right)
+    along_y = Axis(up_y, down_y, top, bottom)
     flip = bool(flip_filter)
+    _check_size(x, (f.shape[0], f.shape[-1]), along_x, along_y)
+    if calls.takes(x):
+        return resample.apply(x, f, along_x, along_y, flip, float(gain))
     if f.ndim == 2:
-        _check_size(x, f.shape, along_x, along_y)
         return _UpFirDn.apply(x, f, along_x, along_y, flip, float(gain))
-    _check_size(x, (f.numel(), f.numel()), along_x, along_y)
-    x = _UpFirDn.apply(x, f[None, :], along_x, _Axis(), flip, 1.0)
-    return _UpFirDn.apply(x, f[:, None], _Axis(), along_y, flip, float(gain))
+    x = _UpFirDn.apply(x, f[None, :], along_x, Axis(), flip, 1.0)
+    return _UpFirDn.apply(x, f[:, None], Axis(), along_y, flip, float(gain))
 
 
 # --------------------------------------------------------------------- checks
@@ -113,7 +114,7 @@ def _check_tensors(x: Tensor, f: Tensor | None) -> None:
         raise ValueError("upfirdn2d: `f` is a constant and gets no gradient; detach it")
 
 
-def _check_size(x: Tensor, taps: Sequence[int], along_x: _Axis, along_y: _Axis) -> None:
+def _check_size(x: Tensor, taps: Sequence[int], along_x: Axis, along_y: Axis) -> None:
     height, width = along_y.out_size(x.shape[2], taps[0]), along_x.out_size(x.shape[3], taps[1])
     if height < 1 or width < 1:
         raise ValueError(
@@ -144,27 +145,7 @@ def _padding(value: Pair) -> tuple[int, int, int, int]:
     return values[0], values[0], values[-1], values[-1]
 
 
-# --------------------------------------------------------------------- the operator
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """What happens along one axis: up, then padding before and after, the filter, then down."""
-
-    up: int = 1
-    down: int = 1
-    before: int = 0
-    after: int = 0
-
-    def out_size(self, size: int, taps: int) -> int:
-        return (size * self.up + self.before + self.after - taps + self.down) // self.down
-
-    def adjoint(self, size: int, taps: int) -> _Axis:
-        """The axis of the transposed operator, for an input of `size`."""
-        before = taps - self.before - 1
-        out = self.out_size(size, taps)
-        after = size * self.up - out * self.down + self.before - self.up + 1
-        return _Axis(self.down, self.up, before, after)
+# --------------------------------------------------------------------- the operator in PyTorch
 
 
 class _UpFirDn(torch.autograd.Function):
@@ -172,7 +153,7 @@ class _UpFirDn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, f: Tensor, along_x: _Axis, along_y: _Axis, flip: bool, gain: float
+        ctx: Any, x: Tensor, f: Tensor, along_x: Axis, along_y: Axis, flip: bool, gain: float
     ) -> Tensor:
         (fh, fw), (h, w) = f.shape, x.shape[2:]
         ctx.adjoint = along_x.adjoint(w, fw), along_y.adjoint(h, fh), not flip, gain
@@ -186,7 +167,7 @@ class _UpFirDn(torch.autograd.Function):
 
 
 def _resample(
-    x: Tensor, f: Tensor, along_x: _Axis, along_y: _Axis, flip: bool, gain: float
+    x: Tensor, f: Tensor, along_x: Axis, along_y: Axis, flip: bool, gain: float
 ) -> Tensor:
     """The operator as one depthwise convolution, transposed where it up-samples."""
     n, c, h, w = x.shape
@@ -213,15 +194,11 @@ def _resample(
     y = functional.pad(y, rest) if any(rest) else y
     if along_x.down == along_y.down == 1:
         return y
-    layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return y[:, :, :: along_y.down, :: along_x.down].contiguous(memory_format=layout)
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def _crops(axis: _Axis, taps: int) -> tuple[int, int]:
+def _crops(axis: Axis, taps: int) -> tuple[int, int]:
     """What to cut off the full transposed convolution, before and after; negative: to add."""
     return taps - 1 - axis.before, taps - axis.up - axis.after
 

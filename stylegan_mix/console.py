@@ -153,10 +153,12 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What this machine has for computing: Python, torch, CPU, CUDA."""
+    """What this machine has for computing: Python, torch, CPU, CUDA, compiled operators."""
     import platform
 
     import torch
+
+    from kernels import selfcheck
 
     capability = torch.backends.cpu.get_cpu_capability()
     return {
@@ -164,6 +166,7 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
         "cpu": f"{os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads",
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        **selfcheck.findings(),
     }
 
 

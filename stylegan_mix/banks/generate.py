@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import kernels
 from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
@@ -29,15 +28,14 @@ from stylegan_mix.banks.preview import STEPS, Sheet, default_pairs, draw, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
 from stylegan_mix.console import (
     InvalidInput,
-    MissingEnvironment,
     Progress,
     StopSignals,
-    UsageFailure,
 )
 from stylegan_mix.generators import Published
 from stylegan_mix.latents import plan, spaces
 from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
 from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.networks.operators import operators_on
 
 __all__ = ["bank_facts", "numerics_class", "seconds_per_block", "write_bank"]
 
@@ -49,16 +47,7 @@ def numerics_class(device: str, precision: str) -> Numerics:
         family = f"cuda-sm{major}{minor}"
     else:
         family = f"cpu-{torch.backends.cpu.get_cpu_capability()}"
-    return Numerics(family, precision, _operators(), str(torch.__version__), np.__version__)
-
-
-def _operators() -> str:
-    try:
-        return kernels.backend()
-    except kernels.NativeUnavailable as error:
-        raise MissingEnvironment(str(error)) from error
-    except ValueError as error:
-        raise UsageFailure(str(error)) from error
+    return Numerics(family, precision, operators_on(device), str(torch.__version__), np.__version__)
 
 
 @dataclass(frozen=True)

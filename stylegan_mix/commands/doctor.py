@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import Any
 
@@ -25,8 +24,6 @@ def examine() -> dict[str, Any]:
     """The findings as plain data, name -> what was found."""
     import h5py
 
-    import kernels
-
     home = store.home()
     home.mkdir(parents=True, exist_ok=True)
     probe = home / ".doctor"
@@ -36,8 +33,6 @@ def examine() -> dict[str, Any]:
     return {
         **console.machine(),
         "h5py": f"{h5py.__version__} (HDF5 {h5py.version.hdf5_version})",
-        "operators": f"{kernels.backend()} (KERNELS={os.environ.get('KERNELS') or 'auto'})",
-        "compiler": shutil.which("c++") or shutil.which("g++") or "none",
         "store": f"{home} ({shutil.disk_usage(home).free / 1e9:,.1f} GB free; "
         "writing, renaming and locking work)",
         "shared": str(store.shared() or "none"),

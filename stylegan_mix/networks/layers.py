@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels import ACTIVATIONS, bias_act, setup_filter, upfirdn2d
+from kernels import ACTIVATIONS, bias_act, modulated_bias_act, setup_filter, upfirdn2d
 
 __all__ = [
     "Convolution",
@@ -25,6 +25,7 @@ __all__ = [
     "modulated_conv2d",
     "modulated_conv2d_per_sample",
     "normalize_second_moment",
+    "scaled",
 ]
 
 EPSILON = 1e-8
@@ -154,43 +155,34 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
 
 
 def modulated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    style: Tensor,
-    resample_filter: Tensor,
-    *,
-    up: int = 1,
-    noise: Tensor | None = None,
-) -> Tensor:
-    """Demodulated convolution as scale-in, one shared convolution, scale-out: -> [N,O,H',W'].
+    x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Modulated convolution as scale-in and one shared convolution, scale-out left to the caller.
 
-    x [N,I,H,W], weight [O,I,k,k], style [N,I] in float32, noise [N or 1,1,H',W'] added at the end.
-    Runs in the dtype of x. In float16 weight and style are brought to a magnitude of 1 before,
-    which demodulation cancels (Karras et al. 2020, ADA).
+    x [N,I,H,W], weight [O,I,k,k], style [N,I] in float32 -> y [N,O,H',W'] in the dtype of x and
+    the demodulation d [N,O] in float32: the result is y d, which `modulated_bias_act` forms in the
+    pass that adds noise and bias. In float16 weight and style are brought to a magnitude of 1
+    before, which demodulation cancels (Karras et al. 2020, ADA).
     """
     if x.dtype == torch.float16:
         weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True))
         weight = weight / math.sqrt(weight[0].numel())
         style = style / style.abs().amax(dim=1, keepdim=True)
-    scale = demodulation(weight, style).to(x.dtype)[:, :, None, None]
+    d = demodulation(weight, style)
     weight = weight.to(x.dtype, memory_format=torch.channels_last)
-    x = x * style.to(x.dtype)[:, :, None, None]
-    x = convolve(x, weight, None, resample_filter, up=up)
-    return x * scale if noise is None else torch.addcmul(noise.to(x.dtype), x, scale)
+    return convolve(scaled(x, style), weight, None, resample_filter, up=up), d
+
+
+def scaled(x: Tensor, style: Tensor) -> Tensor:
+    """x [N,C,H,W] * style [N,C], in the dtype of x; both gradients in one pass."""
+    return modulated_bias_act(x, style, act="linear")
 
 
 def modulated_conv2d_per_sample(
-    x: Tensor,
-    weight: Tensor,
-    style: Tensor,
-    resample_filter: Tensor,
-    *,
-    up: int = 1,
-    noise: Tensor | None = None,
+    x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> Tensor:
     """The slow twin of `modulated_conv2d`: every sample has its own weights, as in the paper."""
     weights = weight * style[:, None, :, None, None]  # [N,O,I,k,k]
     weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + EPSILON).rsqrt()
     samples = zip(x.split(1), weights.to(x.dtype), strict=True)
-    y = torch.cat([convolve(one, w, None, resample_filter, up=up) for one, w in samples])
-    return y if noise is None else y + noise.to(x.dtype)
+    return torch.cat([convolve(one, w, None, resample_filter, up=up) for one, w in samples])

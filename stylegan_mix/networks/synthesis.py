@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels import bias_act, upfirdn2d
+from kernels import bias_act, modulated_bias_act, upfirdn2d
 from stylegan_mix.networks.layers import (
     Convolution,
     FullyConnected,
     Resampler,
     modulated_conv2d,
+    scaled,
 )
 from stylegan_mix.networks.shape import Architecture, block_resolutions, channels_at
 
@@ -59,23 +60,29 @@ class StyledConvolution(Resampler):
         generator: torch.Generator | None = None,
         gain: float = 1.0,
     ) -> Tensor:
-        added = self._noise(len(x), noise, generator)
         style = self.affine(w)
-        x = modulated_conv2d(x, self.weight, style, self.resample_filter, up=self.up, noise=added)
-        clamp = None if self.clamp is None else self.clamp * gain
-        return bias_act(
-            x, self.bias.to(x.dtype), act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp
+        y, d = modulated_conv2d(x, self.weight, style, self.resample_filter, up=self.up)
+        image = self._noise(len(x), noise, generator)
+        return modulated_bias_act(
+            y,
+            d,
+            self.bias,
+            noise=image,
+            strength=None if image is None else self.noise_strength,
+            act="lrelu",
+            gain=math.sqrt(2) * gain,
+            clamp=None if self.clamp is None else self.clamp * gain,
         )
 
     def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
-        """The noise to add, [N or 1,1,r,r], or None."""
+        """The noise image before its strength, [N or 1,1,r,r], or None."""
         if mode == "none":
             return None
         image = self.noise_const[None, None]
         if mode == "random":
             shape = (n, *image.shape[1:])
             image = torch.randn(shape, generator=generator, device=image.device)
-        return image * self.noise_strength
+        return image
 
 
 class ToRGB(nn.Module):
@@ -92,8 +99,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * (1 / math.sqrt(self.weight.shape[1]))
-        x = x * style.to(x.dtype)[:, :, None, None]
-        rgb = functional.conv2d(x, self.weight.to(x.dtype)).to(torch.float32)
+        rgb = functional.conv2d(scaled(x, style), self.weight.to(x.dtype)).to(torch.float32)
         return bias_act(rgb, self.bias, clamp=self.clamp)
 
 

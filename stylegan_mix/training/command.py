@@ -16,6 +16,7 @@ from stylegan_mix import generators, store
 from stylegan_mix.console import MissingEnvironment, StopSignals, UsageFailure, say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import Published
+from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.presets import Preset, default_preset, preset_named
 
 __all__ = ["TrainPlan", "ensure_generator", "finished", "plan_training", "run_training"]
@@ -134,6 +135,7 @@ def _train_and_publish(plan: TrainPlan, stop: StopSignals, save_minutes: float) 
     from stylegan_mix.training.step import Game
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
+    operators = operators_on(plan.device)
     state = TrainState.fresh(
         preset,
         resolution=dataset.resolution,
@@ -173,6 +175,7 @@ def _train_and_publish(plan: TrainPlan, stop: StopSignals, save_minutes: float) 
         "preset": {**preset.plain(), "kimg": preset.kimg},
         "kimg": plan.kimg,
         "seed": plan.seed,
+        "operators": operators,
         "diversity": diversity_ratios(samples, dataset.train),
         "command": plan.command,
     }

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from kernels import ACTIVATIONS, bias_act, reference
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 # The methods dossier, 9.2: x, b = 0.1, default gain, clamp 10.
 X = (-3, -1, -0.25, 0.5, 2, 40)
 PUBLISHED = {
@@ -123,7 +125,8 @@ def test_nothing_flows_back_where_the_output_is_clamped(act: str) -> None:
     assert x.grad.tolist() == [[0, 2, 0]]
 
 
-def test_third_derivative_of_tanh() -> None:
+def test_third_derivative_of_tanh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELS", "reference")
     x = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
     value = bias_act(x, dim=0, act="tanh")
     for _ in range(3):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +19,8 @@ from kernels import reference, setup_filter, upfirdn2d
 BLUR = setup_filter([1, 3, 3, 1])
 ASYMMETRIC = setup_filter([1, 2, 4], normalize=False)
 RAMP = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 # The methods dossier, 9.1: RAMP through these; None: any number.
 PUBLISHED: dict[str, tuple[Tensor, dict[str, Any], list[list[float]]]] = {
@@ -118,7 +120,12 @@ SMALL = st.integers(1, 3)
 PADS = st.tuples(*[st.integers(-2, 4)] * 4)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     shape=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(3, 7), st.integers(3, 7)),
     taps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -202,8 +209,9 @@ class CountConvolutions(TorchDispatchMode):
 
 @pytest.mark.parametrize("arguments", [CASES["blur"], CASES["up"], CASES["down"]])
 def test_double_backward_is_one_convolution_and_not_one_a_channel(
-    arguments: dict[str, Any],
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KERNELS", "reference")
     x = torch.randn(2, 32, 8, 8, requires_grad=True)
     y = upfirdn2d(x, BLUR, **arguments)
     dy = torch.ones_like(y, requires_grad=True)

@@ -1,0 +1,130 @@
+/* The border between Python and the compiled operators: plain C, no torch.
+ *
+ * A library, one for each device (and on a CPU for each instruction set), exports the functions
+ * below. kernels/native.py mirrors the structures. Every tensor is dense in one of two layouts and
+ * is given by its address alone; sizes are 64-bit, so a tensor may have more than 2^31 elements.
+ *
+ * Floating types: images (x, y, their gradients) have `dtype`. Everything else, small operands and
+ * all sums over pixels or channels, has the accumulation type: double for KERNELS_FLOAT64, else
+ * float. Arithmetic runs in the accumulation type and is rounded once (to nearest even).
+ *
+ * Results do not depend on the number of threads: sums run over fixed parts in a fixed order.
+ * Functions return 0, a positive error of the CUDA runtime, or a negative KERNELS_ error.
+ */
+#ifndef KERNELS_ABI_H
+#define KERNELS_ABI_H
+
+#include <stdint.h>
+
+#define KERNELS_ABI_VERSION 1
+
+#if defined(__cplusplus)
+#define KERNELS_EXPORT extern "C" __attribute__((visibility("default")))
+#else
+#define KERNELS_EXPORT __attribute__((visibility("default")))
+#endif
+
+enum { KERNELS_FLOAT64 = 0, KERNELS_FLOAT32 = 1, KERNELS_BFLOAT16 = 2, KERNELS_FLOAT16 = 3 };
+
+/* [n,c,p]: planes of p pixels (NCHW). [n,p,c]: pixels of c channels (NHWC). */
+enum { KERNELS_CHANNELS_FIRST = 0, KERNELS_CHANNELS_LAST = 1 };
+
+enum {
+    KERNELS_LINEAR = 0,
+    KERNELS_RELU = 1,
+    KERNELS_LRELU = 2,
+    KERNELS_TANH = 3,
+    KERNELS_SIGMOID = 4,
+    KERNELS_ELU = 5,
+    KERNELS_SELU = 6,
+    KERNELS_SOFTPLUS = 7,
+    KERNELS_SWISH = 8
+};
+
+enum { KERNELS_OK = 0, KERNELS_UNSUPPORTED = -1, KERNELS_NO_MEMORY = -2 };
+
+/* How to run: threads on a CPU, the stream (a cudaStream_t) on a GPU; scratch memory on the device
+ * of as many bytes as the function's _workspace answers (null where that is 0). */
+typedef struct {
+    int32_t threads;
+    int32_t reserved;
+    void *stream;
+    void *workspace;
+} KernelsRun;
+
+/* y = clamp(gain * act(u), -clamp, clamp) with u = x * d[n,c] + noise[n,p] * strength + b[c].
+ *
+ * Null operands are left out (d: 1, noise and strength: 0, b: 0). clamp < 0: no clamp.
+ * act'(0) is the slope on the left for relu (0) and lrelu (alpha), on the right for elu and selu.
+ * The gradient of the clamp is true for every activation: m = gain * act'(u) where
+ * |gain * act(u)| < clamp, else 0.
+ * NaN goes through every activation and the clamp.
+ *
+ * from_output: the derivatives are given y in place of x. Only for linear, relu and lrelu with
+ * alpha >= 0 and gain > 0 and no d: m is then read off y (y > 0 as u > 0; |y| < clamp).
+ */
+typedef struct {
+    int32_t dtype, layout, act, from_output;
+    int64_t n, c, p;
+    int64_t noise_n;      /* samples of noise: n, or 1 for the same noise in each */
+    double alpha, gain, clamp;
+    const void *d;        /* [n,c] or null */
+    const void *noise;    /* [noise_n,p] or null */
+    const void *strength; /* [1] or null, with noise */
+    const void *b;        /* [c] or null */
+} KernelsEpilogue;
+
+/* dx = t * d where t = dy * m;  dd[n,c] = sum_p t x;  dstrength = sum t noise;  db[c] = sum t.
+ * Outputs that are null are not wanted. x may be null where it is not needed (see from_output). */
+typedef struct {
+    const void *x, *dy;
+    void *dx, *dd, *dstrength, *db;
+} KernelsEpilogueBackward;
+
+/* The adjoint of the backward pass as a function of (dy, x, d, strength, b). With the cotangents
+ * gdx [like x], gdd [n,c], gdstrength [1], gdb [c] (each may be null, for 0) and
+ *   a   = gdx * d + gdd * x + gdstrength * noise + gdb,
+ *   h   = dy * gain * act''(u) * [not clamped] * a      (0 for linear, relu, lrelu):
+ *   gdy = m * a                        gx = gdd * t + h * d
+ *   gd[n,c] = sum_p (gdx * t + h * x)  gstrength = sum h noise      gb[c] = sum h
+ * Outputs that are null are not wanted. */
+typedef struct {
+    const void *x, *dy;
+    const void *gdx, *gdd, *gdstrength, *gdb;
+    void *gdy, *gx, *gd, *gstrength, *gb;
+} KernelsEpilogueDoubleBackward;
+
+/* Zero-stuffs by up, pads (negative: crops), filters each plane, keeps every down-th sample:
+ *   y[oy,ox] = gain * sum_{i,j} F[i,j] * U[oy*down_y + i - pad_top, ox*down_x + j - pad_left],
+ * U the zero-stuffed x (0 outside), F = f flipped along both axes (a convolution), or f itself if
+ * `flip` (a correlation). The filter is either f [fh,fw], or fy [fh] and fx [fw] with f null
+ * (f = outer(fy, fx)). Filters have the accumulation type and lie on the device of x. */
+typedef struct {
+    int32_t dtype, layout;
+    int64_t n, c, h, w, out_h, out_w;
+    int32_t fh, fw, up_y, up_x, down_y, down_x, pad_top, pad_left;
+    int32_t flip, reserved;
+    double gain;
+    const void *f, *fy, *fx;
+} KernelsUpfirdn2d;
+
+KERNELS_EXPORT int32_t kernels_abi_version(void);
+KERNELS_EXPORT const char *kernels_error_text(int32_t error);
+
+KERNELS_EXPORT int32_t kernels_epilogue(const KernelsEpilogue *, const void *x, void *y,
+                                        const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_epilogue_backward_workspace(const KernelsEpilogue *,
+                                                           const KernelsEpilogueBackward *);
+KERNELS_EXPORT int32_t kernels_epilogue_backward(const KernelsEpilogue *,
+                                                 const KernelsEpilogueBackward *,
+                                                 const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_epilogue_double_backward_workspace(
+    const KernelsEpilogue *, const KernelsEpilogueDoubleBackward *);
+KERNELS_EXPORT int32_t kernels_epilogue_double_backward(const KernelsEpilogue *,
+                                                        const KernelsEpilogueDoubleBackward *,
+                                                        const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *);
+KERNELS_EXPORT int32_t kernels_upfirdn2d(const KernelsUpfirdn2d *, const void *x, void *y,
+                                         const KernelsRun *);
+
+#endif

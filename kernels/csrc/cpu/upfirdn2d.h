@@ -1,0 +1,179 @@
+/* What the parts of upfirdn2d share: the call with its filter made ready, vectors, scratch memory.
+ *
+ * Axes are called y and x. A row of x is w pixels of `group` values that all get the same filter:
+ * the channels where they lie innermost, one value where planes do.
+ */
+#ifndef KERNELS_CPU_UPFIRDN2D_H
+#define KERNELS_CPU_UPFIRDN2D_H
+
+#include "../abi.h"
+#include "lanes.h"
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#if defined(__clang__)
+#define KERNELS_UNROLL _Pragma("unroll")
+#else
+#define KERNELS_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace kernels {
+
+/* One call. Taps are in the order of a correlation, and contain the gain. */
+template <class A>
+struct Resampling {
+    int64_t planes, group, h, w, out_h, out_w;
+    int64_t up_y, up_x, down_y, down_x, pad_y, pad_x;
+    bool separable;
+    std::vector<A> taps_y, taps_x; /* if separable */
+    std::vector<A> taps;           /* else [fh,fw] */
+    int64_t fh, fw;
+    int threads;
+
+    bool square(int64_t up, int64_t down, int64_t size) const {
+        return separable && fh == size && fw == size && up_y == up && up_x == up &&
+               down_y == down && down_x == down;
+    }
+};
+
+/* The specialised ways: false where they do not apply. Not for float64, which is for checking
+ * derivatives, nor for float16 without instructions for it: the compiler's time is not worth it. */
+template <class T>
+constexpr bool SPECIALISED = !std::is_same_v<T, double>;
+#if !defined(__F16C__)
+template <>
+constexpr bool SPECIALISED<Float16> = false;
+#endif
+template <class T>
+bool resample_wide(const Resampling<Accumulation<T>> &call, const T *x, T *y);
+template <class T>
+bool resample_flat(const Resampling<Accumulation<T>> &call, const T *x, T *y);
+
+static inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+static inline int64_t ceil_divide(int64_t a, int64_t b) { return -floor_divide(-a, b); }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* for i in vectors of L that cover [0, n); the last may overlap the one before. n >= L, or 0. */
+#define KERNELS_FOR_VECTORS(i, n, L) \
+    for (int64_t i##_ = 0, i = 0; i##_ < (n) && (i = smaller(i##_, (n) - (L)), true); i##_ += (L))
+
+/* Zeros for each of `parts` threads, on cache lines of their own. */
+template <class A>
+class Scratch {
+  public:
+    Scratch(int64_t parts, int64_t size) : size_(round_up(size)), memory_(parts * size_ + LINE) {}
+    A *part(int64_t index) {
+        const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+        return memory_.data() + (-address & 63) / sizeof(A) + index * size_;
+    }
+    static int64_t round_up(int64_t size) { return (size + LINE - 1) / LINE * LINE; }
+
+  private:
+    static constexpr int64_t LINE = 64 / sizeof(A);
+    int64_t size_;
+    std::vector<A> memory_;
+};
+
+// ---------------------------------------------------------------- vectors
+
+/* L values of A, for rows shorter than the vectors of lanes.h too. */
+template <class A, int L>
+struct ShortVectorOf {
+    using type = Vector<A, L * sizeof(A)>;
+};
+template <class A>
+struct ShortVectorOf<A, 1> {
+    using type = A;
+};
+template <class A, int L>
+using ShortVector = typename ShortVectorOf<A, L>::type;
+
+template <class V, class T>
+KERNELS_INLINE V copied(const T *x) {
+    V v;
+    std::memcpy(&v, x, sizeof v);
+    return v;
+}
+
+template <class To, class From>
+KERNELS_INLINE To same_bits(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    return copied<To>(&from);
+}
+
+#if defined(__F16C__)
+
+template <int L>
+KERNELS_INLINE ShortVector<float, L> load_halves(const Float16 *x) {
+    using V = ShortVector<float, L>;
+#if defined(__AVX512F__)
+    // The masked form: gcc 12 warns of an undefined operand inside the plain one.
+    if constexpr (L == 16) return (V)_mm512_maskz_cvtph_ps(0xffff, copied<__m256i>(x));
+#endif
+    if constexpr (L == 8) return (V)_mm256_cvtph_ps(copied<__m128i>(x));
+    if constexpr (L == 4) return (V)_mm_cvtph_ps(_mm_cvtsi64_si128(copied<int64_t>(x)));
+}
+
+template <int L>
+KERNELS_INLINE auto rounded_to_halves(ShortVector<float, L> v) {
+    constexpr int NEAREST = 0;
+#if defined(__AVX512F__)
+    if constexpr (L == 16) return _mm512_maskz_cvtps_ph(0xffff, (__m512)v, NEAREST);
+#endif
+    if constexpr (L == 8) return _mm256_cvtps_ph((__m256)v, NEAREST);
+    if constexpr (L == 4) return _mm_cvtsi128_si64(_mm_cvtps_ph((__m128)v, NEAREST));
+}
+
+#endif
+
+template <int L>
+KERNELS_INLINE auto rounded_to_bfloat16(ShortVector<float, L> v) {
+    const auto bits = same_bits<ShortVector<uint32_t, L>>(v);
+    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const auto quiet_nan = (bits >> 16) | 0x40u;
+    return __builtin_convertvector(v == v ? rounded : quiet_nan, ShortVector<uint16_t, L>);
+}
+
+/* L values from x on, in the accumulation type. */
+template <int L, class T>
+KERNELS_INLINE ShortVector<Accumulation<T>, L> load(const T *x) {
+    if constexpr (L == 1) {
+        return to_accumulation(*x);
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+        const auto bits = copied<ShortVector<uint16_t, L>>(x);
+        const auto wide = __builtin_convertvector(bits, ShortVector<uint32_t, L>) << 16;
+        return same_bits<ShortVector<float, L>>(wide);
+#if defined(__F16C__)
+    } else if constexpr (std::is_same_v<T, Float16>) {
+        return load_halves<L>(x);
+#endif
+    } else {
+        return copied<ShortVector<T, L>>(x);
+    }
+}
+
+/* The same back, rounded. */
+template <int L, class T>
+KERNELS_INLINE void store(T *y, ShortVector<Accumulation<T>, L> v) {
+    if constexpr (L == 1) {
+        *y = to_storage<T>(v);
+    } else if constexpr (std::is_same_v<T, BFloat16>) {
+        const auto bits = rounded_to_bfloat16<L>(v);
+        std::memcpy(y, &bits, sizeof bits);
+#if defined(__F16C__)
+    } else if constexpr (std::is_same_v<T, Float16>) {
+        const auto bits = rounded_to_halves<L>(v);
+        std::memcpy(y, &bits, sizeof bits);
+#endif
+    } else {
+        std::memcpy(y, &v, sizeof v);
+    }
+}
+
+}  // namespace kernels
+
+#endif

@@ -1,0 +1,52 @@
+"""How tensors lie in memory, as the compiled operators see it: two dense layouts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["accumulation_dtype", "dense", "dense_like", "is_channels_last", "planes", "small"]
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What arithmetic and small operands run in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def small(operand: Tensor | None, x: Tensor) -> Tensor | None:
+    """An operand that is small beside `x` (bias, scale, filter), as the operators take it."""
+    return None if operand is None else operand.to(accumulation_dtype(x.dtype))
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether `x` is NHWC in memory and not NCHW as well."""
+    return (
+        x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def dense(x: Tensor, dim: int = 1) -> Tensor:
+    """`x` itself if it is contiguous, or channels_last with `dim` as its channels; else a copy."""
+    return x if dim == 1 and is_channels_last(x) else x.contiguous()
+
+
+def dense_like(x: Tensor, pattern: Tensor) -> Tensor:
+    """`x`, of the shape of the dense `pattern`, in the layout of it."""
+    last = is_channels_last(pattern)
+    return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def planes(x: Tensor, dim: int, *, samples: bool) -> tuple[bool, int, int, int]:
+    """The dense `x` as (channels last?, n, c, p), its channels along `dim`.
+
+    n is the size of axis 0 where `samples` are told apart, for which `dim` must be 1.
+    """
+    shape = x.shape
+    if is_channels_last(x):
+        return True, shape[0], shape[1], shape[2] * shape[3]
+    outer, channels, inner = math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])
+    if inner == 1:
+        return (True, outer, channels, 1) if samples else (True, 1, channels, outer)
+    return False, outer, channels, inner

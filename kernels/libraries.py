@@ -1,0 +1,136 @@
+"""What a compiled library is made from, and where finished ones lie.
+
+A library lies in `<root>/<digest>/` with `build.json` (all that the digest covers) and `build.log`.
+It appears there by one rename and is never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernels import toolchain
+from kernels.backend import NativeUnavailable, NothingToBuild
+from kernels.toolchain import Target
+
+__all__ = ["PREBUILT", "SOURCES", "Built", "cache", "digest", "search", "specification", "units"]
+
+SOURCES = Path(__file__).resolve().parent / "csrc"
+# Of this Python environment, for all who use it; looked through before the cache.
+PREBUILT = Path(sys.prefix) / "share" / "stylegan-mix" / "kernels"
+SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
+HEADERS = (".h", ".cuh")
+
+
+def cache() -> Path:
+    """Where libraries are kept: `kernels/` in the store (its rule: stylegan_mix/store.py)."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    store = os.environ.get("STYLEGAN_MIX_HOME") or f"{caches}/stylegan-mix"
+    try:
+        return Path(store).expanduser().absolute() / "kernels"
+    except RuntimeError as error:  # a user without a home folder
+        raise NativeUnavailable(f"{error} Set STYLEGAN_MIX_HOME to a folder") from error
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished library, and what it was made from."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def target(self) -> Target:
+        return Target(self.facts["device"], self.facts["isa"], self.facts["sanitize"])
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in one word: "avx2", "sm80.90"."""
+        target = self.target
+        return target.isa if target.device == "cpu" else f"sm{target.isa.replace(',', '.')}"
+
+    @property
+    def log(self) -> str:
+        """What the compiler said."""
+        return (self.path.parent / "build.log").read_text(encoding="utf-8", errors="replace")
+
+
+def sources(device: str) -> dict[str, str]:
+    """SHA-256 of every source and header of a device, by its path in csrc/."""
+    folders = [(SOURCES, HEADERS), (SOURCES / device, (*HEADERS, SUFFIX[device]))]
+    found = {
+        path.relative_to(SOURCES).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder, suffixes in folders
+        for path in sorted(folder.glob("[!.]*"))
+        if path.suffix in suffixes
+    }
+    if not any(name.endswith(SUFFIX[device]) for name in found):
+        raise NothingToBuild(f"{SOURCES / device} has no sources of compiled operators")
+    return found
+
+
+def specification(target: Target, compiler: str) -> dict[str, Any]:
+    """All that decides what comes out of the compiler; its digest names the library."""
+    runtime = toolchain.openmp() if target.device == "cpu" else None
+    contents = sources(target.device)
+    abi = re.search(r"#define KERNELS_ABI_VERSION (\d+)", (SOURCES / "abi.h").read_text())
+    return {
+        "abi": int(abi[1]) if abi else 0,
+        "device": target.device,
+        "isa": target.isa,
+        "sanitize": target.sanitize,
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "openmp": runtime.name if runtime else "",
+        "flags": list(toolchain.flags(target)),
+        "compiler": compiler,
+        "sources": contents,
+    }
+
+
+def digest(data: object) -> str:
+    """SHA-256 of plain data, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+# --------------------------------------------------------------------- looking it up
+
+
+def search(root: Path, wanted: dict[str, Any]) -> Built | None:
+    """A library in `root` that fits; any compiler's where `wanted` names none."""
+    for manifest in sorted(root.glob("*/build.json")):
+        try:
+            facts = json.loads(manifest.read_bytes())
+            built = Built(manifest.parent / facts.pop("library"), facts)
+            if built.path.is_file() and _fits(built, wanted):
+                return built
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # damaged, or of another version of this file: not ours
+    return None
+
+
+def _fits(built: Built, wanted: dict[str, Any]) -> bool:
+    target = Target(wanted["device"], wanted["isa"], wanted["sanitize"])
+    free = {"isa"}
+    if target.device == "cuda":
+        free.add("flags")  # they list the architectures
+    if not wanted["compiler"]:
+        free.add("compiler")
+    same = all(built.facts[key] == value for key, value in wanted.items() if key not in free)
+    return same and built.target.covers(target)
+
+
+def units(wanted: dict[str, Any]) -> dict[str, str]:
+    """The sources that are compiled; the others are headers."""
+    suffix = SUFFIX[wanted["device"]]
+    return {name: sha for name, sha in wanted["sources"].items() if name.endswith(suffix)}

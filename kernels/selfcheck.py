@@ -1,0 +1,186 @@
+"""A second of checking: the compiled operators against the reference, and what a doctor reports.
+
+Every operator runs forward, backward and, as gradient penalties need it, backward again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import kernels
+from kernels import native, toolchain
+from kernels.backend import NativeUnavailable
+
+__all__ = ["Outcome", "findings", "outcomes"]
+
+Operator = Callable[..., Tensor]
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far an operator was from the truth, the reference in float64: a share of the largest
+    value of each result.
+    """
+
+    operator: str
+    dtype: torch.dtype
+    error: float
+
+    @property
+    def allowed(self) -> float:
+        """A rounding of the result, one of the gradient it follows from, and as much again."""
+        return 4 * torch.finfo(self.dtype).eps
+
+    @property
+    def good(self) -> bool:
+        return self.error <= self.allowed  # NaN is not
+
+
+def outcomes(device: str = "cpu") -> list[Outcome]:
+    """One for each operator and dtype. Raises `NativeUnavailable` without compiled operators."""
+    native.library(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only wait for one another where a machine is busy
+    try:
+        return [_outcome(name, dtype, device) for name in _OPERATORS for dtype in DTYPES]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _outcome(name: str, dtype: torch.dtype, device: str) -> Outcome:
+    shares = []
+    for layout in LAYOUTS:
+        with _forced("reference"):
+            truth = _derivatives(name, dtype, torch.float64, device, layout)
+        with _forced("native"):
+            found = _derivatives(name, dtype, dtype, device, layout)
+        for one, true in zip(found, truth, strict=True):
+            largest = true.abs().max().clamp(min=1e-30)
+            shares.append((one.double() - true).abs().max() / largest)
+    return Outcome(name, dtype, float(torch.stack(shares).max()))  # NaN stays NaN
+
+
+@contextmanager
+def _forced(choice: str) -> Iterator[None]:
+    before = os.environ.get("KERNELS")
+    os.environ["KERNELS"] = choice
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KERNELS"]
+        else:
+            os.environ["KERNELS"] = before
+
+
+# --------------------------------------------------------------------- what is run
+
+
+def _bias_act(x: Tensor, b: Tensor, **_: Tensor) -> Tensor:
+    return kernels.bias_act(x, b, act="swish", clamp=1.5)
+
+
+def _modulated_bias_act(x: Tensor, b: Tensor, **more: Tensor) -> Tensor:
+    return kernels.modulated_bias_act(x, more["d"], b, noise=more["noise"], strength=more["s"])
+
+
+def _upfirdn2d(x: Tensor, **_: Tensor) -> Tensor:
+    f = kernels.setup_filter([1.0, 3.0, 3.0, 1.0]).to(x.device)
+    return kernels.upfirdn2d(x, f, up=2, padding=(2, 1, 2, 1), gain=4)
+
+
+_OPERATORS: dict[str, Operator] = {
+    "bias_act": _bias_act,
+    "modulated_bias_act": _modulated_bias_act,
+    "upfirdn2d": _upfirdn2d,
+}
+
+
+def _derivatives(
+    name: str, rounded: torch.dtype, kind: torch.dtype, device: str, layout: torch.memory_format
+) -> list[Tensor]:
+    """y, dx, db and what comes back through them, computed in `kind` on operands of `rounded`."""
+    generator = torch.Generator().manual_seed(0)
+
+    def operand(*shape: int) -> Tensor:
+        values = torch.randn(shape, generator=generator).to(rounded).to(device, kind)
+        return values.contiguous(memory_format=layout) if len(shape) == 4 else values
+
+    x, b, d = operand(3, 16, 12, 12), operand(16), operand(3, 16)
+    more = {"d": d, "noise": operand(3, 1, 12, 12), "s": operand(1)}
+    wanted = [x.requires_grad_(), b.requires_grad_()]
+    y = _OPERATORS[name](x, b=b, **more)
+    dy = operand(*y.shape).requires_grad_()
+    gradients = partial(torch.autograd.grad, materialize_grads=True)
+    first = gradients([y], wanted, [dy], create_graph=True)
+    used = [one for one in first if one.requires_grad]
+    again = gradients(used, [x, dy], [torch.ones_like(one) for one in used])
+    return [one.detach() for one in (y, *first, *again)]
+
+
+# --------------------------------------------------------------------- what a doctor reports
+
+
+def findings() -> dict[str, str]:
+    """Which operators run here and why, for each device: name -> what was found."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return {
+        (name if device == "cpu" else f"{device} {name}"): text
+        for device in devices
+        for name, text in _findings(device).items()
+    }
+
+
+def _findings(device: str) -> dict[str, str]:
+    asked = f"KERNELS={os.environ.get('KERNELS') or 'auto'}"
+    found = {"operators": f"reference ({asked})", "compiler": _compiler(device)}
+    if asked == "KERNELS=reference":
+        return found
+    try:
+        built = native.library(device).built
+        native.enabled(device)
+    except (NativeUnavailable, ValueError) as error:
+        instead = "none" if asked == "KERNELS=native" else "reference"
+        return {**found, "operators": f"{instead} ({asked}): {error}"}
+    return {
+        **found,
+        "operators": f"native ({asked}): {built.isa}, made by {built.facts['compiler']}",
+        "library": str(built.path),
+        "self-check": _judged(device),
+    }
+
+
+def _compiler(device: str) -> str:
+    try:
+        tools = toolchain.find(toolchain.target_for(device))
+    except NativeUnavailable as error:
+        return f"none: {error}"
+    return f"{tools.program} ({tools.version})"
+
+
+def _judged(device: str) -> str:
+    started = time.perf_counter()
+    try:
+        found = outcomes(device)
+    except Exception as error:  # noqa: BLE001  (a doctor reports what is wrong, whatever it is)
+        return f"FAILED: {type(error).__name__}: {error}"
+    wrong = [outcome for outcome in found if not outcome.good]
+    if wrong:
+        told = "; ".join(
+            f"{one.operator} in {str(one.dtype).removeprefix('torch.')} is off by {one.error:.1g} "
+            f"(at most {one.allowed:.1g})"
+            for one in wrong
+        )
+        return f"FAILED: {told}. KERNELS=reference computes without them; please report this"
+    took = time.perf_counter() - started
+    return f"passed: {', '.join(_OPERATORS)} agree with the reference ({took:.1f} s)"

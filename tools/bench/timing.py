@@ -1,0 +1,126 @@
+"""Timing on shared machines: variants alternate, disturbed rounds are repeated, medians are kept.
+
+A round in which this process waited for a processor more than 4 % of the time says nothing about
+the code: with two OpenMP threads every such wait stalls both. On Linux the wait is read from the
+scheduler's own statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DIRTY = 0.04
+CLEAN_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds a call: the median of the clean rounds, or the minimum of all where few were."""
+
+    seconds: float
+    clean: int
+    rounds: int
+
+    def plain(self) -> dict[str, Any]:
+        return {"ms": round(self.seconds * 1e3, 4), "clean": self.clean, "rounds": self.rounds}
+
+
+def alternate(
+    variants: Mapping[str, Callable[[], object]],
+    *,
+    device: torch.device,
+    round_seconds: float = 0.1,
+    rounds: int = 15,
+) -> dict[str, Measured]:
+    """Times every variant in turn, `rounds` times at most each, fewer once enough are clean."""
+    counts = {name: _calls(call, device, round_seconds) for name, call in variants.items()}
+    taken: dict[str, list[tuple[float, bool]]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, call in variants.items():
+            taken[name].append(_round(call, counts[name], device))
+        if all(sum(clean for _, clean in one) >= 2 * CLEAN_ROUNDS for one in taken.values()):
+            break
+    return {name: _summary(one) for name, one in taken.items()}
+
+
+def _calls(call: Callable[[], object], device: torch.device, seconds: float) -> int:
+    """How many calls fill a round, after one that warms up."""
+    _round(call, 1, device)
+    return max(1, min(1000, int(seconds / max(_round(call, 1, device)[0], 1e-6))))
+
+
+def _round(call: Callable[[], object], count: int, device: torch.device) -> tuple[float, bool]:
+    """(seconds a call, whether the round was clean)."""
+    waited = _run_queue_delay()
+    began = _now(device)
+    for _ in range(count):
+        call()
+    took = _now(device) - began
+    return took / count, _run_queue_delay() - waited <= DIRTY * took
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _run_queue_delay() -> float:
+    """Seconds that the threads of this process have waited for a processor so far."""
+    waited = 0
+    for one in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            waited += int(one.read_text().split()[1])
+        except (OSError, IndexError):  # a thread has ended
+            continue
+    return waited / 1e9
+
+
+def _summary(rounds: list[tuple[float, bool]]) -> Measured:
+    clean = [seconds for seconds, good in rounds if good]
+    if len(clean) >= CLEAN_ROUNDS:
+        return Measured(statistics.median(clean), len(clean), len(rounds))
+    return Measured(min(seconds for seconds, _ in rounds), len(clean), len(rounds))
+
+
+def copy_call(elements: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
+    """A plain copy of that many elements: the ceiling of what moves memory."""
+    source = torch.ones(elements, dtype=dtype, device=device)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    facts = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n")
