@@ -19,6 +19,10 @@ group = console.LazyGroup(
         "train": ("stylegan_mix.commands.train:train", "Train a StyleGAN2 on a long-tailed split."),
         "generate": ("stylegan_mix.commands.generate:generate", "Write a bank of hybrid images."),
         "bank": ("stylegan_mix.commands.bank:bank", "List, show, preview and verify banks."),
+        "import-generator": (
+            "stylegan_mix.commands.import_generator:import_generator",
+            "Take over a generator of another project, without running its file.",
+        ),
         "doctor": ("stylegan_mix.commands.doctor:doctor", "Check the machine and the store."),
     },
 )

@@ -2,6 +2,9 @@
 
 `generators/<hash>/` holds the moving average of the weights as a container, a card, and a grid of
 every class; the hash is that of the weights. Finding reads manifests alone and imports no torch.
+
+One that was imported has seen what whoever imported it says it has: the split on its card is
+declared, not known. It is never taken because its split fits, only by its hash.
 """
 
 from __future__ import annotations
@@ -34,9 +37,14 @@ class Published:
     folder: Path
     card: dict[str, Any]
 
+    @property
+    def imported(self) -> dict[str, Any] | None:
+        """Where an imported generator comes from; None for one that was trained here."""
+        return self.card.get("imported")
+
 
 def find(*, split_id: str | None = None) -> list[Published]:
-    """The finished generators, of one split if that is given, the newest first."""
+    """The finished generators, the newest first; of a split, those that were trained here on it."""
     found: list[tuple[float, Published]] = []
     for root in store.roots():
         folder = root / "generators"
@@ -48,7 +56,8 @@ def find(*, split_id: str | None = None) -> list[Published]:
             except InvalidInput as error:
                 say(f"left out: {error}")
                 continue
-            if split_id is None or published.card["split_id"] == split_id:
+            known = published.imported is None and published.card["split_id"] == split_id
+            if split_id is None or known:
                 found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
     found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)
     return [published for _, published in found]
@@ -76,25 +85,33 @@ def _read(folder: Path) -> Published:
 def network(published: Published, *, precision: str | None = None) -> Generator:
     """The generator in evaluation mode, its weights checked against their hash.
 
-    `precision` is float32, bfloat16 or float16; by default that of its training.
+    `precision` is float32, bfloat16 or float16; by default that of its training, or float32.
     """
     from stylegan_mix import checkpoint
-    from stylegan_mix.training.state import build_generator
 
     state, card = checkpoint.load(published.folder, kind=GENERATOR_KIND)
-    preset = Preset(**card["preset"])
-    built = build_generator(
-        preset,
-        resolution=card["resolution"],
-        channels=card["channels"],
-        classes=len(card["classes"]),
-        precision=precision,
-    )
+    built = _blank(card, precision)
     try:
         built.load_state_dict(state)
     except RuntimeError as error:
         raise InvalidInput(f"{published.folder} does not fit its own card: {error}") from error
     return built.eval().requires_grad_(False)
+
+
+def _blank(card: dict[str, Any], precision: str | None) -> Generator:
+    """The network of a card, with fresh weights: the preset's, or the imported one's own."""
+    from stylegan_mix.networks import Generator
+    from stylegan_mix.training.state import PRECISIONS, build_generator
+
+    if "network" in card:
+        return Generator(**card["network"], compute_dtype=PRECISIONS[precision or "float32"])
+    return build_generator(
+        Preset(**card["preset"]),
+        resolution=card["resolution"],
+        channels=card["channels"],
+        classes=len(card["classes"]),
+        precision=precision,
+    )
 
 
 def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Published:
@@ -115,6 +132,10 @@ def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Pu
 
 
 def _card_text(name: str, card: dict[str, Any]) -> str:
+    return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
+
+
+def _trained_text(name: str, card: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
         for label, count, ratio in zip(
@@ -141,3 +162,65 @@ training images: 1 is as diverse as the data, 0 a single picture.
 Trained on exactly the training part of that split, and on nothing else. What its images may be
 used for follows from the terms of that data. Written again by: `{card["command"]}`
 """
+
+
+def _imported_text(name: str, card: dict[str, Any]) -> str:
+    source, network = card["imported"], card["network"]
+    size, classes = card["resolution"], card["classes"]
+    left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
+    settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
+    return f"""# Generator {name[:12]}
+
+Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
+It was read as data: no code in it or named by it was run. Left in it: {left}.
+
+| | |
+|---|---|
+| file, SHA-256 | `{source["sha256"]}` |
+| weights, SHA-256 | `{name}` |
+| images | {size}x{size}, {card["channels"]} channel(s) |
+
+## What it was trained on
+
+{_declared_text(card)}
+
+{_use_text(classes, card["counts"])}
+
+![samples](grid.png)
+
+## Network
+
+| | |
+|---|---|
+{settings}
+
+What its images may be used for follows from the terms of its publication and of its training
+images. Written again by: `{card["command"]}`
+"""
+
+
+def _declared_text(card: dict[str, Any]) -> str:
+    if card["split_id"] is None:
+        return "Not said when it was imported: nothing is known of the images that it has seen."
+    factor = card["imbalance"]
+    drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
+    word = card["imported"]["split"]
+    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
+imported it. Nothing in the file says so and nothing here could check it. If it has seen other
+images of this data set, test images among them, results with its banks are worth nothing."""
+
+
+def _use_text(classes: list[str], counts: list[int]) -> str:
+    if not classes:
+        return """It is unconditional: it draws images of no known class, so no bank, whose rows
+need labels, can be written from it. It can be looked at, and its latent space searched."""
+    rows = "\n".join(
+        f"| {index} | {label} | {count} |"
+        for index, (label, count) in enumerate(zip(classes, counts, strict=True))
+    )
+    return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,
+real images of the class beside what it draws for that number.
+
+| number | class | training images of that split |
+|---|---|---|
+{rows}"""

@@ -294,6 +294,8 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
     bank = open_bank(folder, verify=False)
     bank.require_split(data.split_id)
     text = f"bank {bank.key[:12]}: {reason} ({len(bank):,} rows, space {bank.space})"
+    if bank.facts.get("generator_imported"):
+        text += "; its generator was imported, and only declared to be of this split"
     return bank_reference(folder), text
 
 

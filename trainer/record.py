@@ -114,6 +114,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
         "n": len(bank),
         "space": bank.space,
         **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
+        **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
     }
 
 

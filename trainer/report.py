@@ -278,6 +278,8 @@ def _bank_notes(results: Sequence[Result]) -> list[str]:
             text += f", generator {str(bank['generator'])[:12]}"
         if bank.get("generator_kimg"):
             text += f" trained for {bank['generator_kimg']:g} thousand images"
+        if bank.get("split") == "declared":
+            text += " imported, and only declared to be of this split"
         notes.append(text + ".")
     return notes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stylegan_mix.latents.plan import SPACES
 
-__all__ = ["card"]
+__all__ = ["card", "trained_for"]
 
 
 def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
@@ -23,10 +23,10 @@ def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
 | | |
 |---|---|
 | data set | {facts["dataset"]}, {_imbalance(facts)}, {len(facts["classes"])} classes |
-| training split | `{facts["split_id"]}` |
-| test part, never seen | `{facts["test_id"]}` |
+| training split | `{facts["split_id"]}`{_declared(facts)} |
+| test part, never seen | `{facts["test_id"]}`{_declared(facts)} |
 | generator | `{facts["generator"]}` |
-| trained with | preset `{facts["generator_preset"]}`, {facts["generator_kimg"]:g} kimg |
+| trained with | preset `{facts["generator_preset"]}`, {trained_for(facts)} |
 | space | `{facts["space"]}`: {SPACES[facts["space"]]} |
 | classes a, b | drawn independently and uniformly per row, a = b included |
 | lam, the share of a | {_lam(facts)} |
@@ -70,8 +70,7 @@ Written again, byte for byte on the same kind of machine, by:
 
 * lam is the share in the generator's space, not a measured class probability: images change class
   faster than lam does, so labels around lam = 0.5 are not calibrated.
-* The generator has seen the long-tailed training part alone. Its rare classes can be no more
-  varied than what it learned from a few images (see the diversity above), and can repeat them.
+* {_seen(facts)}
 * Images are not filtered. A classifier that ranks them must not have seen the test part.
 * Banks are for training classifiers; a score on bank images says nothing of real ones.
 
@@ -85,6 +84,28 @@ passes them on must keep to the terms of that data, and to those of the generato
 def _imbalance(facts: Mapping[str, Any]) -> str:
     factor = facts.get("imbalance")
     return "as it is" if factor is None else f"imbalance {factor:g} ({facts.get('profile')})"
+
+
+def trained_for(facts: Mapping[str, Any]) -> str:
+    """For how long the generator of a bank was trained, or that it was imported."""
+    source = facts.get("generator_imported")
+    if source:
+        return f"imported (file SHA-256 {source['sha256'][:12]})"
+    return f"{facts['generator_kimg']:g} kimg"
+
+
+def _declared(facts: Mapping[str, Any]) -> str:
+    source = facts.get("generator_imported")
+    return f", {source['split']}" if source else ""
+
+
+def _seen(facts: Mapping[str, Any]) -> str:
+    if facts.get("generator_imported"):
+        return """The generator was imported. That it has seen this training part alone is the word
+  of whoever imported it: nothing here could check it."""
+    return """The generator has seen the long-tailed training part alone. Its rare classes can be
+  no more varied than what it learned from a few images (see the diversity above), and can
+  repeat them."""
 
 
 def _lam(facts: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
-from stylegan_mix.banks.card import card
+from stylegan_mix.banks.card import card, trained_for
 from stylegan_mix.banks.preview import STEPS, Sheet, default_pairs, draw, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
 from stylegan_mix.console import (
@@ -205,7 +205,7 @@ def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
     return Sheet(
         title=f"{facts['dataset']}: {title}",
         note=f"space {space}: {SPACES[space]}; {share}generator {facts['generator'][:12]}, "
-        f"{facts['generator_kimg']:g} kimg; fixed latents, not rows of the bank",
+        f"{trained_for(facts)}; fixed latents, not rows of the bank",
         left=[names[first] for first, _ in pairs],
         right=None if unmixed else [names[second] for _, second in pairs],
         columns=heads(space),
@@ -239,6 +239,7 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "generator_preset": _preset_name(names["preset"]),
         "generator_kimg": names["kimg"],
         "generator_seed": names.get("seed"),
+        "generator_imported": names.get("imported"),
         "diversity": names.get("diversity"),
     }
     return {**facts, "command": _command(facts, request, numerics)}

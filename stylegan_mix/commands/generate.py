@@ -128,7 +128,17 @@ def _published(options: dict[str, Any]) -> Published | None:
 
 
 def _check_asked(published: Published, options: dict[str, Any]) -> None:
-    """A generator of another data set or split than the one that was named is no generator."""
+    """A generator of another data set or split than the one that was named is no generator.
+
+    Nor is one without classes: the rows of a bank need labels.
+    """
+    if not published.card["classes"]:
+        raise InvalidInput(
+            f"generator {published.hash[:12]} is unconditional: it draws images of no known "
+            "class, and the rows of a bank need two classes",
+            remedy=f"look at what it draws in {published.folder / 'grid.png'}; for a bank, train "
+            "or import a class-conditional one",
+        )
     for option in ("dataset", "imbalance", "profile"):
         asked, has = options[option], published.card.get(option)
         if asked is not None and asked != has:
@@ -141,9 +151,10 @@ def _check_asked(published: Published, options: dict[str, Any]) -> None:
 def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     """Trains the default generator of a split after saying so: the one place where this is done."""
     train = _train_command(dataset)
+    imported = _imported(dataset)
     if options["no_train"]:
         raise InvalidInput(
-            f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}",
+            f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}{imported}",
             remedy=f"{train} trains one; without --no-train this command does it first",
         )
     from stylegan_mix.commands.train import show_plan
@@ -152,7 +163,7 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     plan = command.plan_training(
         dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
     )
-    say(f"no finished generator of {dataset.name}: this one is trained first")
+    say(f"no finished generator of {dataset.name}: this one is trained first{imported}")
     show_plan(plan, False)
     if options["dry_run"]:
         if options["as_json"]:
@@ -161,6 +172,16 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     console.set_up_process(options["threads"])
     with console.StopSignals(options["minutes"]) as stop:
         return command.ensure_generator(plan, stop)
+
+
+def _imported(dataset: Dataset) -> str:
+    """A hint at an imported generator that is said to be of this split: never taken unasked."""
+    from stylegan_mix import generators
+
+    for one in generators.find():
+        if one.imported and one.card["split_id"] == dataset.split_id:
+            return f"; an imported one is taken if named: --generator {one.hash[:12]}"
+    return ""
 
 
 def _train_command(dataset: Dataset) -> str:
@@ -186,6 +207,12 @@ def _show_plan(request: Request, published: Published) -> None:
         f"space {request.space}: {SPACES[request.space]}; alpha {request.alpha:g}, "
         f"truncation {request.truncation:g}, seed {request.seed}"
     )
+    if published.imported:
+        say(
+            f"generator {published.hash[:12]}, imported; that it was trained on this split is "
+            f"{published.imported['split']}"
+        )
+        return
     worst = _least_diverse(card)
     say(f"generator {published.hash[:12]}, {card['kimg']:g} thousand images{worst}")
 

@@ -7,18 +7,32 @@ filters, which are checked here and dropped. `state` maps names to arrays, `meta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
+from kernels import setup_filter
 from stylegan_mix.console import InvalidInput
+from stylegan_mix.interop.pickles import shown
 from stylegan_mix.networks import Discriminator, Generator
-from stylegan_mix.networks.layers import Resampler
+from stylegan_mix.networks.layers import RESAMPLING_TAPS, Resampler
+from stylegan_mix.networks.shape import Architecture
 
-__all__ = ["discriminator", "generator", "published_names"]
+__all__ = [
+    "check_bounds",
+    "discriminator",
+    "fill_generator",
+    "generator",
+    "generator_settings",
+    "listed",
+    "published_names",
+    "published_shapes",
+    "some",
+]
 
 FILTER = "resample_filter"
 
@@ -34,6 +48,44 @@ def generator(
     `InvalidInput` names missing, unexpected and misshapen entries of `state`, and settings in
     `meta` that have no counterpart here.
     """
+    return fill_generator(state, generator_settings(meta), compute_dtype=compute_dtype)
+
+
+def fill_generator(
+    state: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    filters: bool = True,
+    compute_dtype: torch.dtype = torch.float32,
+) -> Generator:
+    """The generator of these keyword arguments with the published weights, as `generator`.
+
+    `filters` tells whether `state` lists the resampling filters.
+    """
+
+    def build() -> Generator:
+        return Generator(**settings, compute_dtype=compute_dtype)
+
+    network: Generator = _fill(build, state, "generator", filters=filters)
+    return network
+
+
+def published_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of the state of a generator, but for the filters; nothing is built."""
+    with torch.device("meta"):
+        blank = Generator(**settings)
+    return _shapes(blank)
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(one.shape) for name, one in network.state_dict().items()}
+
+
+def generator_settings(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of our generator for published settings, each within bounds.
+
+    The published resolutions in half precision are not taken over: they change speed alone.
+    """
     settings = _Settings(meta, "G")
     mapping = settings.nested("mapping_kwargs", {"num_layers": 8})
     synthesis = settings.nested(
@@ -47,18 +99,55 @@ def generator(
         },
     )
     own = settings.flat({"z_dim": 512, "w_dim": 512}, ("mapping_kwargs", "synthesis_kwargs"))
-    network = Generator(
+    found = {
         **settings.shared(),
-        z_dim=own["z_dim"],
-        w_dim=own["w_dim"],
-        mapping_layers=mapping["num_layers"],
-        channel_base=synthesis["channel_base"],
-        channel_max=synthesis["channel_max"],
-        architecture=synthesis["architecture"],
-        conv_clamp=synthesis["conv_clamp"],
-        compute_dtype=compute_dtype,
-    )
-    return _fill(network, state, "generator")
+        "z_dim": own["z_dim"],
+        "w_dim": own["w_dim"],
+        "mapping_layers": mapping["num_layers"],
+        "channel_base": synthesis["channel_base"],
+        "channel_max": synthesis["channel_max"],
+        "architecture": synthesis["architecture"],
+        "conv_clamp": synthesis["conv_clamp"],
+    }
+    check_bounds(found)
+    return found
+
+
+# Keyword argument of the generator -> smallest and largest value. Beyond them nothing is a
+# network that was trained; a file that declares more asks for memory and time.
+_BOUNDS = {
+    "resolution": (8, 4096),
+    "image_channels": (1, 64),
+    "classes": (0, 1 << 16),
+    "z_dim": (1, 1 << 14),
+    "w_dim": (1, 1 << 14),
+    "mapping_layers": (1, 64),
+    "channel_base": (1, 1 << 28),
+    "channel_max": (1, 1 << 14),
+}
+
+
+def check_bounds(settings: Mapping[str, Any]) -> None:
+    """Raises `InvalidInput` for keyword arguments of a generator that no network has."""
+    problems = [
+        f"{name} must be a whole number from {low} to {high}, got {shown(settings[name])}"
+        for name, (low, high) in _BOUNDS.items()
+        if type(settings[name]) is not int or not low <= settings[name] <= high
+    ]
+    resolution, clamp = settings["resolution"], settings["conv_clamp"]
+    architecture = settings["architecture"]
+    if not problems and resolution & (resolution - 1):
+        problems.append(f"resolution must be a power of 2, got {resolution}")
+    if not problems and settings["channel_base"] < resolution:
+        problems.append(f"channel_base must be at least the resolution, {resolution}")
+    if type(architecture) is not str or architecture not in get_args(Architecture):
+        known = ", ".join(get_args(Architecture))
+        problems.append(f"architecture must be one of {known}, got {shown(architecture)}")
+    number = type(clamp) in (int, float) and math.isfinite(clamp) and clamp > 0
+    if clamp is not None and not number:
+        problems.append(f"conv_clamp must be a positive number, got {shown(clamp)}")
+    if problems:
+        raise InvalidInput(f"network settings: {'; '.join(problems)}")
 
 
 def discriminator(
@@ -81,17 +170,21 @@ def discriminator(
         },
         ("mapping_kwargs", "epilogue_kwargs"),
     )
-    network = Discriminator(
-        **settings.shared(),
-        channel_base=own["channel_base"],
-        channel_max=own["channel_max"],
-        architecture=own["architecture"],
-        minibatch_std_group=epilogue["mbstd_group_size"],
-        mapping_layers=mapping["num_layers"],
-        conv_clamp=own["conv_clamp"],
-        compute_dtype=compute_dtype,
-    )
-    return _fill(network, state, "discriminator")
+
+    def build() -> Discriminator:
+        return Discriminator(
+            **settings.shared(),
+            channel_base=own["channel_base"],
+            channel_max=own["channel_max"],
+            architecture=own["architecture"],
+            minibatch_std_group=epilogue["mbstd_group_size"],
+            mapping_layers=mapping["num_layers"],
+            conv_clamp=own["conv_clamp"],
+            compute_dtype=compute_dtype,
+        )
+
+    network: Discriminator = _fill(build, state, "discriminator")
+    return network
 
 
 def published_names(network: nn.Module) -> list[str]:
@@ -99,10 +192,10 @@ def published_names(network: nn.Module) -> list[str]:
     return sorted([*network.state_dict(), *_filters(network)])
 
 
-def _filters(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The resampling filters that a published state lists, by name."""
-    holders = {name: one for name, one in network.named_modules() if isinstance(one, Resampler)}
-    return {f"{name}.{FILTER}": one.resample_filter for name, one in holders.items()}
+def _filters(network: nn.Module) -> list[str]:
+    """The names of the resampling filters that a published state lists."""
+    holders = (name for name, one in network.named_modules() if isinstance(one, Resampler))
+    return [f"{name}.{FILTER}" for name in holders]
 
 
 # --------------------------------------------------------------------- settings
@@ -140,8 +233,8 @@ class _Settings:
         unknown = [key for key in given if key not in defaults]
         if unknown:
             raise InvalidInput(
-                f"network settings {where} have no counterpart here for {', '.join(unknown)}; "
-                f"known: {', '.join(defaults)}"
+                f"network settings {where} have no counterpart here for "
+                f"{', '.join(map(shown, unknown[:8]))}; known: {', '.join(defaults)}"
             )
         return {**defaults, **given}
 
@@ -149,32 +242,47 @@ class _Settings:
 # --------------------------------------------------------------------- state
 
 
-def _fill(network: Any, state: Mapping[str, Any], what: str) -> Any:
-    """The network with `state` in it, after every name and shape has been checked."""
-    own, filters = network.state_dict(), _filters(network)
-    expected = {**own, **filters}
+def _fill(
+    build: Callable[[], nn.Module], state: Mapping[str, Any], what: str, *, filters: bool = True
+) -> Any:
+    """The network with `state` in it; built only after every name and shape has been checked."""
+    with torch.device("meta"):
+        blank = build()
+    taps = setup_filter(RESAMPLING_TAPS)
+    shapes, constants = _shapes(blank), _filters(blank) if filters else []
+    expected = {**shapes, **dict.fromkeys(constants, tuple(taps.shape))}
     problems = [
-        *_listed("missing", [name for name in expected if name not in state]),
-        *_listed("unexpected", [name for name in state if name not in expected]),
+        *listed("missing", [name for name in expected if name not in state]),
+        *listed("unexpected", [name for name in state if name not in expected]),
     ]
     arrays = {name: np.asarray(state[name]) for name in expected if name in state}
     for name, array in arrays.items():
-        wanted = tuple(expected[name].shape)
-        if array.shape != wanted:
-            problems.append(f"{name} has shape {list(array.shape)} instead of {list(wanted)}")
+        if array.shape != expected[name]:
+            problems.append(
+                f"{name} has shape {list(array.shape)} instead of {list(expected[name])}"
+            )
         elif array.dtype.kind != "f" or not np.isfinite(array).all():
             problems.append(f"{name} is not made of finite floating-point numbers")
-        elif name in filters and not np.allclose(array, filters[name].numpy(), atol=1e-6):
+        elif name in constants and not np.allclose(array, taps.numpy(), atol=1e-6):
             problems.append(f"{name} is not the filter 1, 3, 3, 1, the only one supported")
     if problems:
-        raise InvalidInput(f"state of the {what}: {'; '.join(problems)}")
-    tensors = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in own}
-    network.load_state_dict(tensors)
+        raise InvalidInput(f"state of the {what}: {some(problems)}")
+    network = build()
+    network.load_state_dict(
+        {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in shapes}
+    )
     return network.eval()
 
 
-def _listed(what: str, names: list[str], most: int = 8) -> list[str]:
+def some(problems: list[str], most: int = 8) -> str:
+    """The first problems as one text, and how many more there are."""
+    rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + rest
+
+
+def listed(what: str, names: list[str], most: int = 8) -> list[str]:
+    """One problem that lists names, the first of them; none if there are none."""
     if not names:
         return []
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{what} {', '.join(sorted(names)[:most])}{rest}"]
+    return [f"{what} {', '.join(shown(name) for name in sorted(names)[:most])}{rest}"]

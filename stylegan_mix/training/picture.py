@@ -9,20 +9,25 @@ from torch import Tensor
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training.diversity import class_samples
 
-__all__ = ["class_grid"]
+__all__ = ["class_grid", "shown_classes"]
 
 _LEGIBLE = 40
 
 
-def class_grid(samples: list[Tensor], dataset: Dataset, *, most_classes: int = 20) -> Image.Image:
+def shown_classes(classes: int, most: int = 20) -> list[int]:
+    """The classes that a grid shows: all, or `most` evenly spaced ones, the first among them."""
+    if classes <= most:
+        return list(range(classes))
+    return [int(label) for label in np.linspace(0, classes - 1, most).round()]
+
+
+def class_grid(samples: list[Tensor] | dict[int, Tensor], dataset: Dataset) -> Image.Image:
     """A picture with a row per class: its name, its count, 5 reals, then the generated samples.
 
-    `samples[c]` is uint8 [n,H,W,C]. Small images are enlarged by a whole factor without
-    smoothing. With more than `most_classes` classes, evenly spaced ones are shown.
+    `samples[c]` is uint8 [n,H,W,C], for every class of `shown_classes`. Small images are enlarged
+    by a whole factor without smoothing.
     """
-    labels = np.arange(dataset.num_classes)
-    if len(labels) > most_classes:
-        labels = labels[np.linspace(0, len(labels) - 1, most_classes).round().astype(int)]
+    labels = shown_classes(dataset.num_classes)
     size = dataset.resolution
     scale = max(-(-_LEGIBLE // size), 1)
     font = ImageFont.load_default(size=14)
@@ -37,7 +42,7 @@ def class_grid(samples: list[Tensor], dataset: Dataset, *, most_classes: int = 2
     for row, label in enumerate(labels):
         y = top + row * cell
         draw.text((6, y + cell // 2 - 9), names[row], fill="black", font=font)
-        shown = class_samples(dataset.train, int(label), reals)
+        shown = class_samples(dataset.train, label, reals)
         for column, image in enumerate(shown):
             canvas.paste(_enlarged(image, scale), (margin + column * cell, y))
         for column, image in enumerate(samples[label].numpy()):

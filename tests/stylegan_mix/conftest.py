@@ -1,15 +1,71 @@
-"""What the tests of banks share: a network of a few exact operations, and banks made with it."""
+"""What tests share: a network of a few exact operations, banks made with it, foreign files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture(scope="session")
+def files(load_file: Callable[[Path], ModuleType], repo_root: Path) -> Any:
+    """The writer of foreign files."""
+    return load_file(repo_root / "tests" / "stylegan_mix" / "foreign_files.py")
+
+
+@pytest.fixture(scope="session")
+def weights(files: Any) -> dict[str, Any]:
+    """A small published state."""
+    from stylegan_mix.interop import nvlabs
+    from stylegan_mix.networks import Generator
+
+    blank = Generator(**nvlabs.generator_settings(files.SMALL))
+    own = blank.state_dict()
+    return {
+        name: (own[name] if name in own else blank.get_buffer(name)).numpy()
+        for name in nvlabs.published_names(blank)
+    }
+
+
+@pytest.fixture
+def sound(tmp_path: Path, files: Any, weights: Any) -> Path:
+    """A small network pickle."""
+    return files.network_pickle(tmp_path / "sound.pkl", weights, files.SMALL)
+
+
+@pytest.fixture
+def port(tmp_path: Path, files: Any, weights: Any) -> Path:
+    """The same as a checkpoint of the PyTorch port."""
+    return files.port_file(tmp_path / "sound.pt", files.port_content(files.port_state(weights)))
+
+
+@pytest.fixture
+def refused(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`refused(content)` is the message with which the command refuses it, all checks made."""
+    from stylegan_mix import console
+    from stylegan_mix.cli import group
+
+    def refusing(content: bytes, name: str = "bad.pkl") -> str:
+        Path(name).write_bytes(content)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            console.main(group, "stylegan-mix", ["import-generator", name])
+        out, err = capsys.readouterr()
+        assert (end.value.code, out) == (3, ""), err
+        assert f"{name} is refused: " in err
+        assert len(err) < 2000
+        assert "Traceback" not in err
+        assert not home.exists()
+        assert not Path("executed").exists()
+        return err
+
+    return refusing
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def record() -> Callable[..., dict[str, Any]]:
 def bank(home: Path) -> Callable[..., str]:
     """Puts a small bank of noise for a split of the digits into the store; returns its key."""
 
-    def make(space: str = "w", *, name: str = "first", **split: Any) -> str:
+    def make(space: str = "w", *, name: str = "first", imported: bool = False, **split: Any) -> str:
         data = datasets.load("digits_lt", **split)
         key = sha(f"{name} {space}")
         rows = 64
@@ -174,6 +174,7 @@ def bank(home: Path) -> Callable[..., str]:
             "n": rows,
             "image_shape": [8, 8, 1],
             "generator": sha("generator"),
+            "generator_imported": {"split": "declared by the user"} if imported else None,
             "command": "stylegan-mix generate --dataset digits_lt",
         }
         folder = store.home() / "banks" / key

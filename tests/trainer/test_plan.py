@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix import datasets
+from stylegan_mix import datasets, store
+from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import InvalidInput, UsageFailure
+from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
 from trainer.settings import differing, flat
 
@@ -78,6 +80,25 @@ def test_a_bank_is_found_by_key_beginning_and_path(bank: Banks, home: Path) -> N
     for reference in (key, key[:10], str(home / "banks" / key)):
         plan = decide(Asked(aug="bank", bank=reference))
         assert plan.spec.bank is not None and plan.spec.bank.key == key
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_split_that_is_only_declared_is_called_so(bank: Banks, imported: bool) -> None:
+    bank(imported=imported)
+    said = "; its generator was imported, and only declared to be of this split" in str(
+        decide(Asked(dataset="digits_lt", aug="hybrid")).why
+    )
+    assert said == imported
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_the_record_says_whether_a_split_is_only_declared(bank: Banks, imported: bool) -> None:
+    from trainer import record
+
+    opened = open_bank(store.home() / "banks" / bank(imported=imported))
+    said = record._bank(Inputs(datasets.load("digits_lt"), opened, {}))
+    assert said is not None
+    assert said.get("split") == ("declared" if imported else None)
 
 
 @pytest.mark.parametrize("aug", ["bank", "hybrid"])

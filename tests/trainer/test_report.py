@@ -27,6 +27,13 @@ def arms(record: Maker, *augs: str, seeds: int = 3, **settings: Any) -> list[Res
     ]
 
 
+def test_a_bank_of_an_imported_generator_is_called_so(record: Maker) -> None:
+    plain = record("hybrid")
+    plain["bank"].update(generator_kimg=None, split="declared")
+    (note,) = report._bank_notes([Result(plain)])
+    assert note.endswith(" imported, and only declared to be of this split.")
+
+
 def test_spread_by_hand() -> None:
     """1, 2, 6: mean 3, squares 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
     found = report.spread([1.0, None, 2.0, 6.0])

@@ -1,0 +1,144 @@
+"""`stylegan-mix import-generator`: a generator of another project, its file read as data."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_mix import console
+from stylegan_mix.console import UsageFailure, result, say
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+    from stylegan_mix.generators import Published
+    from stylegan_mix.interop.importing import ImportPlan
+
+__all__ = ["import_generator"]
+
+
+@click.command("import-generator")
+@click.argument("file", type=click.Path(path_type=Path))
+@console.data_options
+@console.run_options
+def import_generator(file: Path, **options: Any) -> None:
+    """Take over a generator of another project, without running anything in its FILE.
+
+    Read are network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
+    checkpoints (.pt) of the PyTorch port by rosinality. Tensors and plain values are taken; what
+    else the file holds is named and left. A file that calls anything else is refused.
+
+    The file does not say what its generator was trained on: the data set and split that you name
+    are your word, and stand as such on its card and on its banks. Its class numbers are taken for
+    the classes of that data set, in their order. One without classes needs no data set, and can
+    be looked at, but writes no bank. `generate` takes an imported generator if you name it.
+
+    \b
+    stylegan-mix import-generator cifar10.pkl --dataset cifar10_lt --profile natural
+    stylegan-mix generate --dataset cifar10_lt --profile natural --generator HASH
+    """
+    from stylegan_mix.interop import foreign
+
+    content, sha256 = foreign.read_bytes(file)
+    # Before the data set: a file that is refused is no reason to fetch one.
+    opened = foreign.open_generator(content, file)
+    dataset = _dataset(options)
+
+    from stylegan_mix.interop import importing
+
+    console.set_up_process(options["threads"])
+    plan = importing.ImportPlan(
+        path=file,
+        sha256=sha256,
+        size=len(content),
+        foreign=opened,
+        dataset=dataset,
+        seed=options["seed"],
+        command=_spelled(file, dataset),
+    )
+    there = importing.found(plan)
+    _show_plan(plan)
+    if options["dry_run"]:
+        opened.network()
+        _answer(there, plan, options, state="exists" if there else "absent")
+        return
+    if there is not None:
+        _answer(there, plan, options, state="exists")
+        return
+    from stylegan_mix.training.command import resolve_device
+
+    published = importing.publish(plan, resolve_device(options["device"]))
+    _answer(published, plan, options, state="imported")
+
+
+def _dataset(options: dict[str, Any]) -> Dataset | None:
+    if options["dataset"] is None:
+        if options["imbalance"] is not None or options["profile"] is not None:
+            raise UsageFailure("--imbalance and --profile say which draw of a --dataset: name it")
+        return None
+    from stylegan_mix import datasets
+
+    return datasets.load(
+        options["dataset"],
+        imbalance=options["imbalance"],
+        profile=options["profile"],
+        split_seed=options["split_seed"],
+    )
+
+
+def _spelled(file: Path, dataset: Dataset | None) -> str:
+    """The command, to write on the card; the folder of the file stays out."""
+    words = ["stylegan-mix", "import-generator", file.name]
+    return shlex.join([*words, *(_data_words(dataset) if dataset else [])])
+
+
+def _data_words(dataset: Dataset) -> list[str]:
+    words = ["--dataset", dataset.name, "--profile", dataset.profile]
+    if dataset.imbalance is not None:
+        words += ["--imbalance", f"{dataset.imbalance:g}"]
+    return [*words, "--split-seed", str(dataset.split_seed)]
+
+
+def _show_plan(plan: ImportPlan) -> None:
+    from stylegan_mix.interop.foreign import KINDS
+
+    network, data = plan.foreign.settings, plan.dataset
+    size = network["resolution"]
+    classes = f"{network['classes']} classes" if network["classes"] else "unconditional"
+    clamp = "" if network["conv_clamp"] is None else f", clamped at {network['conv_clamp']:g}"
+    say(
+        f"{plan.path}: {KINDS[plan.foreign.kind]}, SHA-256 {plan.sha256[:12]}\n"
+        f"{size}x{size}x{network['image_channels']}, {classes}, {network['architecture']}, "
+        f"{network['mapping_layers']} mapping layers, z {network['z_dim']}, w {network['w_dim']}, "
+        f"at most {network['channel_max']} channels{clamp}\n"
+        f"left in the file: {', '.join(plan.foreign.left) or 'nothing'}"
+    )
+    if data is None:
+        say("trained on: not said; having no classes, it can write no bank")
+    else:
+        draw = "as it is" if data.imbalance is None else f"imbalance {data.imbalance:g}"
+        say(
+            f"trained on: {data.name} ({draw}, split {data.split_id[:12]}), declared by the user; "
+            f"class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
+        )
+
+
+def _answer(
+    published: Published | None, plan: ImportPlan, options: dict[str, Any], *, state: str
+) -> None:
+    if options["as_json"]:
+        name = None if published is None else published.hash
+        folder = None if published is None else str(published.folder)
+        facts = {"state": state, "generator": name, "folder": folder}
+        console.print_json({**facts, **plan.shown()})
+        return
+    if published is None:
+        result("would import it: everything in it fits")
+        return
+    result(f"generator {published.hash[:12]} {state}: {published.folder}")
+    say(f"picture {published.folder / 'grid.png'}")
+    if plan.dataset is not None and published.card["classes"]:
+        words = shlex.join(_data_words(plan.dataset))
+        say(f"next    stylegan-mix generate {words} --generator {published.hash[:12]}")
