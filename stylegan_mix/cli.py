@@ -18,6 +18,10 @@ group = console.LazyGroup(
         ),
         "train": ("stylegan_mix.commands.train:train", "Train a StyleGAN2 on a long-tailed split."),
         "generate": ("stylegan_mix.commands.generate:generate", "Write a bank of hybrid images."),
+        "metrics": (
+            "stylegan_mix.commands.metrics:metrics",
+            "Judge samples against real images, class by class.",
+        ),
         "bank": ("stylegan_mix.commands.bank:bank", "List, show, preview and verify banks."),
         "import-generator": (
             "stylegan_mix.commands.import_generator:import_generator",

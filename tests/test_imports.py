@@ -226,6 +226,7 @@ def loaded_by(code: str) -> str:
         ["stylegan-mix", "--help"],
         ["stylegan-mix", "train", "--help"],
         ["stylegan-mix", "generate", "--help"],
+        ["stylegan-mix", "metrics", "--help"],
         ["stylegan-mix", "bank", "list"],
         ["stylegan-mix", "dataset", "list"],
         ["trainer", "--help"],

@@ -1,0 +1,179 @@
+"""Making a report: probe, references, the samples of every seed, figures, floors; then the store.
+
+Nothing half made is ever found: the report appears by one rename, and a probe that was trained on
+the way stays for the next time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylegan_mix import arrays, store
+from stylegan_mix.banks.generate import numerics_class
+from stylegan_mix.console import say
+from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.metrics import features, report
+from stylegan_mix.metrics.measure import Judge, least_for_frechet
+from stylegan_mix.metrics.probe import Probe, ensure_probe
+from stylegan_mix.metrics.request import KIND, Found, Request, find, folder
+from stylegan_mix.metrics.subject import Subject
+
+__all__ = ["make"]
+
+
+def make(
+    subject: Subject,
+    references: Mapping[str, Part],
+    absent: Mapping[str, str],
+    request: Request,
+    *,
+    script: Path | None,
+    probe_seed: int,
+    device: torch.device,
+    command: str,
+) -> Found:
+    """Makes the report that is asked for, or finds the one that another process made meanwhile.
+
+    `absent` says why other references are not there; `script` is the TorchScript file of the
+    features where they are not the probe's.
+    """
+    final = folder(request)
+    lock = final.with_name(f".{final.name}.lock")
+    with store.locked(lock):
+        found = find(request)
+        if found is None:
+            probe = ensure_probe(subject.dataset, probe_seed, device)
+            network = probe.network(device)
+            backbone = (
+                features.of_probe(network, probe.hash)
+                if script is None
+                else features.of_script(script, request.features, device)
+            )
+            judge = Judge(
+                subject.dataset, references, network=network, backbone=backbone, device=device
+            )
+            facts, rows = _measured(subject, request, judge, device)
+            facts = {
+                **_origin(subject, request, probe, probe_seed),
+                "features": {
+                    "name": backbone.name,
+                    "sha256": backbone.sha256,
+                    "width": judge.width,
+                },
+                "numerics": numerics_class(device.type, "float32").spec(),
+                "command": command,
+                **facts,
+            }
+            facts["references"] |= {name: {"absent": why} for name, why in absent.items()}
+            facts["notes"] = _notes(facts, subject)
+            # One that was altered was left out by `find`: what was measured now replaces it.
+            shutil.rmtree(final, ignore_errors=True)
+            arrays.write(final, rows, kind=KIND, facts=facts)
+            found = Found(facts, final)
+        lock.unlink(missing_ok=True)
+    return found
+
+
+def _measured(
+    subject: Subject, request: Request, judge: Judge, device: torch.device
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The figures of all seeds with their floors, and arrays [seeds, n] of answers by sample."""
+    classes = subject.dataset.num_classes
+    network = subject.network(device) if subject.bank is None else None
+    runs, kept = [], []
+    counts = np.zeros(classes)
+    for seed in request.seeds:
+        samples = subject.samples(request, seed, network)
+        say(f"seed {seed}: distances, neighbours, accuracies of {len(samples.labels):,} samples")
+        figures, rows = judge.judge(samples, seed=seed, cas=request.cas)
+        if samples.rows is not None:
+            rows["row"] = samples.rows
+        runs.append(figures)
+        kept.append(rows)
+        counts += np.bincount(samples.labels, minlength=classes)
+    say("floors: real images in place of the samples")
+    share = counts / counts.sum()
+    rows_of_figures = report.cells(runs, judge.floors(share))
+    facts = {
+        "scopes": [name for name, _ in judge.scopes],
+        "references": judge.described(share),
+        "figures": rows_of_figures,
+        "choose_by": report.chosen_by(rows_of_figures, classes),
+    }
+    return facts, {name: np.stack([rows[name] for rows in kept]) for name in kept[0]}
+
+
+def _origin(subject: Subject, request: Request, probe: Probe, probe_seed: int) -> dict[str, Any]:
+    """What was judged and with what: names, numbers, seeds, hashes."""
+    return {
+        "schema": "stylegan-mix-metrics",
+        "schema_version": report.SCHEMA_VERSION,
+        "key": request.key,
+        "request": request.spec(),
+        "subject": subject.facts(),
+        **_split(subject.dataset),
+        "samples": {
+            "n": request.n,
+            "labels": request.labels,
+            "seeds": list(request.seeds),
+            "truncation": request.truncation,
+        },
+        "probe": {
+            "sha256": probe.hash,
+            "seed": probe_seed,
+            "test_accuracy": probe.card["test_accuracy_mean"],
+        },
+    }
+
+
+def _split(dataset: Dataset) -> dict[str, Any]:
+    groups = dataset.groups
+    return {
+        "dataset": dataset.name,
+        "profile": dataset.profile,
+        "imbalance": dataset.imbalance,
+        "split_seed": dataset.split_seed,
+        "split_id": dataset.split_id,
+        "test_id": dataset.test_id,
+        "classes": list(dataset.classes),
+        "counts": [int(count) for count in dataset.counts],
+        "overlap": len(dataset.overlap),
+        "groups": {
+            "rule": groups.rule,
+            "many": list(groups.many),
+            "medium": list(groups.medium),
+            "few": list(groups.few),
+        },
+    }
+
+
+def _notes(facts: Mapping[str, Any], subject: Subject) -> list[str]:
+    """What a reader of the figures must know and could not see."""
+    notes = [
+        f"no {name}: {reference['absent']}"
+        for name, reference in facts["references"].items()
+        if "absent" in reference
+    ]
+    least = least_for_frechet(facts["features"]["width"])
+    start = len(facts["scopes"]) - len(facts["classes"])
+    for row in facts["figures"]:
+        missing = sum(cell["value"] is None for cell in row["at"][start:])
+        if row["figure"] == "frechet" and missing:
+            notes.append(
+                f"Frechet distances against {row['against']} are n/a for {missing} classes with "
+                f"fewer than {least} images or samples (twice the width of the features): see KD, "
+                "which has no bias there"
+            )
+    if subject.bank is not None and subject.bank.space != "none":
+        notes.append(
+            f"rows mixed in space '{subject.bank.space}' count for the class of the larger share"
+        )
+    if facts["overlap"]:
+        notes.append(f"{facts['overlap']} training images are also in the test part")
+    return notes

@@ -1,0 +1,361 @@
+"""All figures of samples: scope by scope, against each reference, with the floor beside them.
+
+A scope is all classes, a shot group, or one class. The floor of a distance is the same figure with
+real images in place of the samples: the test part for the training references, the training part
+for the test part, weighted to the samples' labels. `N` rows, `K` classes, `D` feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylegan_mix.console import say
+from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.metrics.distances import (
+    Kernel,
+    Labelled,
+    effective_count,
+    frechet_distance,
+    kernel_distance,
+    kernel_sums,
+    moments,
+)
+from stylegan_mix.metrics.features import Backbone
+from stylegan_mix.metrics.neighbours import copying, evenly_spaced, nearest, prdc
+from stylegan_mix.metrics.probe import SmallNet, answers, schedule_for, train_classifier
+from stylegan_mix.metrics.samples import Samples
+from stylegan_mix.metrics.scores import class_accuracy, class_mean
+from stylegan_mix.training.diversity import diversity_ratios
+
+__all__ = ["NEIGHBOURS", "Judge", "Values", "compare", "least_for_frechet", "scopes"]
+
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage, as in Naeem et al. 2020."""
+
+_DIVERSITY_IMAGES = 200
+# Real images of a class whose distance to the training part is taken: enough for a percentile.
+_DISTANCES = 1000
+
+Values = dict[str, list[float | None]]
+"""A figure's name -> its value in every scope."""
+
+Scope = tuple[str, tuple[int, ...]]
+
+
+def scopes(dataset: Dataset) -> list[Scope]:
+    """(name, classes): "all", the shot groups that have classes, then every class."""
+    groups = dataset.groups
+    named = {"many": groups.many, "medium": groups.medium, "few": groups.few}
+    return [
+        ("all", tuple(range(dataset.num_classes))),
+        *((name, classes) for name, classes in named.items() if classes),
+        *((dataset.classes[c], (c,)) for c in range(dataset.num_classes)),
+    ]
+
+
+def least_for_frechet(width: int) -> int:
+    """Rows below which a covariance of D features is not taken: twice D."""
+    return 2 * width
+
+
+# One set against another
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A set that stands for a mixture of classes with these shares [K]: samples, or reals."""
+
+    rows: Labelled
+    share: np.ndarray
+
+    def weights(self) -> np.ndarray:
+        """Of each row [N], so that the classes have their shares; 0 where a class has none."""
+        counts = np.bincount(self.rows.labels, minlength=len(self.share))
+        return (self.share / np.maximum(counts, 1))[self.rows.labels]
+
+    def of(self, classes: Sequence[int]) -> Stand | None:
+        """The part of these classes; None where one that has a share has no row."""
+        share = np.zeros_like(self.share)
+        share[list(classes)] = self.share[list(classes)]
+        rows = self.rows.of(np.flatnonzero(share > 0).tolist())
+        missing = (share > 0) & (np.bincount(rows.labels, minlength=len(share)) == 0)
+        if missing.any() or not len(rows):
+            return None
+        return Stand(rows, share / share.sum())
+
+    def spread_out(self, most: int) -> Stand:
+        """At most so many rows, evenly spaced after sorting by class."""
+        order = np.argsort(self.rows.labels, kind="stable")
+        return Stand(self.rows.at(order[evenly_spaced(len(order), most)]), self.share)
+
+
+def as_it_is(rows: Labelled, classes: int) -> Stand:
+    """A set that stands for itself."""
+    counts = np.bincount(rows.labels, minlength=classes)
+    return Stand(rows, counts / max(counts.sum(), 1))
+
+
+def compare(x: Stand, y: Stand, y_within: Kernel, wanted: Sequence[Scope]) -> Values:
+    """Distances and neighbour figures of x against the reference y, in every scope."""
+    classes = len(x.share)
+    x_within = kernel_sums(x.rows, None, classes)
+    across = kernel_sums(x.rows, y.rows, classes)
+    found: Values = {name: [] for name in _COMPARED}
+    for _, members in wanted:
+        left, right = x.of(members), y.of(members)
+        if left is None or right is None:
+            values: tuple[float | None, ...] = (None,) * len(_COMPARED)
+        else:
+            distance, error = kernel_distance(x_within, y_within, across, left.share, right.share)
+            values = (_frechet(left, right), distance, error, *_neighbours(left, right))
+        for name, value in zip(_COMPARED, values, strict=True):
+            found[name].append(value)
+    return found
+
+
+_COMPARED = (
+    "frechet",
+    "kernel",
+    "kernel_error",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+)
+
+
+def _frechet(x: Stand, y: Stand) -> float | None:
+    """None where one has fewer rows' worth than a covariance needs."""
+    least = least_for_frechet(x.rows.features.shape[1])
+    if effective_count(x.weights()) < least or effective_count(y.weights()) < least:
+        return None
+    return frechet_distance(
+        moments(x.rows.features, x.weights()), moments(y.rows.features, y.weights())
+    )
+
+
+def _neighbours(x: Stand, y: Stand) -> tuple[float | None, ...]:
+    """Of equally many rows of both: coverage and recall grow with the number of rows."""
+    most = min(len(x.rows), len(y.rows))
+    x, y = x.spread_out(most), y.spread_out(most)
+    found = prdc(y.rows.features, x.rows.features, k=NEIGHBOURS, weights=x.weights())
+    if found is None:
+        return (None,) * 4
+    return found.precision, found.recall, found.density, found.coverage
+
+
+# Samples against everything
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    name: str
+    stand: Stand
+    within: Kernel
+
+
+class Judge:
+    """Holds the reference sets and what is known of them; judges one set of samples after another.
+
+    `references` maps "train", "balanced" and "test" to parts; no image of the test part is used
+    unless it is among them. `network` is the probe, `backbone` the space of distances.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        references: Mapping[str, Part],
+        *,
+        network: SmallNet,
+        backbone: Backbone,
+        device: torch.device,
+    ) -> None:
+        self._dataset, self._network, self._backbone = dataset, network, backbone
+        self._device = device
+        self.scopes = scopes(dataset)
+        self._sees_test = "test" in references
+        self._train = self._labelled(dataset.train)
+        self._references = []
+        for name, part in references.items():
+            say(f"features of {len(part):,} real images: {name}")
+            rows = self._train if name == "train" else self._labelled(part)
+            within = kernel_sums(rows, None, dataset.num_classes)
+            self._references.append(_Reference(name, as_it_is(rows, dataset.num_classes), within))
+        self._held_out = self._distances_of_reals()
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self._train.features.shape[1])
+
+    def _labelled(self, part: Part) -> Labelled:
+        return Labelled(self._backbone.features(part.images), np.asarray(part.labels))
+
+    def floor_set(self, name: str) -> str | None:
+        """Which real images stand in for samples against this reference: a part's name."""
+        if not self._sees_test:
+            return None
+        return "train" if name == "test" else "test"
+
+    def _stand_in(self, name: str, share: np.ndarray) -> Stand | None:
+        part = self.floor_set(name)
+        if part is None:
+            return None
+        if part == "train":
+            return Stand(self._train, share)
+        test = next(one for one in self._references if one.name == "test")
+        return Stand(test.stand.rows, share)
+
+    def described(self, share: np.ndarray) -> dict[str, Any]:
+        """Each reference: its images, and which reals its floor is made of, for these shares."""
+        found: dict[str, Any] = {}
+        for reference in self._references:
+            stand = self._stand_in(reference.name, share)
+            floor = None
+            if stand is not None:
+                worth = effective_count(stand.weights())
+                floor = (
+                    f"{len(stand.rows):,} {self.floor_set(reference.name)} images, weighted to "
+                    f"the samples' labels: worth {worth:,.0f}"
+                )
+            found[reference.name] = {"images": len(reference.stand.rows), "floor": floor}
+        return found
+
+    def floors(self, share: np.ndarray) -> dict[str, Values]:
+        """Real against real, by reference: for samples whose classes have these shares [K]."""
+        found = {}
+        for reference in self._references:
+            stand = self._stand_in(reference.name, share)
+            if stand is not None:
+                found[reference.name] = compare(
+                    stand, reference.stand, reference.within, self.scopes
+                )
+        found[""] = self._floors_alone()
+        return found
+
+    def judge(
+        self, samples: Samples, *, seed: int, cas: bool
+    ) -> tuple[dict[str, Values], dict[str, np.ndarray]]:
+        """The figures of samples by reference ("" for those without one), and answers by row."""
+        dataset = self._dataset
+        rows = Labelled(self._backbone.features(samples.images), samples.labels)
+        stand = as_it_is(rows, dataset.num_classes)
+        figures = {
+            one.name: compare(stand, one.stand, one.within, self.scopes) for one in self._references
+        }
+        said = answers(self._network, samples.images).said
+        alone = {"label_accuracy": self._accuracy(said, samples.labels)}
+        if cas and self._sees_test:
+            alone["cas"] = self._classification_accuracy_score(samples, seed)
+        index, near = nearest(rows.features, self._train.features)
+        pixel_index, pixel_near = nearest(_flat(samples.images), _flat(dataset.train.images))
+        for suffix, distances in (("", near), ("_pixels", pixel_near)):
+            alone |= self._copying(distances, samples.labels, suffix)
+        alone["diversity"] = self._diversity(samples)
+        figures[""] = alone
+        arrays = {
+            "label": samples.labels.astype(np.int32),
+            "said": said.astype(np.int32),
+            "nearest": index.astype(np.int32),
+            "distance": near.astype(np.float32),
+            "nearest_pixels": pixel_index.astype(np.int32),
+            "distance_pixels": pixel_near.astype(np.float32),
+        }
+        return figures, arrays
+
+    def _accuracy(self, said: np.ndarray, labels: np.ndarray) -> list[float | None]:
+        """Accuracy of every scope as the mean over its classes."""
+        return self._class_means(class_accuracy(said, labels, self._dataset.num_classes))
+
+    def _class_means(self, values: list[float | None]) -> list[float | None]:
+        """A value of each class [K] -> the mean over the classes of every scope."""
+        return [class_mean([values[c] for c in members]) for _, members in self.scopes]
+
+    def _classification_accuracy_score(self, samples: Samples, seed: int) -> list[float | None]:
+        dataset = self._dataset
+        network = train_classifier(
+            Part(samples.images, samples.labels),
+            classes=dataset.num_classes,
+            flip=dataset.flip,
+            schedule=schedule_for(dataset.resolution),
+            seed=seed,
+            device=self._device,
+            label=f"classifier of the samples of seed {seed}",
+        )
+        said = answers(network, dataset.test.images).said
+        return self._accuracy(said, dataset.test.labels)
+
+    # Copies of training images
+
+    def _distances_of_reals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For features and pixels: (distance, class) of real images to the training part.
+
+        "test" are unseen images; "train" the training images, each to the nearest other one.
+        """
+        found = {}
+        train, test = self._dataset.train, self._dataset.test
+        own = _some_of_each(self._train.labels)
+        for suffix, base in (("", self._train.features), ("_pixels", _flat(train.images))):
+            others = nearest(base[own], base, own=own)[1]
+            found[f"train{suffix}"] = (others, self._train.labels[own])
+            if self._sees_test:
+                rows = _some_of_each(test.labels)
+                stand = next(one.stand for one in self._references if one.name == "test")
+                queries = stand.rows.features[rows] if not suffix else _flat(test.images[rows])
+                found[f"test{suffix}"] = (nearest(queries, base)[1], test.labels[rows])
+        return found
+
+    def _copying(self, distances: np.ndarray, labels: np.ndarray, suffix: str) -> Values:
+        """Class by class, then as class means: a class's images lie as near as they are many."""
+        held_out, held_labels = self._held_out[("test" if self._sees_test else "train") + suffix]
+        ratios, shares = [], []
+        for c in range(self._dataset.num_classes):
+            found = copying(distances[labels == c], held_out[held_labels == c])
+            ratios.append(found.ratio if found else None)
+            shares.append(found.share if found else None)
+        return {
+            f"memorisation{suffix}": self._class_means(ratios),
+            f"copies{suffix}": self._class_means(shares),
+        }
+
+    def _diversity(self, samples: Samples) -> list[float | None]:
+        """Mean pairwise pixel distance over that of the class's training images."""
+        chosen = []
+        for c in range(self._dataset.num_classes):
+            rows = np.flatnonzero(samples.labels == c)
+            rows = rows[evenly_spaced(len(rows), _DIVERSITY_IMAGES)]
+            chosen.append(torch.from_numpy(np.array(samples.images[rows])))
+        return self._class_means(diversity_ratios(chosen, self._dataset.train))
+
+    def _floors_alone(self) -> Values:
+        """What real images get in the figures that have no reference."""
+        if not self._sees_test:
+            return {}
+        test = self._dataset.test
+        found: Values = {}
+        accuracy = self._accuracy(answers(self._network, test.images).said, test.labels)
+        # The probe is this very network trained on the real training part.
+        found["label_accuracy"] = found["cas"] = accuracy
+        for suffix in ("", "_pixels"):
+            found |= self._copying(*self._held_out[f"train{suffix}"], suffix)
+        found["diversity"] = self._diversity(Samples(test.images, test.labels))
+        return found
+
+
+def _some_of_each(labels: np.ndarray) -> np.ndarray:
+    """Rows of at most `_DISTANCES` images of each class, evenly spaced in its order, ascending."""
+    chosen = []
+    for c in np.unique(labels):
+        rows = np.flatnonzero(labels == c)
+        chosen.append(rows[evenly_spaced(len(rows), _DISTANCES)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    """Pixels as float32 [N,H*W*C] in 0..255."""
+    return np.asarray(images).reshape(len(images), -1).astype(np.float32)

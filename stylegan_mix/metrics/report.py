@@ -1,0 +1,263 @@
+"""The report: plain data, and the same as a table on the terminal or in Markdown; no torch.
+
+`S` seeds. Every cell holds a value, its standard deviation over seeds where there are several,
+and its floor: what real images get. None is printed as n/a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "FIGURES",
+    "SCHEMA_VERSION",
+    "cells",
+    "chosen_by",
+    "heading_lines",
+    "markdown",
+    "tables",
+    "text_lines",
+]
+
+SCHEMA_VERSION = 1
+MOST_CLASSES_SHOWN = 20
+
+FIGURES = {
+    "frechet": ("FD-{space}", "lower"),
+    "kernel": ("KD-{space}", "lower"),
+    "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"),
+    "density": ("density", "higher"),
+    "coverage": ("coverage", "higher"),
+    "label_accuracy": ("label accuracy", "higher"),
+    "cas": ("CAS", "higher"),
+    "diversity": ("diversity", "near 1"),
+    "memorisation": ("memorisation", "near 1"),
+    "copies": ("near copies", "near floor"),
+    "memorisation_pixels": ("memorisation, pixels", "near 1"),
+    "copies_pixels": ("near copies, pixels", "near floor"),
+}
+"""Each figure's name in tables, and where it should be."""
+
+_PERCENT = ("label_accuracy", "cas", "copies", "copies_pixels")
+_BY_CLASS = ("frechet", "kernel", "precision", "recall", "coverage")
+_BY_CLASS_ALONE = ("label_accuracy", "cas", "diversity", "memorisation", "copies")
+
+Values = Mapping[str, Sequence[float | None]]
+
+
+def cells(runs: Sequence[Mapping[str, Values]], floors: Mapping[str, Values]) -> list[dict]:
+    """Figures of S seeds, by reference and name, and their floors -> rows of the report.
+
+    A row is one figure against one reference (None for those without), a cell for every scope.
+    """
+    rows = []
+    for against, values in runs[0].items():
+        for name in FIGURES:
+            if name not in values:
+                continue
+            seeds = [run[against][name] for run in runs]
+            floor = floors.get(against, {}).get(name) or [None] * len(seeds[0])
+            row = [
+                _cell([seed[scope] for seed in seeds], floor[scope])
+                for scope in range(len(seeds[0]))
+            ]
+            if name == "kernel":
+                errors = [run[against]["kernel_error"] for run in runs]
+                for scope, cell in enumerate(row):
+                    cell["error"] = _mean([error[scope] for error in errors])
+            better = FIGURES[name][1]
+            rows.append({"figure": name, "against": against or None, "better": better, "at": row})
+    return rows
+
+
+def _cell(values: Sequence[float | None], floor: float | None) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    several = len(known) == len(values) > 1
+    return {
+        "value": _mean(values),
+        "std": float(np.std(known, ddof=1)) if several else None,
+        "floor": floor,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def chosen_by(rows: Sequence[Mapping[str, Any]], classes: int) -> dict[str, Any]:
+    """The figure to choose checkpoints by: it has seen the training part and nothing else.
+
+    The mean over classes of the kernel distance to the class's training images; None where a
+    class has none.
+    """
+    values: list[float | None] = [None]
+    for row in rows:
+        if (row["figure"], row["against"]) == ("kernel", "train"):
+            values = [cell["value"] for cell in row["at"][-classes:]]
+    what = "class mean of the kernel distance to the training part; no test image is in it"
+    return {"figure": what, "better": "lower", "value": _mean(values)}
+
+
+# Tables
+
+
+def tables(report: Mapping[str, Any], *, every_class: bool) -> list[tuple[str, list[list[str]]]]:
+    """(title, rows of cells, the first row the head) of each table; [floor] beside the values."""
+    scopes, classes = report["scopes"], len(report["classes"])
+    groups = scopes[: len(scopes) - classes]
+    found = []
+    for against in dict.fromkeys(row["against"] for row in report["figures"]):
+        rows = [row for row in report["figures"] if row["against"] == against]
+        body = [
+            [
+                _title(row, report),
+                *(_text(row["figure"], cell) for cell in row["at"][: len(groups)]),
+            ]
+            for row in rows
+        ]
+        found.append((_heading(against, report), [["", *groups], *body]))
+    if every_class or classes <= MOST_CLASSES_SHOWN:
+        found.append(_class_table(report))
+    return found
+
+
+def _heading(against: str | None, report: Mapping[str, Any]) -> str:
+    if against is None:
+        return "without a reference (all and groups: means over the classes)"
+    facts = report["references"][against]
+    floor = facts["floor"]
+    says = f"floor: {floor}" if floor else "no floor without the test part"
+    return f"against {against}: {facts['images']:,} real images ({says})"
+
+
+def _class_table(report: Mapping[str, Any]) -> tuple[str, list[list[str]]]:
+    present = [name for name, facts in report["references"].items() if "images" in facts]
+    against = "test" if "test" in present else present[-1]
+    chosen = [
+        row
+        for row in report["figures"]
+        if (row["against"] == against and row["figure"] in _BY_CLASS)
+        or (row["against"] is None and row["figure"] in _BY_CLASS_ALONE)
+    ]
+    classes = report["classes"]
+    start = len(report["scopes"]) - len(classes)
+    head = ["class", "train images", *(_title(row, report) for row in chosen)]
+    body = [
+        [
+            name,
+            f"{report['counts'][c]:,}",
+            *(_text(row["figure"], row["at"][start + c]) for row in chosen),
+        ]
+        for c, name in enumerate(classes)
+    ]
+    return f"class by class, distances and neighbours against {against}", [head, *body]
+
+
+def _title(row: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    unit = " %" if row["figure"] in _PERCENT else ""
+    return FIGURES[row["figure"]][0].format(space=report["features"]["name"]) + unit
+
+
+def _text(figure: str, cell: Mapping[str, float | None]) -> str:
+    value = _number(figure, cell["value"])
+    spread = cell["std"] if cell["std"] is not None else cell.get("error")
+    if spread is not None and value != "n/a":
+        value += f"±{_number(figure, spread)}"
+    return f"{value} [{_number(figure, cell['floor'])}]"
+
+
+def _number(figure: str, value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    if figure in _PERCENT:
+        return f"{100 * value:.1f}"
+    return f"{value:.3g}" if figure in ("frechet", "kernel") else f"{value:.2f}"
+
+
+def heading_lines(report: Mapping[str, Any]) -> list[str]:
+    """What was judged, with every hash."""
+    subject, samples, features = report["subject"], report["samples"], report["features"]
+    seeds = ", ".join(str(seed) for seed in samples["seeds"])
+    factor = report["imbalance"]
+    drawn = "as it is" if factor is None else f"imbalance {factor:g}"
+    of_what = f"{report['dataset']} ({drawn}, split {report['split_id'][:12]}"
+    space = f"{features['name']}, SHA-256 {features['sha256'][:12]}, {features['width']} numbers"
+    spread = "over seeds" if len(samples["seeds"]) > 1 else "of the jackknife (KD)"
+    return [
+        f"{_named(subject)} of {of_what}, test {report['test_id'][:12]})",
+        f"{samples['n']:,} samples a seed, labels {samples['labels']}, seeds {seeds}",
+        f"features: {space} an image; distances in them are not FID",
+        f"classes named by probe {report['probe']['sha256'][:12]}",
+        f"shot groups: {report['groups']['rule']}",
+        f"value±spread {spread}, [floor] of real images in place of the samples",
+    ]
+
+
+def _named(subject: Mapping[str, Any]) -> str:
+    """As commands name it: a generator by its hash, a bank by its key."""
+    return f"{subject['kind']} {subject.get('key', subject['hash'])[:12]}"
+
+
+def text_lines(report: Mapping[str, Any]) -> list[str]:
+    """The report for a terminal."""
+    lines = heading_lines(report)
+    for title, rows in tables(report, every_class=False):
+        lines += ["", title, *_aligned(rows)]
+    lines += ["", *_notes(report)]
+    if len(report["classes"]) > MOST_CLASSES_SHOWN:
+        lines.append(f"{len(report['classes'])} classes: see --json, or --out FILE.md")
+    return lines
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    chosen = report["choose_by"]
+    if chosen["value"] is None:
+        return list(report["notes"])
+    value = f"{chosen['value']:.4g}, the {chosen['figure']}"
+    return [*report["notes"], f"to choose checkpoints by: {value}"]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The whole report, every class included, as Markdown."""
+    subject = report["subject"]
+    lines = [f"# Metrics of {_named(subject)}", ""]
+    lines += [f"* {line}" for line in heading_lines(report)]
+    for title, rows in tables(report, every_class=True):
+        lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
+        lines += [_markdown_row(rows[0]), _markdown_row(["---"] * len(rows[0]))]
+        lines += [_markdown_row(row) for row in rows[1:]]
+    lines += ["", "## Notes", "", *(f"* {note}" for note in _notes(report)), ""]
+    hashes = {
+        subject["kind"]: subject["hash"],
+        "training split": report["split_id"],
+        "test part": report["test_id"],
+        "features": report["features"]["sha256"],
+        "probe": report["probe"]["sha256"],
+        "report": report["key"],
+    }
+    lines += ["| hash of | SHA-256 |", "| --- | --- |"]
+    lines += [f"| {name} | `{value}` |" for name, value in hashes.items()]
+    return "\n".join([*lines, "", f"Made by: `{report['command']}`", ""])
+
+
+def _markdown_row(row: Sequence[str]) -> str:
+    safe = [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+    return f"| {' | '.join(safe)} |"

@@ -1,0 +1,96 @@
+"""What a report is asked for, its key, and its place in the store; no torch.
+
+A report is an annotation of what it judges: `annotations/<hash of generator or bank>/metrics-<key>`
+is a container whose facts are the report and whose arrays are the answers sample by sample. The
+key hashes declared values only, so the same request again is the same report, at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import arrays, store
+from stylegan_mix.console import InvalidInput, UsageFailure, nearest, say
+
+__all__ = ["AGAINST", "KIND", "LABELS", "Found", "Request", "find", "folder", "parse_against"]
+
+KIND = "metrics"
+AGAINST = ("train", "balanced", "test")
+"""The long-tailed training part, the balanced training set it was drawn from, the test part."""
+LABELS = ("uniform", "frequency")
+
+_ALGORITHM = {"samples": 1, "figures": 1}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A report as it is asked for.
+
+    `subject` is the hash of a generator's weights or of a bank's content, `kind` which of both.
+    `against` are names of `AGAINST`; `labels` of `LABELS`, or "rows" of a bank. `features` is
+    "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe. `truncation` is
+    None for a bank. `cas`: with the classification accuracy score, which trains a classifier.
+    """
+
+    subject: str
+    kind: str
+    split_id: str
+    test_id: str
+    against: tuple[str, ...]
+    labels: str
+    n: int
+    seeds: tuple[int, ...]
+    truncation: float | None
+    features: str
+    probe: str
+    cas: bool
+
+    def spec(self) -> dict[str, Any]:
+        """The declared values."""
+        values = asdict(self)
+        if self.truncation is not None:
+            values["truncation"] = float(self.truncation)
+        return {"report": KIND, "algorithm": dict(_ALGORITHM), **values}
+
+    @property
+    def key(self) -> str:
+        """64 hex digits."""
+        return store.digest(self.spec())
+
+
+def parse_against(text: str) -> tuple[str, ...]:
+    """ "train,test" as names of `AGAINST` in their order; `UsageFailure` (exit code 2) else."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in AGAINST:
+            raise UsageFailure(f"--against: no part '{name}'{nearest(name, AGAINST)}")
+    if not names:
+        raise UsageFailure(f"--against needs at least one of {', '.join(AGAINST)}")
+    return tuple(name for name in AGAINST if name in names)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A report that was made: plain data, and the folder of its container."""
+
+    report: dict[str, Any]
+    folder: Path
+
+
+def folder(request: Request) -> Path:
+    """Where this store keeps the report."""
+    return store.home() / "annotations" / request.subject / f"{KIND}-{request.key}"
+
+
+def find(request: Request) -> Found | None:
+    """The report, if it was made before; one that was altered is named and left out."""
+    place = folder(request).relative_to(store.home())
+    for root in store.roots():
+        if (root / place).is_dir():
+            try:
+                return Found(arrays.read_manifest(root / place, kind=KIND)["facts"], root / place)
+            except InvalidInput as error:
+                say(f"left out: {error}")
+    return None

@@ -1,0 +1,88 @@
+"""The samples that are judged: drawn from a generator with given labels, or rows of a bank.
+
+`N` samples, `K` classes, `Z` latent width, `H W C` pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stylegan_mix import rng
+from stylegan_mix.banks.reader import Bank
+from stylegan_mix.console import InvalidInput, Progress
+from stylegan_mix.latents import spaces
+from stylegan_mix.latents.plan import BLOCK, Rows
+from stylegan_mix.metrics.scores import allocate
+from stylegan_mix.networks import Generator, to_uint8
+
+__all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for"]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """`images` uint8 [N,H,W,C], their class int64 [N], and the row of the bank int64 [N] or None.
+
+    Of mixed rows the class is that of the larger share.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray | None = None
+
+
+def labels_for(counts: np.ndarray, how: str, n: int) -> np.ndarray:
+    """Labels of n samples in ascending order: "uniform", or by the "frequency" `counts` [K]."""
+    share = np.ones(len(counts)) if how == "uniform" else counts.astype(np.float64)
+    return np.repeat(np.arange(len(counts)), allocate(share, n))
+
+
+def drawn(network: Generator, labels: np.ndarray, *, seed: int, truncation: float) -> Samples:
+    """One sample a label; sample i is a function of (seed, its block, its place there, label).
+
+    The forward always has a whole block. `InvalidInput` (exit code 3) if images are not finite.
+    """
+    progress = Progress(len(labels), "images", f"samples of seed {seed}")
+    blocks = []
+    for index in range(-(-len(labels) // BLOCK)):
+        asked = labels[index * BLOCK : (index + 1) * BLOCK]
+        images = decode_block(network, asked, index, seed=seed, truncation=truncation)
+        blocks.append(images[: len(asked)])
+        progress.update(index * BLOCK + len(asked))
+    progress.close()
+    return Samples(np.concatenate(blocks), labels)
+
+
+@torch.inference_mode()
+def decode_block(
+    network: Generator, labels: np.ndarray, index: int, *, seed: int, truncation: float
+) -> np.ndarray:
+    """Images [64,H,W,C] uint8 of block `index`; labels that are too few are filled up with 0."""
+    device = next(network.parameters()).device
+    classes = np.zeros(BLOCK, np.int32)
+    classes[: len(labels)] = labels
+    z = rng.stream(seed, "metrics.z", index).standard_normal((BLOCK, network.z_dim), np.float32)
+    rows = Rows(np.stack([classes, classes], axis=1), np.ones(BLOCK, np.float32), np.stack([z, z]))
+    images = spaces.decode(
+        network,
+        spaces.latents(rows, device),
+        space="none",
+        truncation=truncation,
+        generator=rng.torch_generator(seed, "metrics.noise", index, device=device),
+    )
+    if not torch.isfinite(images).all():
+        raise InvalidInput(
+            f"the generator's images are not finite in block {index}", remedy="train another one"
+        )
+    return to_uint8(images).cpu().numpy()
+
+
+def bank_rows(bank: Bank, n: int, *, seed: int) -> Samples:
+    """n different rows of a bank, drawn by seed, sorted by class."""
+    rows = np.sort(rng.stream(seed, "metrics.rows").permutation(len(bank))[:n])
+    pair, lam = bank.pair[rows].astype(np.int64), bank.lam[rows]
+    labels = np.where(lam >= 0.5, pair[:, 0], pair[:, 1])
+    order = np.argsort(labels, kind="stable")
+    return Samples(np.asarray(bank.images[rows[order]]), labels[order], rows[order])

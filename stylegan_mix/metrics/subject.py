@@ -1,0 +1,70 @@
+"""What is judged: a generator that draws samples, or a bank that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stylegan_mix import generators
+from stylegan_mix.banks.reader import Bank
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.generators import Published
+from stylegan_mix.metrics.request import Request
+from stylegan_mix.metrics.samples import Samples, bank_rows, drawn, labels_for
+from stylegan_mix.networks import Generator
+
+__all__ = ["Subject"]
+
+_OF_BANK = ["key", "space", "generator", "generator_kimg", "n", "seed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One of `published` and `bank`, and the data set with the split that it has seen."""
+
+    dataset: Dataset
+    published: Published | None
+    bank: Bank | None
+
+    @property
+    def kind(self) -> str:
+        """ "generator" or "bank"."""
+        return "generator" if self.bank is None else "bank"
+
+    @property
+    def hash(self) -> str:
+        """Of the weights, or of the bank's content."""
+        return self._published.hash if self.bank is None else self.bank.content_sha256
+
+    @property
+    def name(self) -> str:
+        """The beginning of what commands call it by: a generator's hash, a bank's key."""
+        return (self.hash if self.bank is None else self.bank.key)[:12]
+
+    @property
+    def _published(self) -> Published:
+        if self.published is None:
+            raise ValueError("a subject is a generator or a bank")
+        return self.published
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of it."""
+        facts: dict[str, Any] = {"kind": self.kind, "hash": self.hash}
+        told = self._published.card if self.bank is None else self.bank.facts
+        names = ["kimg", "seed"] if self.bank is None else _OF_BANK
+        return {**facts, **{name: told.get(name) for name in names}}
+
+    def network(self, device: torch.device) -> Generator:
+        """The generator's network in float32."""
+        return generators.network(self._published, precision="float32").to(device)
+
+    def samples(self, request: Request, seed: int, network: Generator | None) -> Samples:
+        """The samples of one seed; `network` is that of a generator."""
+        if self.bank is not None:
+            return bank_rows(self.bank, request.n, seed=seed)
+        if network is None or request.truncation is None:
+            raise ValueError("a generator needs its network and a truncation")
+        labels = labels_for(self.dataset.counts, request.labels, request.n)
+        return drawn(network, labels, seed=seed, truncation=request.truncation)
