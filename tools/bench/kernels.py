@@ -124,6 +124,7 @@ def measure(case: Case, peer: ModuleType | None, rounds: int) -> list[dict[str, 
     rows = []
     elements = case.image().numel()
     for number, name in enumerate(PASSES):
+        torch._dynamo.reset()  # else it gives up compiling after eight kinds of tensors
         moved = int(elements * case.operator.bytes_moved[number])
         # A copy reads half of the bytes and writes half: as many as the operator moves at least.
         variants = {"copy": timing.copy_call(moved // 2, case.dtype, case.device)}
