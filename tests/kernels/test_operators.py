@@ -247,44 +247,6 @@ def test_epilogues_of_any_shape(
     check(call, layout, dtype, operators)
 
 
-def _free_memory() -> int:
-    """Bytes that can be had without swapping; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["bias_act", "upfirdn2d"])
-def test_more_than_2_to_the_31_elements(name: str, layout: str, operators: torch.device) -> None:
-    """The last rows of a tensor whose addresses do not fit 32 bits, against those rows alone."""
-    if operators.type == "cpu" and _free_memory() < 12 << 30:
-        pytest.skip("needs 12 GB of free memory")
-    shape = (1, 32832, 32800, 2) if layout == "nhwc" else (1, 2, 32832, 32800)
-    x = torch.zeros(shape, dtype=torch.float16, device=operators)
-    x = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
-    assert x.numel() > 2**31
-    rows = torch.randn(x.shape[0], x.shape[1], 8, x.shape[3]).half().to(operators)
-    x[:, :, -8:] = rows
-    if name == "bias_act":
-        y = bias_act(x, act="lrelu")
-        expected = reference.bias_act(rows, act="lrelu")
-    else:
-        y = upfirdn2d(x, FILTER.to(operators), padding=(2, 1, 2, 1))
-        ones = (1, 1)
-        expected = reference.upfirdn2d(
-            rows.float(), FILTER.to(operators), up=ones, down=ones, padding=(2, 1, 2, 1)
-        )
-    kept = slice(-4, None)  # rows whose filter sees nothing above the eight
-    torch.testing.assert_close(
-        y[:, :, kept].float(), expected[:, :, kept].float(), rtol=2e-3, atol=2e-3
-    )
-    assert not y[:, :, 64:128].any()
-
-
 # --------------------------------------------------------------------- PyTorch's own contract
 
 
@@ -333,6 +295,44 @@ def native(operators: torch.device, request: pytest.FixtureRequest) -> torch.dev
     if "reference" in request.node.callspec.id:
         pytest.skip("the registered operators are those of the compiled kernels")
     return operators
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["bias_act", "upfirdn2d"])
+def test_more_than_2_to_the_31_elements(name: str, layout: str, native: torch.device) -> None:
+    """The last rows of a tensor whose addresses do not fit 32 bits, against those rows alone."""
+    if native.type == "cpu" and _free_memory() < 12 << 30:
+        pytest.skip("needs 12 GB of free memory")
+    shape = (1, 32832, 32800, 2) if layout == "nhwc" else (1, 2, 32832, 32800)
+    x = torch.zeros(shape, dtype=torch.float16, device=native)
+    x = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
+    assert x.numel() > 2**31
+    rows = torch.randn(x.shape[0], x.shape[1], 8, x.shape[3]).half().to(native)
+    x[:, :, -8:] = rows
+    if name == "bias_act":
+        y = bias_act(x, act="lrelu")
+        expected = reference.bias_act(rows, act="lrelu")
+    else:
+        y = upfirdn2d(x, FILTER.to(native), padding=(2, 1, 2, 1))
+        ones = (1, 1)
+        expected = reference.upfirdn2d(
+            rows.float(), FILTER.to(native), up=ones, down=ones, padding=(2, 1, 2, 1)
+        )
+    kept = slice(-4, None)  # rows whose filter sees nothing above the eight
+    torch.testing.assert_close(
+        y[:, :, kept].float(), expected[:, :, kept].float(), rtol=2e-3, atol=2e-3
+    )
+    assert not y[:, :, 64:128].any()
 
 
 @pytest.mark.parametrize("name", _samples())
