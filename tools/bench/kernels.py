@@ -38,6 +38,7 @@ from tools.bench import timing
 
 FILTER = kernels.setup_filter([1, 3, 3, 1])
 PASSES = ("forward", "backward", "double backward")
+OTHERS = ("fallback", "plain", "compiled")
 LAYOUTS = {"nhwc": torch.channels_last, "nchw": torch.contiguous_format}
 
 
@@ -80,7 +81,7 @@ def main() -> None:
             for layout in options.layout:
                 for name in options.operator:
                     case = Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
-                    found = measure(case, peer, options.rounds)
+                    found = measure(case, peer, options.beside, options.rounds)
                     rows += [{"operator": name, **row} for row in found]
                     for row in found:
                         print(_line(name, row), flush=True)
@@ -119,7 +120,9 @@ class Case:
         return found
 
 
-def measure(case: Case, peer: ModuleType | None, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    case: Case, peer: ModuleType | None, beside: list[str], rounds: int
+) -> list[dict[str, Any]]:
     """A row for each pass: milliseconds of every variant, of the floor, and their ratio."""
     rows = []
     elements = case.image().numel()
@@ -129,6 +132,8 @@ def measure(case: Case, peer: ModuleType | None, rounds: int) -> list[dict[str, 
         # A copy reads half of the bytes and writes half: as many as the operator moves at least.
         variants = {"copy": timing.copy_call(moved // 2, case.dtype, case.device)}
         for variant, operator, setting in _variants(case, peer, name):
+            if variant not in ("native", "peer", *beside):
+                continue
             with _kernels(setting):
                 call = _prepared(case, operator, number)
             variants[variant] = _kernels(setting)(call)
@@ -185,9 +190,7 @@ def _plain(case: Case) -> Callable[..., Tensor]:
     return written_out
 
 
-def _prepared(
-    case: Case, operator: Callable[..., Tensor], number: int
-) -> Callable[[], object]:
+def _prepared(case: Case, operator: Callable[..., Tensor], number: int) -> Callable[[], object]:
     """What to time: the pass alone, its graph made before."""
     x = case.image().requires_grad_(number > 0)
     small = case.operands()
@@ -267,7 +270,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
             for row in chosen
         ]
         axis.set_xticks([x + 0.4 for x in range(len(chosen))], labels, fontsize=6)
-    axes[0].legend(ncols=len(variants), fontsize=8)
+    axes[0].legend(ncols=len(variants), fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=110)
 
 
@@ -286,6 +289,7 @@ def _options() -> argparse.Namespace:
     add("--dtype", nargs="+", default=["float32"])
     add("--layout", nargs="+", choices=LAYOUTS, default=["nhwc"])
     add("--operator", nargs="+", choices=OPERATORS, default=list(OPERATORS))
+    add("--beside", nargs="*", choices=OTHERS, default=list(OTHERS), help="timed beside ours")
     add("--rounds", type=int, default=15, help="at most so many of each variant")
     add("--peer", type=Path)
     add("--out", type=Path, help="JSON to write; the plot gets the same name")
