@@ -9,7 +9,7 @@ __all__ = ["operators_on"]
 
 
 def operators_on(device: str) -> str:
-    """"reference", or the compiled ones by instruction set and digest: equal where bits are.
+    """ "reference", or the compiled ones by instruction set and digest: equal where bits are.
 
     `MissingEnvironment` (exit code 4) if KERNELS asks for compiled ones and there are none,
     `UsageFailure` (2) for an unknown value of it.
