@@ -19,15 +19,16 @@ struct Shape {
     static constexpr int UP = UP_, DOWN = DOWN_;
     using P = Packet<T>;
     using V = Vector<Accumulation<T>>;
-    // Channels: whole cache lines, as a pixel's next ones may lie in the same few sets of a cache.
-    static constexpr int BYTES = P::COUNT * sizeof(T) < 64 ? 64 : 128;
-    static constexpr int PACKETS = BYTES / (P::COUNT * sizeof(T));
+    // Channels: a cache line. Less would load lines twice, as the pixels of a row may be so far
+    // apart that they push each other out of the cache.
+    static constexpr int PACKETS = 64 / (P::COUNT * sizeof(T));
     static constexpr int WIDTH = PACKETS * P::COUNT;
     static constexpr int VECTORS = PACKETS * P::VECTORS;
     static constexpr int ROWS = 2;  // of outputs
     // Up: a band starts at the first of the two rows that see the same inputs.
     static constexpr int FIRST_TAP = UP - 1;
     static constexpr int IN_ROWS = (DOWN * (ROWS - 1) + TAPS - 1 - FIRST_TAP) / UP + 1;
+    static constexpr int SEEN_ROWS = IN_ROWS - ROWS * DOWN / UP;  // by the band above
     // A step reaches the outputs [0, REACHED) from its first on and completes the first UP.
     static constexpr int REACHED = (TAPS - 1) / DOWN + 1;
     static constexpr int WAITING = REACHED - UP;
@@ -57,10 +58,18 @@ struct Sums {
 template <class S>
 using Column = typename S::V[S::ROWS][S::VECTORS];
 
+/* Asks for the next block's line: the processor does not guess it from steps of whole pixels. */
+template <int FOR_WRITING, class S, class T>
+KERNELS_INLINE void prefetch_next(const T *pixel) {
+    __builtin_prefetch(pixel + S::WIDTH, FOR_WRITING);
+}
+
 template <class S, class T>
 KERNELS_INLINE void filter_column(const Band<S, T> &band, int64_t offset, const Filter<S> &f,
                                   Column<S> &column) {
     using P = typename S::P;
+    KERNELS_UNROLL
+    for (int q = S::SEEN_ROWS; q < S::IN_ROWS; ++q) prefetch_next<0, S>(band.in[q] + offset);
     KERNELS_UNROLL
     for (int p = 0; p < S::PACKETS; ++p) {
         P in[S::IN_ROWS];
@@ -118,6 +127,8 @@ KERNELS_INLINE void step(const Band<S, T> &band, const Columns &at, const Filter
         if (EDGE && (out < 0 || out >= at.out_w)) continue;
         KERNELS_UNROLL
         for (int r = 0; r < S::ROWS; ++r) {
+            T *pixel = band.out[r] + out * at.stride;
+            prefetch_next<1, S>(pixel);
             KERNELS_UNROLL
             for (int p = 0; p < S::PACKETS; ++p) {
                 P packet;
@@ -125,7 +136,7 @@ KERNELS_INLINE void step(const Band<S, T> &band, const Columns &at, const Filter
                 for (int v = 0; v < P::VECTORS; ++v) {
                     packet.lanes[v] = add_columns(sums, columns, f, e, r, p * P::VECTORS + v);
                 }
-                store_packet(packet, band.out[r] + out * at.stride + p * P::COUNT);
+                store_packet(packet, pixel + p * P::COUNT);
             }
         }
     }
