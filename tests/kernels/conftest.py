@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels import NativeUnavailable, backend, libraries, native
+from kernels import NativeUnavailable, backend, build, libraries, native
+from kernels.toolchain import INSTRUCTION_SETS
 
 IMPLEMENTATIONS = (
     "reference",
@@ -149,3 +150,21 @@ def workshop(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, empty in (("_libraries", {}), ("_decided", {}), ("_warned", set())):
         monkeypatch.setattr(native, name, empty)  # as in a new process
     return shop
+
+
+def instruction_sets() -> list[str]:
+    known = list(INSTRUCTION_SETS)
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    return known[: known.index(capability) + 1] if capability in known else known[:1]
+
+
+@pytest.fixture(scope="session", params=instruction_sets())
+def library(request: pytest.FixtureRequest) -> native.Library:
+    """The library of each instruction set of this CPU.
+
+    A session's fixture sees the cache of the user, where libraries stay.
+    """
+    try:
+        return native.Library(build.obtain(build.target_for("cpu", isa=request.param)))
+    except NativeUnavailable as error:
+        pytest.skip(f"no compiled operators here: {error}")

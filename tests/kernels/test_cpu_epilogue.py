@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import NativeUnavailable, build, native
+from kernels import native
 from kernels.reference import ACTIVATIONS
-from kernels.toolchain import INSTRUCTION_SETS
 
 PIECEWISE = ("linear", "relu", "lrelu")
 GUARD = 16  # elements on both sides of every output, which must stay as they were
@@ -88,21 +87,6 @@ CASES = {
     "no channels": replace(FULL, shape=(2, 0, 3)),
     "no pixels": replace(FULL, shape=(2, 4, 0)),
 }
-
-
-def instruction_sets() -> list[str]:
-    known = list(INSTRUCTION_SETS)
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return known[: known.index(capability) + 1] if capability in known else known[:1]
-
-
-@pytest.fixture(scope="session", params=instruction_sets())
-def library(request: pytest.FixtureRequest) -> native.Library:
-    """A session's fixture sees the cache of the user, where libraries stay."""
-    try:
-        return native.Library(build.obtain(build.target_for("cpu", isa=request.param)))
-    except NativeUnavailable as error:
-        pytest.skip(f"no compiled operators here: {error}")
 
 
 # --------------------------------------------------------------------- calling the library

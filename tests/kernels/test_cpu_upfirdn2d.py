@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import NativeUnavailable, build, native, reference, setup_filter
+from kernels import native, reference, setup_filter
 from kernels.resample import Axis
-from kernels.toolchain import INSTRUCTION_SETS
 
 DTYPES = tuple(native.DTYPES)
 LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
@@ -163,20 +162,6 @@ RANDOM = random_cases(80)
 
 
 # --------------------------------------------------------------------- the library
-
-
-def instruction_sets() -> list[str]:
-    known = list(INSTRUCTION_SETS)
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return known[: known.index(capability) + 1] if capability in known else known[:1]
-
-
-@pytest.fixture(scope="session", params=instruction_sets())
-def library(request: pytest.FixtureRequest) -> native.Library:
-    try:
-        return native.Library(build.obtain(build.target_for("cpu", isa=request.param)))
-    except NativeUnavailable as error:
-        pytest.skip(f"no compiled operators here: {error}")
 
 
 def guarded(shape: tuple[int, ...], dtype: torch.dtype, layout: int, value: float) -> Tensor:
