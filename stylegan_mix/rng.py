@@ -8,6 +8,7 @@ same numbers as an undisturbed one.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["stream", "torch_generator"]
+__all__ = ["Draws", "stream", "torch_generator"]
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.Generator:
@@ -38,6 +39,46 @@ def torch_generator(
 
     number = int.from_bytes(_digest(seed, name, index)[16:24], "little") >> 1
     return torch.Generator(device=device).manual_seed(number)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random tensors for the rows of a batch that this process holds.
+
+    Process `rank` of `world` holds the rows rank, rank + world, ... of the whole batch. Every
+    process draws the numbers of the whole batch and keeps its rows: how many processes share a
+    batch cannot change what is drawn. Without a `generator` torch's default one is used.
+    """
+
+    generator: torch.Generator | None = None
+    rank: int = 0
+    world: int = 1
+
+    def normal(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
+        """Standard normal float32 [rows, *shape]; `rows` is the number that this process holds."""
+        import torch
+
+        whole = (rows * self.world, *shape)
+        return self._own(torch.randn(whole, generator=self.generator, device=device))
+
+    def uniform(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
+        """Uniform float32 in [0, 1), [rows, *shape]."""
+        import torch
+
+        whole = (rows * self.world, *shape)
+        return self._own(torch.rand(whole, generator=self.generator, device=device))
+
+    def integers(
+        self, low: int, high: int, rows: int, *shape: int, device: str | torch.device = "cpu"
+    ) -> torch.Tensor:
+        """Uniform int64 from `low` to `high` - 1, [rows, *shape]."""
+        import torch
+
+        whole = (rows * self.world, *shape)
+        return self._own(torch.randint(low, high, whole, generator=self.generator, device=device))
+
+    def _own(self, whole: torch.Tensor) -> torch.Tensor:
+        return whole[self.rank :: self.world] if self.world > 1 else whole
 
 
 def _digest(seed: int, name: str, index: tuple[int, ...]) -> bytes:

@@ -90,8 +90,10 @@ class Decoder:
     def block(self, index: int) -> Decoded:
         """Starts block `index` of the plan; whoever needs its images fetches them."""
         rows = plan.block(self._mixing, index)
-        draws = rng.torch_generator(self._request.seed, "mix.noise", index, device=self.device)
-        return self._decode(index, rows, noise="random", generator=draws)
+        draws = rng.Draws(
+            rng.torch_generator(self._request.seed, "mix.noise", index, device=self.device)
+        )
+        return self._decode(index, rows, noise="random", draws=draws)
 
     def path(self, pair: tuple[int, int], index: int) -> np.ndarray:
         """A row of the preview: images [STEPS, H, W, C] of fixed latents, with fixed noise."""
@@ -100,7 +102,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _decode(
-        self, index: int, rows: plan.Rows, *, noise: str, generator: torch.Generator | None = None
+        self, index: int, rows: plan.Rows, *, noise: str, draws: rng.Draws = rng.Draws()
     ) -> Decoded:
         images = spaces.decode(
             self._network,
@@ -108,7 +110,7 @@ class Decoder:
             space=self._request.space,
             truncation=self._request.truncation,
             noise=noise,
-            generator=generator,
+            draws=draws,
         )
         return Decoded(index, rows, to_uint8(images), torch.isfinite(images).all())
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.latents.plan import Rows
+from stylegan_mix.rng import Draws
 
 if TYPE_CHECKING:
     from stylegan_mix.networks import Generator
@@ -47,16 +48,16 @@ def decode(
     space: str,
     truncation: float = 1.0,
     noise: str = "random",
-    generator: torch.Generator | None = None,
+    draws: Draws = Draws(),
 ) -> Tensor:
     """Images [N, C, H, W] float32 in about [-1, 1] of rows mixed in `space`.
 
     `truncation` is psi: w is drawn towards the mean of w over all classes before it is mixed.
-    `noise` ("random", "const" or "none") and its `generator` go to the synthesis network.
+    `noise` ("random", "const" or "none") and its `draws` go to the synthesis network.
     """
 
     def images(w: Tensor) -> Tensor:
-        return network.synthesis(network.broadcast(w), noise=noise, generator=generator)
+        return network.synthesis(network.broadcast(w), noise=noise, draws=draws)
 
     if space != "pixel":
         return images(MIXERS[space](network, rows, truncation))

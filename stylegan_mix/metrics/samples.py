@@ -70,7 +70,7 @@ def decode_block(
         spaces.latents(rows, device),
         space="none",
         truncation=truncation,
-        generator=rng.torch_generator(seed, "metrics.noise", index, device=device),
+        draws=rng.Draws(rng.torch_generator(seed, "metrics.noise", index, device=device)),
     )
     if not torch.isfinite(images).all():
         raise InvalidInput(

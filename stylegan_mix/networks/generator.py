@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stylegan_mix.networks.mapping import Mapping
 from stylegan_mix.networks.shape import Architecture, default_clamp
 from stylegan_mix.networks.synthesis import Synthesis
+from stylegan_mix.rng import Draws
 
 __all__ = ["Generator", "to_uint8"]
 
@@ -91,12 +92,12 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         truncation_layers: int | None = None,
         noise: str = "random",
-        generator: torch.Generator | None = None,
+        draws: Draws = Draws(),
     ) -> Tensor:
         """z [N,Z], label [N] or [N,K] or None -> images [N,C,R,R]; `noise` as in `Synthesis`."""
-        ws = self.broadcast(self.mapping(z, label, generator=generator))
+        ws = self.broadcast(self.mapping(z, label, draws=draws))
         ws = self.truncate(ws, truncation, layers=truncation_layers)
-        return self.synthesis(ws, noise=noise, generator=generator)
+        return self.synthesis(ws, noise=noise, draws=draws)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylegan_mix.networks.layers import FullyConnected, normalize_second_moment
+from stylegan_mix.rng import Draws
 
 __all__ = ["Mapping", "class_weights"]
 
@@ -69,12 +70,10 @@ class Mapping(nn.Module):
         if track_average:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
-    def forward(
-        self, z: Tensor | None, label: Tensor | None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, z: Tensor | None, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
         """z [N,Z] (None where z_dim is 0), label [N] or [N,K] (None where classes is 0) -> [N,D].
 
-        `generator` gives the label noise.
+        `draws` gives the label noise.
         """
         parts = []
         if self.z_dim:
@@ -83,7 +82,7 @@ class Mapping(nn.Module):
                 raise ValueError(f"z must have shape [N, {self.z_dim}], got {shape}")
             parts.append(normalize_second_moment(z.to(torch.float32)))
         if self.classes:
-            parts.append(self._embedding(label, generator))
+            parts.append(self._embedding(label, draws))
         elif label is not None:
             raise ValueError("an unconditional network takes no label: pass None")
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -91,13 +90,12 @@ class Mapping(nn.Module):
             x = self.get_submodule(f"fc{layer}")(x)
         return x
 
-    def _embedding(self, label: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def _embedding(self, label: Tensor | None, draws: Draws) -> Tensor:
         if label is None:
             raise ValueError(f"a network of {self.classes} classes needs a label, got None")
         e = self.embed(class_weights(label, self.classes))
         if self.training and self.label_noise > 0:
-            noise = torch.randn(e.shape, generator=generator, device=e.device, dtype=e.dtype)
-            e = e + self.label_noise * noise
+            e = e + self.label_noise * draws.normal(*e.shape, device=e.device)
         e = normalize_second_moment(e)
         return e * self.label_weight if self.label_weight != 1 else e
 

@@ -21,6 +21,7 @@ from stylegan_mix.networks.layers import (
     scaled,
 )
 from stylegan_mix.networks.shape import Architecture, block_resolutions, channels_at
+from stylegan_mix.rng import Draws
 
 __all__ = ["NOISE_MODES", "Synthesis"]
 
@@ -57,12 +58,12 @@ class StyledConvolution(Resampler):
         w: Tensor,
         *,
         noise: str,
-        generator: torch.Generator | None = None,
+        draws: Draws = Draws(),
         gain: float = 1.0,
     ) -> Tensor:
         style = self.affine(w)
         y, d = modulated_conv2d(x, self.weight, style, self.resample_filter, up=self.up)
-        image = self._noise(len(x), noise, generator)
+        image = self._noise(len(x), noise, draws)
         return modulated_bias_act(
             y,
             d,
@@ -74,14 +75,13 @@ class StyledConvolution(Resampler):
             clamp=None if self.clamp is None else self.clamp * gain,
         )
 
-    def _noise(self, n: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
+    def _noise(self, n: int, mode: str, draws: Draws) -> Tensor | None:
         """The noise image before its strength, [N or 1,1,r,r], or None."""
         if mode == "none":
             return None
         image = self.noise_const[None, None]
         if mode == "random":
-            shape = (n, *image.shape[1:])
-            image = torch.randn(shape, generator=generator, device=image.device)
+            image = draws.normal(n, *image.shape[1:], device=image.device)
         return image
 
 
@@ -144,7 +144,7 @@ class SynthesisBlock(Resampler):
         ws: Tensor,
         *,
         noise: str,
-        generator: torch.Generator | None,
+        draws: Draws,
     ) -> tuple[Tensor, Tensor | None]:
         """x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] -> both at r."""
         if x is None:
@@ -155,9 +155,9 @@ class SynthesisBlock(Resampler):
             gain = math.sqrt(0.5)
             residual = self.skip(x, gain=gain)
         if self.convolutions == 2:
-            x = self.conv0(x, ws[:, 0], noise=noise, generator=generator)
+            x = self.conv0(x, ws[:, 0], noise=noise, draws=draws)
         last = ws[:, self.convolutions - 1]
-        x = self.conv1(x, last, noise=noise, generator=generator, gain=gain)
+        x = self.conv1(x, last, noise=noise, draws=draws, gain=gain)
         x = x if residual is None else x + residual
         if image is not None:
             image = upfirdn2d(image, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
@@ -211,10 +211,8 @@ class Synthesis(nn.Module):
             self.add_module(f"b{size}", block)
             in_channels = out_channels
 
-    def forward(
-        self, ws: Tensor, *, noise: str = "random", generator: torch.Generator | None = None
-    ) -> Tensor:
-        """`noise`: "random" (drawn from `generator`), "const" (the stored images) or "none"."""
+    def forward(self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()) -> Tensor:
+        """`noise`: "random" (from `draws`), "const" (the stored images) or "none"."""
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             expected = f"[N, {self.num_ws}, {self.w_dim}]"
             raise ValueError(f"ws must have shape {expected}, got {list(ws.shape)}")
@@ -225,7 +223,7 @@ class Synthesis(nn.Module):
         for size in self.resolutions:
             block: SynthesisBlock = getattr(self, f"b{size}")
             own = ws[:, first : first + block.convolutions + 1]
-            x, image = block(x, image, own, noise=noise, generator=generator)
+            x, image = block(x, image, own, noise=noise, draws=draws)
             first += block.convolutions
         assert image is not None, "the last block always has a to-RGB"
         return image

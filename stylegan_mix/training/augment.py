@@ -1,8 +1,8 @@
 """DiffAugment (Zhao et al. 2020): the same differentiable augmentation on reals and fakes.
 
 A policy is a comma-separated list of `color`, `translation` and `cutout`, or `none`. N batch,
-C channels, H W pixels; images are float, about [-1, 1]. Every draw comes from the generator that
-is given, one set of numbers per image.
+C channels, H W pixels; images are float, about [-1, 1]. Every draw comes from the `Draws` that
+are given, one set of numbers per image.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.rng import Draws
 
 __all__ = ["POLICIES", "augment", "checked_policy"]
 
 
-def augment(images: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, policy: str, draws: Draws) -> Tensor:
     """Applies the policy's transforms in their order: [N,C,H,W] -> [N,C,H,W]."""
     for name in checked_policy(policy):
-        images = POLICIES[name](images, generator)
+        images = POLICIES[name](images, draws)
     return images
 
 
@@ -34,16 +35,16 @@ def checked_policy(policy: str) -> list[str]:
     return names
 
 
-def _uniform(images: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    draw = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+def _uniform(images: Tensor, low: float, high: float, draws: Draws) -> Tensor:
+    draw = draws.uniform(len(images), 1, 1, 1, device=images.device)
     return draw.mul_(high - low).add_(low).to(images.dtype)
 
 
-def _color(images: Tensor, generator: torch.Generator) -> Tensor:
+def _color(images: Tensor, draws: Draws) -> Tensor:
     """Brightness + U(-.5, .5), then saturation x U(0, 2), then contrast x U(.5, 1.5)."""
-    brightness = _uniform(images, -0.5, 0.5, generator)
-    saturation = _uniform(images, 0.0, 2.0, generator)
-    contrast = _uniform(images, 0.5, 1.5, generator)
+    brightness = _uniform(images, -0.5, 0.5, draws)
+    saturation = _uniform(images, 0.0, 2.0, draws)
+    contrast = _uniform(images, 0.5, 1.5, draws)
     images = images + brightness
     grey = images.mean(dim=1, keepdim=True)
     images = torch.lerp(grey.expand_as(images), images, saturation)
@@ -51,16 +52,13 @@ def _color(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.lerp(mean.expand_as(images), images, contrast)
 
 
-def _shifts(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    size = (2, len(images))
-    return torch.randint(-most, most + 1, size, generator=generator, device=images.device)
-
-
-def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
+def _translation(images: Tensor, draws: Draws) -> Tensor:
     """Shifts by up to an eighth of the size along each axis, zeros coming in from outside."""
     count, _, height, width = images.shape
     most = max(round(height / 8), 1)
-    shift_y, shift_x = _shifts(images, most, generator)
+    shift_y, shift_x = (
+        draws.integers(-most, most + 1, count, device=images.device) for _ in range(2)
+    )
     padded = functional.pad(images, [most] * 4).permute(0, 2, 3, 1)
     rows = torch.arange(height, device=images.device) + most + shift_y[:, None]
     columns = torch.arange(width, device=images.device) + most + shift_x[:, None]
@@ -68,20 +66,19 @@ def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _cutout(images: Tensor, generator: torch.Generator) -> Tensor:
+def _cutout(images: Tensor, draws: Draws) -> Tensor:
     """Zeroes a square of half the size around a random pixel, clipped at the borders."""
     count, _, height, width = images.shape
-    draw = torch.rand(2, count, generator=generator, device=images.device)
     inside = []
-    for size, position in ((height, draw[0]), (width, draw[1])):
-        centre = (position * size).floor()[:, None]
+    for size in (height, width):
+        centre = (draws.uniform(count, device=images.device) * size).floor()[:, None]
         pixels = torch.arange(size, device=images.device)
         inside.append((pixels >= centre - size // 4) & (pixels < centre + size // 4))
     hole = inside[0][:, :, None] & inside[1][:, None, :]
     return images * (~hole)[:, None].to(images.dtype)
 
 
-POLICIES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+POLICIES: dict[str, Callable[[Tensor, Draws], Tensor]] = {
     "color": _color,
     "translation": _translation,
     "cutout": _cutout,

@@ -119,11 +119,11 @@ def class_samples_of(network: Generator, game: Game, each: int) -> list[Tensor]:
 
 @torch.no_grad()
 def _samples(network: Generator, game: Game, label: int, count: int, name: str) -> Tensor:
-    draws = rng.torch_generator(game.seed, name, device=game.device)
-    z = torch.randn(count, game.preset.z_dim, generator=draws, device=game.device)
+    draws = rng.Draws(rng.torch_generator(game.seed, name, device=game.device))
+    z = draws.normal(count, game.preset.z_dim, device=game.device)
     labels = torch.full((count,), label, device=game.device)
     w = network.mapping(z, labels)
-    return to_uint8(network.synthesis(network.broadcast(w), noise="random", generator=draws)).cpu()
+    return to_uint8(network.synthesis(network.broadcast(w), noise="random", draws=draws)).cpu()
 
 
 def _resume(state: TrainState, checkpoints: Checkpoints, folder: Path) -> None:

@@ -32,9 +32,9 @@ class Game:
     seed: int
     device: torch.device
 
-    def draws(self, name: str, step: int) -> torch.Generator:
-        """The generator of the draw `name` at `step`."""
-        return rng.torch_generator(self.seed, name, step, device=self.device)
+    def draws(self, name: str, step: int) -> rng.Draws:
+        """What is drawn under `name` at `step`."""
+        return rng.Draws(rng.torch_generator(self.seed, name, step, device=self.device))
 
     def labels(self, name: str, step: int) -> Tensor:
         """The labels that a phase generates images for, int64 [N]."""
@@ -65,9 +65,9 @@ def _fakes(state: TrainState, game: Game, phase: str, labels: Tensor) -> tuple[T
     """Generated images of a phase and the w they came from: [N,C,H,W], [N,D]."""
     generator, preset = state.generator, game.preset
     draws = game.draws(f"gan.z.{phase}", state.step)
-    z = torch.randn(preset.batch, preset.z_dim, generator=draws, device=game.device)
-    w = generator.mapping(z, labels, generator=draws)
-    images = generator.synthesis(generator.broadcast(w), noise="random", generator=draws)
+    z = draws.normal(preset.batch, preset.z_dim, device=game.device)
+    w = generator.mapping(z, labels, draws=draws)
+    images = generator.synthesis(generator.broadcast(w), noise="random", draws=draws)
     return images, w
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from stylegan_mix.rng import Draws
+
 CLASSES = ("ant", "bee", "cat")
 
 
@@ -101,14 +103,11 @@ def toy() -> Any:
         def broadcast(self, w: torch.Tensor) -> torch.Tensor:
             return w[:, None, :].expand(-1, 2, -1)
 
-        def synthesis(
-            self, ws: torch.Tensor, *, noise: str, generator: torch.Generator | None
-        ) -> torch.Tensor:
+        def synthesis(self, ws: torch.Tensor, *, noise: str, draws: Draws) -> torch.Tensor:
             self.batches.append(len(ws))
             images = (ws[:, 0, :, None] + ws[:, 1, None, :])[:, None] * self.weight
             if noise == "random":
-                draws = torch.randint(0, 2, images.shape, generator=generator)
-                images = images + draws / 16
+                images = images + draws.integers(0, 2, *images.shape) / 16
             return images
 
     return Toy().eval()

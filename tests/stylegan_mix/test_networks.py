@@ -21,6 +21,7 @@ from stylegan_mix.networks import (
     to_uint8,
 )
 from stylegan_mix.networks.mapping import Mapping
+from stylegan_mix.rng import Draws
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
@@ -138,7 +139,7 @@ def test_every_w_moves_the_image_and_only_in_its_own_layers() -> None:
 def test_resnet_synthesis_adds_both_branches_with_half_their_power() -> None:
     block = small_generator(architecture="resnet").synthesis.b8
     x, ws = torch.randn(2, 16, 4, 4), torch.randn(2, 3, 12)
-    found, _ = block(x, None, ws, noise="none", generator=None)
+    found, _ = block(x, None, ws, noise="none", draws=Draws())
     styled = block.conv1(block.conv0(x, ws[:, 0], noise="none"), ws[:, 1], noise="none")
     torch.testing.assert_close(found, (styled + block.skip(x)) * 0.5**0.5)
 
@@ -226,7 +227,7 @@ def test_label_noise_is_drawn_in_training_only_from_the_given_generator() -> Non
     network, z, label = small_generator(label_noise=0.3), torch.randn(2, 8), torch.tensor([0, 1])
 
     def w(seed: int) -> Tensor:
-        return network.mapping(z, label, generator=torch.Generator().manual_seed(seed))
+        return network.mapping(z, label, draws=Draws(torch.Generator().manual_seed(seed)))
 
     assert torch.equal(w(0), w(0))
     assert not torch.equal(w(0), w(1))
@@ -240,7 +241,7 @@ def test_label_noise_has_its_standard_deviation_before_the_normalisation() -> No
     seen: list[Tensor] = []
     network.embed.bias.data.fill_(2.0)
     network.fc0.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    network(None, torch.zeros(20, dtype=torch.int64), generator=torch.Generator().manual_seed(0))
+    network(None, torch.zeros(20, dtype=torch.int64), draws=Draws(torch.Generator().manual_seed(0)))
     x = seen[
         0
     ].detach()  # (2 + 0.3 noise) / sqrt(mean square), whose ratio of spread to mean is 0.3 / 2
@@ -275,11 +276,11 @@ def test_random_noise_comes_from_the_given_generator_alone() -> None:
     network, ws = small_generator(), torch.randn(1, 6, 12).expand(2, -1, -1)
 
     def images(seed: int) -> Tensor:
-        return network.synthesis(ws, generator=torch.Generator().manual_seed(seed))
+        return network.synthesis(ws, draws=Draws(torch.Generator().manual_seed(seed)))
 
     def drawn(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return network(torch.ones(2, 8), torch.tensor([0, 1]), generator=generator)
+        return network(torch.ones(2, 8), torch.tensor([0, 1]), draws=Draws(generator))
 
     state = torch.get_rng_state()
     assert torch.equal(drawn(0), drawn(0))

@@ -40,3 +40,15 @@ def test_torch_generators_follow_the_same_rule() -> None:
     other = torch.rand(4, generator=rng.torch_generator(0, "gan.z", 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_the_shares_of_a_batch_are_rows_of_what_one_process_draws() -> None:
+    def drawn(rank: int, world: int) -> list[torch.Tensor]:
+        draws = rng.Draws(rng.torch_generator(0, "gan.z", 5), rank, world)
+        rows = 6 // world
+        return [draws.normal(rows, 3), draws.uniform(rows), draws.integers(-2, 3, rows, 2)]
+
+    whole = drawn(0, 1)
+    for rank in range(3):
+        for part, all_rows in zip(drawn(rank, 3), whole, strict=True):
+            assert torch.equal(part, all_rows[rank::3])

@@ -58,10 +58,10 @@ def test_ema_moves_parameters_and_copies_buffers() -> None:
 @pytest.mark.parametrize("name", [*POLICIES, "color,translation,cutout"])
 def test_augmentations_are_drawn_per_image_repeatable_and_differentiable(name: str) -> None:
     images = torch.full((64, 3, 8, 8), 0.5).requires_grad_(True)
-    one = augment(images, name, rng.torch_generator(0, "a"))
-    two = augment(images, name, rng.torch_generator(0, "a"))
+    one = augment(images, name, rng.Draws(rng.torch_generator(0, "a")))
+    two = augment(images, name, rng.Draws(rng.torch_generator(0, "a")))
     assert torch.equal(one, two)
-    assert not torch.equal(one, augment(images, name, rng.torch_generator(1, "a")))
+    assert not torch.equal(one, augment(images, name, rng.Draws(rng.torch_generator(1, "a"))))
     assert len(torch.unique(one.detach().flatten(1), dim=0)) > 3
     one.sum().backward()
     assert images.grad is not None
@@ -70,17 +70,17 @@ def test_augmentations_are_drawn_per_image_repeatable_and_differentiable(name: s
 
 def test_no_policy_changes_nothing_and_an_unknown_one_is_named() -> None:
     images = torch.randn(2, 1, 8, 8)
-    assert augment(images, "none", rng.torch_generator(0, "a")) is images
+    assert augment(images, "none", rng.Draws(rng.torch_generator(0, "a"))) is images
     with pytest.raises(UsageFailure, match="did you mean 'cutout'"):
-        augment(images, "cutot", rng.torch_generator(0, "a"))
+        augment(images, "cutot", rng.Draws(rng.torch_generator(0, "a")))
 
 
 def test_translation_moves_whole_images_and_cutout_zeroes_at_most_a_quarter() -> None:
     images = torch.arange(1.0, 65.0).view(1, 1, 8, 8).expand(200, 1, 8, 8)
-    moved = POLICIES["translation"](images, rng.torch_generator(0, "a"))
+    moved = POLICIES["translation"](images, rng.Draws(rng.torch_generator(0, "a")))
     shifts = {(int(m[0].argmax()) // 8, int(m[0].argmax()) % 8) for m in moved if m.max() == 64}
     assert shifts == {(6, 6), (6, 7), (7, 6), (7, 7)}
-    cut = POLICIES["cutout"](images, rng.torch_generator(0, "a"))
+    cut = POLICIES["cutout"](images, rng.Draws(rng.torch_generator(0, "a")))
     holes = (cut == 0).sum(dim=[1, 2, 3])
     assert holes.max() == 16
     assert holes.min() >= 4
