@@ -6,7 +6,7 @@ A preset says everything about a training but the data, the seed and the budget 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from stylegan_mix.console import UsageFailure, nearest
@@ -18,13 +18,30 @@ __all__ = ["PRESETS", "Preset", "default_preset", "preset_named"]
 class Preset:
     """Networks and training of one class-conditional StyleGAN2.
 
-    `channel_base` / resolution, at most `channel_max`, is the number of channels at a resolution.
-    `label_weight` scales the label embedding against z, `label_noise` is the standard deviation
-    of the Gaussian noise added to it in training. Reals are drawn with class probability in
-    proportion to n_c ** `real_power`, generator labels to n_c ** `label_power`: 1 follows the
-    data, 0 is uniform. `r1_interval` is in steps, `ema_kimg` the half-life of the moving average
-    of weights in thousands of images, at most `ema_ramp` of what was seen. `augment` is a
-    DiffAugment policy. `kimg` is the default budget.
+    Networks: `channel_base` / resolution, at most `channel_max`, is the number of channels at a
+    resolution. `label_weight` scales the label embedding against z, `label_noise` is the standard
+    deviation of the Gaussian noise added to it in training, `critic_label_noise` that in the
+    discriminator's label mapper. `precision` is that of the convolutions; `mixed` is bfloat16
+    where the device is fast at it, else float16 on a GPU and float32 on a CPU.
+
+    Training: reals are drawn with class probability in proportion to n_c ** `real_power`,
+    generator labels to n_c ** `label_power`: 1 follows the data, 0 is uniform. Regularisers are
+    applied every `r1_interval` and `path_interval` steps, weighed by the interval; an interval
+    corrects the optimiser of its network also where the weight is 0, as published. `merged_r1`
+    takes the loss on reals and R1 from one pass of the discriminator. `ema_kimg` is the half-life
+    of the moving average of weights in thousands of images, at most `ema_ramp` of what was seen
+    (no ramp at 0); `more_ema` lists further half-lives that are kept beside it, such as "5,80".
+    `augment` names the augmentation, `strength` its probability where it has one: "adaptive"
+    (towards `ada_target`, from 0 to 1 in `ada_kimg` at the earliest, per group of `ada_groups`:
+    all, shot or class), or a number, which a ramp reaches after `ada_kimg`.
+
+    Safeguards of rare classes, each off by default: `noise_beta` scales label noise by the
+    inverse effective number of each class's images; `twins` weighs the Barlow loss of NoisyTwins,
+    off-diagonal part `twins_gamma`, from `twins_kimg` on; `gsr` weighs group spectral
+    regularisation, `gsr_beta` the effective number in it; `lecam` weighs LeCam from `lecam_kimg`
+    on. `utlo_resolution` is where the label begins to matter, `utlo_weight` the share of the
+    unconditional loss there. From `transition_start` to `transition_end` kimg the label fades in.
+    `on_collapse` says what happens when a class collapses: `rollback` or `go-on`.
     """
 
     name: str
@@ -49,12 +66,55 @@ class Preset:
     label_power: float
     precision: str
     kimg: float
+    path_weight: float = 0.0
+    path_interval: int = 0
+    style_mixing: float = 0.0
+    merged_r1: bool = False
+    more_ema: str = ""
+    strength: str = "adaptive"
+    ada_target: float = 0.6
+    ada_kimg: float = 500.0
+    ada_groups: str = "all"
+    critic_label_noise: float = 0.0
+    noise_beta: float = 0.0
+    twins: float = 0.0
+    twins_gamma: float = 0.05
+    twins_kimg: float = 0.0
+    gsr: float = 0.0
+    gsr_beta: float = 0.99
+    lecam: float = 0.0
+    lecam_kimg: float = 0.0
+    utlo_resolution: int = 0
+    utlo_weight: float = 1.0
+    transition_start: float = 0.0
+    transition_end: float = 0.0
+    on_collapse: str = "rollback"
 
     def plain(self) -> dict[str, Any]:
-        """The preset as plain data, without the default budget: what names a training."""
+        """The preset as plain data, without the default budget: what names a training.
+
+        Later fields that have their default are left out, so that the name of a training does not
+        change when a switch that it does not use is added.
+        """
         values = asdict(self)
         del values["kimg"]
-        return values
+        return {name: value for name, value in values.items() if value != _DEFAULTS.get(name)}
+
+    def half_lives(self) -> list[float]:
+        """The half-lives of `more_ema` in kimg; `UsageFailure` (exit code 2) if they are none."""
+        words = [word for word in self.more_ema.split(",") if word.strip()]
+        try:
+            found = [float(word) for word in words]
+        except ValueError:
+            found = [0.0]
+        if any(not 0 < value < float("inf") for value in found):
+            raise UsageFailure(
+                f"--more-ema must be positive numbers of kimg such as 5,80, got '{self.more_ema}'"
+            )
+        return found
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
 # Published `cifar` configuration of StyleGAN2-ADA (methods dossier 1.6): 512 channels, R1 0.01,
@@ -78,50 +138,100 @@ batch                32       32                        64
 lr                   0.0025   0.0025                    0.0025
 r1_gamma             1.0      0.1                       0.01
 r1_interval          16       16                        16
+path_interval        0        0                         4
 ema_kimg             10       20                        500
 ema_ramp             0.05     0.05                      0.05
-augment              none     color,translation,cutout  none
+augment              none     color,translation,cutout  ada
 real_power           0.25     0.5                       1.0
 label_power          0.25     0.5                       1.0
-precision            float32  bfloat16                  float32
+precision            float32  bfloat16                  mixed
 kimg                 250      200                       100000
 """
-_TYPES: dict[str, Any] = {"str": str, "int": int, "float": float}
+_TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 def _parse(table: str) -> dict[str, Preset]:
     rows = [line.split() for line in table.strip().splitlines()]
     kinds = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
-    if [row[0] for row in rows] != list(kinds):
-        raise ValueError(f"the preset table must have the rows {list(kinds)}, got {rows}")
+    names = [row[0] for row in rows]
+    wanted = [name for name in kinds if name in names or name not in _DEFAULTS]
+    if sorted(names) != sorted(wanted):
+        raise ValueError(f"the preset table must have the rows {wanted}, got {names}")
     columns = zip(*(row[1:] for row in rows), strict=True)
-    presets = [
-        Preset(**{name: kinds[name](cell) for name, cell in zip(kinds, column, strict=True)})
-        for column in columns
-    ]
+    presets = []
+    for column in columns:
+        cells = zip(names, column, strict=True)
+        presets.append(Preset(**{name: kinds[name](cell) for name, cell in cells}))
     return {preset.name: preset for preset in presets}
 
 
 PRESETS = _parse(_TABLE)
 
 
-def preset_named(name: str) -> Preset:
-    """The preset of that name; `UsageFailure` (exit code 2) names the nearest otherwise."""
+def auto_preset(resolution: int) -> Preset:
+    """The published `auto` configuration for one GPU at 8 to 256 pixels (methods dossier 1.6).
+
+    Half the channels, residual discriminator, R1 by 0.0002 R^2 / batch, path length 2, style
+    mixing 0.9, adaptive augmentation.
+    """
+    batch = min(4096 // resolution, 32)
+    return Preset(
+        name="auto",
+        resolution=resolution,
+        channel_base=16384,
+        channel_max=512,
+        z_dim=512,
+        w_dim=512,
+        mapping_layers=2,
+        discriminator="resnet",
+        minibatch_std_group=4,
+        label_weight=1.0,
+        label_noise=0.0,
+        batch=batch,
+        lr=0.0025,
+        r1_gamma=0.0002 * resolution**2 / batch,
+        r1_interval=16,
+        ema_kimg=batch * 10 / 32,
+        ema_ramp=0.05,
+        augment="ada",
+        real_power=1.0,
+        label_power=1.0,
+        precision="mixed",
+        kimg=25000.0,
+        path_weight=2.0,
+        path_interval=4,
+        style_mixing=0.9,
+    )
+
+
+def preset_named(name: str, resolution: int) -> Preset:
+    """The preset of that name for that resolution; `UsageFailure` (exit code 2) if it has none."""
+    if name == "auto":
+        if not 8 <= resolution <= _AUTO_MOST or resolution & (resolution - 1):
+            raise UsageFailure(
+                f"preset 'auto' is for 8, 16, 32, ... {_AUTO_MOST} pixels, not {resolution}",
+                remedy=_SIZED,
+            )
+        return auto_preset(resolution)
     if name not in PRESETS:
-        raise UsageFailure(f"no preset '{name}'{nearest(name, PRESETS)}")
-    return PRESETS[name]
+        raise UsageFailure(f"no preset '{name}'{nearest(name, [*PRESETS, 'auto'])}")
+    preset = PRESETS[name]
+    if preset.resolution != resolution:
+        raise UsageFailure(
+            f"preset '{name}' is for {preset.resolution} pixels, the data set has {resolution}",
+            remedy=f"--preset auto, or {default_preset(resolution).name}",
+        )
+    return preset
 
 
 def default_preset(resolution: int) -> Preset:
     """The preset that a data set of this resolution gets when none is asked for.
 
-    The first of that resolution in the table; `UsageFailure` (exit code 2) if there is none.
+    The first of that resolution in the table, else `auto`.
     """
     fitting = [preset for preset in PRESETS.values() if preset.resolution == resolution]
-    if not fitting:
-        known = sorted({preset.resolution for preset in PRESETS.values()})
-        raise UsageFailure(
-            f"no preset for {resolution} pixels; there are presets for {known}. Prepare the data "
-            "set at one of these sizes: stylegan-mix dataset prepare NAME --from PATH --size 32"
-        )
-    return fitting[0]
+    return fitting[0] if fitting else preset_named("auto", resolution)
+
+
+_AUTO_MOST = 256
+_SIZED = "prepare the data set at such a size: stylegan-mix dataset prepare NAME --size 32"

@@ -10,22 +10,43 @@ from stylegan_mix import console
 
 __all__ = ["train"]
 
+_POSITIVE = console.FiniteRange(0, min_open=True)
+_SHARE = console.FiniteRange(0, 1)
+_WEIGHT = console.FiniteRange(0)
+
 # The options that change a field of the preset, under the same name.
 _CHANGES: list[tuple[str, Any, str]] = [
+    ("channel_base", click.IntRange(32), "Channels at a resolution R: this / R."),
+    ("channel_max", click.IntRange(4), "Channels at most."),
+    ("mapping_layers", click.IntRange(1, 16), "Layers of the mapping network."),
+    ("discriminator", click.Choice(["orig", "resnet", "skip"]), "Its architecture."),
     ("batch", click.IntRange(2), "Images a step."),
-    ("lr", console.FiniteRange(0, min_open=True), "Learning rate of both networks."),
-    ("r1_gamma", console.FiniteRange(0), "Weight of the R1 penalty."),
-    (
-        "ema_kimg",
-        console.FiniteRange(0, min_open=True),
-        "Half-life of the weight average, in kimg.",
-    ),
+    ("lr", _POSITIVE, "Learning rate of both networks."),
+    ("r1_gamma", _WEIGHT, "Weight of the R1 penalty."),
+    ("r1_interval", click.IntRange(1), "Steps between R1 penalties."),
+    ("merged_r1", bool, "R1 and the loss on reals from one pass."),
+    ("path_weight", _WEIGHT, "Weight of path length regularisation."),
+    ("path_interval", click.IntRange(0), "Steps between them."),
+    ("style_mixing", _SHARE, "Probability of mixing styles."),
+    ("ema_kimg", _POSITIVE, "Half-life of the weight average, in kimg."),
+    ("ema_ramp", _WEIGHT, "Half-life at most this share of what was seen; 0: no ramp."),
+    ("more_ema", str, "Further half-lives to keep, such as 5,80."),
     ("augment", str, "none, or a list of color,translation,cutout."),
-    ("label_weight", console.FiniteRange(0), "Weight of the label embedding against z."),
-    ("label_noise", console.FiniteRange(0), "Noise on the label embedding in training."),
-    ("real_power", console.FiniteRange(0, 1), "Reals drawn by count ** POWER a class."),
-    ("label_power", console.FiniteRange(0, 1), "Generated labels drawn by count ** POWER."),
-    ("precision", click.Choice(["float32", "bfloat16"]), "Of the convolutions."),
+    ("label_weight", _WEIGHT, "Weight of the label embedding against z."),
+    ("label_noise", _WEIGHT, "Noise on the label embedding in training."),
+    ("critic_label_noise", _WEIGHT, "The same in the discriminator."),
+    ("noise_beta", console.FiniteRange(0, 1, max_open=True), "Label noise by effective number."),
+    ("twins", _WEIGHT, "Weight of the Barlow loss of NoisyTwins."),
+    ("twins_gamma", _WEIGHT, "Weight of its off-diagonal part."),
+    ("twins_kimg", _WEIGHT, "When it begins, in kimg."),
+    ("gsr", _WEIGHT, "Weight of group spectral regularisation."),
+    ("gsr_beta", console.FiniteRange(0, 1, max_open=True), "Effective number in it."),
+    ("lecam", _WEIGHT, "Weight of LeCam regularisation."),
+    ("lecam_kimg", _WEIGHT, "When it begins, in kimg."),
+    ("real_power", _SHARE, "Reals drawn by count ** POWER a class."),
+    ("label_power", _SHARE, "Generated labels drawn by count ** POWER."),
+    ("precision", click.Choice(["float32", "bfloat16", "float16", "mixed"]), "Of convolutions."),
+    ("on_collapse", click.Choice(["rollback", "go-on"]), "When a class collapses."),
 ]
 
 # What does not change the weights stays out of the command on the card.
@@ -43,7 +64,9 @@ def _change_options(command: Any) -> Any:
 
 @click.command()
 @console.data_options
-@click.option("--preset", metavar="NAME", help="tiny8, cpu32 or cifar; default by resolution.")
+@click.option(
+    "--preset", metavar="NAME", help="tiny8, cpu32, cifar or auto; default by resolution."
+)
 @click.option(
     "--kimg", type=console.FiniteRange(0, min_open=True), help="Budget in thousands of images."
 )
@@ -91,15 +114,20 @@ def train(ctx: click.Context, **options: Any) -> None:
         changes=changes,
     )
     there = command.finished(plan)
-    show_plan(plan, there is not None)
+    show_plan(plan, bool(there))
     if options["dry_run"]:
         if options["as_json"]:
-            console.print_json({**plan.shown(), "finished": there is not None})
+            console.print_json({**plan.shown(), "finished": bool(there)})
         return
     with console.StopSignals(options["minutes"]) as stop:
-        published = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
+        found = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
+    if not found:
+        # Another process of this training speaks.
+        return
+    published = found[0]
     if options["as_json"]:
-        console.print_json({"generator": published.hash, "folder": str(published.folder)})
+        more = {"more": [one.hash for one in found[1:]]} if found[1:] else {}
+        console.print_json({"generator": published.hash, "folder": str(published.folder), **more})
         return
     for label, count, ratio in zip(
         published.card["classes"],
@@ -109,6 +137,8 @@ def train(ctx: click.Context, **options: Any) -> None:
     ):
         shown = "n/a" if ratio is None else f"{ratio:.2f}"
         console.result(f"{label:<24} {count:>6} images   diversity {shown}")
+    for one in found[1:]:
+        console.result(f"average of {one.card['half_life']:g} kimg: generator {one.hash[:12]}")
     console.result(f"generator {published.hash[:12]}  {published.folder}")
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
 

@@ -20,6 +20,7 @@ from stylegan_mix.networks.shape import (
     channels_at,
     default_clamp,
 )
+from stylegan_mix.rng import Draws
 
 __all__ = ["Discriminator", "minibatch_std"]
 
@@ -119,7 +120,8 @@ class Discriminator(nn.Module):
 
     With classes the logit is the projection of the image's features on the mapped label; there is
     no unconditional term. Blocks above 4x4 run in `compute_dtype`, the rest in float32.
-    `conv_clamp` bounds activations; in float16 it is 256 unless given. N must be a multiple of
+    `conv_clamp` bounds activations; in float16 it is 256 unless given. `label_noise` is that of
+    `Mapping`. N must be a multiple of
     `minibatch_std_group` or not larger than it.
     """
 
@@ -134,6 +136,7 @@ class Discriminator(nn.Module):
         architecture: Architecture = "orig",
         minibatch_std_group: int = 4,
         mapping_layers: int = 8,
+        label_noise: float = 0.0,
         conv_clamp: float | None = None,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -159,7 +162,12 @@ class Discriminator(nn.Module):
         self.mapping = None
         if classes:
             self.mapping = Mapping(
-                z_dim=0, classes=classes, w_dim=last, layers=mapping_layers, track_average=False
+                z_dim=0,
+                classes=classes,
+                w_dim=last,
+                layers=mapping_layers,
+                label_noise=label_noise,
+                track_average=False,
             )
         self.b4 = DiscriminatorEpilogue(
             last,
@@ -170,8 +178,11 @@ class Discriminator(nn.Module):
             clamp=conv_clamp,
         )
 
-    def forward(self, images: Tensor, label: Tensor | None) -> Tensor:
-        """images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N]."""
+    def forward(self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
+        """images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N].
+
+        `draws` gives the label noise in training.
+        """
         expected = (self.image_channels, self.resolution, self.resolution)
         if images.ndim != 4 or images.shape[1:] != expected:
             wanted = ", ".join(map(str, ("N", *expected)))
@@ -184,4 +195,4 @@ class Discriminator(nn.Module):
             if label is not None:
                 raise ValueError("an unconditional discriminator takes no label: pass None")
             return x.squeeze(1)
-        return (x * self.mapping(None, label)).sum(dim=1) / math.sqrt(x.shape[1])
+        return (x * self.mapping(None, label, draws=draws)).sum(dim=1) / math.sqrt(x.shape[1])

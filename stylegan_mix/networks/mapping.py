@@ -39,12 +39,14 @@ class Mapping(nn.Module):
     """z [N,Z] and label -> w [N,D]: fully connected layers over the normalised z and embedding.
 
     The embedding e of the label is normalised, weighed by `label_weight` and put behind z. In
-    training mode Gaussian noise of standard deviation `label_noise` is added to e before. With
+    training mode Gaussian noise of standard deviation `label_noise`, times `label_noise_scale`
+    [K] of the class where that is set, is added to e before. With
     z_dim = 0 the label alone is mapped; with classes = 0 z alone. `w_avg` [D] is the moving
     average of w that truncation pulls to; only `update_w_avg` changes it.
     """
 
     w_avg: Tensor
+    label_noise_scale: Tensor | None
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Mapping(nn.Module):
         super().__init__()
         self.z_dim, self.classes, self.layers = z_dim, classes, layers
         self.label_weight, self.label_noise = label_weight, label_noise
+        self.register_buffer("label_noise_scale", None, persistent=False)
         if classes:
             self.embed = FullyConnected(classes, w_dim)
         width = z_dim + (w_dim if classes else 0)
@@ -93,9 +96,13 @@ class Mapping(nn.Module):
     def _embedding(self, label: Tensor | None, draws: Draws) -> Tensor:
         if label is None:
             raise ValueError(f"a network of {self.classes} classes needs a label, got None")
-        e = self.embed(class_weights(label, self.classes))
+        weights = class_weights(label, self.classes)
+        e = self.embed(weights)
         if self.training and self.label_noise > 0:
-            e = e + self.label_noise * draws.normal(*e.shape, device=e.device)
+            noise = self.label_noise * draws.normal(*e.shape, device=e.device)
+            if self.label_noise_scale is not None:
+                noise = noise * (weights @ self.label_noise_scale)[:, None]
+            e = e + noise
         e = normalize_second_moment(e)
         return e * self.label_weight if self.label_weight != 1 else e
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.datasets import Part
+from stylegan_mix.training.world import World
 
 __all__ = ["RealImages", "class_probabilities", "draw_labels"]
 
@@ -23,10 +24,10 @@ def class_probabilities(counts: np.ndarray, power: float) -> np.ndarray:
 
 
 def draw_labels(
-    counts: np.ndarray, power: float, batch: int, *, seed: int, name: str, step: int
+    counts: np.ndarray, power: float, batch: int, *, seed: int, name: str, index: tuple[int, ...]
 ) -> np.ndarray:
-    """Labels of one batch by class power, int64 [B]; a function of (seed, name, step)."""
-    draw = rng.stream(seed, name, step).random(batch)
+    """Labels of one batch by class power, int64 [B]; a function of (seed, name, index)."""
+    draw = rng.stream(seed, name, *index).random(batch)
     edges = np.cumsum(class_probabilities(counts, power))
     return np.minimum(np.searchsorted(edges, draw, side="right"), len(counts) - 1)
 
@@ -42,13 +43,19 @@ class RealImages:
         self._images = images.permute(0, 3, 1, 2).contiguous().to(device)
         self._power = power
 
-    def batch(self, size: int, *, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """The reals of a step: images [B,C,H,W] float in [-1,1], labels [B] int64."""
+    def batch(
+        self, size: int, *, seed: int, index: tuple[int, ...], world: World = World()
+    ) -> tuple[Tensor, Tensor]:
+        """The reals of a step: this process's rows of B = `size`.
+
+        Images [rows,C,H,W] float in [-1,1], labels [rows] int64.
+        """
         labels = draw_labels(
-            self.counts, self._power, size, seed=seed, name="gan.real.class", step=step
+            self.counts, self._power, size, seed=seed, name="gan.real.class", index=index
         )
-        inside = rng.stream(seed, "gan.real.image", step).random(size)
+        inside = rng.stream(seed, "gan.real.image", *index).random(size)
         rows = self._starts[labels] + (inside * self.counts[labels]).astype(np.int64)
         device = self._images.device
-        chosen = self._images[torch.from_numpy(rows).to(device)]
-        return chosen.float().div_(127.5).sub_(1.0), torch.from_numpy(labels).to(device)
+        chosen = self._images[world.own(torch.from_numpy(rows)).to(device)]
+        own = world.own(torch.from_numpy(labels)).to(device)
+        return chosen.float().div_(127.5).sub_(1.0), own

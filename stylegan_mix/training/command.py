@@ -10,7 +10,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import generators, store
 from stylegan_mix.console import MissingEnvironment, StopSignals, UsageFailure, say
@@ -19,7 +19,21 @@ from stylegan_mix.generators import Published
 from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.presets import Preset, default_preset, preset_named
 
+if TYPE_CHECKING:
+    from stylegan_mix.training.state import TrainState
+    from stylegan_mix.training.step import Game
+    from stylegan_mix.training.world import World
+
 __all__ = ["TrainPlan", "ensure_generator", "finished", "plan_training", "run_training"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has reached its budget."""
+
+    state: TrainState
+    game: Game
+    operators: str
 
 
 @dataclass(frozen=True)
@@ -77,17 +91,12 @@ def plan_training(
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
     """Resolves a training: the preset (by default that of the resolution) and its budget."""
-    from stylegan_mix.training.augment import checked_policy
-
     chosen_device = resolve_device(device)
-    chosen = preset_named(preset) if preset else default_preset(dataset.resolution)
+    size = dataset.resolution
+    chosen = preset_named(preset, size) if preset else default_preset(size)
     chosen = dataclasses.replace(chosen, **(changes or {}))
-    if chosen.resolution != dataset.resolution:
-        raise UsageFailure(
-            f"preset '{chosen.name}' is for {chosen.resolution} pixels, {dataset.name} has "
-            f"{dataset.resolution}"
-        )
-    checked_policy(chosen.augment)
+    chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen, chosen_device))
+    _check(chosen)
     if min(dataset.counts) == 1:
         say("warning: a class with one image; its generated images will repeat it")
     return TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)
@@ -106,35 +115,78 @@ def resolve_device(device: str) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def finished(plan: TrainPlan) -> Published | None:
-    """The published generator of exactly this plan, if there is one."""
+def resolve_precision(preset: Preset, device: str) -> str:
+    """The dtype of the preset's convolutions on that device, where it says `mixed`."""
+    import torch
+
+    if preset.precision != "mixed":
+        return preset.precision
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if native else "float16"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def _check(preset: Preset) -> None:
+    """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
+    from stylegan_mix.training.augment import checked_policy
+
+    checked_policy(preset.augment)
+    preset.half_lives()
+    if preset.path_weight and not preset.path_interval:
+        raise UsageFailure("--path-weight needs a --path-interval, such as 4")
+    if preset.twins and preset.batch % 2:
+        raise UsageFailure(f"--twins needs an even batch, got {preset.batch}")
+    if preset.twins and not preset.label_noise:
+        raise UsageFailure(
+            "--twins compares two draws of the label noise, and --label-noise is 0",
+            remedy="--label-noise 0.75, as published for CIFAR-10-LT",
+        )
+
+
+def finished(plan: TrainPlan) -> list[Published]:
+    """The published generators of exactly this plan, the main one first; empty before it ends."""
+    found: dict[float, Published] = {}
     for published in generators.find(split_id=plan.dataset.split_id):
         card = published.card
         if card["training"] == plan.key and card["kimg"] == plan.kimg:
-            return published
-    return None
+            found.setdefault(card.get("half_life", 0.0), published)
+    wanted = [0.0, *plan.preset.half_lives()]
+    return [found[kimg] for kimg in wanted] if set(wanted) <= set(found) else []
 
 
-def run_training(plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0) -> Published:
-    """Trains, going on from what is there, and publishes; a finished one is given at once.
+def run_training(
+    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0
+) -> list[Published]:
+    """Trains, going on from what is there, and publishes; what is finished is given at once.
 
-    A checkpoint is written every `save_minutes`, and when `stop` asks for one.
+    A checkpoint is written every `save_minutes`, and when `stop` asks for one. Gives one
+    generator for each half-life, the main one first. Under torchrun every process calls this with
+    the same plan: the first writes, and the others give an empty list.
     """
-    with store.locked(store.home() / "training" / f"{plan.key}.lock"):
-        return finished(plan) or _train_and_publish(plan, stop, save_minutes)
+    from stylegan_mix.training.world import joined
+
+    with joined(plan.device) as world:
+        if not world.leads:
+            train_on_plan(plan, stop, save_minutes, world)
+            return []
+        with store.locked(store.home() / "training" / f"{plan.key}.lock"):
+            there = finished(plan)
+            if there and world.size == 1:
+                return there
+            return _publish(plan, train_on_plan(plan, stop, save_minutes, world))
 
 
-def _train_and_publish(plan: TrainPlan, stop: StopSignals, save_minutes: float) -> Published:
+def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world: World) -> Trained:
+    """Trains this process's share of the plan up to its budget."""
     import torch
 
-    from stylegan_mix.training.batches import RealImages
-    from stylegan_mix.training.diversity import diversity_ratios
-    from stylegan_mix.training.loop import Rhythm, class_samples_of, total_steps, train
-    from stylegan_mix.training.picture import class_grid
+    from stylegan_mix.training.loop import Rhythm, total_steps, train
     from stylegan_mix.training.state import TrainState
     from stylegan_mix.training.step import Game
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
+    world.check_batch(preset.batch, preset.minibatch_std_group)
     operators = operators_on(plan.device)
     state = TrainState.fresh(
         preset,
@@ -143,13 +195,13 @@ def _train_and_publish(plan: TrainPlan, stop: StopSignals, save_minutes: float) 
         classes=dataset.num_classes,
         seed=plan.seed,
         device=device,
+        counts=dataset.counts,
     )
-    reals = RealImages(
-        dataset.train, classes=dataset.num_classes, power=preset.real_power, device=device
-    )
-    game = Game(preset, reals, plan.seed, device)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    store.write_json(plan.folder / "plan.json", plan.shown())
+    game = Game.of(preset, dataset, seed=plan.seed, device=device, world=world)
+    if world.leads:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(plan.folder / "plan.json", plan.shown())
+    world.barrier()
     began = time.monotonic()
     rhythm = Rhythm(save_seconds=60 * save_minutes)
     train(state, game, dataset, kimg=plan.kimg, folder=plan.folder, stop=stop, rhythm=rhythm)
@@ -159,33 +211,50 @@ def _train_and_publish(plan: TrainPlan, stop: StopSignals, save_minutes: float) 
             f"{plan.kimg:g} that were asked for, and no generator was published there",
             remedy="ask for a longer budget, or another --seed",
         )
-    samples = class_samples_of(state.average, game, 200)
-    card = {
-        "dataset": dataset.name,
-        "split_id": dataset.split_id,
-        "test_id": dataset.test_id,
-        "profile": dataset.profile,
-        "imbalance": dataset.imbalance,
-        "split_seed": dataset.split_seed,
-        "classes": list(dataset.classes),
-        "counts": [int(count) for count in dataset.counts],
-        "resolution": dataset.resolution,
-        "channels": dataset.channels,
-        "training": plan.key,
-        "preset": {**preset.plain(), "kimg": preset.kimg},
-        "kimg": plan.kimg,
-        "seed": plan.seed,
-        "operators": operators,
-        "diversity": diversity_ratios(samples, dataset.train),
-        "command": plan.command,
-    }
-    grid = class_grid([few[:10] for few in samples], dataset)
-    published = generators.publish(state.average.cpu().state_dict(), card, grid)
-    say(f"trained in {time.monotonic() - began:,.0f} s")
-    return published
+    if world.leads:
+        say(f"trained in {time.monotonic() - began:,.0f} s")
+    return Trained(state, game, operators)
+
+
+def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
+    """Publishes every average; the main one last, so that it is the newest."""
+    from stylegan_mix.training.diversity import diversity_ratios
+    from stylegan_mix.training.loop import class_samples_of
+    from stylegan_mix.training.picture import class_grid
+
+    dataset, preset, state = plan.dataset, plan.preset, trained.state
+    published = []
+    for average, half_life in reversed(state.averages(preset)):
+        samples = class_samples_of(average, trained.game, 200)
+        card = {
+            "dataset": dataset.name,
+            "split_id": dataset.split_id,
+            "test_id": dataset.test_id,
+            "profile": dataset.profile,
+            "imbalance": dataset.imbalance,
+            "split_seed": dataset.split_seed,
+            "classes": list(dataset.classes),
+            "counts": [int(count) for count in dataset.counts],
+            "resolution": dataset.resolution,
+            "channels": dataset.channels,
+            "training": plan.key,
+            "preset": {**preset.plain(), "kimg": preset.kimg},
+            "kimg": plan.kimg,
+            "seed": plan.seed,
+            "operators": trained.operators,
+            "diversity": diversity_ratios(samples, dataset.train),
+            "command": plan.command,
+        }
+        if average is not state.average:
+            card["half_life"] = half_life
+        if state.attempt:
+            card["attempts"] = state.attempt + 1
+        grid = class_grid([few[:10] for few in samples], dataset)
+        published.append(generators.publish(average.cpu().state_dict(), card, grid))
+    return published[::-1]
 
 
 def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:
     """The newest finished generator of the plan's split, or the one that the plan trains."""
     existing = generators.find(split_id=plan.dataset.split_id)
-    return existing[0] if existing else run_training(plan, stop)
+    return existing[0] if existing else run_training(plan, stop)[0]

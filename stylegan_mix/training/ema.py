@@ -12,9 +12,9 @@ def ema_decay(batch: int, images_seen: int, halflife_images: float, ramp: float)
     """The decay of one step, 0.5 ** (batch / half-life) (Karras et al. 2020, StyleGAN2-ADA).
 
     The half-life is `halflife_images`, and at most `ramp` of the images seen so far, so that the
-    average forgets the first steps quickly.
+    average forgets the first steps quickly; 0 is no ramp.
     """
-    halflife = min(halflife_images, images_seen * ramp)
+    halflife = min(halflife_images, images_seen * ramp) if ramp else halflife_images
     return 0.5 ** (batch / max(halflife, 1e-8))
 
 

@@ -1,12 +1,11 @@
-"""The training loop: steps, and what is logged, drawn and saved between them."""
+"""The training loop: steps, and what is logged, drawn, judged and saved between them."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,20 +15,26 @@ from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.console import Diverged, Progress, StopSignals, say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.networks import Generator, to_uint8
-from stylegan_mix.training.diversity import diversity_ratios
+from stylegan_mix.training import alarms
+from stylegan_mix.training.alarms import Alarms
+from stylegan_mix.training.journal import Journal
 from stylegan_mix.training.picture import class_grid
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Game, train_step
 
-__all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "train"]
+__all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "total_steps", "train"]
 
 CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
+_SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often things happen besides training; none of it changes the weights."""
+    """How often things happen besides training; without a collapse none of it changes weights.
+
+    What a training goes back to after a collapse is kept every `picture_kimg`.
+    """
 
     log_kimg: float = 10.0
     picture_kimg: float = 50.0
@@ -42,6 +47,7 @@ class _Tick:
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     def add(self, facts: dict[str, Tensor]) -> None:
         for name, value in facts.items():
@@ -50,6 +56,13 @@ class _Tick:
 
     def means(self) -> dict[str, float]:
         return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+
+    def broken(self) -> list[str]:
+        return [name for name, total in self.sums.items() if not bool(torch.isfinite(total))]
+
+
+class _Lost(Exception):
+    """The training has no use from here on: why."""
 
 
 def train(
@@ -64,44 +77,158 @@ def train(
 ) -> None:
     """Trains in place up to `kimg` thousand images, going on from where `folder` stands.
 
-    Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Raises the
-    stop's failure, with everything saved, when `stop` asks for one, and `Diverged` (exit code 5)
-    when a loss is no number any more; the last checkpoint is from before that.
+    Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Where a class
+    collapses or a loss is no number any more, goes back once to the last kept step and on with
+    other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
+    Raises the stop's failure, with everything saved, when `stop` asks for one.
     """
-    last = total_steps(kimg, game.preset.batch)
-    checkpoints = Checkpoints(folder / "checkpoints", CHECKPOINT_KIND)
-    _resume(state, checkpoints, folder)
-    progress = Progress(kimg, "kimg", "training", start=_kimg(state, game))
-    saved, tick, seen = time.monotonic(), _Tick(), time.monotonic()
-    ratios: list[float | None] = []
-    log_steps, picture_steps = (
-        total_steps(every, game.preset.batch) for every in (rhythm.log_kimg, rhythm.picture_kimg)
-    )
+    training = _Training(state, game, dataset, kimg, folder, rhythm)
+    training.resume()
+    while True:
+        try:
+            training.run(stop)
+            return
+        except _Lost as reason:
+            training.go_back(str(reason))
 
-    def save() -> None:
-        checkpoints.save(state.step, state.state_dict(), {"kimg": _kimg(state, game)})
 
-    while state.step < last:
-        tick.add(train_step(state, game))
-        if state.step % _CHECK_EVERY == 0 or state.step == last:
-            _check_finite(tick, state, game, folder)
-        if state.step % log_steps == 0 or state.step == last:
-            ratios = diversity_ratios(class_samples_of(state.average, game, 64), dataset.train)
-            now = time.monotonic()
-            _log(folder, state, game, tick.means(), ratios, (now - seen))
-            tick, seen = _Tick(), now
-        if state.step % picture_steps == 0 or state.step == last:
-            _picture(folder, state, game, dataset)
-        progress.update(_kimg(state, game), **_progress_facts(ratios))
-        if stop.requested:
-            save()
-            progress.close()
-            raise stop.failure(saved=True, what=f"at {_kimg(state, game):.1f} of {kimg:g} kimg")
-        if time.monotonic() - saved > rhythm.save_seconds:
-            save()
-            saved = time.monotonic()
-    progress.close()
-    save()
+class _Training:
+    """One training under way: its state, its folder, and the clock of its rhythm."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        game: Game,
+        dataset: Dataset,
+        kimg: float,
+        folder: Path,
+        rhythm: Rhythm,
+    ) -> None:
+        self.state, self.game, self.dataset = state, game, dataset
+        self.kimg, self.folder = kimg, folder
+        self.save_seconds = rhythm.save_seconds
+        self.last, self.log_steps, self.picture_steps = (
+            total_steps(every, game.preset.batch)
+            for every in (kimg, rhythm.log_kimg, rhythm.picture_kimg)
+        )
+        self.checkpoints = Checkpoints(folder / "checkpoints", CHECKPOINT_KIND)
+        self.kept = Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1)
+        self.journal = Journal(folder)
+        self.alarms = Alarms(state.running, dataset.classes)
+
+    @property
+    def seen(self) -> float:
+        """Thousands of images shown so far."""
+        return self.state.step * self.game.preset.batch / 1000
+
+    def save(self, place: Checkpoints) -> None:
+        if self.game.world.leads:
+            place.save(self.state.step, self.state.state_dict(), {"kimg": self.seen})
+
+    def take(self, found: tuple[int, dict, dict]) -> None:
+        """Takes a saved state over."""
+        step, saved, _ = found
+        self.state.load_state_dict(saved)
+        self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
+        if self.game.world.leads:
+            self.journal.cut(step)
+        self.game.world.check_same(self.state.generator.parameters())
+
+    def resume(self) -> None:
+        found = self.checkpoints.latest() or self.kept.latest()
+        if found is not None:
+            self.take(found)
+            self.say(f"going on from {self.seen:.1f} kimg")
+        elif self.game.world.leads:
+            self.journal.cut(0)
+
+    def say(self, text: str) -> None:
+        if self.game.world.leads:
+            say(text)
+
+    def run(self, stop: StopSignals) -> None:
+        """Steps up to the budget; `_Lost` where the training collapses."""
+        state, world = self.state, self.game.world
+        progress = Progress(self.kimg, "kimg", "training", start=self.seen)
+        saved, tick, shown = time.monotonic(), _Tick(), dict[str, str]()
+        while state.step < self.last:
+            tick.add(train_step(state, self.game))
+            last = state.step == self.last
+            checks = state.step % _CHECK_EVERY == 0 or last
+            if checks and (broken := tick.broken()):
+                raise _Lost(f"{', '.join(broken)} is not a finite number")
+            if state.step % self.log_steps == 0 or last:
+                shown, tick = self.log(tick), _Tick()
+            if state.step % self.picture_steps == 0 or last:
+                self.draw(f"kimg-{self.seen:09.3f}.png")
+                if self.alarms.sound:
+                    self.save(self.kept)
+            if world.leads:
+                progress.update(self.seen, **shown)
+            # Every process must stop at the same step: asking them all costs a message.
+            if (checks or world.size == 1) and world.any(stop.requested is not None):
+                self.save(self.checkpoints)
+                progress.close()
+                world.barrier()
+                raise stop.failure(saved=True, what=f"at {self.seen:.1f} of {self.kimg:g} kimg")
+            if time.monotonic() - saved > self.save_seconds:
+                self.save(self.checkpoints)
+                saved = time.monotonic()
+        progress.close()
+        self.save(self.checkpoints)
+
+    def log(self, tick: _Tick) -> dict[str, str]:
+        """Writes a log line, judges the classes; facts for the progress line."""
+        network, world = self.state.average, self.game.world
+        world.check_same(self.state.generator.parameters())
+        samples = class_samples_of(network, self.game, _SAMPLES)
+        w = [_latents(network, self.game, c, _SAMPLES)[0] for c in range(len(samples))]
+        health = alarms.measure(network, samples, w, self.dataset)
+        means = {name: float(world.mean(torch.tensor(v))) for name, v in tick.means().items()}
+        warnings = self.alarms.warnings(health, means)
+        if world.leads:
+            seconds = round(time.monotonic() - tick.began, 3)
+            line = {"step": self.state.step, "kimg": self.seen, **means, **health.plain()}
+            self.journal.log({**line, "alarms": warnings, "seconds": seconds})
+        collapsed = self.alarms.collapsed(health)
+        if collapsed and self.game.preset.on_collapse == "rollback":
+            raise _Lost(f"{', '.join(collapsed)} collapsed to a few pictures")
+        return self.alarms.shown(health, warnings)
+
+    def draw(self, name: str) -> None:
+        """Writes a grid of every class below the folder."""
+        if not self.game.world.leads:
+            return
+        pictures = self.folder / "grids"
+        pictures.mkdir(exist_ok=True)
+        samples = class_samples_of(self.state.average, self.game, 10)
+        class_grid(samples, self.dataset).save(pictures / name)
+
+    def go_back(self, reason: str) -> None:
+        """Back to the last kept state, once; `Diverged` where there is none, or a second time."""
+        at, world = self.seen, self.game.world
+        self.draw(f"lost-{at:09.3f}.png")
+        found = None if self.state.attempt else self.kept.latest()
+        if world.leads:
+            self.journal.event(
+                {"step": self.state.step, "kimg": at, "event": "lost", "reason": reason}
+            )
+        if found is None:
+            again = " again, after it had been taken back once" if self.state.attempt else ""
+            raise Diverged(
+                f"training diverged at {at:.1f} kimg{again}: {reason}; the last sound states are "
+                f"in {self.folder}, a picture of it in {self.folder / 'grids'}",
+                remedy="try --lr or --r1-gamma, --augment, a smaller --real-power, a safeguard "
+                "such as --twins, or --precision float32",
+            )
+        world.barrier()
+        self.take(found)
+        self.state.attempt += 1
+        self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
+        if world.leads:
+            self.checkpoints.clear()
+        self.save(self.checkpoints)
+        self.say(f"{reason} at {at:.1f} kimg: back to {self.seen:.1f} kimg, on with other draws")
 
 
 def total_steps(kimg: float, batch: int) -> int:
@@ -111,87 +238,19 @@ def total_steps(kimg: float, batch: int) -> int:
 
 def class_samples_of(network: Generator, game: Game, each: int) -> list[Tensor]:
     """`each` samples of every class from fixed latents: K tensors [each,H,W,C] uint8."""
-    return [
-        _samples(network, game, label, each, f"gan.shown.{label}")
-        for label in range(len(game.reals.counts))
-    ]
+    return [_samples(network, game, label, each) for label in range(len(game.reals.counts))]
 
 
 @torch.no_grad()
-def _samples(network: Generator, game: Game, label: int, count: int, name: str) -> Tensor:
-    draws = rng.Draws(rng.torch_generator(game.seed, name, device=game.device))
-    z = draws.normal(count, game.preset.z_dim, device=game.device)
-    labels = torch.full((count,), label, device=game.device)
-    w = network.mapping(z, labels)
+def _samples(network: Generator, game: Game, label: int, count: int) -> Tensor:
+    w, draws = _latents(network, game, label, count)
     return to_uint8(network.synthesis(network.broadcast(w), noise="random", draws=draws)).cpu()
 
 
-def _resume(state: TrainState, checkpoints: Checkpoints, folder: Path) -> None:
-    found = checkpoints.latest()
-    if found is None:
-        _cut_log(folder, 0)
-        return
-    step, saved, facts = found
-    state.load_state_dict(saved)
-    _cut_log(folder, step)
-    say(f"going on from {facts['kimg']:.1f} kimg")
-
-
-def _cut_log(folder: Path, step: int) -> None:
-    """Drops lines of steps that will be taken again, and a torn last line."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            continue
-    path.write_text("".join(kept))
-
-
-def _kimg(state: TrainState, game: Game) -> float:
-    return state.step * game.preset.batch / 1000
-
-
-def _check_finite(tick: _Tick, state: TrainState, game: Game, folder: Path) -> None:
-    broken = [name for name, total in tick.sums.items() if not bool(torch.isfinite(total))]
-    if broken:
-        raise Diverged(
-            f"training diverged at {_kimg(state, game):.1f} kimg: {', '.join(broken)} is not a "
-            f"finite number; the state before that is in {folder / 'checkpoints'}",
-            remedy="try a lower --lr, a higher --r1-gamma, or --precision float32",
-        )
-
-
-def _log(
-    folder: Path,
-    state: TrainState,
-    game: Game,
-    means: dict[str, float],
-    ratios: list[float | None],
-    seconds: float,
-) -> None:
-    line: dict[str, Any] = {
-        "step": state.step,
-        "kimg": _kimg(state, game),
-        **means,
-        "diversity": ratios,
-        "seconds": round(seconds, 3),
-    }
-    with open(folder / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _progress_facts(ratios: list[float | None]) -> dict[str, str]:
-    known = [ratio for ratio in ratios if ratio is not None]
-    return {"diversity": f"{min(known):.2f}..{max(known):.2f}"} if known else {}
-
-
-def _picture(folder: Path, state: TrainState, game: Game, dataset: Dataset) -> None:
-    pictures = folder / "grids"
-    pictures.mkdir(exist_ok=True)
-    path = pictures / f"kimg-{_kimg(state, game):09.3f}.png"
-    class_grid(class_samples_of(state.average, game, 10), dataset).save(path)
+@torch.no_grad()
+def _latents(network: Generator, game: Game, label: int, count: int) -> tuple[Tensor, rng.Draws]:
+    """w [count,D] of fixed latents of a class, and the draws to go on with."""
+    generator = rng.torch_generator(game.seed, f"gan.shown.{label}", device=game.device)
+    draws = rng.Draws(generator)
+    z = draws.normal(count, game.preset.z_dim, device=game.device)
+    return network.mapping(z, torch.full((count,), label, device=game.device)), draws

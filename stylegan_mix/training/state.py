@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from stylegan_mix import rng
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.shape import Architecture
 from stylegan_mix.presets import Preset
+from stylegan_mix.training.effective import inverse_effective_number
 
 __all__ = ["PRECISIONS", "TrainState", "build_generator"]
 
@@ -43,14 +45,21 @@ def build_generator(
 
 @dataclass
 class TrainState:
-    """The two players, their optimisers, the averaged generator, and the steps taken."""
+    """The two players, their optimisers, the averaged generators, and the steps taken.
+
+    `running` holds the moving statistics of regularisers and augmentation by name, `more` the
+    averages of the further half-lives, `attempt` how often the training was taken back.
+    """
 
     generator: Generator
     discriminator: Discriminator
     average: Generator
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
+    running: dict[str, torch.Tensor] = field(default_factory=dict)
+    more: list[Generator] = field(default_factory=list)
     step: int = 0
+    attempt: int = 0
 
     @classmethod
     def fresh(
@@ -62,8 +71,12 @@ class TrainState:
         classes: int,
         seed: int,
         device: torch.device,
+        counts: np.ndarray | None = None,
     ) -> TrainState:
-        """Networks with weights drawn from (seed, "gan.weights"), on `device`."""
+        """Networks with weights drawn from (seed, "gan.weights"), on `device`.
+
+        `counts` [K] are the images of each class, which noise by effective number needs.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.torch_generator(seed, "gan.weights").initial_seed())
             generator = build_generator(
@@ -77,22 +90,42 @@ class TrainState:
                 channel_max=preset.channel_max,
                 architecture=cast(Architecture, preset.discriminator),
                 minibatch_std_group=preset.minibatch_std_group,
+                label_noise=preset.critic_label_noise,
                 compute_dtype=PRECISIONS[preset.precision],
             )
+        if preset.noise_beta and counts is not None:
+            scale = torch.from_numpy(inverse_effective_number(counts, preset.noise_beta)).float()
+            for mapping in (generator.mapping, discriminator.mapping):
+                if mapping is not None:
+                    mapping.label_noise_scale = scale
         generator, discriminator = generator.to(device), discriminator.to(device)
         average = copy.deepcopy(generator).eval().requires_grad_(False)
         return cls(
             generator=generator,
             discriminator=discriminator,
             average=average,
-            generator_optimizer=_adam(generator, preset.lr, interval=None),
-            discriminator_optimizer=_adam(discriminator, preset.lr, interval=preset.r1_interval),
+            generator_optimizer=_adam(generator, preset.lr, interval=preset.path_interval),
+            discriminator_optimizer=_adam(
+                discriminator,
+                preset.lr,
+                interval=0 if preset.merged_r1 else preset.r1_interval,
+            ),
+            running=_fresh_running(preset, device),
+            more=[copy.deepcopy(average) for _ in preset.half_lives()],
         )
+
+    def averages(self, preset: Preset) -> list[tuple[Generator, float]]:
+        """Every averaged generator with its half-life in kimg, the main one first."""
+        pairs = zip(self.more, preset.half_lives(), strict=True)
+        return [(self.average, preset.ema_kimg), *pairs]
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as nested dictionaries of tensors and numbers."""
         return {
             "step": self.step,
+            "attempt": self.attempt,
+            "running": dict(self.running),
+            "more": [average.state_dict() for average in self.more],
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
         }
 
@@ -100,7 +133,11 @@ class TrainState:
         """Takes over what `state_dict` gave."""
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
-        self.step = int(state["step"])
+        for average, saved in zip(self.more, state.get("more", []), strict=True):
+            average.load_state_dict(saved)
+        for name, value in state.get("running", {}).items():
+            self.running[name].copy_(value)
+        self.step, self.attempt = int(state["step"]), int(state.get("attempt", 0))
 
     _PARTS = (
         "generator",
@@ -111,12 +148,22 @@ class TrainState:
     )
 
 
-def _adam(network: torch.nn.Module, lr: float, *, interval: int | None) -> torch.optim.Adam:
-    """Adam with betas (0, 0.99), corrected for a regulariser every `interval` steps.
+def _fresh_running(preset: Preset, device: torch.device) -> dict[str, torch.Tensor]:
+    """The moving statistics that the preset's parts need, before the first step."""
+    names = []
+    if preset.path_weight:
+        names += ["path.mean"]
+    if preset.lecam:
+        names += ["lecam.real", "lecam.fake"]
+    return {name: torch.zeros([], device=device) for name in names}
+
+
+def _adam(network: torch.nn.Module, lr: float, *, interval: int) -> torch.optim.Adam:
+    """Adam with betas (0, 0.99), corrected for a regulariser every `interval` steps (0: none).
 
     A lazy regulariser adds one step in `interval`: learning rate and betas are brought to the
     power k / (k + 1) (Karras et al. 2020, StyleGAN2, appendix B).
     """
-    share = 1.0 if interval is None else interval / (interval + 1)
+    share = interval / (interval + 1) if interval else 1.0
     betas = (0.0, 0.99**share)
     return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=1e-8, fused=True)

@@ -1,106 +1,266 @@
-"""One step of the game: the generator's phase, the discriminator's, and, lazily, R1.
+"""One step of the game: the generator's phase, the discriminator's, and their lazy regularisers.
 
 The phases and their order are those of StyleGAN2 (Karras et al. 2020): fresh latents in every
-phase, one Adam per network. N is the batch.
+phase, one Adam per network. N is the number of rows that this process holds of the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stylegan_mix import rng
+from stylegan_mix.datasets import Dataset
 from stylegan_mix.presets import Preset
-from stylegan_mix.training import losses
+from stylegan_mix.training import losses, regularizers
 from stylegan_mix.training.augment import augment
 from stylegan_mix.training.batches import RealImages, draw_labels
+from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay, update_ema
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.world import World
 
 __all__ = ["Game", "train_step"]
+
+_PATH_DECAY = 0.01
+_LECAM_DECAY = 0.99
 
 
 @dataclass(frozen=True)
 class Game:
-    """What stays the same over all steps of a training."""
+    """What stays the same over all steps of a training.
+
+    `gsr_weights` [K] are the class weights of group spectral regularisation. `attempt` counts how
+    often the training was taken back to an earlier step: then it goes on with other draws.
+    """
 
     preset: Preset
     reals: RealImages
     seed: int
     device: torch.device
+    world: World = World()
+    gsr_weights: Tensor | None = None
+    attempt: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        preset: Preset,
+        dataset: Dataset,
+        *,
+        seed: int,
+        device: torch.device,
+        world: World = World(),
+    ) -> Game:
+        """The game of a preset on the training part of a data set."""
+        reals = RealImages(
+            dataset.train, classes=dataset.num_classes, power=preset.real_power, device=device
+        )
+        weights = None
+        if preset.gsr:
+            inverse = inverse_effective_number(dataset.counts, preset.gsr_beta)
+            weights = torch.from_numpy(inverse).float().to(device)
+        return cls(preset, reals, seed, device, world, weights)
+
+    def index(self, step: int) -> tuple[int, ...]:
+        """What names the draws of a step beside their stream."""
+        return (step, self.attempt) if self.attempt else (step,)
 
     def draws(self, name: str, step: int) -> rng.Draws:
         """What is drawn under `name` at `step`."""
-        return rng.Draws(rng.torch_generator(self.seed, name, step, device=self.device))
-
-    def labels(self, name: str, step: int) -> Tensor:
-        """The labels that a phase generates images for, int64 [N]."""
-        preset, counts = self.preset, self.reals.counts
-        labels: np.ndarray = draw_labels(
-            counts, preset.label_power, preset.batch, seed=self.seed, name=name, step=step
+        return self.world.draws(
+            rng.torch_generator(self.seed, name, *self.index(step), device=self.device)
         )
-        return torch.from_numpy(labels).to(self.device)
+
+    def labels(self, name: str, step: int, batch: int) -> Tensor:
+        """This process's rows of the labels that a phase generates images for, int64 [N]."""
+        labels = draw_labels(
+            self.reals.counts,
+            self.preset.label_power,
+            batch,
+            seed=self.seed,
+            name=name,
+            index=self.index(step),
+        )
+        return self.world.own(torch.from_numpy(labels)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a phase generates images from: z [N,Z], labels [N]; two equal halves if `twins`.
+
+    `draws` goes on with the noise of labels and layers.
+    """
+
+    z: Tensor
+    labels: Tensor
+    draws: rng.Draws
+    twins: bool = False
 
 
 def train_step(state: TrainState, game: Game) -> dict[str, Tensor]:
     """Takes one step in place; returns scalar tensors to log, on the device."""
     preset, step = game.preset, state.step
-    facts = {"loss_g": _generator_phase(state, game)}
-    reals, labels = game.reals.batch(preset.batch, seed=game.seed, step=step)
-    facts |= _discriminator_phase(state, game, reals, labels)
-    if step % preset.r1_interval == 0:
+    facts = _generator_phase(state, game)
+    if preset.path_weight and step % preset.path_interval == 0:
+        facts["path_length"] = _path_phase(state, game)
+    reals, labels = game.reals.batch(
+        preset.batch, seed=game.seed, index=game.index(step), world=game.world
+    )
+    regularise = step % preset.r1_interval == 0
+    facts |= _discriminator_phase(state, game, reals, labels, regularise)
+    if regularise and not preset.merged_r1:
         facts["r1"] = _r1_phase(state, game, reals, labels)
     state.step = step + 1
-    decay = ema_decay(
-        preset.batch, state.step * preset.batch, preset.ema_kimg * 1000, preset.ema_ramp
-    )
-    update_ema(state.average, state.generator, decay)
+    seen = state.step * preset.batch
+    for average, kimg in state.averages(preset):
+        decay = ema_decay(preset.batch, seen, kimg * 1000, preset.ema_ramp)
+        update_ema(average, state.generator, decay)
     return facts
 
 
-def _fakes(state: TrainState, game: Game, phase: str, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Generated images of a phase and the w they came from: [N,C,H,W], [N,D]."""
-    generator, preset = state.generator, game.preset
+def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
+    """Fresh latents of a phase for `batch` images of the whole batch."""
+    twins = phase == "g" and _twins_are_on(state, game)
+    drawn = batch // 2 if twins else batch
     draws = game.draws(f"gan.z.{phase}", state.step)
-    z = draws.normal(preset.batch, preset.z_dim, device=game.device)
-    w = generator.mapping(z, labels, draws=draws)
-    images = generator.synthesis(generator.broadcast(w), noise="random", draws=draws)
-    return images, w
+    z = draws.normal(game.world.rows(drawn), game.preset.z_dim, device=game.device)
+    labels = game.labels(f"gan.label.{phase}", state.step, drawn)
+    if twins:
+        z, labels = torch.cat([z, z]), torch.cat([labels, labels])
+    return Latents(z, labels, draws, twins)
 
 
-def _generator_phase(state: TrainState, game: Game) -> Tensor:
-    labels = game.labels("gan.label.g", state.step)
+def _twins_are_on(state: TrainState, game: Game) -> bool:
+    preset = game.preset
+    return preset.twins > 0 and state.step * preset.batch >= preset.twins_kimg * 1000
+
+
+def _fakes(
+    state: TrainState, game: Game, phase: str, latents: Latents
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of a phase [N,C,H,W], their w [N,D], and w for each layer [N,L,D]."""
+    generator = state.generator
+    w = generator.mapping(latents.z, latents.labels, draws=latents.draws)
+    ws = _mixed_styles(state, game, phase, latents, generator.broadcast(w))
+    return generator.synthesis(ws, noise="random", draws=latents.draws), w, ws
+
+
+def _mixed_styles(
+    state: TrainState, game: Game, phase: str, latents: Latents, ws: Tensor
+) -> Tensor:
+    """With probability `style_mixing` the layers from a random one on take another w of the class.
+
+    The crossover is drawn for each image (Karras et al. 2019, section 3.1): [N,L,D] -> [N,L,D].
+    """
+    probability = game.preset.style_mixing
+    if probability == 0:
+        return ws
+    draws, layers = game.draws(f"gan.mixing.{phase}", state.step), ws.shape[1]
+    rows = len(ws)
+    z = draws.normal(rows, game.preset.z_dim, device=game.device)
+    first = draws.integers(1, layers, rows, device=game.device)
+    mixes = draws.uniform(rows, device=game.device) < probability
+    other = state.generator.mapping(z, latents.labels, draws=draws)
+    swapped = torch.arange(layers, device=game.device) >= first[:, None]
+    return torch.where((swapped & mixes[:, None])[:, :, None], other[:, None], ws)
+
+
+def _generator_phase(state: TrainState, game: Game) -> dict[str, Tensor]:
+    preset, step = game.preset, state.step
+    latents = _latents(state, game, "g", preset.batch)
     state.discriminator.requires_grad_(False)
-    images, w = _fakes(state, game, "g", labels)
-    state.generator.mapping.update_w_avg(w.detach())
-    images = augment(images, game.preset.augment, game.draws("gan.augment.g", state.step))
-    loss = losses.fool_loss(state.discriminator(images, labels)).mean()
+    images, w, _ = _fakes(state, game, "g", latents)
+    state.generator.mapping.update_w_avg(game.world.mean(w.detach().mean(dim=0))[None])
+    images = augment(images, preset.augment, game.draws("gan.augment.g", step))
+    logits = _logits(state, game, "g", images, latents.labels)
+    loss = losses.fool_loss(logits).mean()
+    facts = {"loss_g": loss.detach()}
+    if latents.twins:
+        one, two = (game.world.all_rows(half) for half in w.chunk(2))
+        twins = regularizers.barlow_loss(one, two, preset.twins_gamma)
+        facts["twins"] = twins.detach()
+        loss = loss + preset.twins * twins
+    if game.gsr_weights is not None:
+        columns = regularizers.most_square(w.shape[1])[1]
+        start = game.draws("gan.gsr", step).normal(len(w), columns, device=game.device)
+        norms = regularizers.squared_spectral_norm(w, start)
+        facts["gsr"] = norms.detach().mean()
+        loss = loss + preset.gsr * (game.gsr_weights[latents.labels] * norms).mean()
     loss.backward()
     state.discriminator.requires_grad_(True)
-    _step(state.generator_optimizer)
-    return loss.detach()
+    _step(game, state.generator, state.generator_optimizer)
+    return facts
+
+
+def _path_phase(state: TrainState, game: Game) -> Tensor:
+    """Path length on half a batch, every `path_interval` steps, weighed by the interval."""
+    preset, world = game.preset, game.world
+    latents = _latents(state, game, "path", preset.batch // 2)
+    images, _, ws = _fakes(state, game, "path", latents)
+    noise = game.draws("gan.path", state.step).normal(*images.shape, device=game.device)
+    lengths = world.all_rows(regularizers.path_lengths(images, ws, noise))
+    mean = state.running["path.mean"].lerp(lengths.mean(), _PATH_DECAY)
+    state.running["path.mean"] = mean.detach()
+    penalty = (lengths - mean).square().mean()
+    (penalty * (preset.path_weight * preset.path_interval)).backward()
+    _step(game, state.generator, state.generator_optimizer)
+    return lengths.detach().mean()
 
 
 def _discriminator_phase(
-    state: TrainState, game: Game, reals: Tensor, labels: Tensor
+    state: TrainState, game: Game, reals: Tensor, labels: Tensor, regularise: bool
 ) -> dict[str, Tensor]:
-    policy, step = game.preset.augment, state.step
-    fake_labels = game.labels("gan.label.d", step)
+    preset, step = game.preset, state.step
+    latents = _latents(state, game, "d", preset.batch)
     with torch.no_grad():
-        fakes, _ = _fakes(state, game, "d", fake_labels)
-    fakes = augment(fakes, policy, game.draws("gan.augment.d", step))
-    on_fake = state.discriminator(fakes, fake_labels)
-    losses.spot_fake_loss(on_fake).mean().backward()
-    reals = augment(reals, policy, game.draws("gan.augment.real", step))
-    on_real = state.discriminator(reals, labels)
-    losses.spot_real_loss(on_real).mean().backward()
-    _step(state.discriminator_optimizer)
+        fakes = _fakes(state, game, "d", latents)[0]
+    fakes = augment(fakes, preset.augment, game.draws("gan.augment.d", step))
+    on_fake = _logits(state, game, "d", fakes, latents.labels)
+    loss_fake = losses.spot_fake_loss(on_fake).mean()
+    (loss_fake + _lecam(state, game, "real", on_fake, regularizers.lecam_fake_penalty)).backward()
+    merged = regularise and preset.merged_r1
+    reals = reals.detach().requires_grad_(merged)
+    shown = augment(reals, preset.augment, game.draws("gan.augment.real", step))
+    on_real = _logits(state, game, "real", shown, labels)
+    loss_real = losses.spot_real_loss(on_real).mean()
+    total = loss_real + _lecam(state, game, "fake", on_real, regularizers.lecam_real_penalty)
+    facts = {"loss_d": (loss_fake + loss_real).detach()}
+    if merged:
+        penalty = losses.r1_penalty(on_real, reals).mean()
+        facts["r1"] = penalty.detach()
+        total = total + penalty * _r1_weight(preset)
+    total.backward()
+    _step(game, state.discriminator, state.discriminator_optimizer)
     real, fake = on_real.detach(), on_fake.detach()
-    loss = losses.spot_real_loss(real).mean() + losses.spot_fake_loss(fake).mean()
-    return {"loss_d": loss, "sign_real": real.sign().mean(), "sign_fake": fake.sign().mean()}
+    _remember_logits(state, game, real, fake)
+    return {**facts, "sign_real": real.sign().mean(), "sign_fake": fake.sign().mean()}
+
+
+def _lecam(
+    state: TrainState,
+    game: Game,
+    other: str,
+    logits: Tensor,
+    penalty: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor | float:
+    """The weighed LeCam penalty of logits against the usual logit of the `other` kind."""
+    preset = game.preset
+    if not preset.lecam or state.step == 0 or state.step * preset.batch < preset.lecam_kimg * 1000:
+        return 0.0
+    usual = state.running[f"lecam.{other}"] / (1 - _LECAM_DECAY**state.step)
+    return preset.lecam * penalty(logits, usual).mean()
+
+
+def _remember_logits(state: TrainState, game: Game, real: Tensor, fake: Tensor) -> None:
+    """Moves the averages of LeCam, which begin at 0 and are divided by 1 - decay^step in use."""
+    if game.preset.lecam:
+        for name, logits in (("real", real), ("fake", fake)):
+            mean = game.world.mean(logits.mean())
+            state.running[f"lecam.{name}"].lerp_(mean, 1 - _LECAM_DECAY)
 
 
 def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> Tensor:
@@ -108,12 +268,22 @@ def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> T
     preset = game.preset
     reals = reals.detach().requires_grad_(True)
     shown = augment(reals, preset.augment, game.draws("gan.augment.r1", state.step))
-    penalty = losses.r1_penalty(state.discriminator(shown, labels), reals)
-    (penalty.mean() * (preset.r1_gamma / 2 * preset.r1_interval)).backward()
-    _step(state.discriminator_optimizer)
+    penalty = losses.r1_penalty(_logits(state, game, "r1", shown, labels), reals)
+    (penalty.mean() * _r1_weight(preset)).backward()
+    _step(game, state.discriminator, state.discriminator_optimizer)
     return penalty.detach().mean()
 
 
-def _step(optimizer: torch.optim.Optimizer) -> None:
+def _r1_weight(preset: Preset) -> float:
+    return preset.r1_gamma / 2 * preset.r1_interval
+
+
+def _logits(state: TrainState, game: Game, phase: str, images: Tensor, labels: Tensor) -> Tensor:
+    draws = game.draws(f"gan.critic.{phase}", state.step)
+    return state.discriminator(images, labels, draws=draws)
+
+
+def _step(game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    game.world.reduce_gradients(network.parameters())
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

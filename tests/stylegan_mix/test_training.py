@@ -37,7 +37,7 @@ def _plan(kimg: float = 0.32, **changes: Any) -> command.TrainPlan:
 
 def _train(plan: command.TrainPlan) -> Published:
     with StopSignals() as stop:
-        return command.run_training(plan, stop)
+        return command.run_training(plan, stop)[0]
 
 
 def test_a_finished_training_is_published_found_and_given_at_once(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from stylegan_mix import rng
 from stylegan_mix.console import UsageFailure
 from stylegan_mix.datasets import Part
-from stylegan_mix.presets import PRESETS, default_preset, preset_named
+from stylegan_mix.presets import PRESETS, Preset, default_preset, preset_named
 from stylegan_mix.training import losses
 from stylegan_mix.training.augment import POLICIES, augment
 from stylegan_mix.training.batches import RealImages, class_probabilities, draw_labels
@@ -91,7 +92,7 @@ def test_class_power_interpolates_between_data_and_uniform() -> None:
     np.testing.assert_allclose(class_probabilities(counts, 1.0), [0.8, 0.2])
     np.testing.assert_allclose(class_probabilities(counts, 0.5), [2 / 3, 1 / 3])
     np.testing.assert_allclose(class_probabilities(counts, 0.0), [0.5, 0.5])
-    labels = draw_labels(counts, 0.5, 30_000, seed=0, name="x", step=0)
+    labels = draw_labels(counts, 0.5, 30_000, seed=0, name="x", index=(0,))
     assert abs((labels == 0).mean() - 2 / 3) < 4 * math.sqrt(2 / 9 / 30_000)
 
 
@@ -103,11 +104,11 @@ def _part() -> Part:
 def test_real_batches_pair_images_with_their_labels_and_reach_every_image() -> None:
     part = _part()
     reals = RealImages(part, classes=2, power=0.0, device=torch.device("cpu"))
-    images, labels = reals.batch(500, seed=0, step=3)
+    images, labels = reals.batch(500, seed=0, index=(3,))
     rows = ((images[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(torch.from_numpy(part.labels)[rows], labels)
     assert set(rows.tolist()) == set(range(12))
-    again, _ = reals.batch(500, seed=0, step=3)
+    again, _ = reals.batch(500, seed=0, index=(3,))
     assert torch.equal(images, again)
 
 
@@ -126,8 +127,39 @@ def test_presets_are_found_by_name_and_resolution() -> None:
     assert default_preset(8).name == "tiny8"
     assert default_preset(32).name == "cpu32"
     assert PRESETS["cifar"].channel_max == 512
-    assert "kimg" not in PRESETS["tiny8"].plain()
     with pytest.raises(UsageFailure, match="did you mean 'tiny8'"):
-        preset_named("tiny9")
-    with pytest.raises(UsageFailure, match="dataset prepare"):
-        default_preset(48)
+        preset_named("tiny9", 8)
+    with pytest.raises(UsageFailure, match="'cifar' is for 32 pixels, the data set has 64"):
+        preset_named("cifar", 64)
+    for wrong in (48, 512, 4):
+        with pytest.raises(UsageFailure, match="8, 16, 32"):
+            default_preset(wrong)
+
+
+def test_auto_follows_the_published_heuristics() -> None:
+    # methods dossier 1.6, one GPU: batch, and gamma by 0.0002 R^2 / batch
+    found = {size: default_preset(size) for size in (64, 128, 256)}
+    assert {size: preset.batch for size, preset in found.items()} == {64: 32, 128: 32, 256: 16}
+    gammas = {64: 0.0256, 128: 0.1024, 256: 0.8192}
+    for size, preset in found.items():
+        assert preset.name == "auto"
+        assert preset.r1_gamma == pytest.approx(gammas[size])
+        assert preset.ema_kimg == pytest.approx(preset.batch * 10 / 32)
+    assert preset_named("auto", 32).resolution == 32
+
+
+def test_the_name_of_a_training_leaves_out_the_budget_and_switches_that_are_off() -> None:
+    plain = PRESETS["cpu32"].plain()
+    assert "kimg" not in plain
+    assert "twins" not in plain
+    assert plain["label_noise"] == 0.3
+    on = dataclasses.replace(PRESETS["cpu32"], twins=0.01).plain()
+    assert on == {**plain, "twins": 0.01}
+    assert Preset(**on, kimg=1.0).twins == 0.01
+
+
+def test_further_half_lives_are_positive_numbers() -> None:
+    assert dataclasses.replace(PRESETS["tiny8"], more_ema="5,80").half_lives() == [5.0, 80.0]
+    for wrong in ("5,x", "0", "-1", "inf", "nan"):
+        with pytest.raises(UsageFailure, match="positive numbers of kimg"):
+            dataclasses.replace(PRESETS["tiny8"], more_ema=wrong).half_lives()

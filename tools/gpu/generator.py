@@ -29,7 +29,6 @@ import torch
 from stylegan_mix import console, datasets, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
-from stylegan_mix.training.batches import RealImages
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Game, train_step
 
@@ -53,7 +52,7 @@ def main() -> None:
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
     began = time.monotonic()
     with console.StopSignals(options.minutes * 1.3) as stop:
-        published = command.run_training(plan, stop)
+        published = command.run_training(plan, stop)[0]
     facts["training_seconds"] = round(time.monotonic() - began, 1)
     _collect(options.out, plan, published, facts)
 
@@ -110,8 +109,7 @@ def _throughput(plan: command.TrainPlan, steps: int) -> dict[str, Any]:
         seed=plan.seed,
         device=device,
     )
-    reals = RealImages(dataset.train, classes=dataset.num_classes, power=1.0, device=device)
-    game = Game(preset, reals, plan.seed, device)
+    game = Game.of(preset, dataset, seed=plan.seed, device=device)
     warm = max(steps // 4, 2)
     for _ in range(warm):
         train_step(state, game)

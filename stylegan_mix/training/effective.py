@@ -1,0 +1,20 @@
+"""How much a class's images are worth: the effective number (Cui et al. 2019).
+
+K classes, n_c images of class c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["inverse_effective_number"]
+
+
+def inverse_effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
+    """lambda_c in proportion to 1 / E(n_c), E(n) = (1 - beta^n) / (1 - beta), of mean 1: [K].
+
+    The rarer a class, the larger; beta = 0 gives 1 everywhere.
+    """
+    counts = np.maximum(counts.astype(np.float64), 1)
+    weights = (1 - beta) / (1 - beta**counts)
+    return np.asarray(weights * (len(counts) / weights.sum()), np.float64)

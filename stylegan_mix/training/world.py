@@ -1,0 +1,145 @@
+"""The processes that train one generator together, each with its rows of every batch.
+
+Process r of W holds the rows r, r + W, ... : the groups of minibatch-std stay whole that way, and
+a training in W processes is that of one process but for the order of sums. One flat all-reduce
+a phase brings the gradients together: DistributedDataParallel, whose hooks run inside a backward
+pass, is silently wrong under R1. `torchrun` starts the processes and says who they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from stylegan_mix import rng
+from stylegan_mix.console import Failure, UsageFailure
+
+__all__ = ["World", "joined"]
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is: `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> int:
+        """How many rows of a batch this process holds."""
+        return batch // self.size
+
+    def own(self, rows: Tensor) -> Tensor:
+        """This process's rows of a whole batch [N, ...]."""
+        return rows[self.rank :: self.size] if self.size > 1 else rows
+
+    def draws(self, generator: torch.Generator) -> rng.Draws:
+        """Draws for this process's rows."""
+        return rng.Draws(generator, self.rank, self.size)
+
+    def check_batch(self, batch: int, group: int) -> None:
+        """`UsageFailure` (exit code 2) unless whole groups of minibatch-std fit each process."""
+        whole = min(group, batch) * self.size
+        if batch % whole:
+            raise UsageFailure(
+                f"a batch of {batch} in {self.size} process(es) with minibatch-std groups of "
+                f"{min(group, batch)} must be a multiple of {whole}",
+                remedy="another --batch, or another number of processes",
+            )
+
+    def reduce_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replaces every gradient by its mean over the processes, in one all-reduce."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.size
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the processes; the gradient does not flow."""
+        if self.size == 1:
+            return values
+        total = values.detach().clone()
+        distributed.all_reduce(total)
+        return total
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` over the processes; the gradient does not flow."""
+        return values if self.size == 1 else self.sum(values) / self.size
+
+    def all_rows(self, rows: Tensor) -> Tensor:
+        """The rows of the whole batch [N, ...] in their order, differentiable in all of them.
+
+        A loss of all rows is the same in every process; the mean over the processes of its
+        gradients is then the gradient in one process.
+        """
+        if self.size == 1:
+            return rows
+        from torch.distributed.nn.functional import all_gather
+
+        parts = all_gather(rows.contiguous())
+        return torch.stack(list(parts), dim=1).flatten(0, 1)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self._device())) > 0)
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def check_same(self, tensors: Iterable[Tensor]) -> None:
+        """Fails (our bug, exit code 1) where the processes do not hold the same numbers."""
+        if self.size == 1:
+            return
+        flat = torch.cat([t.detach().to(torch.float32).flatten() for t in tensors])
+        marks = torch.stack([flat.double().sum(), flat.double().square().sum()])
+        low, high = marks.clone(), marks.clone()
+        distributed.all_reduce(low, distributed.ReduceOp.MIN)
+        distributed.all_reduce(high, distributed.ReduceOp.MAX)
+        if not torch.equal(low, high):
+            raise Failure(
+                f"the {self.size} processes of this training hold different weights: process "
+                f"{self.rank} has sums {marks.tolist()}"
+            )
+
+    def _device(self) -> torch.device:
+        nccl = distributed.get_backend() == "nccl"
+        return torch.device("cuda" if nccl else "cpu")
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The world that torchrun's environment describes, joined for as long as the context lasts.
+
+    Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
+    gloo.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield World()
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield World(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
