@@ -1,0 +1,156 @@
+"""Alarms: what is sound stays quiet, what collapses is named, and the training goes back once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan_mix import datasets
+from stylegan_mix.console import Diverged, StopSignals
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.training import alarms, command, loop
+from stylegan_mix.training.alarms import Alarms, Health
+
+CLASSES = ("head", "tail")
+
+
+def _health(diversity: list[float | None], **changes: Any) -> Health:
+    parts = {"spread": [1.0, 1.0], "copies": [1.0, 1.0], "label_norm": 1.0, **changes}
+    return Health(diversity=diversity, **parts)
+
+
+def test_a_class_collapses_after_three_logs_and_only_if_it_was_alive() -> None:
+    watch = Alarms({}, CLASSES)
+    for _ in range(9):
+        assert watch.collapsed(_health([0.8, 0.02])) == []
+    assert watch.collapsed(_health([0.8, 0.5])) == []
+    assert watch.sound
+    assert watch.collapsed(_health([0.8, 0.05])) == []
+    assert not watch.sound
+    assert watch.collapsed(_health([0.8, 0.05])) == []
+    assert watch.collapsed(_health([0.8, 0.05])) == ["tail"]
+    assert watch.collapsed(_health([0.8, 0.2])) == []
+
+
+def test_the_memory_of_alarms_lies_in_the_running_state() -> None:
+    running: dict[str, torch.Tensor] = {}
+    first = Alarms(running, CLASSES)
+    first.collapsed(_health([0.8, 0.5]))
+    first.collapsed(_health([0.8, 0.05]))
+    again = Alarms({name: value.clone() for name, value in running.items()}, CLASSES)
+    assert again.collapsed(_health([0.8, 0.05])) == []
+    assert again.collapsed(_health([0.8, 0.05])) == ["tail"]
+
+
+def test_warnings_name_what_is_wrong() -> None:
+    watch = Alarms({}, CLASSES)
+    calm = {"sign_real": 0.6, "sign_fake": -0.5}
+    assert watch.warnings(_health([0.8, None], copies=[1.0, None]), calm) == []
+    (copies,) = watch.warnings(_health([0.8, 0.8], copies=[0.9, 0.1]), calm)
+    assert copies == "copies its training images: tail"
+    (point,) = watch.warnings(_health([0.8, 0.8], spread=[0.01, 0.5]), calm)
+    assert point == "w nearly a point: head"
+    (exploded,) = watch.warnings(_health([0.8, 0.8], label_norm=11.0), calm)
+    assert "label path" in exploded
+    (sure,) = watch.warnings(_health([0.8, 0.8]), {"sign_real": 0.99, "sign_fake": -0.99})
+    assert "never wrong" in sure
+
+
+def test_copies_are_near_zero_for_training_images_and_near_one_for_others() -> None:
+    data = datasets.load("digits_lt")
+    rows = {c: np.flatnonzero(data.train.labels == c) for c in range(10)}
+    real = [torch.from_numpy(np.asarray(data.train.images[rows[c]])) for c in range(10)]
+    test = [
+        torch.from_numpy(np.asarray(data.test.images[data.test.labels == c])) for c in range(10)
+    ]
+    rare = int(np.argmin(data.counts))
+    for label in (0, rare):
+        assert alarms._copies(real[label], data, label) == 0.0
+        unseen = alarms._copies(test[label], data, label)
+        assert unseen is not None
+        assert 0.8 < unseen < 1.6
+
+
+def test_w_spread_compares_inside_with_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(500, 4, generator=generator)
+    point = torch.ones(500, 4) + 1e-4 * torch.randn(500, 4, generator=generator)
+    first, second = alarms.w_spread([wide, point])
+    assert first > 0.9
+    assert second < 1e-3
+
+
+def _plan(**changes: Any) -> command.TrainPlan:
+    tiny = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
+    return command.plan_training(
+        datasets.load("digits_lt"),
+        preset="tiny8",
+        kimg=0.64,
+        seed=0,
+        device="cpu",
+        command="stylegan-mix train",
+        changes={**tiny, **changes},
+    )
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log every 2 steps, a kept state every 8."""
+    rhythm = loop.Rhythm(log_kimg=0.032, picture_kimg=0.128)
+    monkeypatch.setattr(loop, "Rhythm", lambda save_seconds: rhythm)
+
+
+def _collapse_at(monkeypatch: pytest.MonkeyPatch, logs: dict[int, set[int]]) -> list[int]:
+    """Lets class 9 look collapsed at the given logs of each attempt; the logs seen, counted."""
+    seen: list[int] = []
+
+    def looked(network: Any, samples: Any, w: Any, dataset: Dataset) -> Health:
+        seen.append(len(seen))
+        attempt = sum(1 for _ in Path(_plan().folder).glob("events.jsonl"))
+        low = len(seen) in logs.get(attempt, set())
+        ratios: list[float | None] = [0.8] * 9 + [0.01 if low else 0.8]
+        return Health(ratios, [1.0] * 10, [1.0] * 10, 1.0)
+
+    monkeypatch.setattr(alarms, "measure", looked)
+    return seen
+
+
+def test_a_collapse_takes_the_training_back_once_and_it_ends_with_other_draws(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _collapse_at(monkeypatch, {0: {6, 7, 8}})
+    with StopSignals() as stop:
+        (published,) = command.run_training(_plan(), stop)
+    assert published.card["attempts"] == 2
+    assert "9 collapsed to a few pictures at 0.3 kimg: back to 0.1 kimg" in capsys.readouterr().err
+    folder = _plan().folder
+    (event,) = [json.loads(x) for x in (folder / "events.jsonl").read_text().splitlines()]
+    assert (event["event"], event["step"]) == ("lost", 16)
+    steps = [json.loads(x)["step"] for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(2, 41, 2))
+    assert (folder / "grids" / "lost-00000.256.png").exists()
+
+
+def test_a_second_collapse_ends_with_code_5_and_a_picture(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _collapse_at(monkeypatch, {0: {6, 7, 8}, 1: {11, 12, 13}})
+    with StopSignals() as stop, pytest.raises(Diverged, match="again.*9 collapsed") as error:
+        command.run_training(_plan(), stop)
+    assert error.value.code == 5
+    pictures = sorted(path.name for path in (_plan().folder / "grids").glob("lost-*"))
+    assert len(pictures) == 2
+
+
+def test_on_collapse_go_on_only_warns(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _collapse_at(monkeypatch, {0: set(range(6, 20))})
+    with StopSignals() as stop:
+        (published,) = command.run_training(_plan(on_collapse="go-on"), stop)
+    assert "attempts" not in published.card

@@ -1,0 +1,172 @@
+"""Trains and judges one generator for each row of a table, and prints the table.
+
+    python tools/experiments/generator_rows.py tools/experiments/cifar10_lt_generators.toml \\
+        --results tools/results/cifar10_lt_generators
+    python tools/experiments/generator_rows.py ... --only twins --seed 1
+    python tools/experiments/generator_rows.py ... --table
+
+A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
+finished row and seed leaves one small JSON with both commands; what is finished is not done
+again, what was interrupted goes on. `--table` runs nothing and prints what is there as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylegan_mix import generators, store
+
+# What the table shows: figure, reference, scopes, decimals.
+COLUMNS = (
+    ("frechet", "test", ("all", "few"), 2),
+    ("kernel", "test", ("all", "few"), 3),
+    ("coverage", "test", ("many", "medium", "few"), 2),
+    ("cas", None, ("all", "few"), 1),
+    ("label_accuracy", None, ("all", "few"), 1),
+    ("diversity", None, ("few",), 2),
+)
+
+
+def options_of(table: dict[str, Any]) -> list[str]:
+    """A table of options as words of a command line."""
+    words: list[str] = []
+    for name, value in table.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
+    return words
+
+
+def run(words: list[str], threads: int) -> dict[str, Any]:
+    """Runs a command of this project and gives its JSON; the script ends where it fails."""
+    command = [sys.executable, "-m", "stylegan_mix", *words, "--threads", str(threads), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    """Trains and judges one row: its record."""
+    own = {name: value for name, value in row.items() if name not in ("name", "about")}
+    train = ["train", *options_of({**plan["base"], **own, "seed": seed})]
+    published = generators.load(run(train, threads)["generator"])
+    judge = ["metrics", published.hash, *options_of(plan["metrics"])]
+    report = run(judge, threads)
+    folder = store.home() / "training" / published.card["training"]
+    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    events = folder / "events.jsonl"
+    return {
+        "row": row["name"],
+        "about": row["about"],
+        "seed": seed,
+        "commands": [f"stylegan-mix {' '.join(words)}" for words in (train, judge)],
+        "generator": published.hash,
+        "probe": report["request"]["probe"],
+        "split_id": report["split_id"],
+        "test_id": report["test_id"],
+        "operators": published.card["operators"],
+        "attempts": published.card.get("attempts", 1),
+        "events": events.read_text().splitlines() if events.exists() else [],
+        "training_seconds": round(sum(line["seconds"] for line in log), 1),
+        "diversity": published.card["diversity"],
+        "last_log": log[-1],
+        "scopes": report["scopes"],
+        "figures": [_short(figure) for figure in report["figures"]],
+        "hardware": platform.machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+
+
+def _short(figure: dict[str, Any]) -> dict[str, Any]:
+    def rounded(name: str) -> list[float | None]:
+        values = (at.get(name) for at in figure["at"])
+        return [None if value is None else round(value, 5) for value in values]
+
+    kept = {"figure": figure["figure"], "against": figure.get("against")}
+    return {**kept, "value": rounded("value"), "floor": rounded("floor")}
+
+
+def table(records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
+    """The rows that are there as Markdown: means over seeds, the spread where there are several."""
+    heads = [f"{figure} {scope}" for figure, _, scopes, _ in COLUMNS for scope in scopes]
+    lines = [f"| row | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    floors: list[str] = []
+    for row in rows:
+        found = [record for record in records if record["row"] == row["name"]]
+        if not found:
+            continue
+        cells, floors = [], []
+        for figure, against, scopes, decimals in COLUMNS:
+            scale = 100 if decimals == 1 else 1
+            for scope in scopes:
+                values = [_value(r, figure, against, scope, "value") for r in found]
+                cells.append(_cell([v * scale for v in values if v is not None], decimals))
+                floor = _value(found[0], figure, against, scope, "floor")
+                floors.append("" if floor is None else f"{floor * scale:.{decimals}f}")
+        lines.append(f"| {row['name']} | {len(found)} | {' | '.join(cells)} |")
+    if floors:
+        lines.append(f"| *real images* | | {' | '.join(floors)} |")
+    return "\n".join(lines)
+
+
+def _value(
+    record: dict[str, Any], figure: str, against: str | None, scope: str, kind: str
+) -> float | None:
+    at = record["scopes"].index(scope)
+    for found in record["figures"]:
+        if found["figure"] == figure and found["against"] == against:
+            value: float | None = found[kind][at]
+            return value
+    return None
+
+
+def _cell(values: list[float], decimals: int) -> str:
+    if not values:
+        return "n/a"
+    mean = f"{statistics.mean(values):.{decimals}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{decimals}f}"
+
+
+def main() -> None:
+    """Runs the rows that are not there yet, or prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="TOML file with base, metrics and rows")
+    parser.add_argument("--results", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--only", action="append", help="a row; again for several")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    options = parser.parse_args()
+    plan = tomllib.loads(options.plan.read_text())
+    names = [row["name"] for row in plan["rows"]]
+    if unknown := set(options.only or ()) - set(names):
+        parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if options.table:
+        records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
+        print(table(records, plan["rows"]))
+        return
+    for row in plan["rows"]:
+        out = options.results / f"{row['name']}-seed{options.seed}.json"
+        if out.exists() or (options.only and row["name"] not in options.only):
+            continue
+        record = finish(row, plan, options.seed, options.threads)
+        store.write_json(out, record)
+        print(f"{row['name']}, seed {options.seed}: {out}")
+
+
+if __name__ == "__main__":
+    main()
