@@ -92,9 +92,11 @@ def train(ctx: click.Context, **options: Any) -> None:
     \b
     stylegan-mix train --dataset digits_lt --preset tiny8
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
+    torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
     from stylegan_mix import datasets
     from stylegan_mix.training import command
+    from stylegan_mix.training.world import speaks
 
     console.set_up_process(options["threads"])
     dataset = datasets.load(
@@ -114,15 +116,15 @@ def train(ctx: click.Context, **options: Any) -> None:
         changes=changes,
     )
     there = command.finished(plan)
-    show_plan(plan, bool(there))
+    if speaks():
+        show_plan(plan, bool(there))
     if options["dry_run"]:
         if options["as_json"]:
             console.print_json({**plan.shown(), "finished": bool(there)})
         return
     with console.StopSignals(options["minutes"]) as stop:
         found = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
-    if not found:
-        # Another process of this training speaks.
+    if not speaks():
         return
     published = found[0]
     if options["as_json"]:

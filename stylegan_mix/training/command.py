@@ -145,14 +145,17 @@ def _check(preset: Preset) -> None:
 
 
 def finished(plan: TrainPlan) -> list[Published]:
-    """The published generators of exactly this plan, the main one first; empty before it ends."""
+    """The published generators of exactly this plan, the main one first; empty before it ends.
+
+    Averages that a ramp kept equal are one generator.
+    """
     found: dict[float, Published] = {}
     for published in generators.find(split_id=plan.dataset.split_id):
         card = published.card
         if card["training"] == plan.key and card["kimg"] == plan.kimg:
             found.setdefault(card.get("half_life", 0.0), published)
     wanted = [0.0, *plan.preset.half_lives()]
-    return [found[kimg] for kimg in wanted] if set(wanted) <= set(found) else []
+    return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
 
 
 def run_training(

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -19,7 +20,7 @@ from torch import Tensor, distributed
 from stylegan_mix import rng
 from stylegan_mix.console import Failure, UsageFailure
 
-__all__ = ["World", "joined"]
+__all__ = ["World", "joined", "speaks"]
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,8 @@ class World:
         """
         if self.size == 1:
             return rows
-        from torch.distributed.nn.functional import all_gather
-
-        parts = all_gather(rows.contiguous())
-        return torch.stack(list(parts), dim=1).flatten(0, 1)
+        whole: Tensor = _AllRows.apply(rows, self)
+        return whole
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
@@ -123,6 +122,26 @@ class World:
     def _device(self) -> torch.device:
         nccl = distributed.get_backend() == "nccl"
         return torch.device("cuda" if nccl else "cpu")
+
+
+class _AllRows(torch.autograd.Function):
+    """`World.all_rows`: the gradient of own rows is the sum of what every process has for them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        parts = [torch.empty_like(rows) for _ in range(world.size)]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.world.own(ctx.world.sum(gradients[0])), None
+
+
+def speaks() -> bool:
+    """Whether this process writes to the terminal: not a further one of torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

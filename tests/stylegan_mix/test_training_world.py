@@ -1,0 +1,109 @@
+"""Training in several processes is training in one, but for the order of sums."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stylegan_mix import checkpoint
+from stylegan_mix.console import UsageFailure
+from stylegan_mix.generators import GENERATOR_KIND
+from stylegan_mix.training.world import World, joined
+
+# Everything that looks across the batch: minibatch-std, twins, path length, LeCam, averages.
+EVERYTHING = [
+    *("--kimg", "0.32", "--augment", "color,translation,cutout", "--twins", "0.01"),
+    *("--gsr", "0.5", "--lecam", "0.1", "--path-weight", "2", "--path-interval", "4"),
+    *("--style-mixing", "0.9", "--more-ema", "2", "--r1-interval", "3"),
+]
+
+
+def _train(
+    home: Path, repo_root: Path, processes: int, *extra: str
+) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [
+        *(sys.executable, *(launcher if processes > 1 else []), "-m", "stylegan_mix", "train"),
+        *("--dataset", "digits_lt", "--threads", "1", "--json", *EVERYTHING, *extra),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repo_root),
+        "STYLEGAN_MIX_HOME": str(home),
+        "KERNELS": "reference",
+    }
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def _outcome(home: Path, printed: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    folder = Path(json.loads(printed)["folder"])
+    weights, card = checkpoint.load(folder, kind=GENERATOR_KIND)
+    (log,) = (home / "training" / card["training"]).glob("metrics.jsonl")
+    (line,) = log.read_text().splitlines()
+    return json.loads(line), weights
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path, repo_root: Path) -> None:
+    lines, weights = [], []
+    for processes in (1, 2):
+        home = tmp_path / str(processes)
+        done = _train(home, repo_root, processes)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("preset tiny8") == 1
+        line, state = _outcome(home, done.stdout)
+        lines.append(line)
+        weights.append(state)
+    for name in ("loss_g", "loss_d", "r1", "twins", "gsr", "path_length"):
+        assert lines[1][name] == pytest.approx(lines[0][name], rel=1e-4), name
+    for name, value in weights[0].items():
+        # Adam divides by the size of a gradient: where that is nearly 0, sums in another order
+        # may move a weight another way. Most must agree closely.
+        apart = (value - weights[1][name]).abs()
+        assert float(apart.quantile(0.9)) <= 1e-4 * max(float(value.abs().max()), 1.0), name
+
+
+@pytest.mark.slow
+def test_processes_stop_together_and_go_on(tmp_path: Path, repo_root: Path) -> None:
+    home = tmp_path / "store"
+    stopped = _train(home, repo_root, 2, "--kimg", "40", "--minutes", "0.2")
+    assert "stopped" in stopped.stderr or "minutes" in stopped.stderr, stopped.stderr
+    (folder,) = (home / "training").glob("*/checkpoints")
+    assert len(list(folder.glob("step-*"))) >= 1
+    done = _train(home, repo_root, 2, "--kimg", "40")
+    assert done.returncode == 0, done.stderr
+    assert "going on from" in done.stderr
+
+
+def test_a_batch_that_does_not_fit_the_processes_is_refused() -> None:
+    World(0, 2).check_batch(64, 32)
+    with pytest.raises(UsageFailure, match="must be a multiple of 96"):
+        World(0, 3).check_batch(64, 32)
+    World(0, 2).check_batch(8, 4)
+
+
+def test_the_rows_of_all_processes_are_the_batch_and_groups_stay_whole() -> None:
+    batch, size, group = 32, 2, 4
+    rows = torch.arange(batch)
+    own = [World(rank, size).own(rows) for rank in range(size)]
+    assert torch.equal(torch.stack(own, dim=1).flatten(), rows)
+    whole = {frozenset(rows[i :: batch // group].tolist()) for i in range(batch // group)}
+    local = batch // size // group
+    parts = {frozenset(part[i::local].tolist()) for part in own for i in range(local)}
+    assert parts == whole
+
+
+def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with joined("cpu") as world:
+        assert (world.rank, world.size, world.leads) == (0, 1, True)
+        rows = torch.randn(4, 2)
+        assert world.all_rows(rows) is rows
+        assert world.mean(rows) is rows
+        assert world.own(rows) is rows
