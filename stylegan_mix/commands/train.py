@@ -119,8 +119,7 @@ def train(ctx: click.Context, **options: Any) -> None:
     if speaks():
         show_plan(plan, bool(there))
     if options["dry_run"]:
-        if options["as_json"]:
-            console.print_json({**plan.shown(), "finished": bool(there)})
+        _show_cost(plan, bool(there), options["as_json"])
         return
     with console.StopSignals(options["minutes"]) as stop:
         found = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
@@ -143,6 +142,20 @@ def train(ctx: click.Context, **options: Any) -> None:
         console.result(f"average of {one.card['half_life']:g} kimg: generator {one.hash[:12]}")
     console.result(f"generator {published.hash[:12]}  {published.folder}")
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
+
+
+def _show_cost(plan: Any, done: bool, as_json: bool) -> None:
+    """Times a few steps and says what the training will take; nothing if it is finished."""
+    from stylegan_mix.training import cost
+
+    facts = {} if done else cost.of(plan)
+    if as_json:
+        console.print_json({**plan.shown(), "finished": done, "cost": facts})
+    elif not done:
+        console.say(
+            f"about {facts['seconds'] / 60:,.1f} minutes from the beginning on this machine, "
+            f"{facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
+        )
 
 
 def show_plan(plan: Any, done: bool) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import datasets, generators
+from stylegan_mix import arrays, datasets, generators
 from stylegan_mix.commands.train import show_plan
 from stylegan_mix.console import Diverged, MissingEnvironment, Stopped, StopSignals, UsageFailure
 from stylegan_mix.generators import Published
-from stylegan_mix.training import command, step
+from stylegan_mix.training import command, cost, step
+from stylegan_mix.training.loop import CHECKPOINT_KIND
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
@@ -164,6 +165,20 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
     )
     show_plan(plan, False)
     assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
+
+
+def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None:
+    short, long = (cost.of(_plan(kimg=kimg)) for kimg in (0.32, 32))
+    assert (short["steps"], short["images"]) == (20, 320)
+    assert (long["steps"], long["images"]) == (2000, 32000)
+    assert 0 < short["seconds"] < long["seconds"]
+    assert not _plan().folder.exists()
+    _train(_plan())
+    (saved,) = (_plan().folder / "checkpoints").iterdir()
+    container = arrays.open_container(saved, kind=CHECKPOINT_KIND)
+    assert short["bytes"] == pytest.approx(
+        3 * sum(container[name].nbytes for name in container.names), rel=0.01
+    )
 
 
 def _command(*extra: str) -> list[str]:

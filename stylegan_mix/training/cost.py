@@ -1,0 +1,61 @@
+"""What a training will cost before it starts: steps and images exactly, time by timed steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from stylegan_mix.training.command import TrainPlan
+from stylegan_mix.training.loop import total_steps
+from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step import Game, train_step
+
+__all__ = ["of"]
+
+_TIMED_STEPS = 3
+# Regularisers, logs, grids and checkpoints come on top of a plain step.
+_OVERHEAD = 1.15
+# Two checkpoints, and the state that a training goes back to.
+_SAVED = 3
+
+
+def of(plan: TrainPlan) -> dict[str, Any]:
+    """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan."""
+    preset, dataset = plan.preset, plan.dataset
+    device = torch.device(plan.device)
+    state = TrainState.fresh(
+        preset,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        classes=dataset.num_classes,
+        seed=plan.seed,
+        device=device,
+        counts=dataset.counts,
+    )
+    game = Game.of(preset, dataset, seed=plan.seed, device=device)
+    times = []
+    for _ in range(1 + _TIMED_STEPS):
+        began = time.perf_counter()
+        train_step(state, game)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    steps = total_steps(plan.kimg, preset.batch)
+    return {
+        "steps": steps,
+        "images": steps * preset.batch,
+        "seconds": round(_OVERHEAD * min(times[1:]) * steps, 1),
+        "bytes": _SAVED * _bytes(state.state_dict()),
+    }
+
+
+def _bytes(part: Any) -> int:
+    if isinstance(part, torch.Tensor):
+        return part.numel() * part.element_size()
+    if isinstance(part, dict):
+        return sum(_bytes(one) for one in part.values())
+    if isinstance(part, list):
+        return sum(_bytes(one) for one in part)
+    return 0
