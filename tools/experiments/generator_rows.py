@@ -4,10 +4,13 @@
         --results tools/results/cifar10_lt_generators
     python tools/experiments/generator_rows.py ... --only twins --seed 1
     python tools/experiments/generator_rows.py ... --table
+    python tools/experiments/generator_rows.py ... --compare float32 bfloat16
 
 A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
 finished row and seed leaves one small JSON with both commands; what is finished is not done
-again, what was interrupted goes on. `--table` runs nothing and prints what is there as Markdown.
+again, what was interrupted goes on. `--table` and `--compare` run nothing: they print what is
+there as Markdown, and whether the second row is as good as the first: equivalent where the 90 %
+interval of the paired difference over seeds lies within 5 % of the first row's mean.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy import stats
 
 from stylegan_mix import generators, store
 
@@ -35,6 +39,8 @@ COLUMNS = (
     ("label_accuracy", None, ("all", "few"), 1),
     ("diversity", None, ("few",), 2),
 )
+# A claim of "no worse" is an equivalence test over at least so many seeds.
+LEAST_SEEDS, MARGIN = 5, 0.05
 
 
 def options_of(table: dict[str, Any]) -> list[str]:
@@ -141,6 +147,38 @@ def _cell(values: list[float], decimals: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{decimals}f}"
 
 
+def comparison(records: list[dict[str, Any]], first: str, second: str) -> str:
+    """Paired differences of two rows over their common seeds, figure by figure, as Markdown."""
+    by_seed = {(record["row"], record["seed"]): record for record in records}
+    seeds = sorted({seed for row, seed in by_seed if (first, seed) in by_seed and row == second})
+    if len(seeds) < LEAST_SEEDS:
+        raise SystemExit(
+            f"{first} and {second} share {len(seeds)} seeds; a claim of no difference takes "
+            f"{LEAST_SEEDS}"
+        )
+    lines = [f"| {len(seeds)} seeds | {first} | {second} | difference, 90 % | equivalent |"]
+    lines.append("|---" * 5 + "|")
+    for figure, against, scopes, decimals in COLUMNS:
+        for scope in scopes:
+            pairs = [
+                [_value(by_seed[row, seed], figure, against, scope, "value") for seed in seeds]
+                for row in (first, second)
+            ]
+            one, two = ([value for value in values if value is not None] for values in pairs)
+            if len(one) != len(seeds) or len(two) != len(seeds):
+                continue
+            gaps = [b - a for a, b in zip(one, two, strict=True)]
+            mean, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+            reach = float(stats.t.ppf(0.95, len(gaps) - 1)) * error
+            most = MARGIN * abs(statistics.mean(one))
+            verdict = "yes" if abs(mean) + reach <= most else "not shown"
+            lines.append(
+                f"| {figure} {scope} | {_cell(one, decimals + 1)} | {_cell(two, decimals + 1)} | "
+                f"{mean:+.{decimals + 1}f} ± {reach:.{decimals + 1}f} | {verdict} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Runs the rows that are not there yet, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -150,14 +188,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
     plan = tomllib.loads(options.plan.read_text())
     names = [row["name"] for row in plan["rows"]]
     if unknown := set(options.only or ()) - set(names):
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if options.table:
+    if options.table or options.compare:
         records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
-        print(table(records, plan["rows"]))
+        shown = comparison(records, *options.compare) if options.compare else None
+        print(shown or table(records, plan["rows"]))
         return
     for row in plan["rows"]:
         out = options.results / f"{row['name']}-seed{options.seed}.json"
