@@ -122,8 +122,8 @@ def _samples(network: Generator, game: Game, label: int, count: int, name: str) 
     draws = rng.Draws(rng.torch_generator(game.seed, name, device=game.device))
     z = draws.normal(count, game.preset.z_dim, device=game.device)
     labels = torch.full((count,), label, device=game.device)
-    w = network.mapping(z, labels)
-    return to_uint8(network.synthesis(network.broadcast(w), noise="random", draws=draws)).cpu()
+    ws = network.ws(z, labels)
+    return to_uint8(network.synthesis(ws, noise="random", draws=draws)).cpu()
 
 
 def _resume(state: TrainState, checkpoints: Checkpoints, folder: Path) -> None:
