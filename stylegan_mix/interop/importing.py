@@ -193,7 +193,7 @@ def _samples(network: Generator, seed: int, label: int | None, psi: float) -> to
     draws = rng.torch_generator(seed, name)
     z = torch.randn(_SAMPLES, network.z_dim, generator=draws).to(device)
     of = None if label is None else torch.full((_SAMPLES,), label, device=device)
-    w = network.truncate(network.broadcast(network.mapping(z, of)), psi)
+    ws = network.truncate(network.ws(z, of), psi)
     # One by one: ten images of 1,024 pixels at once take gigabytes.
-    images = [to_uint8(network.synthesis(one, noise="const")) for one in w.split(1)]
+    images = [to_uint8(network.synthesis(one, noise="const")) for one in ws.split(1)]
     return torch.cat(images).cpu()

@@ -210,7 +210,7 @@ class _Settings:
             raise InvalidInput(f"network settings lack {', '.join(missing)}")
         self.meta, self.part, self.own = meta, part, dict(meta[part])
 
-    def shared(self) -> dict[str, int]:
+    def shared(self) -> dict[str, Any]:
         """What both networks take."""
         return {
             "resolution": self.meta["resolution"],

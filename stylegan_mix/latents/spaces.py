@@ -1,7 +1,9 @@
 """From rows of a plan to images: the spaces in which two samples can be mixed.
 
-`N` rows, `K` classes, `Z` and `D` latent widths, `C H W` pixels; `lam` [N, 1] is the share of
-class a. Every space is one equation; ends of the path (lam 0 and 1) are exactly the unmixed w.
+`N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
+`lam` [N, 1] is the share of class a. Every space is one equation; ends of the path (lam 0 and 1)
+are exactly the unmixed w. A w is mixed layer by layer: a network has several codes of a sample
+where not every layer is told the label.
 """
 
 from __future__ import annotations
@@ -56,38 +58,38 @@ def decode(
     `noise` ("random", "const" or "none") and its `draws` go to the synthesis network.
     """
 
-    def images(w: Tensor) -> Tensor:
-        return network.synthesis(network.broadcast(w), noise=noise, draws=draws)
+    def images(ws: Tensor) -> Tensor:
+        return network.synthesis(ws, noise=noise, draws=draws)
 
     if space != "pixel":
         return images(MIXERS[space](network, rows, truncation))
     # What is mixed here are two finished pictures: each is limited to its range first.
-    first = images(_w(network, rows.z_a, rows.a, truncation)).clamp(-1, 1)
-    second = images(_w(network, rows.z_b, rows.b, truncation)).clamp(-1, 1)
+    first = images(_ws(network, rows.z_a, rows.a, truncation)).clamp(-1, 1)
+    second = images(_ws(network, rows.z_b, rows.b, truncation)).clamp(-1, 1)
     return _between(first, second, rows.lam[:, :, None, None])
 
 
 def _lerp_w(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w = lam w_a + (1 - lam) w_b, the same for every layer -> [N, D]."""
-    first = _w(network, rows.z_a, rows.a, truncation)
-    second = _w(network, rows.z_b, rows.b, truncation)
-    return _between(first, second, rows.lam)
+    """w = lam w_a + (1 - lam) w_b, with the same lam in every layer -> [N, L, D]."""
+    first = _ws(network, rows.z_a, rows.a, truncation)
+    second = _ws(network, rows.z_b, rows.b, truncation)
+    return _between(first, second, rows.lam[:, :, None])
 
 
 def _lerp_z(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """z = lam z_a + (1 - lam) z_b of unit z, back to unit length by the mapping -> w [N, D]."""
+    """z = lam z_a + (1 - lam) z_b of unit z, back to unit length by the mapping -> [N, L, D]."""
     z = _between(_unit(rows.z_a), _unit(rows.z_b), rows.lam)
-    return _w(network, z, _soft(network, rows), truncation)
+    return _ws(network, z, _soft(network, rows), truncation)
 
 
 def _lerp_label(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """One z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025) -> w [N, D]."""
-    return _w(network, rows.z_a, _soft(network, rows), truncation)
+    """One z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025) -> [N, L, D]."""
+    return _ws(network, rows.z_a, _soft(network, rows), truncation)
 
 
 def _unmixed(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w_a alone -> [N, D]."""
-    return _w(network, rows.z_a, rows.a, truncation)
+    """w_a alone -> [N, L, D]."""
+    return _ws(network, rows.z_a, rows.a, truncation)
 
 
 MIXERS: dict[str, Callable[[Generator, Latents, float], Tensor]] = {
@@ -96,11 +98,11 @@ MIXERS: dict[str, Callable[[Generator, Latents, float], Tensor]] = {
     "label": _lerp_label,
     "none": _unmixed,
 }
-"""The spaces that mix before decoding: (network, rows, truncation) -> w [N, D]."""
+"""The spaces that mix before decoding: (network, rows, truncation) -> ws [N, L, D]."""
 
 
-def _w(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tensor:
-    return network.truncate(network.mapping(z, label), truncation)
+def _ws(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tensor:
+    return network.truncate(network.ws(z, label), truncation)
 
 
 def _between(first: Tensor, second: Tensor, lam: Tensor) -> Tensor:

@@ -11,13 +11,13 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from kernels import upfirdn2d
-from stylegan_mix.networks.layers import Convolution, FullyConnected, Resampler
+from stylegan_mix.networks.layers import Convolution, FullyConnected, Resampler, halved
 from stylegan_mix.networks.mapping import Mapping
 from stylegan_mix.networks.shape import (
     Architecture,
     block_resolutions,
     channels_at,
+    check_conditioning,
     default_clamp,
 )
 from stylegan_mix.rng import Draws
@@ -75,18 +75,20 @@ class DiscriminatorBlock(Resampler):
         if self.fromrgb is not None and image is not None:
             features = self.fromrgb(image.to(self.dtype, memory_format=torch.channels_last))
             x = features if x is None else x + features
-        image = self._halved(image) if self.passes_image and image is not None else None
+        if image is not None:
+            image = halved(image, self.resample_filter) if self.passes_image else None
         if self.skip is None:
             return self.conv1(self.conv0(x)), image
         residual = self.skip(x, gain=math.sqrt(0.5))
         return self.conv1(self.conv0(x), gain=math.sqrt(0.5)) + residual, image
 
-    def _halved(self, image: Tensor) -> Tensor:
-        return upfirdn2d(image, self.resample_filter, down=2, padding=1)
-
 
 class DiscriminatorEpilogue(nn.Module):
-    """At 4x4, in float32: minibatch-std, convolution, two dense layers -> [N,out]."""
+    """At 4x4, in float32: minibatch-std, convolution, dense layer -> features [N,channels].
+
+    `out` is the dense layer behind them, which the discriminator applies, as it may have other
+    heads on the same features.
+    """
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class DiscriminatorEpilogue(nn.Module):
         if self.fromrgb is not None and image is not None:
             x = x + self.fromrgb(image)
         x = self.conv(minibatch_std(x, self.minibatch_std_group))
-        return self.out(self.fc(x.flatten(1)))
+        return self.fc(x.flatten(1))
 
 
 class Discriminator(nn.Module):
@@ -120,9 +122,13 @@ class Discriminator(nn.Module):
 
     With classes the logit is the projection of the image's features on the mapped label; there is
     no unconditional term. Blocks above 4x4 run in `compute_dtype`, the rest in float32.
-    `conv_clamp` bounds activations; in float16 it is 256 unless given. `label_noise` is that of
-    `Mapping`. N must be a multiple of
+    `conv_clamp` bounds activations; in float16 it is 256 unless given. N must be a multiple of
     `minibatch_std_group` or not larger than it.
+
+    With a `utlo_resolution` it judges images of that size too, by `low`: they enter the blocks from
+    there on, which are shared, and have an unconditional head (Khorram et al. 2024, UTLO). With
+    `transitional` it has an unconditional head beside the projection, on the same features
+    (Shahbazi et al. 2022, Transitional-cGAN): `both` gives the two logits.
     """
 
     def __init__(
@@ -136,15 +142,23 @@ class Discriminator(nn.Module):
         architecture: Architecture = "orig",
         minibatch_std_group: int = 4,
         mapping_layers: int = 8,
-        label_noise: float = 0.0,
         conv_clamp: float | None = None,
+        utlo_resolution: int = 0,
+        transitional: bool = False,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        check_conditioning(
+            resolution=resolution,
+            classes=classes,
+            utlo_resolution=utlo_resolution,
+            transitional=transitional,
+        )
         if architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
         self.resolution, self.image_channels, self.classes = resolution, image_channels, classes
+        self.utlo_resolution, self.transitional = utlo_resolution, transitional
         self.resolutions = block_resolutions(resolution)[:0:-1]
         conv_clamp = default_clamp(conv_clamp, compute_dtype)
         for size in self.resolutions:
@@ -166,7 +180,6 @@ class Discriminator(nn.Module):
                 classes=classes,
                 w_dim=last,
                 layers=mapping_layers,
-                label_noise=label_noise,
                 track_average=False,
             )
         self.b4 = DiscriminatorEpilogue(
@@ -177,20 +190,59 @@ class Discriminator(nn.Module):
             minibatch_std_group=minibatch_std_group,
             clamp=conv_clamp,
         )
+        if utlo_resolution:
+            entering = channels_at(utlo_resolution, channel_base, channel_max)
+            self.fromrgb_low = Convolution(image_channels, entering, 1, clamp=conv_clamp)
+            self.out_low = FullyConnected(last, 1)
+        if transitional:
+            self.out_free = FullyConnected(last, 1)
 
     def forward(self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
         """images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N].
 
         `draws` gives the label noise in training.
         """
-        expected = (self.image_channels, self.resolution, self.resolution)
+        return self._projection(self._features(images), label, draws)
+
+    def both(
+        self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()
+    ) -> tuple[Tensor, Tensor]:
+        """The unconditional and the conditional logits of one pass, [N] each (`transitional`)."""
+        features = self._features(images)
+        return self.out_free(features).squeeze(1), self._projection(features, label, draws)
+
+    def low(self, images: Tensor) -> Tensor:
+        """Unconditional logits of images [N,C,r,r] at `utlo_resolution` -> [N]."""
+        self._check(images, self.utlo_resolution)
+        x = self.fromrgb_low(images.to(torch.float32))
+        for size in self.resolutions:
+            if size <= self.utlo_resolution:
+                x, _ = self.get_submodule(f"b{size}")(x, None)
+        return self.out_low(self.b4(x, None)).squeeze(1)
+
+    def lowered(self, images: Tensor) -> Tensor:
+        """Images [N,C,R,R] at `utlo_resolution`, by repeated halving: what reals are to `low`."""
+        while images.shape[-1] > self.utlo_resolution:
+            images = halved(images, self.fromrgb_low.resample_filter)
+        return images
+
+    def _check(self, images: Tensor, size: int) -> None:
+        expected = (self.image_channels, size, size)
         if images.ndim != 4 or images.shape[1:] != expected:
             wanted = ", ".join(map(str, ("N", *expected)))
             raise ValueError(f"images must have shape [{wanted}], got {list(images.shape)}")
+
+    def _features(self, images: Tensor) -> Tensor:
+        """Images [N,C,R,R] -> the features that every head looks at [N,F]."""
+        self._check(images, self.resolution)
         x, image = None, images.to(torch.float32)
         for size in self.resolutions:
             x, image = self.get_submodule(f"b{size}")(x, image)
-        x = self.b4(x, image)
+        return self.b4(x, image)
+
+    def _projection(self, features: Tensor, label: Tensor | None, draws: Draws) -> Tensor:
+        """Features [N,F] -> the logit on the mapped label, or without classes the only one, [N]."""
+        x = self.b4.out(features)
         if self.mapping is None:
             if label is not None:
                 raise ValueError("an unconditional discriminator takes no label: pass None")

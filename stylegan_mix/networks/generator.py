@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stylegan_mix.networks.mapping import Mapping
-from stylegan_mix.networks.shape import Architecture, default_clamp
+from stylegan_mix.networks.mapping import Mapping, move_average
+from stylegan_mix.networks.shape import Architecture, check_conditioning, default_clamp
 from stylegan_mix.networks.synthesis import Synthesis
 from stylegan_mix.rng import Draws
 
@@ -23,7 +23,13 @@ class Generator(nn.Module):
     number of channels at resolution r. `label_weight` and `label_noise` are those of `Mapping`.
     `compute_dtype` (float32, bfloat16, float16) is that of the convolutions above 4x4; mapping
     and image stay float32. `conv_clamp` bounds activations; in float16 it is 256 unless given.
+
+    With a `utlo_resolution` of 4 or more (Khorram et al. 2024, UTLO; architecture "skip") blocks up
+    to it take the code of z without the label, and only those above it the code of z and label;
+    the low-resolution image is that of `synthesis.with_low`. `transitional` is that of `Mapping`.
     """
+
+    w_avg_low: Tensor
 
     def __init__(
         self,
@@ -40,9 +46,17 @@ class Generator(nn.Module):
         conv_clamp: float | None = None,
         label_weight: float = 1.0,
         label_noise: float = 0.0,
+        utlo_resolution: int = 0,
+        transitional: bool = False,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        check_conditioning(
+            resolution=resolution,
+            classes=classes,
+            utlo_resolution=utlo_resolution,
+            transitional=transitional,
+        )
         self.resolution, self.image_channels = resolution, image_channels
         self.classes, self.z_dim, self.w_dim = classes, z_dim, w_dim
         self.synthesis = Synthesis(
@@ -54,6 +68,7 @@ class Generator(nn.Module):
             architecture=architecture,
             conv_clamp=default_clamp(conv_clamp, compute_dtype),
             compute_dtype=compute_dtype,
+            utlo_resolution=utlo_resolution,
         )
         self.mapping = Mapping(
             z_dim=z_dim,
@@ -62,16 +77,41 @@ class Generator(nn.Module):
             layers=mapping_layers,
             label_weight=label_weight,
             label_noise=label_noise,
+            transitional=transitional,
         )
+        if utlo_resolution:
+            self.register_buffer("w_avg_low", torch.zeros(w_dim))
 
     @property
     def num_ws(self) -> int:
         """L, the number of w that an image takes."""
         return self.synthesis.num_ws
 
-    def update_w_avg(self, w: Tensor) -> None:
-        """Moves the average that truncation pulls to towards the mean of w [N,D]."""
-        self.mapping.update_w_avg(w)
+    def ws(self, z: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
+        """The w of every layer, what `synthesis` takes: z [N,Z], label as in `Mapping` -> [N,L,D].
+
+        All are the code of z and label, but with UTLO the first `synthesis.low_ws`, those of z
+        alone. The last is always that of z and label. `draws` gives the label noise.
+        """
+        ws = self.broadcast(self.mapping(z, label, draws=draws))
+        low = self.synthesis.low_ws
+        if not low:
+            return ws
+        free = self.mapping.without_label(z)[:, None].expand(-1, low, -1)
+        return torch.cat([free, ws[:, low:]], dim=1)
+
+    def update_w_avg(self, ws: Tensor) -> None:
+        """Moves the averages that truncation pulls to towards the means of a batch [N,L,D].
+
+        Without a label w has another mean than with one: with UTLO each code has its average.
+        """
+        self.mapping.update_w_avg(ws[:, -1])
+        if self.synthesis.low_ws:
+            move_average(self.w_avg_low, ws[:, 0])
+
+    def set_transition(self, share: float) -> None:
+        """Sets how much the label counts, 0 to 1, in a network with transitional conditioning."""
+        self.mapping.transition.fill_(share)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """The same w for every layer: [N,D] -> [N,L,D]."""
@@ -81,7 +121,12 @@ class Generator(nn.Module):
         """w_avg + truncation * (w - w_avg) in the first `layers` (all if None): [N,L,D]."""
         if truncation == 1:
             return ws
-        near = self.mapping.w_avg.lerp(ws, truncation)
+        centre = self.mapping.w_avg
+        low = self.synthesis.low_ws
+        if low:
+            centres = self.w_avg_low.expand(low, -1), centre.expand(self.num_ws - low, -1)
+            centre = torch.cat(centres)  # [L,D]
+        near = centre.lerp(ws, truncation)
         return near if layers is None else torch.cat([near[:, :layers], ws[:, layers:]], dim=1)
 
     def forward(
@@ -95,7 +140,7 @@ class Generator(nn.Module):
         draws: Draws = Draws(),
     ) -> Tensor:
         """z [N,Z], label [N] or [N,K] or None -> images [N,C,R,R]; `noise` as in `Synthesis`."""
-        ws = self.broadcast(self.mapping(z, label, draws=draws))
+        ws = self.ws(z, label, draws=draws)
         ws = self.truncate(ws, truncation, layers=truncation_layers)
         return self.synthesis(ws, noise=noise, draws=draws)
 

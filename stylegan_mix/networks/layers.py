@@ -22,6 +22,7 @@ __all__ = [
     "Resampler",
     "convolve",
     "demodulation",
+    "halved",
     "modulated_conv2d",
     "modulated_conv2d_per_sample",
     "normalize_second_moment",
@@ -144,6 +145,11 @@ def convolve(
         x = upfirdn2d(x, resample_filter, padding=2)
         return functional.conv2d(x, weight, bias, stride=2)
     return functional.conv2d(x, weight, bias, padding=kernel // 2)
+
+
+def halved(images: Tensor, resample_filter: Tensor) -> Tensor:
+    """Images at half the resolution through the filter: [N,C,H,W] -> [N,C,H/2,W/2]."""
+    return upfirdn2d(images, resample_filter, down=2, padding=1)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from stylegan_mix.networks.layers import FullyConnected, normalize_second_moment
 from stylegan_mix.rng import Draws
 
-__all__ = ["Mapping", "class_weights"]
+__all__ = ["Mapping", "class_weights", "move_average"]
 
 LR_MUL = 0.01
 W_AVG_DECAY = 0.995
@@ -35,6 +35,12 @@ def class_weights(label: Tensor, classes: int) -> Tensor:
         raise ValueError(message) from error
 
 
+@torch.no_grad()
+def move_average(average: Tensor, w: Tensor) -> None:
+    """Moves an average [D] of w, in place, towards the mean of a batch of w [N,D]."""
+    average.lerp_(w.detach().mean(dim=0).to(average), 1 - W_AVG_DECAY)
+
+
 class Mapping(nn.Module):
     """z [N,Z] and label -> w [N,D]: fully connected layers over the normalised z and embedding.
 
@@ -43,10 +49,16 @@ class Mapping(nn.Module):
     [K] of the class where that is set, is added to e before. With
     z_dim = 0 the label alone is mapped; with classes = 0 z alone. `w_avg` [D] is the moving
     average of w that truncation pulls to; only `update_w_avg` changes it.
+
+    With `transitional`, z alone enters the first layer, and a linear layer of the embedding, noisy
+    and weighed as before, is added to what comes out, times `transition` (Shahbazi et al. 2022,
+    Transitional-cGAN; that this layer has no activation is our reading). `transition` is a number
+    from 0, the label means nothing, to 1; it is state, and training alone moves it.
     """
 
     w_avg: Tensor
     label_noise_scale: Tensor | None
+    transition: Tensor
 
     def __init__(
         self,
@@ -58,18 +70,23 @@ class Mapping(nn.Module):
         label_weight: float = 1.0,
         label_noise: float = 0.0,
         track_average: bool = True,
+        transitional: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim, self.classes, self.layers = z_dim, classes, layers
         self.label_weight, self.label_noise = label_weight, label_noise
         self.register_buffer("label_noise_scale", None, persistent=False)
+        self.transitional = transitional
         if classes:
             self.embed = FullyConnected(classes, w_dim)
-        width = z_dim + (w_dim if classes else 0)
+        width = z_dim + (w_dim if classes and not transitional else 0)
         for layer in range(layers):
             dense = FullyConnected(width, w_dim, act="lrelu", lr_mul=LR_MUL)
             self.add_module(f"fc{layer}", dense)
             width = w_dim
+        if transitional:
+            self.fc_label = FullyConnected(w_dim, w_dim, lr_mul=LR_MUL)
+            self.register_buffer("transition", torch.zeros([]))
         if track_average:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -78,20 +95,32 @@ class Mapping(nn.Module):
 
         `draws` gives the label noise.
         """
-        parts = []
-        if self.z_dim:
-            if z is None or z.ndim != 2 or z.shape[1] != self.z_dim:
-                shape = None if z is None else list(z.shape)
-                raise ValueError(f"z must have shape [N, {self.z_dim}], got {shape}")
-            parts.append(normalize_second_moment(z.to(torch.float32)))
-        if self.classes:
-            parts.append(self._embedding(label, draws))
-        elif label is not None:
+        latent = self._latent(z) if self.z_dim else None
+        if not self.classes and label is not None:
             raise ValueError("an unconditional network takes no label: pass None")
+        return self._dense(latent, self._embedding(label, draws) if self.classes else None)
+
+    def without_label(self, z: Tensor) -> Tensor:
+        """The code of z [N,Z] with zeros in the place of the embedding (UTLO) -> [N,D]."""
+        latent = self._latent(z)
+        return self._dense(latent, latent.new_zeros(len(latent), self.embed.weight.shape[0]))
+
+    def _dense(self, latent: Tensor | None, embedding: Tensor | None) -> Tensor:
+        """The layers over normalised z [N,Z] and embedding [N,D], each None where there is none."""
+        entering = [latent] if self.transitional else [latent, embedding]
+        parts = [part for part in entering if part is not None]
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         for layer in range(self.layers):
             x = self.get_submodule(f"fc{layer}")(x)
+            if layer == 0 and self.transitional:
+                x = x + self.transition * self.fc_label(embedding)
         return x
+
+    def _latent(self, z: Tensor | None) -> Tensor:
+        if z is None or z.ndim != 2 or z.shape[1] != self.z_dim:
+            shape = None if z is None else list(z.shape)
+            raise ValueError(f"z must have shape [N, {self.z_dim}], got {shape}")
+        return normalize_second_moment(z.to(torch.float32))
 
     def _embedding(self, label: Tensor | None, draws: Draws) -> Tensor:
         if label is None:
@@ -106,7 +135,6 @@ class Mapping(nn.Module):
         e = normalize_second_moment(e)
         return e * self.label_weight if self.label_weight != 1 else e
 
-    @torch.no_grad()
     def update_w_avg(self, w: Tensor) -> None:
         """Moves `w_avg` towards the mean of a batch of w [N,D]."""
-        self.w_avg.lerp_(w.detach().mean(dim=0).to(self.w_avg), 1 - W_AVG_DECAY)
+        move_average(self.w_avg, w)

@@ -6,7 +6,13 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Architecture", "block_resolutions", "channels_at", "default_clamp"]
+__all__ = [
+    "Architecture",
+    "block_resolutions",
+    "channels_at",
+    "check_conditioning",
+    "default_clamp",
+]
 
 Architecture = Literal["orig", "skip", "resnet"]
 
@@ -18,6 +24,30 @@ def block_resolutions(resolution: int) -> list[int]:
     if resolution < 8 or resolution & (resolution - 1):
         raise ValueError(f"resolution must be a power of 2 from 8 on, got {resolution}")
     return [2**power for power in range(2, resolution.bit_length())]
+
+
+def check_conditioning(
+    *, resolution: int, classes: int, utlo_resolution: int, transitional: bool
+) -> None:
+    """ValueError unless networks of this size can be conditioned so; both options off always can.
+
+    They cannot be combined: with UTLO the label reaches the high resolutions alone and R1 looks at
+    the conditional logit; with transitional conditioning it reaches the first dense layer, slowly,
+    and R1 looks at the unconditional one. Nobody has said what both would mean.
+    """
+    if utlo_resolution and transitional:
+        raise ValueError(
+            f"utlo_resolution {utlo_resolution} and transitional conditioning are two answers to "
+            "where the label enters: choose one"
+        )
+    if (utlo_resolution or transitional) and not classes:
+        option = "transitional conditioning" if transitional else "utlo_resolution"
+        raise ValueError(f"{option} needs classes: without them every image is unconditional")
+    if utlo_resolution and utlo_resolution not in block_resolutions(resolution)[:-1]:
+        raise ValueError(
+            f"utlo_resolution must be 0 or a power of 2 from 4 to {resolution // 2}, "
+            f"got {utlo_resolution}"
+        )
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:

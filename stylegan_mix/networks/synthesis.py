@@ -173,6 +173,9 @@ class Synthesis(nn.Module):
     Blocks above 4x4 run in `compute_dtype`; the image is summed in float32. `num_ws` is L: one w
     for each convolution and one for the last to-RGB; every other to-RGB shares that of the next
     block's first convolution.
+
+    With a `utlo_resolution` the sum up to there is an image too, of the first `low_ws` w alone: its
+    to-RGB shares no w with the next block, so L is one more (Khorram et al. 2024, UTLO).
     """
 
     def __init__(
@@ -186,14 +189,21 @@ class Synthesis(nn.Module):
         architecture: Architecture,
         conv_clamp: float | None,
         compute_dtype: torch.dtype,
+        utlo_resolution: int = 0,
     ) -> None:
         super().__init__()
         if architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
+        if utlo_resolution and architecture != "skip":
+            raise ValueError(
+                "utlo_resolution needs the skip architecture, which alone has an image at every "
+                f"resolution, got {architecture!r}"
+            )
         self.resolutions = block_resolutions(resolution)
-        self.w_dim = w_dim
-        self.num_ws = 2 * len(self.resolutions)
+        self.w_dim, self.utlo_resolution = w_dim, utlo_resolution
+        self.low_ws = 2 * sum(size <= utlo_resolution for size in self.resolutions)
+        self.num_ws = 2 * len(self.resolutions) + (1 if utlo_resolution else 0)
         in_channels = 0
         for size in self.resolutions:
             out_channels = channels_at(size, channel_base, channel_max)
@@ -213,17 +223,30 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()) -> Tensor:
         """`noise`: "random" (from `draws`), "const" (the stored images) or "none"."""
+        return self.with_low(ws, noise=noise, draws=draws)[0]
+
+    def with_low(
+        self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()
+    ) -> tuple[Tensor, Tensor | None]:
+        """The images, and those at `utlo_resolution` [N,C,r,r] or None, from one forward."""
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             expected = f"[N, {self.num_ws}, {self.w_dim}]"
             raise ValueError(f"ws must have shape {expected}, got {list(ws.shape)}")
         if noise not in NOISE_MODES:
             raise ValueError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
         ws = ws.to(torch.float32)
-        x, image, first = None, None, 0
+        if not ws[:, 0].is_contiguous():
+            # Matrix products may differ in the last bit with the strides of w: mixed codes of all
+            # layers lie here as the single code does that was broadcast.
+            ws = ws.transpose(0, 1).contiguous().transpose(0, 1)
+        x, image, low, first = None, None, None, 0
         for size in self.resolutions:
             block: SynthesisBlock = getattr(self, f"b{size}")
             own = ws[:, first : first + block.convolutions + 1]
             x, image = block(x, image, own, noise=noise, draws=draws)
             first += block.convolutions
+            if size == self.utlo_resolution:
+                low = image
+                first += 1
         assert image is not None, "the last block always has a to-RGB"
-        return image
+        return image, low

@@ -129,8 +129,23 @@ def resolve_precision(preset: Preset, device: str) -> str:
 
 def _check(preset: Preset) -> None:
     """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
+    from stylegan_mix.networks.shape import check_conditioning
     from stylegan_mix.training.augment import checked_policy
 
+    if preset.transition_start > preset.transition_end:
+        raise UsageFailure(
+            f"--transition-start {preset.transition_start:g} lies behind --transition-end "
+            f"{preset.transition_end:g}"
+        )
+    try:
+        check_conditioning(
+            resolution=preset.resolution,
+            classes=1,
+            utlo_resolution=preset.utlo_resolution,
+            transitional=preset.transition_end > 0,
+        )
+    except ValueError as error:
+        raise UsageFailure(str(error)) from error
     checked_policy(preset.augment)
     preset.half_lives()
     if preset.path_weight and not preset.path_interval:

@@ -182,7 +182,7 @@ class _Training:
         network, world = self.state.average, self.game.world
         world.check_same(self.state.generator.parameters())
         samples = class_samples_of(network, self.game, _SAMPLES)
-        w = [_latents(network, self.game, c, _SAMPLES)[0] for c in range(len(samples))]
+        w = [_latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in range(len(samples))]
         health = alarms.measure(network, samples, w, self.dataset)
         means = {name: float(world.mean(torch.tensor(v))) for name, v in tick.means().items()}
         warnings = self.alarms.warnings(health, means)
@@ -243,14 +243,14 @@ def class_samples_of(network: Generator, game: Game, each: int) -> list[Tensor]:
 
 @torch.no_grad()
 def _samples(network: Generator, game: Game, label: int, count: int) -> Tensor:
-    w, draws = _latents(network, game, label, count)
-    return to_uint8(network.synthesis(network.broadcast(w), noise="random", draws=draws)).cpu()
+    ws, draws = _latents(network, game, label, count)
+    return to_uint8(network.synthesis(ws, noise="random", draws=draws)).cpu()
 
 
 @torch.no_grad()
 def _latents(network: Generator, game: Game, label: int, count: int) -> tuple[Tensor, rng.Draws]:
-    """w [count,D] of fixed latents of a class, and the draws to go on with."""
+    """ws [count,L,D] of fixed latents of a class, and the draws to go on with."""
     generator = rng.torch_generator(game.seed, f"gan.shown.{label}", device=game.device)
     draws = rng.Draws(generator)
     z = draws.normal(count, game.preset.z_dim, device=game.device)
-    return network.mapping(z, torch.full((count,), label, device=game.device)), draws
+    return network.ws(z, torch.full((count,), label, device=game.device)), draws

@@ -39,6 +39,8 @@ def build_generator(
         channel_max=preset.channel_max,
         label_weight=preset.label_weight,
         label_noise=preset.label_noise,
+        utlo_resolution=preset.utlo_resolution,
+        transitional=preset.transition_end > 0,
         compute_dtype=PRECISIONS[precision or preset.precision],
     )
 
@@ -90,9 +92,12 @@ class TrainState:
                 channel_max=preset.channel_max,
                 architecture=cast(Architecture, preset.discriminator),
                 minibatch_std_group=preset.minibatch_std_group,
-                label_noise=preset.critic_label_noise,
+                utlo_resolution=preset.utlo_resolution,
+                transitional=preset.transition_end > 0,
                 compute_dtype=PRECISIONS[preset.precision],
             )
+        if discriminator.mapping is not None:
+            discriminator.mapping.label_noise = preset.critic_label_noise
         if preset.noise_beta and counts is not None:
             scale = torch.from_numpy(inverse_effective_number(counts, preset.noise_beta)).float()
             for mapping in (generator.mapping, discriminator.mapping):

@@ -21,6 +21,7 @@ from stylegan_mix.training.batches import RealImages, draw_labels
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay, update_ema
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
 from stylegan_mix.training.world import World
 
 __all__ = ["Game", "train_step"]
@@ -101,9 +102,25 @@ class Latents:
     twins: bool = False
 
 
+@dataclass(frozen=True)
+class Fakes:
+    """What a phase generates: images [N,C,H,W], with UTLO their low images, and ws [N,L,D]."""
+
+    images: Tensor
+    low: Tensor | None
+    ws: Tensor
+
+    @property
+    def w(self) -> Tensor:
+        """The w of the labelled layers [N,D]."""
+        return self.ws[:, -1]
+
+
 def train_step(state: TrainState, game: Game) -> dict[str, Tensor]:
     """Takes one step in place; returns scalar tensors to log, on the device."""
     preset, step = game.preset, state.step
+    if preset.transition_end:
+        state.generator.set_transition(_transition(state, game))
     facts = _generator_phase(state, game)
     if preset.path_weight and step % preset.path_interval == 0:
         facts["path_length"] = _path_phase(state, game)
@@ -120,6 +137,15 @@ def train_step(state: TrainState, game: Game) -> dict[str, Tensor]:
         decay = ema_decay(preset.batch, seen, kimg * 1000, preset.ema_ramp)
         update_ema(average, state.generator, decay)
     return facts
+
+
+def _transition(state: TrainState, game: Game) -> float:
+    """How much the label counts by now."""
+    preset = game.preset
+    if not preset.transition_end:
+        return 1.0
+    kimg = state.step * preset.batch / 1000
+    return transition_lambda(kimg, preset.transition_start, preset.transition_end)
 
 
 def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
@@ -139,14 +165,12 @@ def _twins_are_on(state: TrainState, game: Game) -> bool:
     return preset.twins > 0 and state.step * preset.batch >= preset.twins_kimg * 1000
 
 
-def _fakes(
-    state: TrainState, game: Game, phase: str, latents: Latents
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images of a phase [N,C,H,W], their w [N,D], and w for each layer [N,L,D]."""
-    generator = state.generator
-    w = generator.mapping(latents.z, latents.labels, draws=latents.draws)
-    ws = _mixed_styles(state, game, phase, latents, generator.broadcast(w))
-    return generator.synthesis(ws, noise="random", draws=latents.draws), w, ws
+def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes:
+    """The images of a phase."""
+    ws = state.generator.ws(latents.z, latents.labels, draws=latents.draws)
+    ws = _mixed_styles(state, game, phase, latents, ws)
+    images, low = state.generator.synthesis.with_low(ws, noise="random", draws=latents.draws)
+    return Fakes(images, low, ws)
 
 
 def _mixed_styles(
@@ -164,30 +188,52 @@ def _mixed_styles(
     z = draws.normal(rows, game.preset.z_dim, device=game.device)
     first = draws.integers(1, layers, rows, device=game.device)
     mixes = draws.uniform(rows, device=game.device) < probability
-    other = state.generator.mapping(z, latents.labels, draws=draws)
+    other = state.generator.ws(z, latents.labels, draws=draws)
     swapped = torch.arange(layers, device=game.device) >= first[:, None]
-    return torch.where((swapped & mixes[:, None])[:, :, None], other[:, None], ws)
+    return torch.where((swapped & mixes[:, None])[:, :, None], other, ws)
+
+
+def _verdict(
+    state: TrainState, game: Game, phase: str, images: Tensor, low: Tensor | None, labels: Tensor
+) -> Verdict:
+    """What the discriminator says of images that it sees augmented."""
+    preset = game.preset
+    images = _augmented(state, game, phase, images)
+    if low is not None:
+        low = _augmented(state, game, f"{phase}.low", low)
+    return judge(
+        state.discriminator,
+        images,
+        labels,
+        low=low,
+        utlo_weight=preset.utlo_weight,
+        transition=_transition(state, game),
+        draws=game.draws(f"gan.critic.{phase}", state.step),
+    )
+
+
+def _augmented(state: TrainState, game: Game, phase: str, images: Tensor) -> Tensor:
+    return augment(images, game.preset.augment, game.draws(f"gan.augment.{phase}", state.step))
 
 
 def _generator_phase(state: TrainState, game: Game) -> dict[str, Tensor]:
     preset, step = game.preset, state.step
     latents = _latents(state, game, "g", preset.batch)
     state.discriminator.requires_grad_(False)
-    images, w, _ = _fakes(state, game, "g", latents)
-    state.generator.mapping.update_w_avg(game.world.mean(w.detach().mean(dim=0))[None])
-    images = augment(images, preset.augment, game.draws("gan.augment.g", step))
-    logits = _logits(state, game, "g", images, latents.labels)
-    loss = losses.fool_loss(logits).mean()
+    fakes = _fakes(state, game, "g", latents)
+    state.generator.update_w_avg(game.world.all_rows(fakes.ws.detach()))
+    verdict = _verdict(state, game, "g", fakes.images, fakes.low, latents.labels)
+    loss = verdict.loss(losses.fool_loss).mean()
     facts = {"loss_g": loss.detach()}
     if latents.twins:
-        one, two = (game.world.all_rows(half) for half in w.chunk(2))
+        one, two = (game.world.all_rows(half) for half in fakes.w.chunk(2))
         twins = regularizers.barlow_loss(one, two, preset.twins_gamma)
         facts["twins"] = twins.detach()
         loss = loss + preset.twins * twins
     if game.gsr_weights is not None:
-        columns = regularizers.most_square(w.shape[1])[1]
-        start = game.draws("gan.gsr", step).normal(len(w), columns, device=game.device)
-        norms = regularizers.squared_spectral_norm(w, start)
+        rows, columns = len(fakes.w), regularizers.most_square(preset.w_dim)[1]
+        start = game.draws("gan.gsr", step).normal(rows, columns, device=game.device)
+        norms = regularizers.squared_spectral_norm(fakes.w, start)
         facts["gsr"] = norms.detach().mean()
         loss = loss + preset.gsr * (game.gsr_weights[latents.labels] * norms).mean()
     loss.backward()
@@ -200,9 +246,9 @@ def _path_phase(state: TrainState, game: Game) -> Tensor:
     """Path length on half a batch, every `path_interval` steps, weighed by the interval."""
     preset, world = game.preset, game.world
     latents = _latents(state, game, "path", preset.batch // 2)
-    images, _, ws = _fakes(state, game, "path", latents)
-    noise = game.draws("gan.path", state.step).normal(*images.shape, device=game.device)
-    lengths = world.all_rows(regularizers.path_lengths(images, ws, noise))
+    fakes = _fakes(state, game, "path", latents)
+    noise = game.draws("gan.path", state.step).normal(*fakes.images.shape, device=game.device)
+    lengths = world.all_rows(regularizers.path_lengths(fakes.images, fakes.ws, noise))
     mean = state.running["path.mean"].lerp(lengths.mean(), _PATH_DECAY)
     state.running["path.mean"] = mean.detach()
     penalty = (lengths - mean).square().mean()
@@ -214,28 +260,29 @@ def _path_phase(state: TrainState, game: Game) -> Tensor:
 def _discriminator_phase(
     state: TrainState, game: Game, reals: Tensor, labels: Tensor, regularise: bool
 ) -> dict[str, Tensor]:
-    preset, step = game.preset, state.step
+    preset = game.preset
     latents = _latents(state, game, "d", preset.batch)
     with torch.no_grad():
-        fakes = _fakes(state, game, "d", latents)[0]
-    fakes = augment(fakes, preset.augment, game.draws("gan.augment.d", step))
-    on_fake = _logits(state, game, "d", fakes, latents.labels)
-    loss_fake = losses.spot_fake_loss(on_fake).mean()
-    (loss_fake + _lecam(state, game, "real", on_fake, regularizers.lecam_fake_penalty)).backward()
+        fakes = _fakes(state, game, "d", latents)
+    verdict = _verdict(state, game, "d", fakes.images, fakes.low, latents.labels)
+    fake = verdict.judged
+    loss_fake = verdict.loss(losses.spot_fake_loss).mean()
+    (loss_fake + _lecam(state, game, "real", fake, regularizers.lecam_fake_penalty)).backward()
     merged = regularise and preset.merged_r1
     reals = reals.detach().requires_grad_(merged)
-    shown = augment(reals, preset.augment, game.draws("gan.augment.real", step))
-    on_real = _logits(state, game, "real", shown, labels)
-    loss_real = losses.spot_real_loss(on_real).mean()
-    total = loss_real + _lecam(state, game, "fake", on_real, regularizers.lecam_real_penalty)
+    low = state.discriminator.lowered(reals) if preset.utlo_resolution else None
+    verdict = _verdict(state, game, "real", reals, low, labels)
+    real = verdict.judged
+    loss_real = verdict.loss(losses.spot_real_loss).mean()
+    total = loss_real + _lecam(state, game, "fake", real, regularizers.lecam_real_penalty)
     facts = {"loss_d": (loss_fake + loss_real).detach()}
     if merged:
-        penalty = losses.r1_penalty(on_real, reals).mean()
+        penalty = losses.r1_penalty(real, reals).mean()
         facts["r1"] = penalty.detach()
         total = total + penalty * _r1_weight(preset)
     total.backward()
     _step(game, state.discriminator, state.discriminator_optimizer)
-    real, fake = on_real.detach(), on_fake.detach()
+    real, fake = real.detach(), fake.detach()
     _remember_logits(state, game, real, fake)
     return {**facts, "sign_real": real.sign().mean(), "sign_fake": fake.sign().mean()}
 
@@ -267,8 +314,10 @@ def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> T
     """R1 every `r1_interval` steps, weighed by the interval so that gamma keeps its meaning."""
     preset = game.preset
     reals = reals.detach().requires_grad_(True)
-    shown = augment(reals, preset.augment, game.draws("gan.augment.r1", state.step))
-    penalty = losses.r1_penalty(_logits(state, game, "r1", shown, labels), reals)
+    shown = _augmented(state, game, "r1", reals)
+    draws = game.draws("gan.critic.r1", state.step)
+    logits = judged_logits(state.discriminator, shown, labels, draws=draws)
+    penalty = losses.r1_penalty(logits, reals)
     (penalty.mean() * _r1_weight(preset)).backward()
     _step(game, state.discriminator, state.discriminator_optimizer)
     return penalty.detach().mean()
@@ -276,11 +325,6 @@ def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> T
 
 def _r1_weight(preset: Preset) -> float:
     return preset.r1_gamma / 2 * preset.r1_interval
-
-
-def _logits(state: TrainState, game: Game, phase: str, images: Tensor, labels: Tensor) -> Tensor:
-    draws = game.draws(f"gan.critic.{phase}", state.step)
-    return state.discriminator(images, labels, draws=draws)
 
 
 def _step(game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -97,11 +97,11 @@ def toy() -> Any:
             self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
             self.batches: list[int] = []
 
-        def truncate(self, w: torch.Tensor, truncation: float) -> torch.Tensor:
-            return self.mapping.w_avg + truncation * (w - self.mapping.w_avg)
+        def truncate(self, ws: torch.Tensor, truncation: float) -> torch.Tensor:
+            return self.mapping.w_avg + truncation * (ws - self.mapping.w_avg)
 
-        def broadcast(self, w: torch.Tensor) -> torch.Tensor:
-            return w[:, None, :].expand(-1, 2, -1)
+        def ws(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return self.mapping(z, label)[:, None, :].expand(-1, 2, -1)
 
         def synthesis(self, ws: torch.Tensor, *, noise: str, draws: Draws) -> torch.Tensor:
             self.batches.append(len(ws))

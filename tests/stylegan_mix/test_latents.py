@@ -173,17 +173,14 @@ def test_pixels_are_mixed_in_float_before_rounding() -> None:
     class Constant:
         classes = 2
 
-        def mapping(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-            return ((levels[label] - 127.5) / 127.5)[:, None]
+        def ws(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return ((levels[label] - 127.5) / 127.5)[:, None, None]
 
-        def truncate(self, w: torch.Tensor, _: float) -> torch.Tensor:
-            return w
+        def truncate(self, ws: torch.Tensor, _: float) -> torch.Tensor:
+            return ws
 
-        def broadcast(self, w: torch.Tensor) -> torch.Tensor:
-            return w
-
-        def synthesis(self, w: torch.Tensor, **_: Any) -> torch.Tensor:
-            return w[:, :, None, None].expand(-1, 3, 2, 2)
+        def synthesis(self, ws: torch.Tensor, **_: Any) -> torch.Tensor:
+            return ws[..., None].expand(-1, 3, 2, 2)
 
     one = torch.ones(1, dtype=torch.int64)
     rows = spaces.Latents(

@@ -258,7 +258,7 @@ def test_w_avg_moves_only_when_it_is_told_to() -> None:
     assert network.mapping.w_avg.eq(0).all()
     w = network.mapping(z, label)
     mean = w.detach().mean(dim=0)
-    network.update_w_avg(w)
+    network.update_w_avg(network.broadcast(w))
     torch.testing.assert_close(network.mapping.w_avg, 0.005 * mean)
     network.mapping.update_w_avg(w)
     torch.testing.assert_close(network.mapping.w_avg, (1 - 0.995**2) * mean)

@@ -1,0 +1,92 @@
+"""What the discriminator says about a batch: the logits of every head, each with its weight.
+
+Both players play the same sum of games, `Verdict.loss`, whichever networks they are: plain ones,
+UTLO (Khorram et al. 2024), or transitional conditioning (Shahbazi et al. 2022). N is the batch,
+R the resolution, r the low one of UTLO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stylegan_mix.networks import Discriminator
+from stylegan_mix.rng import Draws
+
+__all__ = ["Verdict", "judge", "judged_logits", "transition_lambda"]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """`terms`: the weight and the logits [N] of every head; `judged` [N]: of one of them.
+
+    The judged logits are those that R1, LeCam and the sign of overfitting look at.
+    """
+
+    terms: tuple[tuple[float | Tensor, Tensor], ...]
+    judged: Tensor
+
+    def loss(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """The weighted sum over heads of a loss [N] of logits [N] -> [N]."""
+        (weight, logits), *more = self.terms
+        total = weight * of(logits)
+        for weight, logits in more:
+            total = total + weight * of(logits)
+        return total
+
+
+def judge(
+    discriminator: Discriminator,
+    images: Tensor,
+    label: Tensor | None,
+    *,
+    low: Tensor | None = None,
+    utlo_weight: float = 1.0,
+    transition: float | Tensor = 1.0,
+    draws: Draws = Draws(),
+) -> Verdict:
+    """The verdict on images [N,C,R,R], and on `low` [N,C,r,r] where the discriminator has UTLO.
+
+    With a = `utlo_weight` and lambda = `transition` the terms are
+
+    * plain: the logit, with weight 1;
+    * UTLO: 1 / (1 + a) conditional + a / (1 + a) low, the conditional one judged;
+    * transitional: unconditional + lambda conditional, the unconditional one judged.
+
+    `draws` gives the discriminator's label noise.
+    """
+    if (low is not None) != bool(discriminator.utlo_resolution):
+        has = f"with utlo_resolution {discriminator.utlo_resolution}"
+        came = "none" if low is None else f"{list(low.shape)}"
+        raise ValueError(f"a discriminator {has} was given low-resolution images {came}")
+    if discriminator.transitional:
+        free, conditional = discriminator.both(images, label, draws=draws)
+        return Verdict(((1.0, free), (transition, conditional)), free)
+    logits = discriminator(images, label, draws=draws)
+    if low is None:
+        return Verdict(((1.0, logits),), logits)
+    share = utlo_weight / (1 + utlo_weight)
+    return Verdict(((1 / (1 + utlo_weight), logits), (share, discriminator.low(low))), logits)
+
+
+def judged_logits(
+    discriminator: Discriminator, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()
+) -> Tensor:
+    """The `judged` logits alone, which need no low-resolution images: for R1 -> [N]."""
+    if discriminator.transitional:
+        return discriminator.both(images, label, draws=draws)[0]
+    return discriminator(images, label, draws=draws)
+
+
+def transition_lambda(kimg: float, start: float, end: float) -> float:
+    """lambda: 0 up to `start`, then linear to 1 at `end`, all in thousands of images seen.
+
+    Shahbazi et al. 2022, Transitional-cGAN. With `end` = `start` it is a step.
+    """
+    if not 0 <= start <= end:
+        raise ValueError(f"a transition needs 0 <= start <= end, got {start:g} to {end:g} kimg")
+    if kimg >= end:
+        return 1.0
+    return max((kimg - start) / (end - start), 0.0) if end > start else 0.0
