@@ -100,6 +100,10 @@ class Preset:
         del values["kimg"]
         return {name: value for name, value in values.items() if value != _DEFAULTS.get(name)}
 
+    def adapts_strength(self) -> bool:
+        """Whether the strength of the augmentation follows the discriminator."""
+        return self.augment.split(":")[0] == "ada" and self.strength == "adaptive"
+
     def half_lives(self) -> list[float]:
         """The half-lives of `more_ema` in kimg; `UsageFailure` (exit code 2) if they are none."""
         words = [word for word in self.more_ema.split(",") if word.strip()]

@@ -1,85 +1,82 @@
-"""DiffAugment (Zhao et al. 2020): the same differentiable augmentation on reals and fakes.
+"""What is done to every image before the discriminator sees it: policies, by name.
 
-A policy is a comma-separated list of `color`, `translation` and `cutout`, or `none`. N batch,
-C channels, H W pixels; images are float, about [-1, 1]. Every draw comes from the `Draws` that
-are given, one set of numbers per image.
+`none`; a DiffAugment list such as `color,translation,cutout`, always applied; `ada`, or
+`ada:LIST` of `blit`, `geometry`, `color`, `filter`, `noise` and `cutout`, each transform applied
+with a probability, the strength p. Transforms run in the order of the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stylegan_mix.console import UsageFailure, nearest
 from stylegan_mix.rng import Draws
+from stylegan_mix.training.ada import ADA
+from stylegan_mix.training.diffaugment import DIFFAUGMENT
 
-__all__ = ["POLICIES", "augment", "checked_policy"]
+__all__ = ["POLICIES", "Augmentation", "augment", "augmentation_named", "checked_policy"]
+
+POLICIES = DIFFAUGMENT
+
+_ADA_DEFAULT = ("blit", "geometry", "color")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The transforms of a policy, by name; `uses_strength` says whether p means anything."""
+
+    names: tuple[str, ...]
+    uses_strength: bool
+
+    def __call__(self, images: Tensor, p: Tensor, draws: Draws) -> Tensor:
+        """[N,C,H,W] -> the same shape and dtype; p [N] is the strength of every image.
+
+        A policy that does not use the strength ignores p. The others work in float32 at least,
+        never wait for the device, and differentiate twice with respect to the images.
+        """
+        if not self.uses_strength:
+            for name in self.names:
+                images = DIFFAUGMENT[name](images, draws)
+            return images
+        shown = images.to(torch.promote_types(images.dtype, torch.float32)).contiguous()
+        for name in self.names:
+            shown = ADA[name](shown, p, draws)
+        return shown.to(images.dtype)
+
+
+def augmentation_named(policy: str) -> Augmentation:
+    """The augmentation of a policy's text; an unknown name is a `UsageFailure` (exit code 2)."""
+    if policy == "none":
+        return Augmentation((), uses_strength=False)
+    if policy == "ada":
+        return Augmentation(_ADA_DEFAULT, uses_strength=True)
+    family, colon, listed = policy.partition(":")
+    if family == "ada" and colon:
+        return Augmentation(_checked(listed.split(","), ADA, "transform of ada"), True)
+    names = policy.split(",")
+    alone = ("none", "ada") if len(names) == 1 else ()
+    return Augmentation(_checked(names, [*DIFFAUGMENT, *alone], "augmentation"), False)
+
+
+def _checked(names: list[str], known: Iterable[str], what: str) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise UsageFailure(f"no {what} '{name}'{nearest(name, known)}")
+    return tuple(names)
+
+
+def checked_policy(policy: str) -> tuple[str, ...]:
+    """The transforms that a policy names; an unknown one is a `UsageFailure` (exit code 2)."""
+    return augmentation_named(policy).names
 
 
 def augment(images: Tensor, policy: str, draws: Draws) -> Tensor:
-    """Applies the policy's transforms in their order: [N,C,H,W] -> [N,C,H,W]."""
-    for name in checked_policy(policy):
-        images = POLICIES[name](images, draws)
-    return images
-
-
-def checked_policy(policy: str) -> list[str]:
-    """The transforms that a policy names; an unknown one is a `UsageFailure` (exit code 2)."""
-    names = [] if policy == "none" else policy.split(",")
-    for name in names:
-        if name not in POLICIES:
-            raise UsageFailure(f"no augmentation '{name}'{nearest(name, [*POLICIES, 'none'])}")
-    return names
-
-
-def _uniform(images: Tensor, low: float, high: float, draws: Draws) -> Tensor:
-    draw = draws.uniform(len(images), 1, 1, 1, device=images.device)
-    return draw.mul_(high - low).add_(low).to(images.dtype)
-
-
-def _color(images: Tensor, draws: Draws) -> Tensor:
-    """Brightness + U(-.5, .5), then saturation x U(0, 2), then contrast x U(.5, 1.5)."""
-    brightness = _uniform(images, -0.5, 0.5, draws)
-    saturation = _uniform(images, 0.0, 2.0, draws)
-    contrast = _uniform(images, 0.5, 1.5, draws)
-    images = images + brightness
-    grey = images.mean(dim=1, keepdim=True)
-    images = torch.lerp(grey.expand_as(images), images, saturation)
-    mean = images.mean(dim=[1, 2, 3], keepdim=True)
-    return torch.lerp(mean.expand_as(images), images, contrast)
-
-
-def _translation(images: Tensor, draws: Draws) -> Tensor:
-    """Shifts by up to an eighth of the size along each axis, zeros coming in from outside."""
-    count, _, height, width = images.shape
-    most = max(round(height / 8), 1)
-    shift_y, shift_x = (
-        draws.integers(-most, most + 1, count, device=images.device) for _ in range(2)
-    )
-    padded = functional.pad(images, [most] * 4).permute(0, 2, 3, 1)
-    rows = torch.arange(height, device=images.device) + most + shift_y[:, None]
-    columns = torch.arange(width, device=images.device) + most + shift_x[:, None]
-    sample = torch.arange(count, device=images.device)[:, None, None]
-    return padded[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _cutout(images: Tensor, draws: Draws) -> Tensor:
-    """Zeroes a square of half the size around a random pixel, clipped at the borders."""
-    count, _, height, width = images.shape
-    inside = []
-    for size in (height, width):
-        centre = (draws.uniform(count, device=images.device) * size).floor()[:, None]
-        pixels = torch.arange(size, device=images.device)
-        inside.append((pixels >= centre - size // 4) & (pixels < centre + size // 4))
-    hole = inside[0][:, :, None] & inside[1][:, None, :]
-    return images * (~hole)[:, None].to(images.dtype)
-
-
-POLICIES: dict[str, Callable[[Tensor, Draws], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
-}
+    """Applies a policy that uses no strength: [N,C,H,W] -> [N,C,H,W]."""
+    augmentation = augmentation_named(policy)
+    if augmentation.uses_strength:
+        raise UsageFailure(f"augmentation '{policy}' needs a strength, and none is given here")
+    return augmentation(images, images.new_zeros(len(images)), draws)

@@ -131,6 +131,7 @@ def _check(preset: Preset) -> None:
     """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
     from stylegan_mix.networks.shape import check_conditioning
     from stylegan_mix.training.augment import checked_policy
+    from stylegan_mix.training.strength import groups_by
 
     if preset.transition_start > preset.transition_end:
         raise UsageFailure(
@@ -147,6 +148,8 @@ def _check(preset: Preset) -> None:
     except ValueError as error:
         raise UsageFailure(str(error)) from error
     checked_policy(preset.augment)
+    groups_by(preset.ada_groups, [1])
+    _check_strength(preset.strength)
     preset.half_lives()
     if preset.path_weight and not preset.path_interval:
         raise UsageFailure("--path-weight needs a --path-interval, such as 4")
@@ -157,6 +160,15 @@ def _check(preset: Preset) -> None:
             "--twins compares two draws of the label noise, and --label-noise is 0",
             remedy="--label-noise 0.75, as published for CIFAR-10-LT",
         )
+
+
+def _check_strength(text: str) -> None:
+    try:
+        sound = text == "adaptive" or 0 <= float(text) <= 1
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageFailure(f"--strength must be adaptive or a number from 0 to 1, got '{text}'")
 
 
 def finished(plan: TrainPlan) -> list[Published]:
@@ -210,10 +222,9 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
         preset,
         resolution=dataset.resolution,
         channels=dataset.channels,
-        classes=dataset.num_classes,
+        counts=dataset.counts,
         seed=plan.seed,
         device=device,
-        counts=dataset.counts,
     )
     game = Game.of(preset, dataset, seed=plan.seed, device=device, world=world)
     if world.leads:

@@ -29,10 +29,9 @@ def of(plan: TrainPlan) -> dict[str, Any]:
         preset,
         resolution=dataset.resolution,
         channels=dataset.channels,
-        classes=dataset.num_classes,
+        counts=dataset.counts,
         seed=plan.seed,
         device=device,
-        counts=dataset.counts,
     )
     game = Game.of(preset, dataset, seed=plan.seed, device=device)
     times = []

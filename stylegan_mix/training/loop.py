@@ -189,11 +189,16 @@ class _Training:
         if world.leads:
             seconds = round(time.monotonic() - tick.began, 3)
             line = {"step": self.state.step, "kimg": self.seen, **means, **health.plain()}
+            if self.game.feedback is not None:
+                line["ada_p"] = self.state.running["ada.p"].tolist()
             self.journal.log({**line, "alarms": warnings, "seconds": seconds})
         collapsed = self.alarms.collapsed(health)
         if collapsed and self.game.preset.on_collapse == "rollback":
             raise _Lost(f"{', '.join(collapsed)} collapsed to a few pictures")
-        return self.alarms.shown(health, warnings)
+        facts = self.alarms.shown(health, warnings)
+        if self.game.feedback is not None:
+            facts["p"] = f"{float(self.state.running['ada.p'].max()):.2f}"
+        return facts
 
     def draw(self, name: str) -> None:
         """Writes a grid of every class below the folder."""

@@ -14,6 +14,7 @@ from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.shape import Architecture
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.effective import inverse_effective_number
+from stylegan_mix.training.strength import fresh_strength, groups_by
 
 __all__ = ["PRECISIONS", "TrainState", "build_generator"]
 
@@ -70,24 +71,23 @@ class TrainState:
         *,
         resolution: int,
         channels: int,
-        classes: int,
+        counts: np.ndarray,
         seed: int,
         device: torch.device,
-        counts: np.ndarray | None = None,
     ) -> TrainState:
         """Networks with weights drawn from (seed, "gan.weights"), on `device`.
 
-        `counts` [K] are the images of each class, which noise by effective number needs.
+        `counts` [K] are the training images of every class.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.torch_generator(seed, "gan.weights").initial_seed())
             generator = build_generator(
-                preset, resolution=resolution, channels=channels, classes=classes
+                preset, resolution=resolution, channels=channels, classes=len(counts)
             )
             discriminator = Discriminator(
                 resolution=resolution,
                 image_channels=channels,
-                classes=classes,
+                classes=len(counts),
                 channel_base=preset.channel_base,
                 channel_max=preset.channel_max,
                 architecture=cast(Architecture, preset.discriminator),
@@ -98,7 +98,7 @@ class TrainState:
             )
         if discriminator.mapping is not None:
             discriminator.mapping.label_noise = preset.critic_label_noise
-        if preset.noise_beta and counts is not None:
+        if preset.noise_beta:
             scale = torch.from_numpy(inverse_effective_number(counts, preset.noise_beta)).float()
             for mapping in (generator.mapping, discriminator.mapping):
                 if mapping is not None:
@@ -115,7 +115,7 @@ class TrainState:
                 preset.lr,
                 interval=0 if preset.merged_r1 else preset.r1_interval,
             ),
-            running=_fresh_running(preset, device),
+            running=_fresh_running(preset, counts, device),
             more=[copy.deepcopy(average) for _ in preset.half_lives()],
         )
 
@@ -153,14 +153,19 @@ class TrainState:
     )
 
 
-def _fresh_running(preset: Preset, device: torch.device) -> dict[str, torch.Tensor]:
+def _fresh_running(
+    preset: Preset, counts: np.ndarray, device: torch.device
+) -> dict[str, torch.Tensor]:
     """The moving statistics that the preset's parts need, before the first step."""
     names = []
     if preset.path_weight:
         names += ["path.mean"]
     if preset.lecam:
         names += ["lecam.real", "lecam.fake"]
-    return {name: torch.zeros([], device=device) for name in names}
+    running = {name: torch.zeros([], device=device) for name in names}
+    if preset.adapts_strength():
+        running |= fresh_strength(len(groups_by(preset.ada_groups, counts).names), device)
+    return running
 
 
 def _adam(network: torch.nn.Module, lr: float, *, interval: int) -> torch.optim.Adam:

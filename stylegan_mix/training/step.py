@@ -16,11 +16,19 @@ from stylegan_mix import rng
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.presets import Preset
 from stylegan_mix.training import losses, regularizers
-from stylegan_mix.training.augment import augment
+from stylegan_mix.training.augment import Augmentation, augmentation_named
 from stylegan_mix.training.batches import RealImages, draw_labels
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay, update_ema
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.strength import (
+    Feedback,
+    adjust,
+    groups_by,
+    observe,
+    ramped,
+    strength_of,
+)
 from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
 from stylegan_mix.training.world import World
 
@@ -34,6 +42,7 @@ _LECAM_DECAY = 0.99
 class Game:
     """What stays the same over all steps of a training.
 
+    `groups` [K] is the group of every class that has an augmentation strength of its own.
     `gsr_weights` [K] are the class weights of group spectral regularisation. `attempt` counts how
     often the training was taken back to an earlier step: then it goes on with other draws.
     """
@@ -42,8 +51,11 @@ class Game:
     reals: RealImages
     seed: int
     device: torch.device
-    world: World = World()
+    augmentation: Augmentation
+    groups: Tensor
+    feedback: Feedback | None = None
     gsr_weights: Tensor | None = None
+    world: World = World()
     attempt: int = 0
 
     @classmethod
@@ -60,11 +72,23 @@ class Game:
         reals = RealImages(
             dataset.train, classes=dataset.num_classes, power=preset.real_power, device=device
         )
-        weights = None
+        weights, feedback = None, None
         if preset.gsr:
             inverse = inverse_effective_number(dataset.counts, preset.gsr_beta)
             weights = torch.from_numpy(inverse).float().to(device)
-        return cls(preset, reals, seed, device, world, weights)
+        if preset.adapts_strength():
+            feedback = Feedback(target=preset.ada_target, kimg=preset.ada_kimg)
+        return cls(
+            preset=preset,
+            reals=reals,
+            seed=seed,
+            device=device,
+            augmentation=augmentation_named(preset.augment),
+            groups=torch.tensor(groups_by(preset.ada_groups, dataset.counts).of_class).to(device),
+            feedback=feedback,
+            gsr_weights=weights,
+            world=world,
+        )
 
     def index(self, step: int) -> tuple[int, ...]:
         """What names the draws of a step beside their stream."""
@@ -198,9 +222,9 @@ def _verdict(
 ) -> Verdict:
     """What the discriminator says of images that it sees augmented."""
     preset = game.preset
-    images = _augmented(state, game, phase, images)
+    images = _augmented(state, game, phase, images, labels)
     if low is not None:
-        low = _augmented(state, game, f"{phase}.low", low)
+        low = _augmented(state, game, f"{phase}.low", low, labels)
     return judge(
         state.discriminator,
         images,
@@ -212,8 +236,21 @@ def _verdict(
     )
 
 
-def _augmented(state: TrainState, game: Game, phase: str, images: Tensor) -> Tensor:
-    return augment(images, game.preset.augment, game.draws(f"gan.augment.{phase}", state.step))
+def _augmented(state: TrainState, game: Game, phase: str, images: Tensor, labels: Tensor) -> Tensor:
+    draws = game.draws(f"gan.augment.{phase}", state.step)
+    return game.augmentation(images, _strength(state, game, labels), draws)
+
+
+def _strength(state: TrainState, game: Game, labels: Tensor) -> Tensor:
+    """The strength of the augmentation of every image [N]."""
+    preset = game.preset
+    if game.feedback is not None:
+        return strength_of(state.running, game.groups[labels])
+    p = 0.0
+    if game.augmentation.uses_strength:
+        kimg = state.step * preset.batch / 1000
+        p = ramped(float(preset.strength), kimg, preset.ada_kimg)
+    return torch.full(labels.shape, p, device=game.device)
 
 
 def _generator_phase(state: TrainState, game: Game) -> dict[str, Tensor]:
@@ -284,6 +321,11 @@ def _discriminator_phase(
     _step(game, state.discriminator, state.discriminator_optimizer)
     real, fake = real.detach(), fake.detach()
     _remember_logits(state, game, real, fake)
+    if game.feedback is not None:
+        groups = game.groups[labels]
+        observe(state.running, real.sign(), groups, total=game.world.sum)
+        if (state.step + 1) % game.feedback.every_steps == 0:
+            adjust(state.running, game.feedback, batch=preset.batch)
     return {**facts, "sign_real": real.sign().mean(), "sign_fake": fake.sign().mean()}
 
 
@@ -314,7 +356,7 @@ def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> T
     """R1 every `r1_interval` steps, weighed by the interval so that gamma keeps its meaning."""
     preset = game.preset
     reals = reals.detach().requires_grad_(True)
-    shown = _augmented(state, game, "r1", reals)
+    shown = _augmented(state, game, "r1", reals, labels)
     draws = game.draws("gan.critic.r1", state.step)
     logits = judged_logits(state.discriminator, shown, labels, draws=draws)
     penalty = losses.r1_penalty(logits, reals)

@@ -28,6 +28,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from kernels import native
 from stylegan_mix import console
 from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training.augment import augmentation_named
 from stylegan_mix.training.batches import RealImages
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Game, train_step
@@ -64,9 +65,16 @@ def _jobs(preset: Preset, device: torch.device) -> list[tuple[str, int, Callable
     labels = np.arange(200) % CLASSES
     reals = RealImages(_Part(images, labels), classes=CLASSES, power=1.0, device=device)
     state = TrainState.fresh(
-        preset, resolution=32, channels=3, classes=CLASSES, seed=0, device=device
+        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
     )
-    game = Game(preset, reals, 0, device)
+    game = Game(
+        preset=preset,
+        reals=reals,
+        seed=0,
+        device=device,
+        augmentation=augmentation_named(preset.augment),
+        groups=torch.zeros(CLASSES, dtype=torch.int64, device=device),
+    )
     ws = torch.randn(GENERATION_BATCH, state.generator.synthesis.num_ws, preset.w_dim).to(device)
 
     def generate() -> object:

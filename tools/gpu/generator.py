@@ -105,7 +105,7 @@ def _throughput(plan: command.TrainPlan, steps: int) -> dict[str, Any]:
         preset,
         resolution=dataset.resolution,
         channels=dataset.channels,
-        classes=dataset.num_classes,
+        counts=dataset.counts,
         seed=plan.seed,
         device=device,
     )

@@ -1,0 +1,20 @@
+"""Whether a transform happens to an image, decided on the device. N is the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stylegan_mix.rng import Draws
+
+__all__ = ["sometimes"]
+
+
+def sometimes(values: Tensor, chance: Tensor, draws: Draws) -> Tensor:
+    """The values [N, ...] of the images for which a coin of `chance` [N] falls, zeros elsewhere.
+
+    A parameter is written such that zero means no change: an angle, a shift, the logarithm of a
+    factor. Values and coins are drawn whatever the chance is, so it changes no later draw.
+    """
+    happens = draws.uniform(len(values), device=values.device) < chance
+    return torch.where(happens.view(-1, *[1] * (values.ndim - 1)), values, 0)
