@@ -16,7 +16,6 @@ from stylegan_mix import generators, store
 from stylegan_mix.console import MissingEnvironment, StopSignals, UsageFailure, say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import Published
-from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.presets import Preset, default_preset, preset_named
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Trained:
 
     state: TrainState
     game: Game
-    operators: str
+    numerics: list[dict[str, str | int]]
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,6 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     world.check_batch(preset.batch, preset.minibatch_std_group)
-    operators = operators_on(plan.device)
     state = TrainState.fresh(
         preset,
         resolution=dataset.resolution,
@@ -233,7 +231,9 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
     world.barrier()
     began = time.monotonic()
     rhythm = Rhythm(save_seconds=60 * save_minutes)
-    train(state, game, dataset, kimg=plan.kimg, folder=plan.folder, stop=stop, rhythm=rhythm)
+    numerics = train(
+        state, game, dataset, kimg=plan.kimg, folder=plan.folder, stop=stop, rhythm=rhythm
+    )
     if state.step > total_steps(plan.kimg, preset.batch):
         raise UsageFailure(
             f"this training stands at {state.step * preset.batch / 1000:g} kimg, past the "
@@ -242,7 +242,7 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
         )
     if world.leads:
         say(f"trained in {time.monotonic() - began:,.0f} s")
-    return Trained(state, game, operators)
+    return Trained(state, game, numerics)
 
 
 def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
@@ -255,7 +255,7 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
     published = []
     for average, half_life in reversed(state.averages(preset)):
         samples = class_samples_of(average, trained.game, 200)
-        card = {
+        card: dict[str, Any] = {
             "dataset": dataset.name,
             "split_id": dataset.split_id,
             "test_id": dataset.test_id,
@@ -270,12 +270,14 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
             "preset": {**preset.plain(), "kimg": preset.kimg},
             "kimg": plan.kimg,
             "seed": plan.seed,
-            "operators": trained.operators,
+            "operators": trained.numerics[-1]["operators"],
             "diversity": diversity_ratios(samples, dataset.train),
             "command": plan.command,
         }
         if average is not state.average:
             card["half_life"] = half_life
+        if len(trained.numerics) > 1:
+            card["numerics"] = trained.numerics
         if state.attempt:
             card["attempts"] = state.attempt + 1
         grid = class_grid([few[:10] for few in samples], dataset)

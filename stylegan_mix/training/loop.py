@@ -12,9 +12,10 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.console import Diverged, Progress, StopSignals, say
+from stylegan_mix.console import Diverged, InvalidInput, Progress, StopSignals, say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.journal import Journal
@@ -22,7 +23,7 @@ from stylegan_mix.training.picture import class_grid
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Game, train_step
 
-__all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "total_steps", "train"]
+__all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "numerics_of", "total_steps", "train"]
 
 CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
@@ -74,20 +75,21 @@ def train(
     folder: Path,
     stop: StopSignals,
     rhythm: Rhythm = Rhythm(),
-) -> None:
+) -> list[dict[str, str | int]]:
     """Trains in place up to `kimg` thousand images, going on from where `folder` stands.
 
     Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Where a class
     collapses or a loss is no number any more, goes back once to the last kept step and on with
     other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
-    Raises the stop's failure, with everything saved, when `stop` asks for one.
+    Raises the stop's failure, with everything saved, when `stop` asks for one. Gives what computed
+    it, `numerics_of`, more than one where that changed on the way.
     """
     training = _Training(state, game, dataset, kimg, folder, rhythm)
     training.resume()
     while True:
         try:
             training.run(stop)
-            return
+            return training.numerics
         except _Lost as reason:
             training.go_back(str(reason))
 
@@ -113,6 +115,7 @@ class _Training:
         )
         self.checkpoints = Checkpoints(folder / "checkpoints", CHECKPOINT_KIND)
         self.kept = Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1)
+        self.numerics = [numerics_of(game)]
         self.journal = Journal(folder)
         self.alarms = Alarms(state.running, dataset.classes)
 
@@ -122,22 +125,43 @@ class _Training:
         return self.state.step * self.game.preset.batch / 1000
 
     def save(self, place: Checkpoints) -> None:
+        facts = {"kimg": self.seen, "numerics": self.numerics}
         if self.game.world.leads:
-            place.save(self.state.step, self.state.state_dict(), {"kimg": self.seen})
+            place.save(self.state.step, self.state.state_dict(), facts)
 
-    def take(self, found: tuple[int, dict, dict]) -> None:
-        """Takes a saved state over."""
-        step, saved, _ = found
-        self.state.load_state_dict(saved)
+    def take(self, place: Checkpoints, found: tuple[int, dict, dict]) -> None:
+        """Takes a saved state over, and notes what computes otherwise from here on."""
+        step, saved, facts = found
+        try:
+            self.state.load_state_dict(saved)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise InvalidInput(
+                f"the checkpoint of step {step} in {place.folder} is not one of this training: "
+                f"{error}",
+                remedy=f"move {self.folder} away to start again",
+            ) from error
+        before = facts.get("numerics", [])
+        if before and before[-1] != self.numerics[-1]:
+            changed = [key for key, value in before[-1].items() if self.numerics[-1][key] != value]
+            self.say(
+                f"begun with other {', '.join(changed)}: what comes out will not be the bytes of "
+                "an undisturbed training"
+            )
+            self.numerics = [*before, *self.numerics]
+        else:
+            self.numerics = before or self.numerics
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
         if self.game.world.leads:
             self.journal.cut(step)
-        self.game.world.check_same(self.state.generator.parameters())
+        self.game.world.check_same(self.state.generator.named_parameters())
 
     def resume(self) -> None:
-        found = self.checkpoints.latest() or self.kept.latest()
+        for place in (self.checkpoints, self.kept):
+            found = place.latest()
+            if found is not None:
+                break
         if found is not None:
-            self.take(found)
+            self.take(place, found)
             self.say(f"going on from {self.seen:.1f} kimg")
         elif self.game.world.leads:
             self.journal.cut(0)
@@ -155,8 +179,9 @@ class _Training:
             tick.add(train_step(state, self.game))
             last = state.step == self.last
             checks = state.step % _CHECK_EVERY == 0 or last
-            if checks and (broken := tick.broken()):
-                raise _Lost(f"{', '.join(broken)} is not a finite number")
+            # A loss may break in one process alone: all must go back together.
+            if checks and world.any(bool(broken := tick.broken())):
+                raise _Lost(f"{', '.join(broken) or 'a loss'} is not a finite number")
             if state.step % self.log_steps == 0 or last:
                 shown, tick = self.log(tick), _Tick()
             if state.step % self.picture_steps == 0 or last:
@@ -180,7 +205,7 @@ class _Training:
     def log(self, tick: _Tick) -> dict[str, str]:
         """Writes a log line, judges the classes; facts for the progress line."""
         network, world = self.state.average, self.game.world
-        world.check_same(self.state.generator.parameters())
+        world.check_same(self.state.generator.named_parameters())
         samples = class_samples_of(network, self.game, _SAMPLES)
         w = [_latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in range(len(samples))]
         health = alarms.measure(network, samples, w, self.dataset)
@@ -227,13 +252,23 @@ class _Training:
                 "such as --twins, or --precision float32",
             )
         world.barrier()
-        self.take(found)
+        self.take(self.kept, found)
         self.state.attempt += 1
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
         if world.leads:
             self.checkpoints.clear()
         self.save(self.checkpoints)
         self.say(f"{reason} at {at:.1f} kimg: back to {self.seen:.1f} kimg, on with other draws")
+
+
+def numerics_of(game: Game) -> dict[str, str | int]:
+    """What decides the last bits of a training beside its draws."""
+    return {
+        "device": game.device.type,
+        "operators": operators_on(game.device.type),
+        "torch": str(torch.__version__),
+        "processes": game.world.size,
+    }
 
 
 def total_steps(kimg: float, batch: int) -> int:

@@ -12,15 +12,19 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
-from stylegan_mix.console import Failure, UsageFailure
+from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure
 
 __all__ = ["World", "joined", "speaks"]
+
+# How long a process waits for the others before it gives up.
+_PATIENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -104,19 +108,20 @@ class World:
         if self.size > 1:
             distributed.barrier()
 
-    def check_same(self, tensors: Iterable[Tensor]) -> None:
-        """Fails (our bug, exit code 1) where the processes do not hold the same numbers."""
+    def check_same(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        """Fails (our bug, exit code 1), naming one, where processes hold different tensors."""
         if self.size == 1:
             return
-        flat = torch.cat([t.detach().to(torch.float32).flatten() for t in tensors])
-        marks = torch.stack([flat.double().sum(), flat.double().square().sum()])
-        low, high = marks.clone(), marks.clone()
+        sums = {name: tensor.detach().double().sum() for name, tensor in named}
+        names, low = list(sums), torch.stack(list(sums.values()))
+        high = low.clone()
         distributed.all_reduce(low, distributed.ReduceOp.MIN)
         distributed.all_reduce(high, distributed.ReduceOp.MAX)
-        if not torch.equal(low, high):
+        apart = torch.nonzero((low != high) | low.isnan()).flatten().tolist()
+        if apart:
             raise Failure(
-                f"the {self.size} processes of this training hold different weights: process "
-                f"{self.rank} has sums {marks.tolist()}"
+                f"the {self.size} processes of this training hold different weights, in "
+                f"{len(apart)} of {len(names)} tensors, first {names[apart[0]]}"
             )
 
     def _device(self) -> torch.device:
@@ -157,7 +162,13 @@ def joined(device: str) -> Iterator[World]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        raise MissingEnvironment(
+            f"process {os.environ['RANK']} of {size} could not join the others: {error}",
+            remedy="start all of them with torchrun, and look at the messages of the others",
+        ) from error
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,16 @@ import torch
 
 from stylegan_mix import arrays, datasets, generators
 from stylegan_mix.commands.train import show_plan
-from stylegan_mix.console import Diverged, MissingEnvironment, Stopped, StopSignals, UsageFailure
+from stylegan_mix.console import (
+    Diverged,
+    InvalidInput,
+    MissingEnvironment,
+    Stopped,
+    StopSignals,
+    UsageFailure,
+)
 from stylegan_mix.generators import Published
-from stylegan_mix.training import command, cost, step
+from stylegan_mix.training import command, cost, loop, step
 from stylegan_mix.training.loop import CHECKPOINT_KIND
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
@@ -92,6 +100,30 @@ def test_stopping_anywhere_gives_the_same_generator(
     assert _train(_plan()).hash == whole.hash
     lines = (_plan().folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 20
+
+
+def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {"device": "cpu", "operators": "others", "torch": "2.11", "processes": 4}
+    with monkeypatch.context() as then, pytest.raises(Stopped):
+        then.setattr(loop, "numerics_of", lambda game: before)
+        command.run_training(_plan(), _StopAt(6))
+    published = _train(_plan())
+    assert "begun with other operators, torch, processes" in capsys.readouterr().err
+    assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
+    assert "numerics" not in _train(_plan(lr=0.001)).card
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(home: Path) -> None:
+    with pytest.raises(Stopped):
+        command.run_training(_plan(), _StopAt(4))
+    with pytest.raises(Stopped):
+        command.run_training(_plan(z_dim=12), _StopAt(4))
+    shutil.rmtree(_plan().folder / "checkpoints")
+    shutil.copytree(_plan(z_dim=12).folder / "checkpoints", _plan().folder / "checkpoints")
+    with pytest.raises(InvalidInput, match=r"not one of this training(.|\n)*mapping\.fc0\.weight"):
+        _train(_plan())
 
 
 def test_a_longer_budget_goes_on_and_equals_one_long_training(
