@@ -44,7 +44,7 @@ def test_the_pipe_at_median_draws_gives_the_recorded_picture() -> None:
     assert float(shown.std()) == pytest.approx(0.578438, abs=5e-3)
     middle, corner = shown[0, :, 8, 8].tolist(), shown[0, :, 0, 0].tolist()
     assert middle == pytest.approx([-0.643879, 0.023656, 0.691192], abs=5e-3)
-    assert corner == pytest.approx([-0.959983, -0.292447, 0.375088], abs=5e-2)
+    assert corner == pytest.approx([-0.959983, -0.292447, 0.375088], abs=5e-3)
 
 
 # --------------------------------------------------------------------- blit
