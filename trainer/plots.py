@@ -5,74 +5,34 @@ Every function returns a figure; `svg` makes it a text to put into a page, `save
 
 from __future__ import annotations
 
-import functools
 import io
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from stylegan_mix import store
+from stylegan_mix.figures import (
+    COLOURS,
+    MOST_BARS,
+    blank,
+    legend_outside,
+    name_classes,
+    png,
+    styled,
+)
 from trainer.report import Row, Table
 from trainer.results import Result
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 __all__ = ["class_bars", "confusion", "curves", "of_run", "save", "svg"]
 
-Draw = TypeVar("Draw", bound=Callable[..., Any])
 
-# Okabe and Ito's colours, which differ for colour-blind readers too, the pale yellow last.
-COLOURS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc3311",
-    "#7a5195",
-    "#56b4e9",
-    "#666666",
-    "#b8a800",
-)
-_STYLE: dict[str, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.7,
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "stylegan-mix",
-}
-_MOST_BARS = 20
-
-
-def _styled(draw: Draw) -> Draw:
-    """Draws in the style of the house, and leaves matplotlib's own settings alone."""
-
-    @functools.wraps(draw)
-    def styled(*arguments: Any) -> Any:
-        with mpl.rc_context(_STYLE):
-            return draw(*arguments)
-
-    return cast(Draw, styled)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-@_styled
+@styled
 def class_bars(table: Table) -> Figure:
     """Accuracy of each class by row of the table, error bars one standard deviation.
 
@@ -81,8 +41,8 @@ def class_bars(table: Table) -> Figure:
     """
     data = table.first.dataset
     order = sorted(range(len(data["classes"])), key=lambda index: -data["counts"][index])
-    many = len(order) > _MOST_BARS
-    figure, axes = _figure(max(8.0, min(0.11 * len(order) * max(len(table.rows), 4), 13.0)), 3.9)
+    many = len(order) > MOST_BARS
+    figure, axes = blank(max(8.0, min(0.11 * len(order) * max(len(table.rows), 4), 13.0)), 3.9)
     places = np.arange(len(order))
     width = 0.8 / len(table.rows)
     for number, row in enumerate(table.rows):
@@ -97,43 +57,18 @@ def class_bars(table: Table) -> Figure:
         errors = {"elinewidth": 0.8, "ecolor": "#333333"}
         bars: dict[str, Any] = {"color": colour, "label": row.name, "error_kw": errors}
         axes.bar(places + shift, means, width * 0.92, yerr=sds, **bars)
-    _name_classes(axes, [(data["classes"][i], data["counts"][i]) for i in order], many)
+    name_classes(axes, [(data["classes"][i], data["counts"][i]) for i in order])
     axes.set_ylim(0, 100)
     axes.set_ylabel("test accuracy in %")
     axes.set_title("Accuracy by class (mean and standard deviation over seeds)")
-    _legend_outside(figure, axes)
+    legend_outside(figure, axes)
     return figure
 
 
-def _name_classes(axes: Axes, classes: Sequence[tuple[str, int]], many: bool) -> None:
-    axes.grid(visible=False, axis="x")
-    axes.set_xlim(-0.6, len(classes) - 0.4)
-    if many:
-        step = max(1, len(classes) // 12)
-        places = range(0, len(classes), step)
-        axes.set_xticks(list(places), [f"{classes[place][1]:,}" for place in places])
-        axes.set_xlabel("training images of the class")
-        return
-    names = [f"{name}\n{count:,}" for name, count in classes]
-    longest = max(len(name) for name, _ in classes)
-    axes.set_xticks(range(len(names)), names)
-    if longest * len(classes) > 90:
-        axes.tick_params(axis="x", rotation=40)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
-    axes.set_xlabel("class and its training images")
-
-
-def _legend_outside(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    columns = max(1, min(len(names), 105 // (max(map(len, names)) + 3)))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-@_styled
+@styled
 def curves(table: Table) -> Figure:
     """Test accuracy of the last stage by epoch, the mean over seeds; a band from least to most."""
-    figure, axes = _figure(8.0, 3.6)
+    figure, axes = blank(8.0, 3.6)
     for number, row in enumerate(table.rows):
         epochs, values = _curve(row)
         if not len(epochs):
@@ -149,7 +84,7 @@ def curves(table: Table) -> Figure:
     axes.set_ylabel("test accuracy in %")
     axes.set_title("Learning curves (mean over seeds; band from lowest to highest)")
     if axes.lines:
-        _legend_outside(figure, axes)
+        legend_outside(figure, axes)
     return figure
 
 
@@ -170,7 +105,7 @@ def _curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
     return np.array(epochs), np.array([[one[epoch] for epoch in epochs] for one in found])
 
 
-@_styled
+@styled
 def confusion(row: Row) -> Figure | None:
     """Which class is taken for which, in percent of each class, over all seeds of a row.
 
@@ -183,10 +118,10 @@ def confusion(row: Row) -> Figure | None:
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = row.first.dataset["classes"]
     side = 4.6 if len(names) <= 12 else 6.6
-    figure, axes = _figure(side + 1.0, side)
+    figure, axes = blank(side + 1.0, side)
     axes.grid(visible=False)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    if len(names) <= _MOST_BARS:
+    if len(names) <= MOST_BARS:
         size = 8 if len(names) <= 12 else 6
         for (true, said), share in np.ndenumerate(shares):
             if share >= 0.5:
@@ -213,7 +148,7 @@ def of_run(result: Result, folder: Path) -> None:
             save(figure, folder / f"{name}.png")
 
 
-@_styled
+@styled
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, without the XML prologue, dates or fixed size."""
     buffer = io.StringIO()
@@ -227,9 +162,6 @@ def svg(figure: Figure) -> str:
     )
 
 
-@_styled
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG, atomically."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    store.write_bytes(path, buffer.getvalue())
+    store.write_bytes(path, png(figure))

@@ -24,7 +24,7 @@ from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
-from stylegan_mix.banks.preview import STEPS, Sheet, default_pairs, draw, heads
+from stylegan_mix.banks.preview import STEPS, Sheet, corner, default_pairs, draw, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
 from stylegan_mix.console import (
     InvalidInput,
@@ -211,6 +211,7 @@ def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
         left=[names[first] for first, _ in pairs],
         right=None if unmixed else [names[second] for _, second in pairs],
         columns=heads(space),
+        corner=corner(space),
         cells=[list(decoder.path(pair, index)) for index, pair in enumerate(pairs)],
     )
 

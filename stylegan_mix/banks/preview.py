@@ -14,7 +14,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stylegan_mix.banks.reader import Bank
 
-__all__ = ["STEPS", "Sheet", "default_pairs", "draw", "heads", "nearest_rows", "stored_sheet"]
+__all__ = [
+    "STEPS",
+    "Sheet",
+    "corner",
+    "default_pairs",
+    "draw",
+    "heads",
+    "nearest_rows",
+    "stored_sheet",
+]
 
 STEPS = 11
 """Columns: lam from 1.0 to 0.0 by tenths."""
@@ -22,7 +31,7 @@ STEPS = 11
 _LEGIBLE = 72
 _LARGEST = 144
 _LONGEST_NAME = 24
-_GAP = 4
+_GAP, _BREAK, _CAPTION = 4, 14, 20
 _INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (238, 238, 240)
 
 
@@ -30,7 +39,8 @@ _INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (238, 238, 240)
 class Sheet:
     """A picture's content: `cells` [R][S] of images or None, names on both sides, column heads.
 
-    `right` is None where the rows have no second class.
+    `right` is None where the rows have no second class. `corner` names what the column heads say.
+    `captions` [R][S] stand below the cells; after every `group` columns is a wider gap.
     """
 
     title: str
@@ -39,6 +49,9 @@ class Sheet:
     right: Sequence[str] | None
     columns: Sequence[str]
     cells: Sequence[Sequence[np.ndarray | None]]
+    corner: str = "sample"
+    captions: Sequence[Sequence[str]] | None = None
+    group: int | None = None
 
 
 def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
@@ -98,6 +111,7 @@ def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
         left=[names[first] for first, _ in pairs],
         right=None if unmixed else [names[second] for _, second in pairs],
         columns=heads(bank.space),
+        corner=corner(bank.space),
         cells=[[None if row is None else bank.images[row] for row in line] for line in chosen],
     )
 
@@ -109,40 +123,55 @@ def heads(space: str, steps: int = STEPS) -> list[str]:
     return [f"{lam:.1f}" for lam in np.linspace(1.0, 0.0, steps)]
 
 
+def corner(space: str) -> str:
+    """What those texts are."""
+    return "sample" if space == "none" else "lam"
+
+
 def draw(sheet: Sheet) -> Image.Image:
     """Draws a sheet: tiny images enlarged by whole factors without smoothing, large ones shrunk."""
     size = _tile(sheet)
     font, small, big = (ImageFont.load_default(size=points) for points in (16, 14, 20))
-    corner = "sample" if sheet.right is None else "lam"
     lefts, rights = (
         [_short(name) for name in sheet.left],
         [_short(name) for name in sheet.right or ()],
     )
-    left = 28 + int(max(font.getlength(name) for name in [*lefts, corner]))
+    left = 28 + int(max(font.getlength(name) for name in [*lefts, sheet.corner]))
     right = 28 + int(max((font.getlength(name) for name in rights), default=0))
-    notes = _wrapped(sheet.note, small, max(left + len(sheet.columns) * (size + _GAP), 480))
+    places = [left + offset for offset in _offsets(sheet, size)]
+    tall = size + _GAP + (_CAPTION if sheet.captions else 0)
+    notes = _wrapped(sheet.note, small, max(places[-1] + size + _GAP, 480))
     top = 50 + 20 * len(notes) + 30
-    width = left + len(sheet.columns) * (size + _GAP) - _GAP + right
-    width = max(width, int(big.getlength(sheet.title)) + 32)
-    height = top + len(sheet.cells) * (size + _GAP) + 12
-    canvas = Image.new("RGB", (width, height), "white")
+    width = max(places[-1] + size + right, int(big.getlength(sheet.title)) + 32)
+    canvas = Image.new("RGB", (width, top + len(sheet.cells) * tall + 12), "white")
     pen = ImageDraw.Draw(canvas)
     pen.text((16, 12), sheet.title, fill=_INK, font=big)
     for index, line in enumerate(notes):
         pen.text((16, 42 + 20 * index), line, fill=_QUIET, font=small)
-    pen.text((left - 12, top - 8), corner, fill=_QUIET, font=small, anchor="rs")
-    for column, text in enumerate(sheet.columns):
-        x = left + column * (size + _GAP) + size // 2
-        pen.text((x, top - 8), text, fill=_INK, font=small, anchor="ms")
+    pen.text((left - 12, top - 8), sheet.corner, fill=_QUIET, font=small, anchor="rs")
+    for x, text in zip(places, sheet.columns, strict=True):
+        pen.text((x + size // 2, top - 8), text, fill=_INK, font=small, anchor="ms")
     for row, cells in enumerate(sheet.cells):
-        y = top + row * (size + _GAP)
+        y = top + row * tall
         pen.text((left - 12, y + size // 2), lefts[row], fill=_INK, font=font, anchor="rm")
-        for column, cell in enumerate(cells):
-            _place(canvas, pen, cell, (left + column * (size + _GAP), y), size)
+        for column, (x, cell) in enumerate(zip(places, cells, strict=True)):
+            _place(canvas, pen, cell, (x, y), size)
+            if sheet.captions:
+                below = (x + size // 2, y + size + 1)
+                pen.text(below, sheet.captions[row][column], fill=_QUIET, font=small, anchor="ma")
         if rights:
-            x = left + len(cells) * (size + _GAP) - _GAP + 12
+            x = places[-1] + size + 12
             pen.text((x, y + size // 2), rights[row], fill=_INK, font=font, anchor="lm")
     return canvas
+
+
+def _offsets(sheet: Sheet, size: int) -> list[int]:
+    """Where each column begins, in pixels from the first one."""
+    columns = range(len(sheet.columns))
+    wider = [column // sheet.group if sheet.group else 0 for column in columns]
+    return [
+        column * (size + _GAP) + gaps * _BREAK for column, gaps in zip(columns, wider, strict=True)
+    ]
 
 
 def _short(name: str) -> str:

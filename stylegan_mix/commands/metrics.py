@@ -15,13 +15,15 @@ from stylegan_mix.metrics.request import AGAINST, LABELS, Found, Request, find, 
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset, Part
+    from stylegan_mix.generators import Published
     from stylegan_mix.metrics.subject import Subject
 
 __all__ = ["metrics"]
 
 SAMPLES = 10_000
+_UNCONDITIONAL = "is unconditional: its samples have no class to be judged by"
 # What does not change the report stays out of the command in it.
-_NOT_SPELLED = ("out", "threads", "debug", "as_json", "dry_run")
+_NOT_SPELLED = ("out", "page", "threads", "debug", "as_json", "dry_run")
 
 
 @click.command("metrics")
@@ -64,6 +66,12 @@ _NOT_SPELLED = ("out", "threads", "debug", "as_json", "dry_run")
     "--cas/--no-cas", default=True, help="Train a classifier on the samples and test it on reals."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report: .json or .md.")
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Draw the generator's pictures and write them there with an index.html.",
+)
 @console.run_options
 @click.pass_context
 def metrics(ctx: click.Context, **options: Any) -> None:
@@ -77,9 +85,13 @@ def metrics(ctx: click.Context, **options: Any) -> None:
     \b
     stylegan-mix metrics --dataset digits_lt
     stylegan-mix metrics 3fa9c1 --against train,test --seeds 3 --out report.md
+    stylegan-mix metrics 3fa9c1 --page pictures
     stylegan-mix metrics --bank 9061f3c614e8 --n 5000
     """
     _check_options(options)
+    if options["page"] and (without := _without_reals(options)):
+        _page_alone(*without, options)
+        return
     sha256 = _features(options)
     subject = _subject(options)
     references, absent = _references(subject.dataset, parse_against(options["against"]))
@@ -92,7 +104,8 @@ def metrics(ctx: click.Context, **options: Any) -> None:
     state = "exists" if found else "made"
     if found is None:
         found = _made(subject, references, absent, request, options, _spelled(ctx))
-    _answer(found, state, options)
+    index = _page(subject, found, request, options) if options["page"] else None
+    _answer(found, state, index, options)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -105,6 +118,8 @@ def _check_options(options: dict[str, Any]) -> None:
             for name in ("labels", "truncation")
             if options[name] is not None
         ]
+        if options["page"]:
+            problems.append("--page shows a generator: `bank preview` draws rows of a bank")
     if options["features"] == "probe" and options["features_sha256"]:
         problems.append("--features-sha256 belongs to --features FILE")
     if options["out"] is not None and options["out"].suffix not in (".json", ".md"):
@@ -112,6 +127,10 @@ def _check_options(options: dict[str, Any]) -> None:
     parse_against(options["against"])
     if problems:
         raise UsageFailure("; ".join(problems))
+    if options["page"]:
+        from stylegan_mix.pictures import folder
+
+        folder.check(options["page"])
 
 
 # What is judged
@@ -130,6 +149,11 @@ def _subject(options: dict[str, Any]) -> Subject:
         return Subject(dataset, None, bank)
     if options["generator"]:
         published = generators.load(options["generator"])
+        if not published.card["classes"]:
+            raise InvalidInput(
+                f"generator {published.hash[:12]} {_UNCONDITIONAL}",
+                remedy="--page FOLDER draws what can be drawn of it",
+            )
         dataset = _dataset_of(published.card, f"generator {published.hash[:12]}", options)
         return Subject(dataset, published, None)
     dataset = datasets.load(options["dataset"] or "digits_lt", **_draw(options, {}))
@@ -365,6 +389,65 @@ def _made(
     )
 
 
+# The page
+
+
+def _without_reals(options: dict[str, Any]) -> tuple[Published, str] | None:
+    """The generator that is named, and why it cannot be set beside real images; None if it can."""
+    from stylegan_mix import generators
+    from stylegan_mix.datasets import available
+
+    if not options["generator"]:
+        return None
+    published = generators.load(options["generator"])
+    name = published.card["dataset"]
+    if not published.card["classes"]:
+        return published, f"the generator {_UNCONDITIONAL}"
+    if options["dataset"] is None and not available(name):
+        return published, f"data set {name} is not in this store"
+    return None
+
+
+def _page_alone(published: Published, why: str, options: dict[str, Any]) -> None:
+    """The page of a generator without its data set: no report."""
+    from stylegan_mix.pictures.make import make_page
+
+    say(f"generator {published.hash[:12]}: no report and no real images, {why}")
+    facts = {"generator": published.hash, "page": str(options["page"]), "report": None, "why": why}
+    if not options["dry_run"]:
+        console.set_up_process(options["threads"])
+        index = make_page(
+            options["page"],
+            published,
+            None,
+            why_not=why,
+            seed=options["seed"],
+            truncation=1.0 if options["truncation"] is None else options["truncation"],
+            device=_device(options),
+        )
+        facts["page"] = str(index)
+    if options["as_json"]:
+        console.print_json(facts)
+    else:
+        result(f"{'would write ' if options['dry_run'] else ''}page {facts['page']}")
+
+
+def _page(subject: Subject, found: Found, request: Request, options: dict[str, Any]) -> Path:
+    from stylegan_mix.pictures.make import Measured, make_page
+
+    if subject.published is None or request.truncation is None:
+        raise ValueError("a page shows a generator")
+    console.set_up_process(options["threads"])
+    return make_page(
+        options["page"],
+        subject.published,
+        Measured(subject.dataset, found),
+        seed=request.seeds[0],
+        truncation=request.truncation,
+        device=_device(options),
+    )
+
+
 def _spelled(ctx: click.Context) -> str:
     """The command with the options that differ from their defaults."""
     words = ["stylegan-mix", "metrics"]
@@ -380,7 +463,7 @@ def _spelled(ctx: click.Context) -> str:
     return shlex.join(words)
 
 
-def _answer(found: Found, state: str, options: dict[str, Any]) -> None:
+def _answer(found: Found, state: str, index: Path | None, options: dict[str, Any]) -> None:
     from stylegan_mix import store
     from stylegan_mix.metrics import report
 
@@ -390,8 +473,11 @@ def _answer(found: Found, state: str, options: dict[str, Any]) -> None:
     elif out is not None:
         store.write_bytes(out, report.markdown(found.report).encode())
     if options["as_json"]:
-        console.print_json({"state": state, "folder": str(found.folder), **found.report})
+        page = {} if index is None else {"page": str(index)}
+        console.print_json({"state": state, "folder": str(found.folder), **page, **found.report})
         return
     for line in report.text_lines(found.report):
         result(line)
     say(f"report {found.report['key'][:12]} {state}: {out or found.folder}")
+    if index is not None:
+        say(f"page {index}")

@@ -7,7 +7,7 @@ it is loaded (`load`). scikit-learn's digits need no preparation.
 from __future__ import annotations
 
 from stylegan_mix.datasets.hashes import identity
-from stylegan_mix.datasets.loading import load, prepared_names
+from stylegan_mix.datasets.loading import available, load, prepared_names
 from stylegan_mix.datasets.records import Dataset, Part, ShotGroups
 
-__all__ = ["Dataset", "Part", "ShotGroups", "identity", "load", "prepared_names"]
+__all__ = ["Dataset", "Part", "ShotGroups", "available", "identity", "load", "prepared_names"]

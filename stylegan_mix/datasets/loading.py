@@ -17,13 +17,18 @@ from stylegan_mix.datasets.records import Dataset, Part
 from stylegan_mix.rng import stream
 from stylegan_mix.store import roots
 
-__all__ = ["from_pool", "load", "pool_named", "prepared_names"]
+__all__ = ["available", "from_pool", "load", "pool_named", "prepared_names"]
 
 
 def prepared_names() -> list[str]:
     """The names of the prepared sets in the stores, sorted."""
     folders = [path for root in roots() for path in (root / "datasets").glob("*")]
     return sorted({path.name for path in folders if path.is_dir() and path.name[0] != "."})
+
+
+def available(name: str) -> bool:
+    """Whether a data set can be loaded: it is embedded, or prepared in a store."""
+    return name == DIGITS or find_folder(name) is not None
 
 
 def pool_named(name: str) -> Pool:

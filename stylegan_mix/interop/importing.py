@@ -171,7 +171,7 @@ def publish(plan: ImportPlan, device: str) -> Published:
 
 def _picture(network: Generator, plan: ImportPlan) -> Image:
     if plan.dataset is not None and network.classes:
-        labels = shown_classes(network.classes)
+        labels = shown_classes(plan.dataset.counts)
         samples = {label: _samples(network, plan.seed, label, 1.0) for label in labels}
         return class_grid(samples, plan.dataset)
     rows = [list(_samples(network, plan.seed, None, psi).numpy()) for psi in _TRUNCATIONS]

@@ -16,8 +16,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "cells",
     "chosen_by",
+    "hashes",
     "heading_lines",
     "markdown",
+    "notes",
     "tables",
     "text_lines",
 ]
@@ -208,7 +210,7 @@ def text_lines(report: Mapping[str, Any]) -> list[str]:
     lines = heading_lines(report)
     for title, rows in tables(report, every_class=False):
         lines += ["", title, *_aligned(rows)]
-    lines += ["", *_notes(report)]
+    lines += ["", *notes(report)]
     if len(report["classes"]) > MOST_CLASSES_SHOWN:
         lines.append(f"{len(report['classes'])} classes: see --json, or --out FILE.md")
     return lines
@@ -227,12 +229,26 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _notes(report: Mapping[str, Any]) -> list[str]:
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """What a reader of the figures must know, and the figure to choose checkpoints by."""
     chosen = report["choose_by"]
     if chosen["value"] is None:
         return list(report["notes"])
     value = f"{chosen['value']:.4g}, the {chosen['figure']}"
     return [*report["notes"], f"to choose checkpoints by: {value}"]
+
+
+def hashes(report: Mapping[str, Any]) -> dict[str, str]:
+    """Every hash of a report by what it is of."""
+    subject = report["subject"]
+    return {
+        subject["kind"]: subject["hash"],
+        "training split": report["split_id"],
+        "test part": report["test_id"],
+        "features": report["features"]["sha256"],
+        "probe": report["probe"]["sha256"],
+        "report": report["key"],
+    }
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -244,17 +260,9 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
         lines += [_markdown_row(rows[0]), _markdown_row(["---"] * len(rows[0]))]
         lines += [_markdown_row(row) for row in rows[1:]]
-    lines += ["", "## Notes", "", *(f"* {note}" for note in _notes(report)), ""]
-    hashes = {
-        subject["kind"]: subject["hash"],
-        "training split": report["split_id"],
-        "test part": report["test_id"],
-        "features": report["features"]["sha256"],
-        "probe": report["probe"]["sha256"],
-        "report": report["key"],
-    }
+    lines += ["", "## Notes", "", *(f"* {note}" for note in notes(report)), ""]
     lines += ["| hash of | SHA-256 |", "| --- | --- |"]
-    lines += [f"| {name} | `{value}` |" for name, value in hashes.items()]
+    lines += [f"| {name} | `{value}` |" for name, value in hashes(report).items()]
     return "\n".join([*lines, "", f"Made by: `{report['command']}`", ""])
 
 

@@ -18,7 +18,7 @@ from stylegan_mix.latents.plan import BLOCK, Rows
 from stylegan_mix.metrics.scores import allocate
 from stylegan_mix.networks import Generator, to_uint8
 
-__all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for"]
+__all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for", "redrawn"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,17 @@ def drawn(network: Generator, labels: np.ndarray, *, seed: int, truncation: floa
         progress.update(index * BLOCK + len(asked))
     progress.close()
     return Samples(np.concatenate(blocks), labels)
+
+
+def redrawn(
+    network: Generator, labels: np.ndarray, rows: np.ndarray, *, seed: int, truncation: float
+) -> np.ndarray:
+    """The images of some rows [n] of what `drawn` gives for these labels: uint8 [n,H,W,C]."""
+    found = {}
+    for index in np.unique(rows // BLOCK).tolist():
+        asked = labels[index * BLOCK : (index + 1) * BLOCK]
+        found[index] = decode_block(network, asked, index, seed=seed, truncation=truncation)
+    return np.stack([found[row // BLOCK][row % BLOCK] for row in rows.tolist()])
 
 
 @torch.inference_mode()

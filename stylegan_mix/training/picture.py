@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -14,11 +16,12 @@ __all__ = ["class_grid", "shown_classes"]
 _LEGIBLE = 40
 
 
-def shown_classes(classes: int, most: int = 20) -> list[int]:
-    """The classes that a grid shows: all, or `most` evenly spaced ones, the first among them."""
-    if classes <= most:
-        return list(range(classes))
-    return [int(label) for label in np.linspace(0, classes - 1, most).round()]
+def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[int]:
+    """The classes that a grid shows, from head to tail: all, or `most` evenly spaced ones."""
+    order = np.argsort(-np.asarray(counts), kind="stable")
+    if len(order) > most:
+        order = order[np.linspace(0, len(order) - 1, most).round().astype(int)]
+    return order.tolist()
 
 
 def class_grid(samples: list[Tensor] | dict[int, Tensor], dataset: Dataset) -> Image.Image:
@@ -27,7 +30,7 @@ def class_grid(samples: list[Tensor] | dict[int, Tensor], dataset: Dataset) -> I
     `samples[c]` is uint8 [n,H,W,C], for every class of `shown_classes`. Small images are enlarged
     by a whole factor without smoothing.
     """
-    labels = shown_classes(dataset.num_classes)
+    labels = shown_classes(dataset.counts)
     size = dataset.resolution
     scale = max(-(-_LEGIBLE // size), 1)
     font = ImageFont.load_default(size=14)

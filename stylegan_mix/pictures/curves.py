@@ -1,0 +1,83 @@
+"""Training curves: every series of the log, a panel for those that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from stylegan_mix.figures import COLOURS, styled
+from stylegan_mix.pictures.choice import head_to_tail
+from stylegan_mix.pictures.history import Panel, panels
+from stylegan_mix.pictures.picture import Picture, of_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["curves", "drawn"]
+
+_WIDTH, _HEIGHT = 8.6, 2.3
+_MOST_NAMED = 10
+_FEW_POINTS = 30
+
+
+def curves(
+    lines: Sequence[dict[str, Any]], classes: Sequence[str], counts: Sequence[int], origin: str
+) -> Picture | None:
+    """The picture of a log; None where it holds no number."""
+    found = panels(lines, classes)
+    if not found:
+        return None
+    kimg = np.array([float(line["kimg"]) for line in lines])
+    caption = (
+        f"Every number of the training's log, {len(lines)} lines to {kimg[-1]:,.0f} kimg, each a "
+        "mean since the line before; lists have a line per class, from dark (head) to light "
+        f"(tail); {origin}."
+    )
+    figure = drawn(found, kimg, [classes[c] for c in head_to_tail(counts)])
+    return of_figure("curves.png", "Training", caption, figure)
+
+
+@styled
+def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Figure:
+    """Panels over kimg [T]: two in a row, lists with a row of their own; classes in `order`."""
+    halves = [panel for panel in found if len(panel.series) <= len(COLOURS) and not panel.by_class]
+    wholes = [panel for panel in found if panel not in halves]
+    rows = -(-len(halves) // 2) + len(wholes)
+    figure = Figure(figsize=(_WIDTH, _HEIGHT * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, 2)
+    for index, panel in enumerate(halves):
+        axes = figure.add_subplot(grid[index // 2, index % 2])
+        _plot(axes, panel, kimg, dict(zip(panel.series, COLOURS, strict=False)))
+        if len(panel.series) > 1:
+            axes.legend(loc="best", fontsize=8)
+    for index, panel in enumerate(wholes):
+        axes = figure.add_subplot(grid[rows - len(wholes) + index, :])
+        names = [name for name in order if name in panel.series] if panel.by_class else []
+        names = names or list(panel.series)
+        shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
+        _plot(axes, panel, kimg, dict(zip(names, map(tuple, shades), strict=True)))
+        _name_some(axes, names)
+    return figure
+
+
+def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -> None:
+    mark = "." if len(kimg) < _FEW_POINTS else ""
+    for name, colour in colours.items():
+        axes.plot(kimg, panel.series[name], color=colour, marker=mark, linewidth=1.2, label=name)
+    axes.set_title(panel.title)
+    axes.set_xlabel("kimg")
+
+
+def _name_some(axes: Axes, names: Sequence[str]) -> None:
+    """A legend beside the panel: all lines, or some evenly spaced ones."""
+    handles, labels = axes.get_legend_handles_labels()
+    most = min(len(names), _MOST_NAMED)
+    places = np.linspace(0, len(names) - 1, most).round().astype(int)
+    chosen = [(handles[place], labels[place]) for place in places]
+    axes.legend(
+        *zip(*chosen, strict=True), loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8
+    )

@@ -1,0 +1,86 @@
+"""The folder of a page: what may be written over, and the writing; no torch.
+
+`page.json` lies beside the page and names its files: by it an earlier page is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import store
+from stylegan_mix.console import InvalidInput, UsageFailure
+
+__all__ = ["INDEX", "check", "write"]
+
+INDEX = "index.html"
+_RECORD = "page.json"
+_SCHEMA = "stylegan-mix-page"
+
+
+def check(folder: Path) -> list[str]:
+    """The files of the earlier page in a folder; none of one that is empty or not there.
+
+    `UsageFailure` (exit code 2) for a folder that holds anything and no page, and for a file.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UsageFailure(
+            f"a page needs a folder, {folder} is a file", remedy="choose another --page FOLDER"
+        )
+    if (folder / _RECORD).is_file():
+        return _files(folder)
+    with store.disk_errors(folder):
+        found = sorted(path.name for path in folder.iterdir())
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise UsageFailure(
+            f"{folder} holds no earlier page but other files ({', '.join(found[:3])}{more}), "
+            "which are left as they are",
+            remedy="choose a new or an empty folder with --page FOLDER",
+        )
+    return []
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        record = store.read_json(folder / _RECORD)
+        files = [str(name) for name in record["files"]] if record["schema"] == _SCHEMA else None
+    except (InvalidInput, KeyError, TypeError) as error:
+        raise UsageFailure(
+            f"{folder / _RECORD} is not the record of a page: {error}",
+            remedy="choose another --page FOLDER",
+        ) from error
+    if files is None or any(Path(name).name != name for name in files):
+        raise UsageFailure(
+            f"{folder / _RECORD} is not the record of a page", remedy="choose another --page FOLDER"
+        )
+    return files
+
+
+def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+    """Writes a page and its record in place of an earlier one, whose other files go.
+
+    The record comes first, with the names of both, so that an interrupted page is known as one.
+    `UsageFailure` (exit code 2) for what `check` refuses, and for a file that is not of a page;
+    `MissingEnvironment` (4) where space or permission is missing.
+    """
+    before = check(folder)
+    foreign = [name for name in files if name not in before and (folder / name).exists()]
+    if foreign:
+        raise UsageFailure(
+            f"{folder} holds {', '.join(foreign)}, not of the earlier page there",
+            remedy="choose a new or an empty folder with --page FOLDER",
+        )
+    with store.disk_errors(folder):
+        store.free_space(folder, sum(map(len, files.values())), f"the page in {folder}")
+    record = {"schema": _SCHEMA, "schema_version": 1, **facts}
+    store.write_json(folder / _RECORD, {**record, "files": sorted({*before, *files})})
+    for name, data in files.items():
+        store.write_bytes(folder / name, data)
+    with store.disk_errors(folder):
+        for name in set(before) - set(files):
+            (folder / name).unlink(missing_ok=True)
+    store.write_json(folder / _RECORD, {**record, "files": sorted(files)})

@@ -1,0 +1,53 @@
+"""The class grid of a page: real images beside samples, a row per class."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stylegan_mix import rng, store
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.latents.plan import Rows
+from stylegan_mix.pictures.picture import Picture, of_image
+from stylegan_mix.pictures.subject import Subject
+from stylegan_mix.training.picture import class_grid, shown_classes
+
+__all__ = ["grid", "stored_grid"]
+
+SAMPLES = 10
+
+
+def grid(subject: Subject, dataset: Dataset) -> Picture:
+    """Reals left, samples right, from head to tail."""
+    labels = shown_classes(dataset.counts)
+    samples = {label: torch.from_numpy(_samples(subject, label)) for label in labels}
+    which = "Every class" if len(labels) == dataset.num_classes else f"{len(labels)} classes"
+    caption = (
+        f"{which}, from head to tail, with its training images. Left: 5 real images, evenly spaced "
+        f"in the training part. Right: {SAMPLES} samples of fresh latents, the same in every row, "
+        f"psi {subject.truncation:g}, not chosen; {subject.origin}."
+    )
+    return of_image("classes.png", "Class by class", caption, class_grid(samples, dataset))
+
+
+def _samples(subject: Subject, label: int) -> np.ndarray:
+    z = rng.stream(subject.seed, "pictures.samples").standard_normal(
+        (SAMPLES, subject.network.z_dim), dtype=np.float32
+    )
+    rows = Rows(
+        np.full((SAMPLES, 2), label, np.int32), np.ones(SAMPLES, np.float32), np.stack([z, z])
+    )
+    return subject.mixed(rows, space="none", noise="random", stream=f"noise.{label}")
+
+
+def stored_grid(subject: Subject) -> Picture:
+    """The grid that was drawn when the generator was published: it needs no data set."""
+    path = subject.published.folder / "grid.png"
+    with store.disk_errors(path), Image.open(path) as opened:
+        image = opened.copy()
+    caption = (
+        "The picture that was drawn when this generator came into the store, with its own seed "
+        f"(generator {subject.published.hash[:12]}): its data set is not here to draw it again."
+    )
+    return of_image("classes.png", "What it draws", caption, image)

@@ -1,0 +1,108 @@
+"""The page of a generator: what it is, what the report says, and the pictures; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from stylegan_mix.generators import Published
+from stylegan_mix.metrics import report as reports
+from stylegan_mix.page import document, folded, listed, picture, table
+from stylegan_mix.pictures.picture import Picture
+
+__all__ = ["MARK", "html"]
+
+MARK = "stylegan-mix metrics --page"
+
+
+def html(
+    published: Published,
+    report: Mapping[str, Any] | None,
+    pictures: Sequence[Picture],
+    left_out: Sequence[str],
+    *,
+    seed: int,
+) -> str:
+    """The page; `report` is None where nothing could be measured, `left_out` says what is absent."""
+    card = published.card
+    data = card["dataset"] or "unknown data"
+    body = [table([], _facts(published), texts=2)]
+    if left_out:
+        body += ["<h2>Not on this page</h2>", listed(left_out)]
+    if report is not None:
+        body += _measured(report)
+    for one in pictures:
+        alt = f"{one.title}: {data}"
+        body += [
+            f"<h2>{escape(one.title)}</h2>",
+            picture(one.file, one.size, alt=alt, caption=one.caption),
+        ]
+        if one.table:
+            rows = table(one.table[0], one.table[1:])
+            body.append(folded("The distances in numbers", rows))
+    body += ["<h2>Hashes</h2>", table(["hash of", "SHA-256"], _hashes(published, report), texts=2)]
+    return document(
+        f"Generator {published.hash[:12]} of {data}",
+        f"Pictures of seed {seed}; the same generator and seed give the same pictures.",
+        body,
+        mark=MARK,
+    )
+
+
+def _facts(published: Published) -> list[list[str]]:
+    """What the card says, in words; what it does not say is left out."""
+    card = published.card
+    counts = card["counts"]
+    source = published.imported
+    found = {
+        "data set": card["dataset"],
+        "split": _draw(card),
+        "classes": f"{len(card['classes'])}" if card["classes"] else "none: unconditional",
+        "training images": (
+            f"{sum(counts):,}: {max(counts):,} of the largest class, {min(counts):,} of the smallest"
+            if counts
+            else None
+        ),
+        "images": f"{card['resolution']}x{card['resolution']}, {card['channels']} channel(s)",
+        "preset": card["preset"]["name"],
+        "trained for": None if card["kimg"] is None else f"{card['kimg']:g} kimg",
+        "seed of the training": card["seed"],
+        "operators": card.get("operators"),
+        "imported from": source and f"{source['file']}, {source['what']}",
+        "its training images": source and source["split"],
+        "made by": card.get("command"),
+    }
+    return [[name, str(value)] for name, value in found.items() if value is not None]
+
+
+def _draw(card: Mapping[str, Any]) -> str | None:
+    if card["split_id"] is None:
+        return None
+    factor = card["imbalance"]
+    drawn = "" if factor is None else f", imbalance {factor:g}"
+    return f"profile {card['profile']}{drawn}, split seed {card['split_seed']}"
+
+
+def _measured(report: Mapping[str, Any]) -> list[str]:
+    """The tables of the report, class by class to be opened."""
+    found = ["<h2>Metrics</h2>", listed(reports.heading_lines(report))]
+    *groups, (title, classes) = reports.tables(report, every_class=True)
+    for name, rows in groups:
+        found += [f"<h3>{escape(name.capitalize())}</h3>", table(rows[0], rows[1:])]
+    found.append(folded(title.capitalize(), table(classes[0], classes[1:])))
+    found.append(listed([*reports.notes(report), f"made by: {report['command']}"]))
+    return found
+
+
+def _hashes(published: Published, report: Mapping[str, Any] | None) -> list[list[str]]:
+    card = published.card
+    known = {
+        "generator": published.hash,
+        "training split": card["split_id"],
+        "test part": card["test_id"],
+        "training": card["training"],
+        "imported file": published.imported and published.imported["sha256"],
+        **(reports.hashes(report) if report is not None else {}),
+    }
+    return [[name, str(value)] for name, value in known.items() if value]

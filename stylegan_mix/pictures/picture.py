@@ -1,0 +1,48 @@
+"""A picture of the page: its file, what is seen on it, and its bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from stylegan_mix.figures import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Picture", "of_figure", "of_image"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """`data` are the bytes of a PNG of `size` (width, height) that lies in `file` by the page.
+
+    `title` and `caption` are plain text; `table` are rows of texts below it, the first the head.
+    """
+
+    file: str
+    title: str
+    caption: str
+    data: bytes
+    size: tuple[int, int]
+    table: Sequence[Sequence[str]] = ()
+
+
+def of_image(
+    file: str, title: str, caption: str, image: Image.Image, table: Sequence[Sequence[str]] = ()
+) -> Picture:
+    """A picture of pixels."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return Picture(file, title, caption, buffer.getvalue(), image.size, table)
+
+
+def of_figure(file: str, title: str, caption: str, figure: Figure) -> Picture:
+    """A picture of a plot."""
+    data = png(figure)
+    with Image.open(io.BytesIO(data)) as opened:
+        return Picture(file, title, caption, data, opened.size)
