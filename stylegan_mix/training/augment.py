@@ -18,9 +18,7 @@ from stylegan_mix.rng import Draws
 from stylegan_mix.training.ada import ADA
 from stylegan_mix.training.diffaugment import DIFFAUGMENT
 
-__all__ = ["POLICIES", "Augmentation", "augment", "augmentation_named", "checked_policy"]
-
-POLICIES = DIFFAUGMENT
+__all__ = ["Augmentation", "augmentation_named"]
 
 _ADA_DEFAULT = ("blit", "geometry", "color")
 
@@ -67,16 +65,3 @@ def _checked(names: list[str], known: Iterable[str], what: str) -> tuple[str, ..
         if name not in known:
             raise UsageFailure(f"no {what} '{name}'{nearest(name, known)}")
     return tuple(names)
-
-
-def checked_policy(policy: str) -> tuple[str, ...]:
-    """The transforms that a policy names; an unknown one is a `UsageFailure` (exit code 2)."""
-    return augmentation_named(policy).names
-
-
-def augment(images: Tensor, policy: str, draws: Draws) -> Tensor:
-    """Applies a policy that uses no strength: [N,C,H,W] -> [N,C,H,W]."""
-    augmentation = augmentation_named(policy)
-    if augmentation.uses_strength:
-        raise UsageFailure(f"augmentation '{policy}' needs a strength, and none is given here")
-    return augmentation(images, images.new_zeros(len(images)), draws)

@@ -129,7 +129,7 @@ def resolve_precision(preset: Preset, device: str) -> str:
 def _check(preset: Preset) -> None:
     """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
     from stylegan_mix.networks.shape import check_conditioning
-    from stylegan_mix.training.augment import checked_policy
+    from stylegan_mix.training.augment import augmentation_named
     from stylegan_mix.training.strength import groups_by
 
     if preset.transition_start > preset.transition_end:
@@ -146,7 +146,7 @@ def _check(preset: Preset) -> None:
         )
     except ValueError as error:
         raise UsageFailure(str(error)) from error
-    checked_policy(preset.augment)
+    augmentation_named(preset.augment)
     groups_by(preset.ada_groups, [1])
     _check_strength(preset.strength)
     preset.half_lives()

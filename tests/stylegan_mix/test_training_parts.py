@@ -14,8 +14,9 @@ from stylegan_mix.console import UsageFailure
 from stylegan_mix.datasets import Part
 from stylegan_mix.presets import PRESETS, Preset, default_preset, preset_named
 from stylegan_mix.training import losses
-from stylegan_mix.training.augment import POLICIES, augment
+from stylegan_mix.training.augment import augmentation_named
 from stylegan_mix.training.batches import RealImages, class_probabilities, draw_labels
+from stylegan_mix.training.diffaugment import DIFFAUGMENT
 from stylegan_mix.training.diversity import diversity_ratios, mean_pairwise_distance
 from stylegan_mix.training.ema import ema_decay, update_ema
 
@@ -56,32 +57,34 @@ def test_ema_moves_parameters_and_copies_buffers() -> None:
     torch.testing.assert_close(average.running_mean, torch.full((2,), 5.0))
 
 
-@pytest.mark.parametrize("name", [*POLICIES, "color,translation,cutout"])
+@pytest.mark.parametrize("name", [*DIFFAUGMENT, "color,translation,cutout"])
 def test_augmentations_are_drawn_per_image_repeatable_and_differentiable(name: str) -> None:
     images = torch.full((64, 3, 8, 8), 0.5).requires_grad_(True)
-    one = augment(images, name, rng.Draws(rng.torch_generator(0, "a")))
-    two = augment(images, name, rng.Draws(rng.torch_generator(0, "a")))
+    one, two, other = (_shown(name, images, seed) for seed in (0, 0, 1))
     assert torch.equal(one, two)
-    assert not torch.equal(one, augment(images, name, rng.Draws(rng.torch_generator(1, "a"))))
+    assert not torch.equal(one, other)
     assert len(torch.unique(one.detach().flatten(1), dim=0)) > 3
     one.sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
 
 
-def test_no_policy_changes_nothing_and_an_unknown_one_is_named() -> None:
+def _shown(policy: str, images: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    draws = rng.Draws(rng.torch_generator(seed, "a"))
+    return augmentation_named(policy)(images, torch.ones(len(images)), draws)
+
+
+def test_no_policy_changes_nothing() -> None:
     images = torch.randn(2, 1, 8, 8)
-    assert augment(images, "none", rng.Draws(rng.torch_generator(0, "a"))) is images
-    with pytest.raises(UsageFailure, match="did you mean 'cutout'"):
-        augment(images, "cutot", rng.Draws(rng.torch_generator(0, "a")))
+    assert _shown("none", images) is images
 
 
 def test_translation_moves_whole_images_and_cutout_zeroes_at_most_a_quarter() -> None:
     images = torch.arange(1.0, 65.0).view(1, 1, 8, 8).expand(200, 1, 8, 8)
-    moved = POLICIES["translation"](images, rng.Draws(rng.torch_generator(0, "a")))
+    moved = _shown("translation", images)
     shifts = {(int(m[0].argmax()) // 8, int(m[0].argmax()) % 8) for m in moved if m.max() == 64}
     assert shifts == {(6, 6), (6, 7), (7, 6), (7, 7)}
-    cut = POLICIES["cutout"](images, rng.Draws(rng.torch_generator(0, "a")))
+    cut = _shown("cutout", images)
     holes = (cut == 0).sum(dim=[1, 2, 3])
     assert holes.max() == 16
     assert holes.min() >= 4
