@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylegan_mix.networks import Discriminator
+from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.training import losses
 from stylegan_mix.training.verdict import judge, judged_logits, transition_lambda
 
@@ -81,6 +81,21 @@ def test_what_r1_looks_at_is_what_is_judged(changes: dict[str, Any]) -> None:
     reached = {name for name, one in network.named_parameters() if one.grad is not None}
     assert any(name.startswith("mapping.") for name in reached) != network.transitional
     assert not any("_low" in name for name in reached)
+
+
+@pytest.mark.parametrize("changes", [{}, {"utlo_resolution": 8}, {"transitional": True}])
+def test_both_players_learn_with_every_weight(changes: dict[str, Any]) -> None:
+    network, sizes = discriminator(**changes), {"resolution": 16, "image_channels": 1, "classes": 3}
+    generator = Generator(**sizes, z_dim=6, w_dim=9, channel_base=128, channel_max=8, **changes)
+    if generator.mapping.transitional:
+        generator.set_transition(0.5)
+    images, low = generator.synthesis.with_low(generator.ws(torch.randn(4, 6), LABEL))
+    verdict = judge(network, images, LABEL, low=low, transition=0.5)
+    verdict.loss(losses.fool_loss).mean().backward()
+    for player in (generator, network):
+        for name, one in player.named_parameters():
+            assert one.grad is not None, name
+            assert one.grad.any(), name
 
 
 @pytest.mark.parametrize(
