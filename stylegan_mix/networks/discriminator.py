@@ -45,7 +45,12 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 
 class DiscriminatorBlock(Resampler):
-    """One resolution: from RGB where the architecture asks, conv0, conv1 to half of it."""
+    """One resolution: from RGB where the architecture asks, conv0, conv1 to half of it.
+
+    Its activations lie in memory as `layout` says.
+    """
+
+    layout = torch.channels_last
 
     def __init__(
         self,
@@ -71,9 +76,9 @@ class DiscriminatorBlock(Resampler):
 
     def forward(self, x: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """x [N,I,r,r] or None, image [N,C,r,r] or None -> x [N,O,r/2,r/2], image at r/2 or None."""
-        x = None if x is None else x.to(self.dtype, memory_format=torch.channels_last)
+        x = None if x is None else x.to(self.dtype, memory_format=self.layout)
         if self.fromrgb is not None and image is not None:
-            features = self.fromrgb(image.to(self.dtype, memory_format=torch.channels_last))
+            features = self.fromrgb(image.to(self.dtype, memory_format=self.layout))
             x = features if x is None else x + features
         if image is not None:
             image = halved(image, self.resample_filter) if self.passes_image else None

@@ -77,9 +77,11 @@ class FullyConnected(nn.Module):
 class Convolution(Resampler):
     """act(conv(x, W / sqrt(I k k)) + b) * gain, resampled: [N,I,H,W] -> [N,O,H',W'].
 
-    Runs in the dtype of x. `up` or `down` of 2 resample through the filter. `clamp` bounds the
-    result at gain 1.
+    Runs in the dtype of x, with weights that lie in memory as `layout` says. `up` or `down` of
+    2 resample through the filter. `clamp` bounds the result at gain 1.
     """
+
+    layout = torch.channels_last
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class Convolution(Resampler):
         total = ACTIVATIONS[self.act].gain * gain
         weight = self.weight * (total / math.sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else (self.bias * total).to(x.dtype)
-        weight = weight.to(x.dtype, memory_format=torch.channels_last)
+        weight = weight.to(x.dtype, memory_format=self.layout)
         x = convolve(x, weight, bias, self.resample_filter, up=self.up, down=self.down)
         clamp = None if self.clamp is None else self.clamp * gain
         return x if self.act == "linear" and clamp is None else _activate(x, self.act, clamp)

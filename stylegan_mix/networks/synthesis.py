@@ -29,9 +29,13 @@ NOISE_MODES = ("random", "const", "none")
 
 
 class StyledConvolution(Resampler):
-    """lrelu(demodulated conv(x, style) + noise * strength + b): [N,I,H,W], w [N,D] -> [N,O,r,r]."""
+    """lrelu(demodulated conv(x, style) + noise * strength + b): [N,I,H,W], w [N,D] -> [N,O,r,r].
+
+    `convolution` is what a slow twin replaces.
+    """
 
     noise_const: Tensor
+    convolution = staticmethod(modulated_conv2d)
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class StyledConvolution(Resampler):
         gain: float = 1.0,
     ) -> Tensor:
         style = self.affine(w)
-        y, d = modulated_conv2d(x, self.weight, style, self.resample_filter, up=self.up)
+        y, d = self.convolution(x, self.weight, style, self.resample_filter, up=self.up)
         image = self._noise(len(x), noise, draws)
         return modulated_bias_act(
             y,
@@ -104,7 +108,12 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(Resampler):
-    """One resolution: conv0 (from half of it), conv1, and to RGB where the architecture asks."""
+    """One resolution: conv0 (from half of it), conv1, and to RGB where the architecture asks.
+
+    Its activations lie in memory as `layout` says.
+    """
+
+    layout = torch.channels_last
 
     def __init__(
         self,
@@ -149,7 +158,7 @@ class SynthesisBlock(Resampler):
         """x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] -> both at r."""
         if x is None:
             x = self.const.expand(len(ws), *self.const.shape)
-        x = x.to(self.dtype, memory_format=torch.channels_last)
+        x = x.to(self.dtype, memory_format=self.layout)
         residual, gain = None, 1.0
         if self.skip is not None:
             gain = math.sqrt(0.5)

@@ -61,20 +61,10 @@ def main() -> None:
 
 
 def _jobs(preset: Preset, device: torch.device) -> list[tuple[str, int, Callable[[], object]]]:
-    images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(200) % CLASSES
-    reals = RealImages(_Part(images, labels), classes=CLASSES, power=1.0, device=device)
     state = TrainState.fresh(
         preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
     )
-    game = Game(
-        preset=preset,
-        reals=reals,
-        seed=0,
-        device=device,
-        augmentation=augmentation_named(preset.augment),
-        groups=torch.zeros(CLASSES, dtype=torch.int64, device=device),
-    )
+    game = game_of_noise(preset, device)
     ws = torch.randn(GENERATION_BATCH, state.generator.synthesis.num_ws, preset.w_dim).to(device)
 
     def generate() -> object:
@@ -89,6 +79,20 @@ def _jobs(preset: Preset, device: torch.device) -> list[tuple[str, int, Callable
         ("generation", GENERATION_BATCH, generate),
         ("training", preset.batch * preset.r1_interval, train),
     ]
+
+
+def game_of_noise(preset: Preset, device: torch.device) -> Game:
+    """The game of a preset on 200 images of noise."""
+    images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    part = _Part(images, np.arange(200) % CLASSES)
+    return Game(
+        preset=preset,
+        reals=RealImages(part, classes=CLASSES, power=1.0, device=device),
+        seed=0,
+        device=device,
+        augmentation=augmentation_named(preset.augment),
+        groups=torch.zeros(CLASSES, dtype=torch.int64, device=device),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

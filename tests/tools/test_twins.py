@@ -1,0 +1,53 @@
+"""The slow twins of the benchmark compute what they are compared with."""
+
+from __future__ import annotations
+
+import copy
+from types import ModuleType
+
+import pytest
+import torch
+
+from stylegan_mix.networks import Discriminator, Generator
+from stylegan_mix.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def twins() -> ModuleType:
+    """The script; tools is a folder beside the packages."""
+    import importlib
+    import sys
+
+    before = list(sys.path)
+    try:
+        return importlib.import_module("tools.bench.twins")
+    finally:
+        sys.path[:] = before
+
+
+@pytest.mark.parametrize("name", ["unfused", "grouped"])
+def test_twins_give_the_same_images_logits_and_gradients(twins: ModuleType, name: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"resolution": 16, "image_channels": 3, "classes": 2, "channel_base": 128}
+    generator = Generator(**sizes, channel_max=16, z_dim=8, w_dim=8)
+    discriminator = Discriminator(**sizes, channel_max=16)
+    slow = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    for network in slow:
+        twins._slow(network, getattr(twins, name))
+    ws, label = torch.randn(4, generator.num_ws, 8), torch.tensor([0, 1, 0, 1])
+    outcomes = []
+    for g, d in ((generator, discriminator), slow):
+        images = g.synthesis(ws, noise="const")
+        logits = d(images, label)
+        (gradient,) = torch.autograd.grad(logits.sum(), g.synthesis.b8.conv0.weight)
+        outcomes.append((images, logits, gradient))
+    for one, two in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    assert slow[0].synthesis.b16.layout == torch.contiguous_format
+
+
+def test_the_work_of_convolutions_is_that_of_the_dossier(twins: ModuleType) -> None:
+    # methods dossier 1.6: `cifar` at 512 channels takes 8.04 GFLOP a pass of either network
+    work = twins.convolution_work(PRESETS["cifar"])
+    assert work["generator"] / 1e9 == pytest.approx(8.04, rel=0.02)
+    assert work["discriminator"] / 1e9 == pytest.approx(8.04, rel=0.02)

@@ -1,0 +1,242 @@
+"""How fast generation and training are, against slow twins and against the convolution's peak.
+
+    python tools/bench/twins.py --threads 2 --out tools/results/kernels/twins-cpu.json
+
+On synthetic 32-pixel images, for each number of channels: images a second of generation (batch
+64) and of training (batch 32, R1 at its share of one step in sixteen), all alternated in one run:
+
+* `bfloat16`, `float32`: ours, channels last, compiled operators;
+* `unfused`: float32, channels first, operators composed of PyTorch's, one shared weight whose
+  input and output are scaled: what the published code trains with;
+* `grouped`: the same with weights of its own for every sample, in one grouped convolution: what
+  the published code generates with.
+
+The peak is a 3x3 convolution, channels last, of as many channels at 32 pixels, in the same
+rounds; the share is of its multiply-adds a second, counting those of convolutions alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+# The root in place of this folder, where kernels.py is not the package of that name.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from kernels import native, upfirdn2d
+from stylegan_mix import console
+from stylegan_mix.networks.layers import convolve, demodulation
+from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step import train_step
+from tools.bench import timing
+from tools.bench.generator import CLASSES, GENERATION_BATCH, game_of_noise
+
+VARIANTS = {"bfloat16": "bfloat16", "float32": "float32", "unfused": "float32"}
+VARIANTS["grouped"] = "float32"
+OURS = ("bfloat16", "float32")
+# R1 costs six forward passes of the discriminator (methods dossier 3.1, measured there).
+R1_PASSES = 6
+
+
+def unfused(
+    x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Input scaled, one shared weight, scales of the output: [N,O,H',W'], [N,O]."""
+    y = convolve(x * style[:, :, None, None], weight, None, resample_filter, up=up)
+    return y, demodulation(weight, style)
+
+
+def grouped(
+    x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Weights of its own for every sample, in one grouped convolution; the scale left is 1."""
+    (n, _, height, width), (outs, ins, k, _) = x.shape, weight.shape
+    weights = weight * style[:, None, :, None, None]
+    weights = weights * demodulation(weight, style)[:, :, None, None, None]
+    x = x.reshape(1, n * ins, height, width)
+    if up == 1:
+        y = functional.conv2d(x, weights.reshape(n * outs, ins, k, k), padding=k // 2, groups=n)
+    else:
+        turned = weights.transpose(1, 2).reshape(n * ins, outs, k, k)
+        y = functional.conv_transpose2d(x, turned, stride=2, groups=n)
+        y = upfirdn2d(y, resample_filter, padding=1, gain=4)
+    y = y.reshape(n, outs, *y.shape[2:])
+    return y, torch.ones(n, outs)
+
+
+def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
+    """The jobs of a variant, on networks of its own."""
+    preset = dataclasses.replace(preset, precision=VARIANTS[name])
+    device = torch.device("cpu")
+    state = TrainState.fresh(
+        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
+    )
+    if name not in OURS:
+        for network in (state.generator, state.discriminator):
+            _slow(network, unfused if name == "unfused" else grouped)
+    game = game_of_noise(preset, device)
+    ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, preset.w_dim)
+    setting = "native" if name in OURS else "reference"
+
+    def generate() -> None:
+        os.environ["KERNELS"] = setting
+        with torch.no_grad():
+            state.generator.synthesis(ws)
+
+    def step(number: int) -> Callable[[], object]:
+        def run() -> None:
+            os.environ["KERNELS"] = setting
+            state.step = number
+            train_step(state, game)
+
+        return run
+
+    return {"generation": generate, "step": step(1), "step with R1": step(0)}
+
+
+def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
+    for module in network.modules():
+        if hasattr(module, "layout"):
+            module.layout = torch.contiguous_format
+        if hasattr(module, "convolution"):
+            module.convolution = convolution
+
+
+def peak_call(channels: int, dtype: torch.dtype, batch: int) -> tuple[Callable[[], object], float]:
+    """A 3x3 convolution at 32 pixels, channels last, and its multiply-adds times two."""
+    x = torch.randn(batch, channels, 32, 32).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3).to(dtype, memory_format=torch.channels_last)
+    work = 2.0 * batch * 32 * 32 * 9 * channels**2
+    return lambda: functional.conv2d(x, weight, padding=1), work
+
+
+def convolution_work(preset: Preset) -> dict[str, float]:
+    """Operations of convolutions for one image: a generator pass, a discriminator pass."""
+    preset = dataclasses.replace(preset, precision="float32")
+    device = torch.device("cpu")
+    state = TrainState.fresh(
+        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
+    )
+    ws = torch.randn(4, state.generator.num_ws, preset.w_dim)
+    images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
+    calls = {
+        "generator": lambda: state.generator.synthesis(ws),
+        "discriminator": lambda: state.discriminator(images, labels),
+    }
+    found = {}
+    # The compiled filters are no convolutions; as PyTorch's they would be counted as such.
+    os.environ["KERNELS"] = "native"
+    for name, call in calls.items():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            call()
+        counts = counter.get_flop_counts()["Global"]
+        found[name] = sum(n for kind, n in counts.items() if "conv" in str(kind)) / 4
+    return found
+
+
+def measure(channels: int, rounds: int) -> dict[str, Any]:
+    """One number of channels: rates, ratios and shares."""
+    preset = dataclasses.replace(PRESETS["cpu32"], channel_base=32 * channels, channel_max=channels)
+    jobs = {name: variant(name, preset) for name in VARIANTS}
+    calls = {(name, job): call for name, own in jobs.items() for job, call in own.items()}
+    peaks = {}
+    for dtype in OURS:
+        for batch in (GENERATION_BATCH, preset.batch):
+            call, work = peak_call(channels, getattr(torch, dtype), batch)
+            calls["peak", f"{dtype} {batch}"] = call
+            peaks[f"{dtype} {batch}"] = work
+    device = torch.device("cpu")
+    named = {f"{name}: {job}": call for (name, job), call in calls.items()}
+    taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.3)
+    seconds = {key: taken[f"{key[0]}: {key[1]}"].seconds for key in calls}
+    peak = {name: work / seconds["peak", name] for name, work in peaks.items()}
+    work = convolution_work(preset)
+    each = {  # G phase: both forward and backward; D phase: one G, two D forward and backward
+        "generation": work["generator"],
+        "training": 4 * work["generator"]
+        + (3 + 6 + R1_PASSES / preset.r1_interval) * work["discriminator"],
+    }
+    rates: dict[str, dict[str, float]] = {"generation": {}, "training": {}}
+    for name in VARIANTS:
+        rates["generation"][name] = GENERATION_BATCH / seconds[name, "generation"]
+        plain, with_r1 = seconds[name, "step"], seconds[name, "step with R1"]
+        whole = plain + (with_r1 - plain) / preset.r1_interval
+        rates["training"][name] = preset.batch / whole
+    batches = {"generation": GENERATION_BATCH, "training": preset.batch}
+    return {
+        "channels": channels,
+        "images_per_second": _rounded(rates, 1),
+        "share_of_peak": _rounded(
+            {
+                job: {n: own[n] * each[job] / peak[f"{n} {batches[job]}"] for n in OURS}
+                for job, own in rates.items()
+            },
+            3,
+        ),
+        "over": _rounded(
+            {
+                job: {
+                    f"{n} over {slow}": own[n] / own[slow]
+                    for n in OURS
+                    for slow in jobs
+                    if slow not in OURS
+                }
+                for job, own in rates.items()
+            },
+            2,
+        ),
+        "peak_gflops": {name: round(value / 1e9, 1) for name, value in peak.items()},
+        "gflop_per_image": {name: round(value / 1e9, 4) for name, value in each.items()},
+        "clean_rounds": {name: one.clean for name, one in taken.items()},
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def _rounded(table: dict[str, dict[str, float]], digits: int) -> dict[str, dict[str, float]]:
+    return {
+        name: {one: round(value, digits) for one, value in row.items()}
+        for name, row in table.items()
+    }
+
+
+def main() -> None:
+    """Measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    console.set_up_process(options.threads)
+    rows = []
+    for channels in options.channels:
+        rows.append(measure(channels, options.rounds))
+        for job, rates in rows[-1]["images_per_second"].items():
+            shares = rows[-1]["share_of_peak"][job]
+            shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+            of = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+            print(f"{channels:4} channels, {job:10} images/s: {shown}; of the peak: {of}")
+            print("     " + ", ".join(f"{n} {v:.2f}x" for n, v in rows[-1]["over"][job].items()))
+    if options.out:
+        device = torch.device("cpu")
+        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        timing.write_json(options.out, {"schema": "bench-twins/1", **facts, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
