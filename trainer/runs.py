@@ -34,6 +34,7 @@ __all__ = [
     "CHECKPOINT",
     "Finished",
     "RunFolder",
+    "cpu_name",
     "environment",
     "load_network",
     "now",
@@ -142,14 +143,15 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "device": name,
         "numerics": f"{device.type} {precision}",
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The name of this machine's processor, for records."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -4,6 +4,7 @@
         --results tools/results/cifar10_lt_generators
     python tools/experiments/generator_rows.py ... --only twins --seed 1
     python tools/experiments/generator_rows.py ... --table
+    python tools/experiments/generator_rows.py ... --table --into README.md --block NAME
     python tools/experiments/generator_rows.py ... --compare float32 bfloat16
 
 A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
@@ -17,11 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ import torch
 from scipy import stats
 
 from stylegan_mix import generators, store
+from trainer import blocks
+from trainer.runs import cpu_name
 
 # What the table shows: figure, reference, scopes, decimals.
 COLUMNS = (
@@ -89,7 +92,7 @@ def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -
         "last_log": log[-1],
         "scopes": report["scopes"],
         "figures": [_short(figure) for figure in report["figures"]],
-        "hardware": platform.machine(),
+        "hardware": cpu_name(),
         "threads": threads,
         "torch": torch.__version__,
     }
@@ -125,6 +128,34 @@ def table(records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
     if floors:
         lines.append(f"| *real images* | | {' | '.join(floors)} |")
     return "\n".join(lines)
+
+
+def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
+    """What the rows are, and what they were made on, as Markdown."""
+    done = {record["row"] for record in records}
+    lines = [f"- {row['name']}: {row['about']}." for row in plan["rows"] if row["name"] in done]
+    missing = [row["name"] for row in plan["rows"] if row["name"] not in done]
+    base = plan["base"]
+    lines.append(
+        f"- Budget: preset {base['preset']}, {base['kimg']} thousand images a row; "
+        f"{plan['metrics']['n']:,} samples of uniform labels against the test part; features of "
+        f"the probe {_only(record['probe'][:12] for record in records)}."
+    )
+    minutes = [record["training_seconds"] / 60 for record in records]
+    lines.append(
+        f"- Hardware: {_only(record['hardware'] for record in records)}, "
+        f"{_only(str(record['threads']) for record in records)} thread, torch "
+        f"{_only(record['torch'] for record in records)}, operators "
+        f"{_only(record['operators'] for record in records)}; {min(minutes):.0f} to "
+        f"{max(minutes):.0f} minutes of training a row, on a busy machine."
+    )
+    if missing:
+        lines.append(f"- Not run yet: {', '.join(missing)}.")
+    return "\n".join(lines)
+
+
+def _only(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values)))
 
 
 def _value(
@@ -188,6 +219,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--into", type=Path, help="write the table into a block of this file")
+    parser.add_argument("--block", help="name of that block")
     parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
     plan = tomllib.loads(options.plan.read_text())
@@ -196,8 +229,16 @@ def main() -> None:
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if options.table or options.compare:
         records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
-        shown = comparison(records, *options.compare) if options.compare else None
-        print(shown or table(records, plan["rows"]))
+        if options.compare:
+            print(comparison(records, *options.compare))
+            return
+        text = f"{table(records, plan['rows'])}\n\n{notes(records, plan)}"
+        if options.into is None:
+            print(text)
+            return
+        words = f"{options.plan} --results {options.results} --table --into {options.into}"
+        command = f"python tools/experiments/generator_rows.py {words} --block {options.block}"
+        blocks.fill(options.into, options.block, text, command=command)
         return
     for row in plan["rows"]:
         out = options.results / f"{row['name']}-seed{options.seed}.json"
