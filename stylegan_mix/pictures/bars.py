@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from stylegan_mix.figures import COLOURS, MOST_BARS, name_classes, styled
@@ -22,6 +23,8 @@ __all__ = ["bars", "drawn", "shown_rows"]
 _SHOWN = ("diversity", "label_accuracy", "coverage", "memorisation")
 _GROUPS = ("many", "medium", "few")
 _WIDTH, _HEIGHT = 8.6, 1.9
+_FLOOR: dict[str, Any] = {"color": "#111111", "linewidth": 1.6}
+_MEAN: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": "--"}
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -65,7 +68,11 @@ def drawn(report: Mapping[str, Any]) -> Figure:
         _group_means(axes, row, report, order)
     name_classes(panels[-1], [(report["classes"][c], report["counts"][c]) for c in order])
     present = [name for name in _GROUPS if report["groups"][name]]
-    handles = [Patch(color=colours[name], label=name) for name in present]
+    handles = [
+        *(Patch(color=colours[name], label=name) for name in present),
+        Line2D([], [], **_MEAN, label="mean of the group"),
+        Line2D([], [], **_FLOOR, label="floor: real images"),
+    ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return figure
 
@@ -86,7 +93,7 @@ def _panel(
     places = np.arange(len(order))
     whiskers = np.nan_to_num(spreads) if len(order) <= MOST_BARS else None
     axes.bar(places, values, 0.72, color=colours, yerr=whiskers, error_kw={"elinewidth": 0.8})
-    axes.hlines(floors, places - 0.42, places + 0.42, color="#111111", linewidth=1.6)
+    axes.hlines(floors, places - 0.42, places + 0.42, **_FLOOR)
     name, better = FIGURES[row["figure"]]
     against = f" against {row['against']}" if row["against"] else ""
     unit = " in %" if scale != 1 else ""
@@ -106,7 +113,7 @@ def _group_means(
         places = [place for place, c in enumerate(order) if c in report["groups"][name]]
         if value is not None:
             ends = (min(places) - 0.5, max(places) + 0.5)
-            axes.plot(ends, [_scale(row) * value] * 2, color="#555555", linewidth=1, linestyle="--")
+            axes.plot(ends, [_scale(row) * value] * 2, **_MEAN)
 
 
 def _scale(row: Mapping[str, Any]) -> float:

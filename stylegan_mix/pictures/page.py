@@ -24,7 +24,7 @@ def html(
     *,
     seed: int,
 ) -> str:
-    """The page; `report` is None where nothing could be measured, `left_out` says what is absent."""
+    """The page; `report` is None where nothing could be measured, `left_out` says what lacks."""
     card = published.card
     data = card["dataset"] or "unknown data"
     body = [table([], _facts(published), texts=2)]
@@ -60,7 +60,7 @@ def _facts(published: Published) -> list[list[str]]:
         "split": _draw(card),
         "classes": f"{len(card['classes'])}" if card["classes"] else "none: unconditional",
         "training images": (
-            f"{sum(counts):,}: {max(counts):,} of the largest class, {min(counts):,} of the smallest"
+            f"{sum(counts):,}: {max(counts):,} of the largest class, {min(counts):,} of the least"
             if counts
             else None
         ),

@@ -81,7 +81,7 @@ def _sheet(
         + (", own share s of the centre" if shares else ""),
         left=[subject.names[label] for label in choice.labels],
         right=[
-            f"{count:,}" + (f", s {count / (count + HALF_WAY):.2f}" if shares else "")
+            f"{count:,}" + (f" (s {count / (count + HALF_WAY):.2f})" if shares else "")
             for count in counts
         ],
         columns=[f"{psi:g}" for psi in PSIS] * LATENTS,

@@ -13,6 +13,7 @@ import pytest
 from stylegan_mix.rng import Draws
 
 CLASSES = ("ant", "bee", "cat")
+TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
 
 @pytest.fixture(scope="session")
@@ -164,3 +165,64 @@ def write(home: Path, toy: Any, published: Any, ask: Callable[..., Any]) -> Call
         return write_bank(ask(**changes), published, numerics, network or toy)
 
     return written
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`run("metrics", ...)` is (exit code, stdout, stderr)."""
+    from stylegan_mix import console
+    from stylegan_mix.cli import group
+
+    def running(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            console.main(group, "stylegan-mix", [str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return running
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers of a few steps."""
+    from stylegan_mix.metrics import measure, probe
+
+    for module in (probe, measure):
+        monkeypatch.setattr(module, "schedule_for", lambda _: probe.Schedule(steps=20))
+
+
+@pytest.fixture
+def generator(home: Path) -> Any:
+    """A tiny generator of the digits with random weights, in the store."""
+    import torch
+    from PIL import Image
+
+    from stylegan_mix import datasets, generators
+    from stylegan_mix.presets import PRESETS, Preset
+    from stylegan_mix.training.state import TrainState
+
+    digits = datasets.load("digits_lt")
+    preset = Preset(**{**PRESETS["tiny8"].plain(), **TINY, "kimg": 1.0})
+    state = TrainState.fresh(
+        preset, resolution=8, channels=1, classes=10, seed=0, device=torch.device("cpu")
+    )
+    card = {
+        "dataset": digits.name,
+        "split_id": digits.split_id,
+        "test_id": digits.test_id,
+        "profile": digits.profile,
+        "imbalance": digits.imbalance,
+        "split_seed": digits.split_seed,
+        "classes": list(digits.classes),
+        "counts": digits.counts.tolist(),
+        "resolution": 8,
+        "channels": 1,
+        "training": "0" * 64,
+        "preset": {**preset.plain(), "kimg": 1.0},
+        "kimg": 0.0,
+        "seed": 0,
+        "diversity": [None] * 10,
+        "command": "stylegan-mix train",
+    }
+    return generators.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))

@@ -12,70 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import arrays, console, datasets, generators, store
-from stylegan_mix.cli import group
+from stylegan_mix import arrays, datasets, store
 from stylegan_mix.generators import Published
-from stylegan_mix.metrics import make, measure, probe
-from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.metrics import make, probe
 
 Run = Callable[..., tuple[int, str, str]]
 
-TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("metrics", ...)` is (exit code, stdout, stderr)."""
-
-    def running(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            console.main(group, "stylegan-mix", words)
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return running
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classifiers of a few steps."""
-    for module in (probe, measure):
-        monkeypatch.setattr(module, "schedule_for", lambda _: probe.Schedule(steps=20))
-
-
-@pytest.fixture
-def generator(home: Path) -> Published:
-    """A tiny generator of the digits with random weights, in the store."""
-    from PIL import Image
-
-    from stylegan_mix.training.state import TrainState
-
-    digits = datasets.load("digits_lt")
-    preset = Preset(**{**PRESETS["tiny8"].plain(), **TINY, "kimg": 1.0})
-    state = TrainState.fresh(
-        preset, resolution=8, channels=1, classes=10, seed=0, device=torch.device("cpu")
-    )
-    card = {
-        "dataset": digits.name,
-        "split_id": digits.split_id,
-        "test_id": digits.test_id,
-        "profile": digits.profile,
-        "imbalance": digits.imbalance,
-        "split_seed": digits.split_seed,
-        "classes": list(digits.classes),
-        "counts": digits.counts.tolist(),
-        "resolution": 8,
-        "channels": 1,
-        "training": "0" * 64,
-        "preset": {**preset.plain(), "kimg": 1.0},
-        "kimg": 0.0,
-        "seed": 0,
-        "diversity": [None] * 10,
-        "command": "stylegan-mix train",
-    }
-    return generators.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))
-
+pytestmark = pytest.mark.usefixtures("short")
 
 QUICK = ("metrics", "--n", "60", "--no-cas")
 
