@@ -146,7 +146,13 @@ def _check(preset: Preset) -> None:
         )
     except ValueError as error:
         raise UsageFailure(str(error)) from error
-    augmentation_named(preset.augment)
+    augmentation = augmentation_named(preset.augment)
+    warps = augmentation.uses_strength and "geometry" in augmentation.names
+    if warps and preset.utlo_resolution == 4:
+        raise UsageFailure(
+            "the geometry of ada cannot move images of 4 pixels, those of --utlo-resolution 4",
+            remedy="--utlo-resolution 8, or --augment ada:blit,color",
+        )
     groups_by(preset.ada_groups, [1])
     _check_strength(preset.strength)
     preset.half_lives()

@@ -181,8 +181,22 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
             device="cpu",
             command="",
         )
-    with pytest.raises(UsageFailure, match="did you mean 'color'"):
-        _plan(augment="colour")
+    refused = [
+        ({"augment": "colour"}, "did you mean 'color'"),
+        ({"augment": "ada", "utlo_resolution": 4}, "cannot move images of 4 pixels"),
+        ({"utlo_resolution": 3}, "power of 2 from 4 to 4"),
+        ({"utlo_resolution": 4, "transition_end": 1.0}, "choose one"),
+        ({"transition_start": 2.0, "transition_end": 1.0}, "lies behind"),
+        ({"strength": "strong"}, "adaptive or a number"),
+        ({"ada_groups": "shots"}, "did you mean 'shot'"),
+        ({"path_weight": 1.0}, "needs a --path-interval"),
+        ({"twins": 0.1, "batch": 15}, "even batch"),
+        ({"twins": 0.1, "label_noise": 0.0}, "label noise"),
+        ({"more_ema": "5;80"}, "positive numbers"),
+    ]
+    for changes, message in refused:
+        with pytest.raises(UsageFailure, match=message):
+            _plan(**changes)
     if not torch.cuda.is_available():
         with pytest.raises(MissingEnvironment, match="CUDA"):
             command.resolve_device("cuda")

@@ -1,0 +1,192 @@
+"""One step of the game under every switch: what it draws, what it moves, what it logs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan_mix import datasets
+from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training import step
+from stylegan_mix.training.effective import inverse_effective_number
+from stylegan_mix.training.ema import ema_decay
+from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step import Game, train_step
+
+CPU = torch.device("cpu")
+
+
+def _preset(**changes: Any) -> Preset:
+    tiny = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
+    return dataclasses.replace(PRESETS["tiny8"], **tiny, **changes)
+
+
+def _begin(preset: Preset) -> tuple[TrainState, Game]:
+    data = datasets.load("digits_lt")
+    state = TrainState.fresh(
+        preset, resolution=8, channels=1, counts=data.counts, seed=0, device=CPU
+    )
+    return state, Game.of(preset, data, seed=0, device=CPU)
+
+
+def _after(steps: int, **changes: Any) -> tuple[TrainState, dict[str, torch.Tensor]]:
+    state, game = _begin(_preset(**changes))
+    facts: dict[str, torch.Tensor] = {}
+    for _ in range(steps):
+        facts |= train_step(state, game)
+    return state, facts
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "path length": {"path_weight": 2.0, "path_interval": 2},
+    "style mixing": {"style_mixing": 0.9},
+    "merged R1": {"merged_r1": True},
+    "ada": {"augment": "ada", "strength": "0.5"},
+    "ada, adaptive": {"augment": "ada:blit,color", "ada_kimg": 0.1, "ada_target": -1.0},
+    "noise": {"noise_beta": 0.99},
+    "noise in the discriminator": {"critic_label_noise": 0.5},
+    "twins": {"twins": 0.01},
+    "gsr": {"gsr": 0.5},
+    "lecam": {"lecam": 0.3},
+    "utlo": {"utlo_resolution": 4},
+    "transition": {"transition_end": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_changes_the_training_and_keeps_it_finite(name: str) -> None:
+    plain, _ = _after(6)
+    other, facts = _after(6, **SWITCHES[name])
+    assert all(torch.isfinite(value) for value in facts.values())
+    assert not torch.equal(
+        plain.generator.synthesis.b8.conv0.weight, other.generator.synthesis.b8.conv0.weight
+    )
+
+
+def test_all_that_can_be_combined_trains_together_and_logs_what_it_adds() -> None:
+    combined: dict[str, Any] = {}
+    for name, changes in SWITCHES.items():
+        if name not in ("transition", "ada"):
+            combined |= changes
+    _, facts = _after(5, **combined)
+    assert {"twins", "gsr", "path_length", "r1", "sign_real"} <= set(facts)
+    assert all(torch.isfinite(value) for value in facts.values())
+
+
+def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
+    state, game = _begin(_preset(twins=0.01))
+    latents = step._latents(state, game, "g", 16)
+    assert latents.twins
+    assert torch.equal(latents.z[:8], latents.z[8:])
+    assert torch.equal(latents.labels[:8], latents.labels[8:])
+    assert len(torch.unique(latents.z, dim=0)) == 8
+    w = step._fakes(state, game, "g", latents).w
+    assert not torch.allclose(w[:8], w[8:])
+    assert not step._latents(state, game, "d", 16).twins
+    later, game = _begin(_preset(twins=0.01, twins_kimg=1.0))
+    assert not step._latents(later, game, "g", 16).twins
+
+
+def test_mixed_styles_are_one_w_up_to_a_layer_and_another_of_the_class_from_there() -> None:
+    state, game = _begin(_preset(style_mixing=1.0, label_noise=0.0))
+    latents = step._latents(state, game, "g", 16)
+    plain = state.generator.ws(latents.z, latents.labels)
+    mixed = step._mixed_styles(state, game, "g", latents, plain)
+    same = (mixed == plain).all(dim=2)
+    first_other = same.long().sum(dim=1)
+    assert same[:, 0].all()
+    assert not same[:, -1].any()
+    assert set(first_other.tolist()) == {1, 2, 3}
+    for row, first in enumerate(first_other.tolist()):
+        assert (mixed[row, first:] == mixed[row, -1]).all()
+    state, game = _begin(_preset())
+    assert step._mixed_styles(state, game, "g", latents, plain) is plain
+
+
+def test_noise_on_the_label_grows_with_rarity_in_both_networks() -> None:
+    state, _ = _begin(_preset(noise_beta=0.99, critic_label_noise=0.5))
+    counts = datasets.load("digits_lt").counts
+    expected = torch.from_numpy(inverse_effective_number(counts, 0.99)).float()
+    for mapping in (state.generator.mapping, state.discriminator.mapping):
+        torch.testing.assert_close(mapping.label_noise_scale, expected)
+    assert state.discriminator.mapping.label_noise == 0.5
+    assert "mapping.label_noise_scale" not in state.generator.state_dict()
+
+
+def test_every_average_has_its_own_half_life() -> None:
+    preset = _preset(more_ema="0.05,1000", ema_ramp=0.0)
+    state, game = _begin(preset)
+    weights = [state.generator.mapping.fc0.weight.detach().clone()]
+    for _ in range(4):
+        train_step(state, game)
+        weights.append(state.generator.mapping.fc0.weight.detach().clone())
+    for average, kimg in state.averages(preset):
+        expected = weights[0]
+        for now in weights[1:]:
+            expected = expected.lerp(now, 1 - ema_decay(16, 10**9, kimg * 1000, 0.0))
+        torch.testing.assert_close(average.mapping.fc0.weight.detach(), expected)
+    assert len(state.averages(preset)) == 3
+
+
+def test_lecam_remembers_the_usual_logits_and_begins_when_told() -> None:
+    state, game = _begin(_preset(lecam=0.3))
+    train_step(state, game)
+    assert float(state.running["lecam.real"]) != 0
+    logits = torch.tensor([2.0, -1.0])
+    seen: list[torch.Tensor] = []
+
+    def penalty(given: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
+        seen.append(usual)
+        return given
+
+    assert float(step._lecam(state, game, "real", logits, penalty)) == pytest.approx(0.3 * 0.5)
+    torch.testing.assert_close(seen[0], state.running["lecam.real"] / 0.01, rtol=1e-4, atol=0)
+    waiting = dataclasses.replace(game, preset=_preset(lecam=0.3, lecam_kimg=1.0))
+    assert step._lecam(state, waiting, "real", logits, penalty) == 0.0
+
+
+def test_the_label_fades_in_and_the_average_keeps_how_far() -> None:
+    preset = _preset(transition_start=0.032, transition_end=0.096)
+    state, game = _begin(preset)
+    shares = []
+    for _ in range(8):
+        train_step(state, game)
+        shares.append(float(state.average.mapping.transition))
+    assert shares == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1, 1])
+
+
+def test_adaptive_strength_rises_for_the_groups_whose_reals_are_known() -> None:
+    preset = _preset(augment="ada", ada_kimg=0.64, ada_groups="shot", real_power=0.0)
+    state, game = _begin(preset)
+    assert state.running["ada.p"].tolist() == [0, 0, 0]
+    groups = game.groups.tolist()
+    assert groups == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    calm, rare = torch.tensor([0, 3]), torch.tensor([9])
+    for _ in range(4):
+        step.observe(state.running, -torch.ones(2), game.groups[calm])
+        step.observe(state.running, torch.ones(8), game.groups[rare.repeat(8)])
+    step.adjust(state.running, game.feedback, batch=16)
+    p = step._strength(state, game, torch.tensor([0, 3, 9]))
+    np.testing.assert_allclose(p, [0, 0, 0.1], atol=1e-6)
+
+
+def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() -> None:
+    _, facts = _after(1)
+    assert "r1" in facts
+    state, game = _begin(_preset())
+    train_step(state, game)
+    assert "r1" not in train_step(state, game)
+    # methods dossier 1.6: the published `cifar` rates are .002 and .0023529
+    cifar = dataclasses.replace(
+        PRESETS["cifar"], channel_base=64, channel_max=8, precision="float32"
+    )
+    state = TrainState.fresh(
+        cifar, resolution=32, channels=3, counts=np.ones(2), seed=0, device=CPU
+    )
+    g, d = (o.param_groups[0] for o in (state.generator_optimizer, state.discriminator_optimizer))
+    assert (g["lr"], d["lr"]) == pytest.approx((0.002, 0.0023529), rel=1e-4)
+    assert (g["betas"][1], d["betas"][1]) == pytest.approx((0.99199, 0.990585), rel=1e-5)
