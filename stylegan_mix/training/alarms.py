@@ -22,8 +22,9 @@ from stylegan_mix.training.diversity import class_samples, diversity_ratios
 __all__ = ["COPIED", "SATURATED", "Alarms", "Health", "label_path_norm", "measure", "w_spread"]
 
 # A class has collapsed when its diversity, once at least _ALIVE, stays below _COLLAPSED for
-# _LOGS logs in a row. On digits and CIFAR-10 sound classes stay above 0.5.
-_ALIVE, _COLLAPSED, _LOGS = 0.3, 0.1, 3
+# _LOGS logs in a row; after _LATEST kimg also where it never lived. On digits and CIFAR-10 sound
+# classes stay above 0.5, from the first 20 kimg on.
+_ALIVE, _COLLAPSED, _LOGS, _LATEST = 0.3, 0.1, 3, 100.0
 # Samples that lie five times nearer to a training image than its nearest other one does.
 COPIED = 0.2
 _POINT = 0.02
@@ -101,13 +102,14 @@ class Alarms:
         self._low = running.setdefault("alarms.low", torch.zeros(len(classes)))
         self._first_norm = running.setdefault("alarms.label_norm", torch.zeros([]))
 
-    def collapsed(self, health: Health) -> list[str]:
-        """Takes a log in; the classes that have collapsed by it."""
+    def collapsed(self, health: Health, kimg: float) -> list[str]:
+        """Takes the log at `kimg` in; the classes that have collapsed by it."""
         for label, ratio in enumerate(health.diversity):
             if ratio is None:
                 continue
             self._best[label] = max(float(self._best[label]), ratio)
-            fallen = ratio < _COLLAPSED and float(self._best[label]) >= _ALIVE
+            lived = kimg >= _LATEST or float(self._best[label]) >= _ALIVE
+            fallen = lived and ratio < _COLLAPSED
             self._low[label] = float(self._low[label]) + 1 if fallen else 0
         rows = torch.nonzero(self._low >= _LOGS).flatten().tolist()
         return [self._classes[label] for label in rows]

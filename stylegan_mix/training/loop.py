@@ -217,7 +217,7 @@ class _Training:
             if self.game.feedback is not None:
                 line["ada_p"] = self.state.running["ada.p"].tolist()
             self.journal.log({**line, "alarms": warnings, "seconds": seconds})
-        collapsed = self.alarms.collapsed(health)
+        collapsed = self.alarms.collapsed(health, self.seen)
         if collapsed and self.game.preset.on_collapse == "rollback":
             raise _Lost(f"{', '.join(collapsed)} collapsed to a few pictures")
         facts = self.alarms.shown(health, warnings)

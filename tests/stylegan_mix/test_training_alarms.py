@@ -27,24 +27,30 @@ def _health(diversity: list[float | None], **changes: Any) -> Health:
 def test_a_class_collapses_after_three_logs_and_only_if_it_was_alive() -> None:
     watch = Alarms({}, CLASSES)
     for _ in range(9):
-        assert watch.collapsed(_health([0.8, 0.02])) == []
-    assert watch.collapsed(_health([0.8, 0.5])) == []
+        assert watch.collapsed(_health([0.8, 0.02]), 50) == []
+    assert watch.collapsed(_health([0.8, 0.5]), 50) == []
     assert watch.sound
-    assert watch.collapsed(_health([0.8, 0.05])) == []
+    assert watch.collapsed(_health([0.8, 0.05]), 50) == []
     assert not watch.sound
-    assert watch.collapsed(_health([0.8, 0.05])) == []
-    assert watch.collapsed(_health([0.8, 0.05])) == ["tail"]
-    assert watch.collapsed(_health([0.8, 0.2])) == []
+    assert watch.collapsed(_health([0.8, 0.05]), 50) == []
+    assert watch.collapsed(_health([0.8, 0.05]), 50) == ["tail"]
+    assert watch.collapsed(_health([0.8, 0.2]), 50) == []
+
+
+def test_a_class_that_never_lived_has_collapsed_after_long_enough() -> None:
+    watch = Alarms({}, CLASSES)
+    found = [watch.collapsed(_health([0.8, 0.02]), kimg) for kimg in (80, 90, 100, 110, 120)]
+    assert found == [[], [], [], [], ["tail"]]
 
 
 def test_the_memory_of_alarms_lies_in_the_running_state() -> None:
     running: dict[str, torch.Tensor] = {}
     first = Alarms(running, CLASSES)
-    first.collapsed(_health([0.8, 0.5]))
-    first.collapsed(_health([0.8, 0.05]))
+    first.collapsed(_health([0.8, 0.5]), 50)
+    first.collapsed(_health([0.8, 0.05]), 50)
     again = Alarms({name: value.clone() for name, value in running.items()}, CLASSES)
-    assert again.collapsed(_health([0.8, 0.05])) == []
-    assert again.collapsed(_health([0.8, 0.05])) == ["tail"]
+    assert again.collapsed(_health([0.8, 0.05]), 50) == []
+    assert again.collapsed(_health([0.8, 0.05]), 50) == ["tail"]
 
 
 def test_warnings_name_what_is_wrong() -> None:
