@@ -24,6 +24,8 @@ th, td { padding: .32rem .8rem; border-bottom: 1px solid var(--line); text-align
          white-space: nowrap }
 thead th { border-bottom: 2px solid var(--strong); font-weight: 600 }
 th.number, td.number { text-align: right }
+.facts td { white-space: normal; overflow-wrap: anywhere }
+.facts td:first-child { white-space: nowrap }
 tr:hover td { background: var(--hover) }
 ul { padding-left: 1.2rem; color: var(--quiet); font-size: .92rem } li { margin: .15rem 0 }
 figure { margin: 1.4rem 0 } svg { display: block }
@@ -58,7 +60,7 @@ def document(title: str, lead: str, body: Sequence[str], *, mark: str = "") -> s
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
     """A table that scrolls where it is too wide; all columns but the first `texts` hold numbers.
 
-    An empty `head` leaves the head out.
+    Without a `head` it is a list of names and facts, whose long texts are wrapped.
     """
 
     def row(cells: Sequence[str], tag: str) -> str:
@@ -68,7 +70,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1)
 
     top = f"<thead>{row(head, 'th')}</thead>\n" if head else ""
     body = "\n".join(row(cells, "td") for cells in rows)
-    return f'<div class="wide"><table>\n{top}<tbody>\n{body}\n</tbody>\n</table></div>'
+    kind = "" if head else ' class="facts"'
+    return f'<div class="wide"><table{kind}>\n{top}<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def listed(items: Sequence[str]) -> str:
