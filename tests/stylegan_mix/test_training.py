@@ -89,17 +89,38 @@ class _StopAt(StopSignals):
         return "minutes" if self.left < 0 else None
 
 
+# Everything that remembers something from step to step.
+REMEMBERING = {
+    "augment": "ada:blit,color",
+    "ada_kimg": 0.5,
+    "ada_groups": "class",
+    "path_weight": 2.0,
+    "path_interval": 4,
+    "lecam": 0.3,
+    "transition_end": 0.2,
+    "more_ema": "0.02,3",
+    "ema_ramp": 0.0,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, REMEMBERING], ids=["plain", "everything that remembers"])
 def test_stopping_anywhere_gives_the_same_generator(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    whole = _train(_plan())
+    plan = _plan(**changes)
+    with StopSignals() as stop:
+        whole = command.run_training(plan, stop)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
-            command.run_training(_plan(), _StopAt(steps))
-    assert _train(_plan()).hash == whole.hash
-    lines = (_plan().folder / "metrics.jsonl").read_text().splitlines()
+            command.run_training(plan, _StopAt(steps))
+    with StopSignals() as stop:
+        pieces = command.run_training(plan, stop)
+    assert [one.hash for one in pieces] == [one.hash for one in whole]
+    assert len({one.hash for one in whole}) == (3 if changes else 1)
+    lines = (plan.folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 20
+    assert max(json.loads(lines[-1]).get("ada_p", [1])) > 0
 
 
 def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
