@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,11 +47,12 @@ class Call:
             self.run.workspace = self._scratch.data_ptr()
 
 
-@contextmanager
-def calling(x: Tensor) -> Iterator[Call]:
+def calling(x: Tensor) -> AbstractContextManager[Call]:
     """A call of the library for `x`, with the device of x as the current one."""
-    if x.device.type == "cuda":
-        with torch.cuda.device(x.device):
-            yield Call(x)
-    else:
-        yield Call(x)
+    return nullcontext(Call(x)) if x.device.type == "cpu" else _calling_on(x.device, Call(x))
+
+
+@contextmanager
+def _calling_on(device: torch.device, call: Call) -> Iterator[Call]:
+    with torch.cuda.device(device):
+        yield call

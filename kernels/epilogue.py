@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import calls, native
+from kernels import calls, native, operators
 from kernels.layout import accumulation_dtype, dense, dense_like, planes, small
 
 __all__ = ["apply"]
@@ -23,18 +23,6 @@ _PIECEWISE_LINEAR = tuple(native.ACTS[name] for name in ("linear", "relu", "lrel
 
 _OPERANDS = "Tensor? d, Tensor? noise, Tensor? strength, Tensor? b"
 _FACTS = "int dim, int act, float alpha, float gain, float clamp"
-_LIBRARY = torch.library.Library("kernels", "FRAGMENT")
-_LIBRARY.define(f"epilogue(Tensor x, {_OPERANDS}, {_FACTS}) -> Tensor")
-_LIBRARY.define(
-    f"epilogue_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
-    "bool[] wanted) -> (Tensor dx, Tensor dd, Tensor dstrength, Tensor db)"
-)
-_LIBRARY.define(
-    f"epilogue_double_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
-    "Tensor? gdx, Tensor? gdd, Tensor? gdstrength, Tensor? gdb, bool[] wanted) -> "
-    "(Tensor gdy, Tensor gx, Tensor gd, Tensor gstrength, Tensor gb)"
-)
-
 # d, noise, strength, b and dim, act, alpha, gain, clamp: what every operator takes after images.
 _Operands = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _Facts = tuple[int, int, float, float, float]
@@ -53,7 +41,7 @@ def apply(
     clamp: float | None,
 ) -> Tensor:
     """The registered operator for checked arguments; the small ones in any floating dtype."""
-    return torch.ops.kernels.epilogue(
+    return _epilogue(
         x,
         small(d, x),
         small(noise, x),
@@ -185,24 +173,11 @@ def _double_backward(dy: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, ...
     return outputs
 
 
-for _device in ("CPU", "CUDA"):
-    _LIBRARY.impl("epilogue", _forward, _device)
-    _LIBRARY.impl("epilogue_backward", _backward, _device)
-    _LIBRARY.impl("epilogue_double_backward", _double_backward, _device)
-
-
 # ------------------------------------------------------------------ fake kernels and autograd
 
 
-@torch.library.register_fake("kernels::epilogue", lib=_LIBRARY)
 def _forward_fake(x: Tensor, d: Any, noise: Any, strength: Any, b: Any, *facts: Any) -> Tensor:
     return torch.empty_like(dense(x, facts[0]))
-
-
-torch.library.register_fake("kernels::epilogue_backward", _backward_outputs, lib=_LIBRARY)
-torch.library.register_fake(
-    "kernels::epilogue_double_backward", _double_backward_outputs, lib=_LIBRARY
-)
 
 
 def _reads_output(d: Tensor | None, facts: _Facts) -> bool:
@@ -225,9 +200,7 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = saved.detach()
     x, d, _, strength, b = ctx.needs_input_grad[:5]
     wanted = [x, d, strength, b]
-    gradients = torch.ops.kernels.epilogue_backward(
-        dy, saved, *operands, *ctx.facts, ctx.from_output, wanted
-    )
+    gradients = _epilogue_backward(dy, saved, *operands, *ctx.facts, ctx.from_output, wanted)
     dx, dd, dstrength, db = _only(gradients, wanted)
     return dx, dd, None, dstrength, db, *[None] * 5
 
@@ -243,7 +216,7 @@ def _differentiate_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tenso
     gradients = _only(cotangents, ctx.wanted)
     needs_dy, needs_saved, needs_d, _, needs_strength, needs_b = ctx.needs_input_grad[:6]
     wanted = [needs_dy, needs_saved, needs_d, needs_strength, needs_b]
-    found = torch.ops.kernels.epilogue_double_backward(
+    found = _epilogue_double_backward(
         dy, saved, *operands, *ctx.facts, ctx.from_output, *gradients, wanted
     )
     gdy, gx, gd, gstrength, gb = _only(found, wanted)
@@ -261,15 +234,31 @@ def _refuse_third_order(ctx: Any, *_: Tensor | None) -> None:
     )
 
 
-torch.library.register_autograd(
-    "kernels::epilogue", _differentiate, setup_context=_keep, lib=_LIBRARY
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    pass
+
+
+_epilogue = operators.register(
+    f"epilogue(Tensor x, {_OPERANDS}, {_FACTS}) -> Tensor",
+    kernel=_forward,
+    fake=_forward_fake,
+    keep=_keep,
+    differentiate=_differentiate,
 )
-torch.library.register_autograd(
-    "kernels::epilogue_backward",
-    _differentiate_backward,
-    setup_context=_keep_backward,
-    lib=_LIBRARY,
+_epilogue_backward = operators.register(
+    f"epilogue_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
+    "bool[] wanted) -> (Tensor dx, Tensor dd, Tensor dstrength, Tensor db)",
+    kernel=_backward,
+    fake=_backward_outputs,
+    keep=_keep_backward,
+    differentiate=_differentiate_backward,
 )
-torch.library.register_autograd(
-    "kernels::epilogue_double_backward", _refuse_third_order, lib=_LIBRARY
+_epilogue_double_backward = operators.register(
+    f"epilogue_double_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
+    "Tensor? gdx, Tensor? gdd, Tensor? gdstrength, Tensor? gdb, bool[] wanted) -> "
+    "(Tensor gdy, Tensor gx, Tensor gd, Tensor gstrength, Tensor gb)",
+    kernel=_double_backward,
+    fake=_double_backward_outputs,
+    keep=_keep_nothing,
+    differentiate=_refuse_third_order,
 )

@@ -7,20 +7,18 @@ autograd formula calls the operator again, so it differentiates to every order.
 from __future__ import annotations
 
 from ctypes import byref
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kernels import calls, native
+from kernels import calls, native, operators
 from kernels.layout import dense, is_channels_last, small
 
 __all__ = ["Axis", "apply"]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """What happens along one axis: up, then padding before and after, the filter, then down."""
 
     up: int = 1
@@ -42,30 +40,18 @@ class Axis:
 def apply(x: Tensor, f: Tensor, along_x: Axis, along_y: Axis, flip: bool, gain: float) -> Tensor:
     """The registered operator for checked arguments; f [fh,fw], or [n] for both axes."""
     filter_ = small(f.detach(), x)
-    return torch.ops.kernels.upfirdn2d(x, filter_, *_plain(along_x, along_y), flip, gain)
-
-
-def _plain(along_x: Axis, along_y: Axis) -> list[list[int]]:
-    """The axes as the schema takes them."""
-    return [[axis.up, axis.down, axis.before, axis.after] for axis in (along_x, along_y)]
-
-
-_LIBRARY = torch.library.Library("kernels", "FRAGMENT")
-_LIBRARY.define(
-    "upfirdn2d(Tensor x, Tensor f, int[4] along_x, int[4] along_y, bool flip, float gain) -> Tensor"
-)
+    return _upfirdn2d(x, filter_, along_x, along_y, flip, gain)
 
 
 def _empty(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
     """What the operator fills: [N,C,H',W'] in the layout of x."""
     n, c, h, w = x.shape
     shape = n, c, Axis(*along_y).out_size(h, f.shape[0]), Axis(*along_x).out_size(w, f.shape[-1])
-    last = is_channels_last(x)
-    form = torch.channels_last if last else torch.contiguous_format
+    form = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=form)
 
 
-def _upfirdn2d(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
+def _resampled(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
     x, f = dense(x), f.contiguous()
     y = _empty(x, f, along_x, along_y, flip, gain)
     separable = f.ndim == 1
@@ -100,11 +86,6 @@ def _upfirdn2d(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gai
     return y
 
 
-for _device in ("CPU", "CUDA"):
-    _LIBRARY.impl("upfirdn2d", _upfirdn2d, _device)
-
-
-@torch.library.register_fake("kernels::upfirdn2d", lib=_LIBRARY)
 def _fake(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
     return _empty(dense(x), f, along_x, along_y, flip, gain)
 
@@ -112,7 +93,7 @@ def _fake(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: fl
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, f, along_x, along_y, flip, gain = inputs
     h, w = x.shape[2:]
-    adjoint = _plain(Axis(*along_x).adjoint(w, f.shape[-1]), Axis(*along_y).adjoint(h, f.shape[0]))
+    adjoint = Axis(*along_x).adjoint(w, f.shape[-1]), Axis(*along_y).adjoint(h, f.shape[0])
     ctx.facts = *adjoint, not flip, gain
     ctx.format = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     ctx.save_for_backward(f)
@@ -121,9 +102,14 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     (f,) = ctx.saved_tensors
     dy = dy.contiguous(memory_format=ctx.format)
-    return torch.ops.kernels.upfirdn2d(dy, f, *ctx.facts), *[None] * 5
+    return _upfirdn2d(dy, f, *ctx.facts), *[None] * 5
 
 
-torch.library.register_autograd(
-    "kernels::upfirdn2d", _differentiate, setup_context=_keep, lib=_LIBRARY
+_upfirdn2d = operators.register(
+    "upfirdn2d(Tensor x, Tensor f, int[4] along_x, int[4] along_y, bool flip, float gain) "
+    "-> Tensor",
+    kernel=_resampled,
+    fake=_fake,
+    keep=_keep,
+    differentiate=_differentiate,
 )

@@ -236,8 +236,8 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 def _peer(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("peer", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--peer {path}: not a Python file")
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SystemExit(f"--peer {path}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -44,10 +44,13 @@ struct Columns {
     int64_t w, out_w, stride, first_in, first_out;
 };
 
+/* Its rows at a block of channels, and how far from there what comes next lies: the next block or,
+ * after the last one, the first of the next band. */
 template <class S, class T>
 struct Band {
     const T *in[S::IN_ROWS];
     T *out[S::ROWS];
+    int64_t next_in, next_out;
 };
 
 template <class S>
@@ -58,18 +61,15 @@ struct Sums {
 template <class S>
 using Column = typename S::V[S::ROWS][S::VECTORS];
 
-/* Asks for the next block's line: the processor does not guess it from steps of whole pixels. */
-template <int FOR_WRITING, class S, class T>
-KERNELS_INLINE void prefetch_next(const T *pixel) {
-    __builtin_prefetch(pixel + S::WIDTH, FOR_WRITING);
-}
-
 template <class S, class T>
 KERNELS_INLINE void filter_column(const Band<S, T> &band, int64_t offset, const Filter<S> &f,
                                   Column<S> &column) {
     using P = typename S::P;
+    // The processor does not guess the line after this one from steps of whole pixels.
     KERNELS_UNROLL
-    for (int q = S::SEEN_ROWS; q < S::IN_ROWS; ++q) prefetch_next<0, S>(band.in[q] + offset);
+    for (int q = S::SEEN_ROWS; q < S::IN_ROWS; ++q) {
+        __builtin_prefetch(band.in[q] + offset + band.next_in);
+    }
     KERNELS_UNROLL
     for (int p = 0; p < S::PACKETS; ++p) {
         P in[S::IN_ROWS];
@@ -128,7 +128,7 @@ KERNELS_INLINE void step(const Band<S, T> &band, const Columns &at, const Filter
         KERNELS_UNROLL
         for (int r = 0; r < S::ROWS; ++r) {
             T *pixel = band.out[r] + out * at.stride;
-            prefetch_next<1, S>(pixel);
+            __builtin_prefetch(pixel + band.next_out, 1);
             KERNELS_UNROLL
             for (int p = 0; p < S::PACKETS; ++p) {
                 P packet;
@@ -196,7 +196,10 @@ static void run_band(const Task<S, T> &task, int64_t index, T *unwanted) {
     const T *from = task.x + n * call.h * in_size;
     for (int64_t c = 0; c < call.group; c += S::WIDTH) {
         const int64_t channel = smaller(c, call.group - S::WIDTH);
+        const bool last = c + S::WIDTH >= call.group;
         Band<S, T> band;
+        band.next_in = last ? S::ROWS * S::DOWN / S::UP * in_size - channel : S::WIDTH;
+        band.next_out = last ? S::ROWS * out_size - channel : S::WIDTH;
         for (int q = 0; q < S::IN_ROWS; ++q) {
             const bool inside = row + q >= 0 && row + q < call.h;
             band.in[q] = channel + (inside ? from + (row + q) * in_size : task.zeros);

@@ -1,0 +1,61 @@
+"""The benchmark of the operators in miniature: that it runs, and that another project fits in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels import NativeUnavailable, native
+
+# The plain composition, as another project might write it; it has no epilogue.
+PEER = """
+from torch.nn import functional
+
+def bias_act(x, b, *, act, clamp):
+    y = functional.leaky_relu(x + b[None, :, None, None], 0.2) * 2**0.5
+    return y.clamp(-clamp, clamp)
+"""
+
+
+def benchmark(repo_root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "tools/bench/kernels.py", "--threads", "1", "--rounds", "1", *options],
+        cwd=repo_root,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_peer_is_timed_in_every_pass_that_it_has(tmp_path: Path, repo_root: Path) -> None:
+    try:
+        native.library("cpu")
+    except NativeUnavailable as error:
+        pytest.skip(f"no compiled operators here: {error}")
+    peer, out = tmp_path / "peer.py", tmp_path / "out.json"
+    peer.write_text(PEER)
+    done = benchmark(
+        repo_root,
+        *("--shape", "1x16x4x4", "--operator", "bias_act", "epilogue", "--beside"),
+        *("--peer", str(peer), "--out", str(out)),
+    )
+    assert done.returncode == 0, done.stderr
+    timed = {
+        (row["operator"], row["pass"]): row["times"] for row in json.loads(out.read_text())["rows"]
+    }
+    for name in ("forward", "backward", "double backward"):
+        assert set(timed["bias_act", name]) == {"native", "peer"}
+        assert all(one["ms"] > 0 for one in timed["bias_act", name].values())
+        assert set(timed["epilogue", name]) == {"native"}
+    assert out.with_suffix(".png").stat().st_size > 0
+
+
+def test_a_peer_that_is_not_there_is_named(tmp_path: Path, repo_root: Path) -> None:
+    done = benchmark(repo_root, "--peer", str(tmp_path / "absent.py"))
+    assert done.returncode != 0
+    assert "absent.py: no such Python file" in done.stderr
