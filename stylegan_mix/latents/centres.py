@@ -24,8 +24,6 @@ __all__ = [
     "MAPPED",
     "class_centres",
     "class_mean",
-    "global_centre",
-    "mapped",
     "shrunk",
     "truncate",
 ]
@@ -43,16 +41,6 @@ is as uncertain as that; 20 is where the field begins to call a class few-shot.
 _BLOCK = 1000
 
 
-def mapped(network: Generator, z: Tensor, label: Tensor | None) -> Tensor:
-    """z [N,Z] and labels [N] int64 (None for an unconditional network) -> [N,L,D]."""
-    return network.broadcast(network.mapping(z, label))
-
-
-def global_centre(network: Generator) -> Tensor:
-    """The average of w over all classes, from training: [L,D]."""
-    return network.broadcast(network.mapping.w_avg[None])[0]
-
-
 @torch.no_grad()
 def class_mean(network: Generator, label: int, *, seed: int = 0, n: int = MAPPED) -> Tensor:
     """The mean of w over n mapped z of a class -> [L,D]; the z are the same for every class."""
@@ -63,7 +51,7 @@ def class_mean(network: Generator, label: int, *, seed: int = 0, n: int = MAPPED
         draw = rng.stream(seed, "centres.z", start // _BLOCK)
         z = torch.from_numpy(draw.standard_normal((count, network.z_dim), np.float32)).to(device)
         labels = torch.full((count,), label, dtype=torch.int64, device=device)
-        total = total + mapped(network, z, labels).double().sum(dim=0)
+        total = total + network.ws(z, labels).double().sum(dim=0)
     return (total / n).float()
 
 
@@ -85,7 +73,7 @@ def class_centres(
     `counts` [K] are the training images of the classes; k = 0 does not shrink. A function of the
     network and the arguments alone.
     """
-    towards = global_centre(network)
+    towards = network.centre()
     means = (class_mean(network, label, seed=seed, n=n) for label in range(len(counts)))
     centres = [
         shrunk(mean, towards, int(count), k) for mean, count in zip(means, counts, strict=True)

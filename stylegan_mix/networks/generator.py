@@ -117,16 +117,18 @@ class Generator(nn.Module):
         """The same w for every layer: [N,D] -> [N,L,D]."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
+    def centre(self) -> Tensor:
+        """The averages that truncation pulls the w of every layer to, [L,D]."""
+        centre, low = self.mapping.w_avg, self.synthesis.low_ws
+        if not low:
+            return centre.expand(self.num_ws, -1)
+        return torch.cat([self.w_avg_low.expand(low, -1), centre.expand(self.num_ws - low, -1)])
+
     def truncate(self, ws: Tensor, truncation: float, *, layers: int | None = None) -> Tensor:
-        """w_avg + truncation * (w - w_avg) in the first `layers` (all if None): [N,L,D]."""
+        """centre + truncation * (w - centre) in the first `layers` (all if None): [N,L,D]."""
         if truncation == 1:
             return ws
-        centre = self.mapping.w_avg
-        low = self.synthesis.low_ws
-        if low:
-            centres = self.w_avg_low.expand(low, -1), centre.expand(self.num_ws - low, -1)
-            centre = torch.cat(centres)  # [L,D]
-        near = centre.lerp(ws, truncation)
+        near = self.centre().lerp(ws, truncation)
         return near if layers is None else torch.cat([near[:, :layers], ws[:, layers:]], dim=1)
 
     def forward(

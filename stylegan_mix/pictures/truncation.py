@@ -11,8 +11,6 @@ from stylegan_mix.latents.centres import (
     HALF_WAY,
     MAPPED,
     class_mean,
-    global_centre,
-    mapped,
     shrunk,
     truncate,
 )
@@ -35,7 +33,7 @@ def sweeps(subject: Subject) -> list[Picture]:
     if not subject.names:
         return [_unconditional(subject)]
     choice = chosen(subject.names, subject.counts)
-    towards = global_centre(subject.network)
+    towards = subject.network.centre()
     own = [
         shrunk(
             class_mean(subject.network, label, seed=subject.seed), towards, subject.counts[label]
@@ -98,13 +96,13 @@ def _row(subject: Subject, label: int | None, latent: int, centre: Tensor) -> np
     """One latent at every psi -> uint8 [psi,H,W,C]."""
     of = None if label is None else torch.tensor([label], device=subject.device)
     with torch.inference_mode():
-        ws = mapped(subject.network, subject.z("truncation", latent), of)
+        ws = subject.network.ws(subject.z("truncation", latent), of)
         swept = torch.cat([truncate(ws, psi, centre) for psi in PSIS])
     return subject.decoded(swept)
 
 
 def _unconditional(subject: Subject) -> Picture:
-    centre = global_centre(subject.network)
+    centre = subject.network.centre()
     sheet = Sheet(
         title="truncation towards the global centre",
         note=f"{subject.origin}; a latent a row",

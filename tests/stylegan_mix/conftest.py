@@ -98,6 +98,9 @@ def toy() -> Any:
             self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
             self.batches: list[int] = []
 
+        def centre(self) -> torch.Tensor:
+            return self.mapping.w_avg.expand(2, -1)
+
         def truncate(self, ws: torch.Tensor, truncation: float) -> torch.Tensor:
             return self.mapping.w_avg + truncation * (ws - self.mapping.w_avg)
 

@@ -83,8 +83,8 @@ def test_truncation_goes_from_the_centre_to_w() -> None:
 
 
 def test_truncation_towards_the_global_centre_is_the_generators_own(toy: Any) -> None:
-    ws = centres.mapped(toy, torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
-    towards = centres.global_centre(toy)
+    ws = toy.ws(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    towards = toy.centre()
     torch.testing.assert_close(centres.truncate(ws, 0.5, towards), toy.truncate(ws, 0.5))
 
 
@@ -146,7 +146,7 @@ def test_sweeps_have_a_row_a_class_and_end_at_the_centre_and_the_sample(
         for row, label in zip(sheet.cells, range(3), strict=True):
             # At psi 0 the latents are one image, at psi 1 the unmoved sample.
             assert np.array_equal(row[0], row[len(PSIS)])
-            ws = centres.mapped(subject.network, subject.z("truncation", 1), torch.tensor([label]))
+            ws = subject.network.ws(subject.z("truncation", 1), torch.tensor([label]))
             assert np.array_equal(row[-1], subject.decoded(ws)[0])
             assert not np.array_equal(row[-1], row[len(PSIS) - 1])
     firsts = [[row[0] for row in sheet.cells] for sheet in sheets]
@@ -163,7 +163,7 @@ def test_strips_end_in_the_unmixed_images_of_their_classes(subject: Subject) -> 
     assert images.shape == (11, 4, 4, 1)
     z = torch.from_numpy(rng.stream(5, "preview.z", 4).standard_normal((2, 1, 4), np.float32)[0])
     for place, label in ((0, 0), (-1, 2)):
-        ws = subject.network.broadcast(subject.network.mapping(z, torch.tensor([label])))
+        ws = subject.network.ws(z, torch.tensor([label]))
         expected = to_uint8(subject.network.synthesis(ws, noise="const", draws=rng.Draws()))
         assert np.array_equal(images[place], expected.numpy()[0])
     assert not np.array_equal(images[0], images[-1])
