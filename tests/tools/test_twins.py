@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from types import ModuleType
 
 import pytest
 import torch
 
+import kernels
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.presets import PRESETS
 
@@ -36,11 +38,14 @@ def test_twins_give_the_same_images_logits_and_gradients(twins: ModuleType, name
         twins._slow(network, getattr(twins, name))
     ws, label = torch.randn(4, generator.num_ws, 8), torch.tensor([0, 1, 0, 1])
     outcomes = []
-    for g, d in ((generator, discriminator), slow):
-        images = g.synthesis(ws, noise="const")
-        logits = d(images, label)
+    cases = (((generator, discriminator), nullcontext), (slow, twins.composed))
+    for (g, d), operators in cases:
+        with operators():
+            images = g.synthesis(ws, noise="const")
+            logits = d(images, label)
         (gradient,) = torch.autograd.grad(logits.sum(), g.synthesis.b8.conv0.weight)
         outcomes.append((images, logits, gradient))
+    assert twins.layers.upfirdn2d is kernels.upfirdn2d
     for one, two in zip(*outcomes, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
     assert slow[0].synthesis.b16.layout == torch.contiguous_format

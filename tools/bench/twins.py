@@ -6,10 +6,10 @@ On synthetic 32-pixel images, for each number of channels: images a second of ge
 64) and of training (batch 32, R1 at its share of one step in sixteen), all alternated in one run:
 
 * `bfloat16`, `float32`: ours, channels last, compiled operators;
-* `unfused`: float32, channels first, operators composed of PyTorch's, one shared weight whose
-  input and output are scaled: what the published code trains with;
-* `grouped`: the same with weights of its own for every sample, in one grouped convolution: what
-  the published code generates with.
+* `unfused`: float32, channels first, the operators of `kernels.reference`, one shared weight whose
+  input and output are scaled: the composition with which the published code trains;
+* `grouped`: the same with weights of its own for every sample, in one grouped convolution: with
+  which it generates.
 
 The peak is a 3x3 convolution, channels last, of as many channels at 32 pixels, in the same
 rounds; the share is of its multiply-adds a second, counting those of convolutions alone.
@@ -22,7 +22,8 @@ import dataclasses
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from torch.utils.flop_counter import FlopCounterMode
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import native, upfirdn2d
+from kernels import native, reference
 from stylegan_mix import console
+from stylegan_mix.networks import layers, synthesis
 from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.state import TrainState
@@ -72,7 +74,7 @@ def grouped(
     else:
         turned = weights.transpose(1, 2).reshape(n * ins, outs, k, k)
         y = functional.conv_transpose2d(x, turned, stride=2, groups=n)
-        y = upfirdn2d(y, resample_filter, padding=1, gain=4)
+        y = _upfirdn2d(y, resample_filter, padding=1, gain=4)
     y = y.reshape(n, outs, *y.shape[2:])
     return y, torch.ones(n, outs)
 
@@ -89,22 +91,52 @@ def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
             _slow(network, unfused if name == "unfused" else grouped)
     game = game_of_noise(preset, device)
     ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, preset.w_dim)
-    setting = "native" if name in OURS else "reference"
+    operators = nullcontext if name in OURS else composed
 
     def generate() -> None:
-        os.environ["KERNELS"] = setting
-        with torch.no_grad():
+        with torch.no_grad(), operators():
             state.generator.synthesis(ws)
 
     def step(number: int) -> Callable[[], object]:
         def run() -> None:
-            os.environ["KERNELS"] = setting
             state.step = number
-            train_step(state, game)
+            with operators():
+                train_step(state, game)
 
         return run
 
     return {"generation": generate, "step": step(1), "step with R1": step(0)}
+
+
+@contextmanager
+def composed() -> Iterator[None]:
+    """Puts the specification of every operator in the place of its fast form."""
+    names = {
+        "bias_act": reference.bias_act,
+        "modulated_bias_act": reference.modulated_bias_act,
+        "upfirdn2d": _upfirdn2d,
+    }
+    replaced = [
+        (module, name, getattr(module, name))
+        for module in (layers, synthesis)
+        for name in names
+        if hasattr(module, name)
+    ]
+    try:
+        for module, name, _ in replaced:
+            setattr(module, name, names[name])
+        yield
+    finally:
+        for module, name, before in replaced:
+            setattr(module, name, before)
+
+
+def _upfirdn2d(
+    x: Tensor, f: Tensor, *, up: int = 1, down: int = 1, padding: Any = 0, gain: float = 1
+) -> Tensor:
+    """The specification with the arguments of the public operator that the networks use."""
+    sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    return reference.upfirdn2d(x, f, up=(up, up), down=(down, down), padding=sides, gain=gain)
 
 
 def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
