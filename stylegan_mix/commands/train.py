@@ -73,7 +73,9 @@ def _change_options(command: Any) -> Any:
 @click.command()
 @console.data_options
 @click.option(
-    "--preset", metavar="NAME", help="tiny8, cpu32, cifar or auto; default by resolution."
+    "--preset",
+    metavar="NAME",
+    help="tiny8, cpu32, cifar, cifar-lt or auto. Default: by resolution and device.",
 )
 @click.option(
     "--kimg", type=console.FiniteRange(0, min_open=True), help="Budget in thousands of images."

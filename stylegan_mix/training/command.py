@@ -92,7 +92,7 @@ def plan_training(
     """Resolves a training: the preset (by default that of the resolution) and its budget."""
     chosen_device = resolve_device(device)
     size = dataset.resolution
-    chosen = preset_named(preset, size) if preset else default_preset(size)
+    chosen = preset_named(preset, size) if preset else default_preset(size, chosen_device)
     chosen = dataclasses.replace(chosen, **(changes or {}))
     chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen, chosen_device))
     _check(chosen)

@@ -129,6 +129,7 @@ def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
 def test_presets_are_found_by_name_and_resolution() -> None:
     assert default_preset(8).name == "tiny8"
     assert default_preset(32).name == "cpu32"
+    assert default_preset(32, "cuda").name == "cifar-lt"
     assert PRESETS["cifar"].channel_max == 512
     with pytest.raises(UsageFailure, match="did you mean 'tiny8'"):
         preset_named("tiny9", 8)
