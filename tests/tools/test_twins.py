@@ -56,3 +56,12 @@ def test_the_work_of_convolutions_is_that_of_the_dossier(twins: ModuleType) -> N
     work = twins.convolution_work(PRESETS["cifar"])
     assert work["generator"] / 1e9 == pytest.approx(8.04, rel=0.02)
     assert work["discriminator"] / 1e9 == pytest.approx(8.04, rel=0.02)
+
+
+def test_the_rate_of_training_has_r1_at_its_share() -> None:
+    from tools.bench.generator import rates
+
+    preset = PRESETS["cpu32"]
+    found = rates({"generation": 2.0, "step": 1.0, "step with R1": 1.8}, preset)
+    assert found["generation"] == 32
+    assert found["training"] == pytest.approx(32 / (1.0 + 0.8 / 16))

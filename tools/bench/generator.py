@@ -3,7 +3,7 @@
     python tools/bench/generator.py --threads 2 --out tools/results/kernels/generator-cpu.json
 
 For each number of channels and each precision, on synthetic 32-pixel images: images a second of
-generation (batch 64) and of a training step (batch 32, R1 at its true share), with the compiled
+generation (batch 64) and of training (batch 32, R1 in one step of sixteen), with the compiled
 operators and with KERNELS=reference, alternated; and how the time divides among convolutions, our
 operators and the rest, by PyTorch's profiler.
 """
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,33 +54,49 @@ def main() -> None:
                 channel_max=channels,
                 precision=precision,
             )
-            for name, batch, call in _jobs(preset, device):
-                rows.append(_row(name, batch, call, preset, device, options.rounds))
-                print(_line(rows[-1]), flush=True)
+            for row in _rows(preset, device, options.rounds):
+                rows.append(row)
+                print(_line(row), flush=True)
     if options.out:
         facts = {"machine": timing.machine(device), "operators": native.identity(device)}
         timing.write_json(options.out, {"schema": "bench-generator/1", **facts, "rows": rows})
 
 
-def _jobs(preset: Preset, device: torch.device) -> list[tuple[str, int, Callable[[], object]]]:
-    state = TrainState.fresh(
-        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
-    )
-    game = game_of_noise(preset, device)
-    ws = torch.randn(GENERATION_BATCH, state.generator.synthesis.num_ws, preset.w_dim).to(device)
+def jobs(
+    state: TrainState, game: Game, within: Callable[[], AbstractContextManager[object]]
+) -> dict[str, Callable[[], object]]:
+    """A generation of 64 images, a step without and a step with R1, each run inside `within()`."""
+    ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, game.preset.w_dim).to(game.device)
 
-    def generate() -> object:
-        with torch.no_grad():
-            return state.generator.synthesis(ws)
+    def generate() -> None:
+        with torch.no_grad(), within():
+            state.generator.synthesis(ws)
 
-    def train() -> None:
-        for _ in range(preset.r1_interval):
-            train_step(state, game)
+    def step(number: int) -> Callable[[], object]:
+        def run() -> None:
+            state.step = number
+            with within():
+                train_step(state, game)
 
-    return [
-        ("generation", GENERATION_BATCH, generate),
-        ("training", preset.batch * preset.r1_interval, train),
-    ]
+        return run
+
+    return {"generation": generate, "step": step(1), "step with R1": step(0)}
+
+
+def rates(seconds: dict[str, float], preset: Preset) -> dict[str, float]:
+    """Images a second of generation and of training, from the seconds of the three jobs."""
+    plain, with_r1 = seconds["step"], seconds["step with R1"]
+    whole = plain + (with_r1 - plain) / preset.r1_interval
+    return {
+        "generation": GENERATION_BATCH / seconds["generation"],
+        "training": preset.batch / whole,
+    }
+
+
+def begun(preset: Preset, device: torch.device) -> TrainState:
+    """A fresh training of the preset on 32-pixel images."""
+    counts = np.full(CLASSES, 20)
+    return TrainState.fresh(preset, resolution=32, channels=3, counts=counts, seed=0, device=device)
 
 
 def game_of_noise(preset: Preset, device: torch.device) -> Game:
@@ -103,34 +121,42 @@ class _Part:
     labels: np.ndarray
 
 
-def _row(
-    name: str,
-    batch: int,
-    call: Callable[[], object],
-    preset: Preset,
-    device: torch.device,
-    rounds: int,
-) -> dict[str, Any]:
-    variants = {setting: _with(setting, call) for setting in ("native", "reference")}
-    taken = timing.alternate(variants, device=device, rounds=rounds, round_seconds=0.5)
-    rates = {setting: round(batch / one.seconds, 1) for setting, one in taken.items()}
-    return {
-        "job": name,
-        "channels": preset.channel_max,
-        "precision": preset.precision,
-        "images_per_second": rates,
-        "native_over_reference": round(rates["native"] / rates["reference"], 3),
-        "share_of_time": {setting: _shares(one, device) for setting, one in variants.items()},
-        "clean_rounds": {setting: one.clean for setting, one in taken.items()},
+def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    state, game = begun(preset, device), game_of_noise(preset, device)
+    settings = ("native", "reference")
+    calls = {one: jobs(state, game, functools.partial(_kernels, one)) for one in settings}
+    named = {f"{one}: {job}": call for one in settings for job, call in calls[one].items()}
+    taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.5)
+    found = {
+        one: rates({job: taken[f"{one}: {job}"].seconds for job in calls[one]}, preset)
+        for one in settings
     }
+    watched = {"generation": "generation", "training": "step"}
+    return [
+        {
+            "job": job,
+            "channels": preset.channel_max,
+            "precision": preset.precision,
+            "images_per_second": {one: round(found[one][job], 1) for one in settings},
+            "native_over_reference": round(found["native"][job] / found["reference"][job], 3),
+            "share_of_time": {one: _shares(calls[one][watched[job]], device) for one in settings},
+            "clean_rounds": {one: taken[f"{one}: {watched[job]}"].clean for one in settings},
+        }
+        for job in watched
+    ]
 
 
-def _with(setting: str, call: Callable[[], object]) -> Callable[[], object]:
-    def run() -> object:
-        os.environ["KERNELS"] = setting
-        return call()
-
-    return run
+@contextmanager
+def _kernels(setting: str) -> Iterator[None]:
+    before = os.environ.get("KERNELS")
+    os.environ["KERNELS"] = setting
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KERNELS"]
+        else:
+            os.environ["KERNELS"] = before
 
 
 def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float]:

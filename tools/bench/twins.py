@@ -27,7 +27,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,14 +40,14 @@ from stylegan_mix import console
 from stylegan_mix.networks import layers, synthesis
 from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import train_step
 from tools.bench import timing
-from tools.bench.generator import CLASSES, GENERATION_BATCH, game_of_noise
+from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
 
 VARIANTS = {"bfloat16": "bfloat16", "float32": "float32", "unfused": "float32"}
 VARIANTS["grouped"] = "float32"
 OURS = ("bfloat16", "float32")
+# A backward pass costs two forward ones, or one where weights need no gradient. The generator's
+# phase: G three, D two; the discriminator's: G one, D six (methods dossier 1.6, counted there).
 # R1 costs six forward passes of the discriminator (methods dossier 3.1, measured there).
 R1_PASSES = 6
 
@@ -83,29 +82,12 @@ def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
     """The jobs of a variant, on networks of its own."""
     preset = dataclasses.replace(preset, precision=VARIANTS[name])
     device = torch.device("cpu")
-    state = TrainState.fresh(
-        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
-    )
+    state = begun(preset, device)
     if name not in OURS:
         for network in (state.generator, state.discriminator):
             _slow(network, unfused if name == "unfused" else grouped)
-    game = game_of_noise(preset, device)
-    ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, preset.w_dim)
     operators = nullcontext if name in OURS else composed
-
-    def generate() -> None:
-        with torch.no_grad(), operators():
-            state.generator.synthesis(ws)
-
-    def step(number: int) -> Callable[[], object]:
-        def run() -> None:
-            state.step = number
-            with operators():
-                train_step(state, game)
-
-        return run
-
-    return {"generation": generate, "step": step(1), "step with R1": step(0)}
+    return jobs(state, game_of_noise(preset, device), operators)
 
 
 @contextmanager
@@ -158,10 +140,7 @@ def peak_call(channels: int, dtype: torch.dtype, batch: int) -> tuple[Callable[[
 def convolution_work(preset: Preset) -> dict[str, float]:
     """Operations of convolutions for one image: a generator pass, a discriminator pass."""
     preset = dataclasses.replace(preset, precision="float32")
-    device = torch.device("cpu")
-    state = TrainState.fresh(
-        preset, resolution=32, channels=3, counts=np.full(CLASSES, 20), seed=0, device=device
-    )
+    state = begun(preset, torch.device("cpu"))
     ws = torch.randn(4, state.generator.num_ws, preset.w_dim)
     images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
     calls = {
@@ -182,8 +161,8 @@ def convolution_work(preset: Preset) -> dict[str, float]:
 def measure(channels: int, rounds: int) -> dict[str, Any]:
     """One number of channels: rates, ratios and shares."""
     preset = dataclasses.replace(PRESETS["cpu32"], channel_base=32 * channels, channel_max=channels)
-    jobs = {name: variant(name, preset) for name in VARIANTS}
-    calls = {(name, job): call for name, own in jobs.items() for job, call in own.items()}
+    jobs_of = {name: variant(name, preset) for name in VARIANTS}
+    calls = {(name, job): call for name, own in jobs_of.items() for job, call in own.items()}
     peaks = {}
     for dtype in OURS:
         for batch in (GENERATION_BATCH, preset.batch):
@@ -196,25 +175,24 @@ def measure(channels: int, rounds: int) -> dict[str, Any]:
     seconds = {key: taken[f"{key[0]}: {key[1]}"].seconds for key in calls}
     peak = {name: work / seconds["peak", name] for name, work in peaks.items()}
     work = convolution_work(preset)
-    each = {  # G phase: both forward and backward; D phase: one G, two D forward and backward
+    each = {
         "generation": work["generator"],
         "training": 4 * work["generator"]
-        + (3 + 6 + R1_PASSES / preset.r1_interval) * work["discriminator"],
+        + (8 + R1_PASSES / preset.r1_interval) * work["discriminator"],
     }
-    rates: dict[str, dict[str, float]] = {"generation": {}, "training": {}}
-    for name in VARIANTS:
-        rates["generation"][name] = GENERATION_BATCH / seconds[name, "generation"]
-        plain, with_r1 = seconds[name, "step"], seconds[name, "step with R1"]
-        whole = plain + (with_r1 - plain) / preset.r1_interval
-        rates["training"][name] = preset.batch / whole
+    found = {
+        name: rates({job: seconds[name, job] for job in own}, preset)
+        for name, own in jobs_of.items()
+    }
+    images = {job: {name: found[name][job] for name in VARIANTS} for job in each}
     batches = {"generation": GENERATION_BATCH, "training": preset.batch}
     return {
         "channels": channels,
-        "images_per_second": _rounded(rates, 1),
+        "images_per_second": _rounded(images, 1),
         "share_of_peak": _rounded(
             {
                 job: {n: own[n] * each[job] / peak[f"{n} {batches[job]}"] for n in OURS}
-                for job, own in rates.items()
+                for job, own in images.items()
             },
             3,
         ),
@@ -223,10 +201,10 @@ def measure(channels: int, rounds: int) -> dict[str, Any]:
                 job: {
                     f"{n} over {slow}": own[n] / own[slow]
                     for n in OURS
-                    for slow in jobs
+                    for slow in VARIANTS
                     if slow not in OURS
                 }
-                for job, own in rates.items()
+                for job, own in images.items()
             },
             2,
         ),
@@ -258,9 +236,9 @@ def main() -> None:
     rows = []
     for channels in options.channels:
         rows.append(measure(channels, options.rounds))
-        for job, rates in rows[-1]["images_per_second"].items():
+        for job, found in rows[-1]["images_per_second"].items():
             shares = rows[-1]["share_of_peak"][job]
-            shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+            shown = ", ".join(f"{name} {rate:.0f}" for name, rate in found.items())
             of = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
             print(f"{channels:4} channels, {job:10} images/s: {shown}; of the peak: {of}")
             print("     " + ", ".join(f"{n} {v:.2f}x" for n, v in rows[-1]["over"][job].items()))
