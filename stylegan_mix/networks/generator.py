@@ -128,7 +128,9 @@ class Generator(nn.Module):
         """centre + truncation * (w - centre) in the first `layers` (all if None): [N,L,D]."""
         if truncation == 1:
             return ws
-        near = self.centre().lerp(ws, truncation)
+        # One average fits any number of layers.
+        centre = self.centre() if self.synthesis.low_ws else self.mapping.w_avg
+        near = centre.lerp(ws, truncation)
         return near if layers is None else torch.cat([near[:, :layers], ws[:, layers:]], dim=1)
 
     def forward(

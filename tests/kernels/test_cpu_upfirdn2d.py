@@ -357,7 +357,7 @@ def test_a_large_value_does_not_overflow_on_the_way(library: native.Library) -> 
 
 @pytest.mark.parametrize("axis", [BLUR_1, UP, DOWN, Axis(3, 2, 1, 1)], ids=str)
 def test_a_crop_of_the_whole_image_leaves_zeros(library: native.Library, axis: Axis) -> None:
-    past = replace(axis, before=-30, after=50)
+    past = axis._replace(before=-30, after=50)
     case = both((1, 40, 5, 6), past, LOPSIDED)
     for layout in LAYOUTS:
         assert (run(library, case, drawn(case.shape, torch.float32), layout) == 0).all()

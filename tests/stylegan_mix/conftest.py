@@ -208,7 +208,12 @@ def generator(home: Path) -> Any:
     digits = datasets.load("digits_lt")
     preset = Preset(**{**PRESETS["tiny8"].plain(), **TINY, "kimg": 1.0})
     state = TrainState.fresh(
-        preset, resolution=8, channels=1, classes=10, seed=0, device=torch.device("cpu")
+        preset,
+        resolution=8,
+        channels=1,
+        counts=digits.counts,
+        seed=0,
+        device=torch.device("cpu"),
     )
     card = {
         "dataset": digits.name,
