@@ -217,20 +217,11 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
     import torch
 
     from stylegan_mix.training.loop import Rhythm, total_steps, train
-    from stylegan_mix.training.state import TrainState
-    from stylegan_mix.training.step import Game
+    from stylegan_mix.training.step import begin
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     world.check_batch(preset.batch, preset.minibatch_std_group)
-    state = TrainState.fresh(
-        preset,
-        resolution=dataset.resolution,
-        channels=dataset.channels,
-        counts=dataset.counts,
-        seed=plan.seed,
-        device=device,
-    )
-    game = Game.of(preset, dataset, seed=plan.seed, device=device, world=world)
+    state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
     if world.leads:
         plan.folder.mkdir(parents=True, exist_ok=True)
         store.write_json(plan.folder / "plan.json", plan.shown())

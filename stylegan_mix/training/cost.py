@@ -9,8 +9,7 @@ import torch
 
 from stylegan_mix.training.command import TrainPlan
 from stylegan_mix.training.loop import total_steps
-from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import Game, train_step
+from stylegan_mix.training.step import begin, train_step
 
 __all__ = ["of"]
 
@@ -25,15 +24,7 @@ def of(plan: TrainPlan) -> dict[str, Any]:
     """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan."""
     preset, dataset = plan.preset, plan.dataset
     device = torch.device(plan.device)
-    state = TrainState.fresh(
-        preset,
-        resolution=dataset.resolution,
-        channels=dataset.channels,
-        counts=dataset.counts,
-        seed=plan.seed,
-        device=device,
-    )
-    game = Game.of(preset, dataset, seed=plan.seed, device=device)
+    state, game = begin(preset, dataset, seed=plan.seed, device=device)
     times = []
     for _ in range(1 + _TIMED_STEPS):
         began = time.perf_counter()

@@ -209,7 +209,10 @@ class _Training:
         samples = class_samples_of(network, self.game, _SAMPLES)
         w = [_latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in range(len(samples))]
         health = alarms.measure(network, samples, w, self.dataset)
-        means = {name: float(world.mean(torch.tensor(v))) for name, v in tick.means().items()}
+        means = {
+            name: float(world.mean(torch.tensor(v, device=self.game.device)))
+            for name, v in tick.means().items()
+        }
         warnings = self.alarms.warnings(health, means)
         if world.leads:
             seconds = round(time.monotonic() - tick.began, 3)

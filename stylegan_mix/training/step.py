@@ -32,7 +32,7 @@ from stylegan_mix.training.strength import (
 from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
 from stylegan_mix.training.world import World
 
-__all__ = ["Game", "train_step"]
+__all__ = ["Game", "begin", "train_step"]
 
 _PATH_DECAY = 0.01
 _LECAM_DECAY = 0.99
@@ -111,6 +111,26 @@ class Game:
             index=self.index(step),
         )
         return self.world.own(torch.from_numpy(labels)).to(self.device)
+
+
+def begin(
+    preset: Preset,
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: torch.device,
+    world: World = World(),
+) -> tuple[TrainState, Game]:
+    """A training of the preset on a data set before its first step: its state and its game."""
+    state = TrainState.fresh(
+        preset,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        counts=dataset.counts,
+        seed=seed,
+        device=device,
+    )
+    return state, Game.of(preset, dataset, seed=seed, device=device, world=world)
 
 
 @dataclass(frozen=True)

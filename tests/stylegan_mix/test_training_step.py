@@ -18,6 +18,8 @@ from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Game, train_step
 
 CPU = torch.device("cpu")
+# Only a column of the table sets these.
+UNASKED = {"z_dim", "w_dim", "minibatch_std_group"}
 
 
 def _preset(**changes: Any) -> Preset:
@@ -26,11 +28,7 @@ def _preset(**changes: Any) -> Preset:
 
 
 def _begin(preset: Preset) -> tuple[TrainState, Game]:
-    data = datasets.load("digits_lt")
-    state = TrainState.fresh(
-        preset, resolution=8, channels=1, counts=data.counts, seed=0, device=CPU
-    )
-    return state, Game.of(preset, data, seed=0, device=CPU)
+    return step.begin(preset, datasets.load("digits_lt"), seed=0, device=CPU)
 
 
 def _after(steps: int, **changes: Any) -> tuple[TrainState, dict[str, torch.Tensor]]:
@@ -190,3 +188,10 @@ def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() 
     g, d = (o.param_groups[0] for o in (state.generator_optimizer, state.discriminator_optimizer))
     assert (g["lr"], d["lr"]) == pytest.approx((0.002, 0.0023529), rel=1e-4)
     assert (g["betas"][1], d["betas"][1]) == pytest.approx((0.99199, 0.990585), rel=1e-5)
+
+
+def test_every_option_of_the_command_is_a_field_of_the_preset() -> None:
+    from stylegan_mix.commands.train import _CHANGES
+
+    fields = {field.name for field in dataclasses.fields(Preset)}
+    assert {name for name, _, _ in _CHANGES} == fields - {"name", "resolution", "kimg"} - UNASKED

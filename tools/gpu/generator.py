@@ -29,8 +29,7 @@ import torch
 from stylegan_mix import console, datasets, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
-from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import Game, train_step
+from stylegan_mix.training.step import begin, train_step
 
 
 def main() -> None:
@@ -101,15 +100,7 @@ def _throughput(plan: command.TrainPlan, steps: int) -> dict[str, Any]:
     """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
-    state = TrainState.fresh(
-        preset,
-        resolution=dataset.resolution,
-        channels=dataset.channels,
-        counts=dataset.counts,
-        seed=plan.seed,
-        device=device,
-    )
-    game = Game.of(preset, dataset, seed=plan.seed, device=device)
+    state, game = begin(preset, dataset, seed=plan.seed, device=device)
     warm = max(steps // 4, 2)
     for _ in range(warm):
         train_step(state, game)
