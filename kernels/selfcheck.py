@@ -19,7 +19,7 @@ import kernels
 from kernels import native, toolchain
 from kernels.backend import NativeUnavailable
 
-__all__ = ["Outcome", "findings", "outcomes"]
+__all__ = ["Outcome", "findings", "forced", "outcomes"]
 
 Operator = Callable[..., Tensor]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -60,9 +60,9 @@ def outcomes(device: str = "cpu") -> list[Outcome]:
 def _outcome(name: str, dtype: torch.dtype, device: str) -> Outcome:
     shares = []
     for layout in LAYOUTS:
-        with _forced("reference"):
+        with forced("reference"):
             truth = _derivatives(name, dtype, torch.float64, device, layout)
-        with _forced("native"):
+        with forced("native"):
             found = _derivatives(name, dtype, dtype, device, layout)
         for one, true in zip(found, truth, strict=True):
             largest = true.abs().max().clamp(min=1e-30)
@@ -71,7 +71,8 @@ def _outcome(name: str, dtype: torch.dtype, device: str) -> Outcome:
 
 
 @contextmanager
-def _forced(choice: str) -> Iterator[None]:
+def forced(choice: str) -> Iterator[None]:
+    """Sets KERNELS to `choice` for as long as the context lasts."""
     before = os.environ.get("KERNELS")
     os.environ["KERNELS"] = choice
     try:

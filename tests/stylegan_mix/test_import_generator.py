@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylegan_mix import console, datasets, generators
+from stylegan_mix import datasets, generators
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.cli import group
 from stylegan_mix.console import InvalidInput
 from stylegan_mix.interop import foreign, nvlabs, rosinality
 from stylegan_mix.networks import Generator
@@ -64,17 +63,9 @@ def unconditional(shared_data: Path) -> Golden:
 
 
 @pytest.fixture
-def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("import-generator", file, ...)` is (exit code, stdout, stderr)."""
-
-    def running(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            console.main(group, "stylegan-mix", [str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return running
+def run(home: Path, run: Run) -> Run:
+    """`run("import-generator", file, ...)` , in a store of its own."""
+    return run
 
 
 # --------------------------------------------------------------------- the same images

@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import native
+from kernels.selfcheck import forced
 from stylegan_mix import console
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.augment import augmentation_named
@@ -124,7 +124,7 @@ class _Part:
 def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, Any]]:
     state, game = begun(preset, device), game_of_noise(preset, device)
     settings = ("native", "reference")
-    calls = {one: jobs(state, game, functools.partial(_kernels, one)) for one in settings}
+    calls = {one: jobs(state, game, functools.partial(forced, one)) for one in settings}
     named = {f"{one}: {job}": call for one in settings for job, call in calls[one].items()}
     taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.5)
     found = {
@@ -144,19 +144,6 @@ def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, A
         }
         for job in watched
     ]
-
-
-@contextmanager
-def _kernels(setting: str) -> Iterator[None]:
-    before = os.environ.get("KERNELS")
-    os.environ["KERNELS"] = setting
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["KERNELS"]
-        else:
-            os.environ["KERNELS"] = before
 
 
 def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float]:
