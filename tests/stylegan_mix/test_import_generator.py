@@ -64,7 +64,7 @@ def unconditional(shared_data: Path) -> Golden:
 
 @pytest.fixture
 def run(home: Path, run: Run) -> Run:
-    """`run("import-generator", file, ...)` , in a store of its own."""
+    """`run("import-generator", file, ...)` runs the command, in a store of its own."""
     return run
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import nullcontext
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -65,3 +67,9 @@ def test_the_rate_of_training_has_r1_at_its_share() -> None:
     found = rates({"generation": 2.0, "step": 1.0, "step with R1": 1.8}, preset)
     assert found["generation"] == 32
     assert found["training"] == pytest.approx(32 / (1.0 + 0.8 / 16))
+
+
+def test_the_table_in_the_readme_is_that_of_the_file(twins: ModuleType, repo_root: Path) -> None:
+    file = repo_root / "tools" / "results" / "kernels" / "twins-cpu.json"
+    printed = twins.table(json.loads(file.read_text())["rows"])
+    assert printed in (repo_root / "README.md").read_text()

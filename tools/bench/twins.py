@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import resource
 import sys
@@ -222,6 +223,20 @@ def _rounded(table: dict[str, dict[str, float]], digits: int) -> dict[str, dict[
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Images a second of measured rows as Markdown, for ours with the share of the peak."""
+    lines = [f"| | {' | '.join(VARIANTS)} |", "| --- " * (len(VARIANTS) + 1) + "|"]
+    for job in ("generation", "training"):
+        for row in rows:
+            shares = row["share_of_peak"][job]
+            cells = [
+                f"{rate:,.0f} ({shares[name]:.2f})" if name in shares else f"{rate:,.0f}"
+                for name, rate in row["images_per_second"][job].items()
+            ]
+            lines.append(f"| {job}, {row['channels']} channels | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures, prints a table, writes JSON."""
     parser = argparse.ArgumentParser(
@@ -231,7 +246,11 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, help="print this earlier file as Markdown, and stop")
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())["rows"]))
+        return
     console.set_up_process(options.threads)
     rows = []
     for channels in options.channels:
