@@ -8,6 +8,7 @@ same numbers as an undisturbed one.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Draws", "stream", "torch_generator"]
+__all__ = ["Draws", "stream", "torch_generator", "torch_seed"]
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.Generator:
@@ -37,8 +38,16 @@ def torch_generator(
     """A torch generator on `device` for the draw that `(seed, name, index)` names."""
     import torch
 
-    number = int.from_bytes(_digest(seed, name, index)[16:24], "little") >> 1
-    return torch.Generator(device=device).manual_seed(number)
+    return torch.Generator(device=device).manual_seed(torch_seed(seed, name, *index))
+
+
+def torch_seed(seed: int, name: str, *index: int) -> int:
+    """The number that `torch_generator` is seeded with."""
+    return int.from_bytes(_digest(seed, name, index)[16:24], "little") >> 1
+
+
+def _drawn(draw: Callable[[], torch.Tensor]) -> torch.Tensor:
+    return draw()
 
 
 @dataclass(frozen=True)
@@ -47,26 +56,28 @@ class Draws:
 
     Process `rank` of `world` holds the rows rank, rank + world, ... of the whole batch. Every
     process draws the numbers of the whole batch and keeps its rows: how many processes share a
-    batch cannot change what is drawn. Without a `generator` torch's default one is used.
+    batch cannot change what is drawn. Without a `generator` torch's default one is used. Every
+    draw goes through `hold`, which may keep what it gives for later.
     """
 
     generator: torch.Generator | None = None
     rank: int = 0
     world: int = 1
+    hold: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = _drawn
 
     def normal(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Standard normal float32 [rows, *shape]; `rows` is the number that this process holds."""
         import torch
 
         whole = (rows * self.world, *shape)
-        return self._own(torch.randn(whole, generator=self.generator, device=device))
+        return self._own(lambda: torch.randn(whole, generator=self.generator, device=device))
 
     def uniform(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Uniform float32 in [0, 1), [rows, *shape]."""
         import torch
 
         whole = (rows * self.world, *shape)
-        return self._own(torch.rand(whole, generator=self.generator, device=device))
+        return self._own(lambda: torch.rand(whole, generator=self.generator, device=device))
 
     def integers(
         self, low: int, high: int, rows: int, *shape: int, device: str | torch.device = "cpu"
@@ -75,10 +86,12 @@ class Draws:
         import torch
 
         whole = (rows * self.world, *shape)
-        return self._own(torch.randint(low, high, whole, generator=self.generator, device=device))
+        return self._own(
+            lambda: torch.randint(low, high, whole, generator=self.generator, device=device)
+        )
 
-    def _own(self, whole: torch.Tensor) -> torch.Tensor:
-        return whole[self.rank :: self.world] if self.world > 1 else whole
+    def _own(self, whole: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return self.hold(whole)[self.rank :: self.world]
 
 
 def _digest(seed: int, name: str, index: tuple[int, ...]) -> bytes:

@@ -58,7 +58,7 @@ _CHANGES: list[tuple[str, Any, str]] = [
 ]
 
 # What does not change the weights stays out of the command on the card.
-_NOT_SPELLED = ("minutes", "save_minutes", "threads", "debug", "as_json", "dry_run")
+_NOT_SPELLED = ("minutes", "save_minutes", "graphs", "threads", "debug", "as_json", "dry_run")
 
 
 def _change_options(command: Any) -> Any:
@@ -89,6 +89,12 @@ def _change_options(command: Any) -> Any:
     default=1.0,
     show_default=True,
     help="Time between checkpoints.",
+)
+@click.option(
+    "--graphs/--no-graphs",
+    default=True,
+    show_default=True,
+    help="On one GPU, replay whole steps as CUDA graphs.",
 )
 @_change_options
 @console.run_options
@@ -132,7 +138,9 @@ def train(ctx: click.Context, **options: Any) -> None:
         _show_cost(plan, bool(there), options["as_json"])
         return
     with console.StopSignals(options["minutes"]) as stop:
-        found = there or command.run_training(plan, stop, save_minutes=options["save_minutes"])
+        found = there or command.run_training(
+            plan, stop, save_minutes=options["save_minutes"], graphs=options["graphs"]
+        )
     if not speaks():
         return
     published = found[0]

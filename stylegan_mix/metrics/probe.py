@@ -139,7 +139,7 @@ def train_classifier(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
         for step in range(schedule.steps):
-            images, labels = reals.batch(schedule.batch, seed=seed, index=(step,))
+            images, labels = reals.at(reals.rows(schedule.batch, seed=seed, index=(step,)))
             draws = rng.torch_generator(seed, "probe.augment", step)
             _, logits = network(_augmented(images, flip, draws))
             loss = functional.cross_entropy(logits, names[labels])

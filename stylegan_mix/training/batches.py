@@ -40,22 +40,21 @@ class RealImages:
         self.counts = np.bincount(part.labels, minlength=classes)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         images = torch.from_numpy(np.ascontiguousarray(part.images[order]))
+        self._labels = torch.from_numpy(part.labels[order].astype(np.int64)).to(device)
         self._images = images.permute(0, 3, 1, 2).contiguous().to(device)
         self._power = power
 
-    def batch(
+    def rows(
         self, size: int, *, seed: int, index: tuple[int, ...], world: World = World()
-    ) -> tuple[Tensor, Tensor]:
-        """The reals of a step: this process's rows of B = `size`.
-
-        Images [rows,C,H,W] float in [-1,1], labels [rows] int64.
-        """
+    ) -> Tensor:
+        """Which images a step shows: this process's rows of B = `size`, int64 [rows] for `at`."""
         labels = draw_labels(
             self.counts, self._power, size, seed=seed, name="gan.real.class", index=index
         )
         inside = rng.stream(seed, "gan.real.image", *index).random(size)
         rows = self._starts[labels] + (inside * self.counts[labels]).astype(np.int64)
-        device = self._images.device
-        chosen = self._images[world.own(torch.from_numpy(rows)).to(device)]
-        own = world.own(torch.from_numpy(labels)).to(device)
-        return chosen.float().div_(127.5).sub_(1.0), own
+        return world.own(torch.from_numpy(rows)).to(self._images.device)
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [rows,C,H,W] float in [-1,1] and labels int64 [rows], on the device."""
+        return self._images[rows].float().div_(127.5).sub_(1.0), self._labels[rows]

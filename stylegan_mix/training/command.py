@@ -19,8 +19,8 @@ from stylegan_mix.generators import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 
 if TYPE_CHECKING:
+    from stylegan_mix.training.game import Game
     from stylegan_mix.training.state import TrainState
-    from stylegan_mix.training.step import Game
     from stylegan_mix.training.world import World
 
 __all__ = ["TrainPlan", "ensure_generator", "finished", "plan_training", "run_training"]
@@ -191,11 +191,12 @@ def finished(plan: TrainPlan) -> list[Published]:
 
 
 def run_training(
-    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0
+    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0, graphs: bool = True
 ) -> list[Published]:
     """Trains, going on from what is there, and publishes; what is finished is given at once.
 
-    A checkpoint is written every `save_minutes`, and when `stop` asks for one. Gives one
+    A checkpoint is written every `save_minutes`, and when `stop` asks for one. With `graphs` a
+    single GPU replays steps as CUDA graphs, which changes nothing but the time. Gives one
     generator for each half-life, the main one first. Under torchrun every process calls this with
     the same plan: the first writes, and the others give an empty list.
     """
@@ -203,21 +204,23 @@ def run_training(
 
     with joined(plan.device) as world:
         if not world.leads:
-            train_on_plan(plan, stop, save_minutes, world)
+            train_on_plan(plan, stop, save_minutes, graphs, world)
             return []
         with store.locked(store.home() / "training" / f"{plan.key}.lock"):
             there = finished(plan)
             if there and world.size == 1:
                 return there
-            return _publish(plan, train_on_plan(plan, stop, save_minutes, world))
+            return _publish(plan, train_on_plan(plan, stop, save_minutes, graphs, world))
 
 
-def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world: World) -> Trained:
+def train_on_plan(
+    plan: TrainPlan, stop: StopSignals, save_minutes: float, graphs: bool, world: World
+) -> Trained:
     """Trains this process's share of the plan up to its budget."""
     import torch
 
+    from stylegan_mix.training.game import begin
     from stylegan_mix.training.loop import Rhythm, total_steps, train
-    from stylegan_mix.training.step import begin
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     world.check_batch(preset.batch, preset.minibatch_std_group)
@@ -227,9 +230,15 @@ def train_on_plan(plan: TrainPlan, stop: StopSignals, save_minutes: float, world
         store.write_json(plan.folder / "plan.json", plan.shown())
     world.barrier()
     began = time.monotonic()
-    rhythm = Rhythm(save_seconds=60 * save_minutes)
     numerics = train(
-        state, game, dataset, kimg=plan.kimg, folder=plan.folder, stop=stop, rhythm=rhythm
+        state,
+        game,
+        dataset,
+        kimg=plan.kimg,
+        folder=plan.folder,
+        stop=stop,
+        rhythm=Rhythm(save_seconds=60 * save_minutes),
+        graphs=graphs,
     )
     if state.step > total_steps(plan.kimg, preset.batch):
         raise UsageFailure(

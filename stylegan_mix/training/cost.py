@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 from stylegan_mix.training.command import TrainPlan
+from stylegan_mix.training.game import begin
+from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.loop import total_steps
-from stylegan_mix.training.step import begin, train_step
+from stylegan_mix.training.step import train_step
 
 __all__ = ["of"]
 
-_TIMED_STEPS = 3
+# A GPU needs some before it replays a step as a graph.
+_TIMED_STEPS = {"cpu": 3, "cuda": 15}
 # Regularisers, logs, grids and checkpoints come on top of a plain step.
 _OVERHEAD = 1.15
 # Two checkpoints, and the state that a training goes back to.
@@ -25,10 +28,10 @@ def of(plan: TrainPlan) -> dict[str, Any]:
     preset, dataset = plan.preset, plan.dataset
     device = torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device)
-    times = []
-    for _ in range(1 + _TIMED_STEPS):
+    player, times = player_of(game, graphs=True), []
+    for _ in range(1 + _TIMED_STEPS[device.type]):
         began = time.perf_counter()
-        train_step(state, game)
+        train_step(state, game, player)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)

@@ -18,10 +18,12 @@ from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
+from stylegan_mix.training.game import Game
+from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.journal import Journal
 from stylegan_mix.training.picture import class_grid
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import Game, train_step
+from stylegan_mix.training.step import train_step
 
 __all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "numerics_of", "total_steps", "train"]
 
@@ -75,6 +77,7 @@ def train(
     folder: Path,
     stop: StopSignals,
     rhythm: Rhythm = Rhythm(),
+    graphs: bool = True,
 ) -> list[dict[str, str | int]]:
     """Trains in place up to `kimg` thousand images, going on from where `folder` stands.
 
@@ -82,9 +85,10 @@ def train(
     collapses or a loss is no number any more, goes back once to the last kept step and on with
     other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
     Raises the stop's failure, with everything saved, when `stop` asks for one. Gives what computed
-    it, `numerics_of`, more than one where that changed on the way.
+    it, `numerics_of`, more than one where that changed on the way. `graphs` lets one GPU replay
+    steps as CUDA graphs.
     """
-    training = _Training(state, game, dataset, kimg, folder, rhythm)
+    training = _Training(state, game, dataset, kimg, folder, rhythm, graphs)
     training.resume()
     while True:
         try:
@@ -105,8 +109,11 @@ class _Training:
         kimg: float,
         folder: Path,
         rhythm: Rhythm,
+        graphs: bool,
     ) -> None:
         self.state, self.game, self.dataset = state, game, dataset
+        self.graphs = graphs
+        self.player = player_of(game, graphs)
         self.kimg, self.folder = kimg, folder
         self.save_seconds = rhythm.save_seconds
         self.last, self.log_steps, self.picture_steps = (
@@ -151,6 +158,7 @@ class _Training:
         else:
             self.numerics = before or self.numerics
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
+        self.player = player_of(self.game, self.graphs)
         if self.game.world.leads:
             self.journal.cut(step)
         self.game.world.check_same(self.state.generator.named_parameters())
@@ -176,7 +184,7 @@ class _Training:
         progress = Progress(self.kimg, "kimg", "training", start=self.seen)
         saved, tick, shown = time.monotonic(), _Tick(), dict[str, str]()
         while state.step < self.last:
-            tick.add(train_step(state, self.game))
+            tick.add(train_step(state, self.game, self.player))
             last = state.step == self.last
             checks = state.step % _CHECK_EVERY == 0 or last
             # A loss may break in one process alone: all must go back together.
@@ -258,6 +266,7 @@ class _Training:
         self.take(self.kept, found)
         self.state.attempt += 1
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
+        self.player = player_of(self.game, self.graphs)
         if world.leads:
             self.checkpoints.clear()
         self.save(self.checkpoints)

@@ -138,6 +138,9 @@ class TrainState:
         """Takes over what `state_dict` gave."""
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:  # the saved state may be that of another device
+                group["capturable"] = group["params"][0].is_cuda
         for average, saved in zip(self.more, state.get("more", []), strict=True):
             average.load_state_dict(saved)
         for name, value in state.get("running", {}).items():
@@ -176,4 +179,12 @@ def _adam(network: torch.nn.Module, lr: float, *, interval: int) -> torch.optim.
     """
     share = interval / (interval + 1) if interval else 1.0
     betas = (0.0, 0.99**share)
-    return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=1e-8, fused=True)
+    parameters = list(network.parameters())
+    return torch.optim.Adam(
+        parameters,
+        lr=lr * share,
+        betas=betas,
+        eps=1e-8,
+        fused=True,
+        capturable=parameters[0].is_cuda,
+    )

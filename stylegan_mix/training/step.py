@@ -13,124 +13,18 @@ import torch
 from torch import Tensor
 
 from stylegan_mix import rng
-from stylegan_mix.datasets import Dataset
 from stylegan_mix.presets import Preset
 from stylegan_mix.training import losses, regularizers
-from stylegan_mix.training.augment import Augmentation, augmentation_named
-from stylegan_mix.training.batches import RealImages, draw_labels
-from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay, update_ema
+from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.strength import (
-    Feedback,
-    adjust,
-    groups_by,
-    observe,
-    ramped,
-    strength_of,
-)
+from stylegan_mix.training.strength import adjust, observe, ramped, strength_of
 from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
-from stylegan_mix.training.world import World
 
-__all__ = ["Game", "begin", "train_step"]
+__all__ = ["Due", "play", "train_step"]
 
 _PATH_DECAY = 0.01
 _LECAM_DECAY = 0.99
-
-
-@dataclass(frozen=True)
-class Game:
-    """What stays the same over all steps of a training.
-
-    `groups` [K] is the group of every class that has an augmentation strength of its own.
-    `gsr_weights` [K] are the class weights of group spectral regularisation. `attempt` counts how
-    often the training was taken back to an earlier step: then it goes on with other draws.
-    """
-
-    preset: Preset
-    reals: RealImages
-    seed: int
-    device: torch.device
-    augmentation: Augmentation
-    groups: Tensor
-    feedback: Feedback | None = None
-    gsr_weights: Tensor | None = None
-    world: World = World()
-    attempt: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        preset: Preset,
-        dataset: Dataset,
-        *,
-        seed: int,
-        device: torch.device,
-        world: World = World(),
-    ) -> Game:
-        """The game of a preset on the training part of a data set."""
-        reals = RealImages(
-            dataset.train, classes=dataset.num_classes, power=preset.real_power, device=device
-        )
-        weights, feedback = None, None
-        if preset.gsr:
-            inverse = inverse_effective_number(dataset.counts, preset.gsr_beta)
-            weights = torch.from_numpy(inverse).float().to(device)
-        if preset.adapts_strength():
-            feedback = Feedback(target=preset.ada_target, kimg=preset.ada_kimg)
-        return cls(
-            preset=preset,
-            reals=reals,
-            seed=seed,
-            device=device,
-            augmentation=augmentation_named(preset.augment),
-            groups=torch.tensor(groups_by(preset.ada_groups, dataset.counts).of_class).to(device),
-            feedback=feedback,
-            gsr_weights=weights,
-            world=world,
-        )
-
-    def index(self, step: int) -> tuple[int, ...]:
-        """What names the draws of a step beside their stream."""
-        return (step, self.attempt) if self.attempt else (step,)
-
-    def draws(self, name: str, step: int) -> rng.Draws:
-        """What is drawn under `name` at `step`."""
-        return self.world.draws(
-            rng.torch_generator(self.seed, name, *self.index(step), device=self.device)
-        )
-
-    def labels(self, name: str, step: int, batch: int) -> Tensor:
-        """This process's rows of the labels that a phase generates images for, int64 [N]."""
-        labels = draw_labels(
-            self.reals.counts,
-            self.preset.label_power,
-            batch,
-            seed=self.seed,
-            name=name,
-            index=self.index(step),
-        )
-        return self.world.own(torch.from_numpy(labels)).to(self.device)
-
-
-def begin(
-    preset: Preset,
-    dataset: Dataset,
-    *,
-    seed: int,
-    device: torch.device,
-    world: World = World(),
-) -> tuple[TrainState, Game]:
-    """A training of the preset on a data set before its first step: its state and its game."""
-    state = TrainState.fresh(
-        preset,
-        resolution=dataset.resolution,
-        channels=dataset.channels,
-        counts=dataset.counts,
-        seed=seed,
-        device=device,
-    )
-    return state, Game.of(preset, dataset, seed=seed, device=device, world=world)
 
 
 @dataclass(frozen=True)
@@ -160,22 +54,65 @@ class Fakes:
         return self.ws[:, -1]
 
 
-def train_step(state: TrainState, game: Game) -> dict[str, Tensor]:
-    """Takes one step in place; returns scalar tensors to log, on the device."""
-    preset, step = game.preset, state.step
-    if preset.transition_end:
-        state.generator.set_transition(_transition(state, game))
+Facts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a step has beside the two phases: two steps with the same due run the same operators."""
+
+    path: bool
+    r1: bool
+    adjust: bool
+    twins: bool
+    lecam: bool
+
+    @classmethod
+    def at(cls, step: int, game: Game) -> Due:
+        """What is due at a step."""
+        preset, feedback = game.preset, game.feedback
+        seen = step * preset.batch / 1000
+        return cls(
+            path=preset.path_weight > 0 and step % preset.path_interval == 0,
+            r1=step % preset.r1_interval == 0,
+            adjust=feedback is not None and (step + 1) % feedback.every_steps == 0,
+            twins=preset.twins > 0 and seen >= preset.twins_kimg,
+            lecam=preset.lecam > 0 and step > 0 and seen >= preset.lecam_kimg,
+        )
+
+
+def play(state: TrainState, game: Game) -> Facts:
+    """Both players' phases of a step, without its end.
+
+    Runs the same operators on the same tensors at all steps with the same `Due`, and reads nothing
+    else of the step but what `game` makes fresh: that lets a GPU repeat it as a graph.
+    """
+    step, due = state.step, Due.at(state.step, game)
     facts = _generator_phase(state, game)
-    if preset.path_weight and step % preset.path_interval == 0:
+    if due.path:
         facts["path_length"] = _path_phase(state, game)
-    reals, labels = game.reals.batch(
-        preset.batch, seed=game.seed, index=game.index(step), world=game.world
-    )
-    regularise = step % preset.r1_interval == 0
-    facts |= _discriminator_phase(state, game, reals, labels, regularise)
-    if regularise and not preset.merged_r1:
+    reals, labels = game.real_batch(step)
+    facts |= _discriminator_phase(state, game, reals, labels)
+    if due.r1 and not game.preset.merged_r1:
         facts["r1"] = _r1_phase(state, game, reals, labels)
-    state.step = step + 1
+    return facts
+
+
+def train_step(
+    state: TrainState, game: Game, player: Callable[[TrainState, Game], Facts] = play
+) -> Facts:
+    """Takes one step in place; returns scalar tensors to log, on the device.
+
+    `player` may capture what `play` does and repeat it.
+    """
+    preset = game.preset
+    if preset.transition_end:
+        kimg = state.step * preset.batch / 1000
+        state.generator.set_transition(
+            transition_lambda(kimg, preset.transition_start, preset.transition_end)
+        )
+    facts = player(state, game)
+    state.step += 1
     seen = state.step * preset.batch
     for average, kimg in state.averages(preset):
         decay = ema_decay(preset.batch, seen, kimg * 1000, preset.ema_ramp)
@@ -183,18 +120,9 @@ def train_step(state: TrainState, game: Game) -> dict[str, Tensor]:
     return facts
 
 
-def _transition(state: TrainState, game: Game) -> float:
-    """How much the label counts by now."""
-    preset = game.preset
-    if not preset.transition_end:
-        return 1.0
-    kimg = state.step * preset.batch / 1000
-    return transition_lambda(kimg, preset.transition_start, preset.transition_end)
-
-
 def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
     """Fresh latents of a phase for `batch` images of the whole batch."""
-    twins = phase == "g" and _twins_are_on(state, game)
+    twins = phase == "g" and Due.at(state.step, game).twins
     drawn = batch // 2 if twins else batch
     draws = game.draws(f"gan.z.{phase}", state.step)
     z = draws.normal(game.world.rows(drawn), game.preset.z_dim, device=game.device)
@@ -202,11 +130,6 @@ def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
     if twins:
         z, labels = torch.cat([z, z]), torch.cat([labels, labels])
     return Latents(z, labels, draws, twins)
-
-
-def _twins_are_on(state: TrainState, game: Game) -> bool:
-    preset = game.preset
-    return preset.twins > 0 and state.step * preset.batch >= preset.twins_kimg * 1000
 
 
 def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes:
@@ -251,7 +174,7 @@ def _verdict(
         labels,
         low=low,
         utlo_weight=preset.utlo_weight,
-        transition=_transition(state, game),
+        transition=state.generator.mapping.transition if preset.transition_end else 1.0,
         draws=game.draws(f"gan.critic.{phase}", state.step),
     )
 
@@ -266,14 +189,16 @@ def _strength(state: TrainState, game: Game, labels: Tensor) -> Tensor:
     preset = game.preset
     if game.feedback is not None:
         return strength_of(state.running, game.groups[labels])
-    p = 0.0
-    if game.augmentation.uses_strength:
-        kimg = state.step * preset.batch / 1000
-        p = ramped(float(preset.strength), kimg, preset.ada_kimg)
-    return torch.full(labels.shape, p, device=game.device)
+    if not game.augmentation.uses_strength:
+        return torch.zeros(labels.shape, device=game.device)
+
+    def strength(step: int) -> float:
+        return ramped(float(preset.strength), step * preset.batch / 1000, preset.ada_kimg)
+
+    return game.number(state.step, strength).expand(labels.shape)
 
 
-def _generator_phase(state: TrainState, game: Game) -> dict[str, Tensor]:
+def _generator_phase(state: TrainState, game: Game) -> Facts:
     preset, step = game.preset, state.step
     latents = _latents(state, game, "g", preset.batch)
     state.discriminator.requires_grad_(False)
@@ -307,17 +232,15 @@ def _path_phase(state: TrainState, game: Game) -> Tensor:
     noise = game.draws("gan.path", state.step).normal(*fakes.images.shape, device=game.device)
     lengths = world.all_rows(regularizers.path_lengths(fakes.images, fakes.ws, noise))
     mean = state.running["path.mean"].lerp(lengths.mean(), _PATH_DECAY)
-    state.running["path.mean"] = mean.detach()
+    state.running["path.mean"].copy_(mean.detach())
     penalty = (lengths - mean).square().mean()
     (penalty * (preset.path_weight * preset.path_interval)).backward()
     _step(game, state.generator, state.generator_optimizer)
     return lengths.detach().mean()
 
 
-def _discriminator_phase(
-    state: TrainState, game: Game, reals: Tensor, labels: Tensor, regularise: bool
-) -> dict[str, Tensor]:
-    preset = game.preset
+def _discriminator_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> Facts:
+    preset, due = game.preset, Due.at(state.step, game)
     latents = _latents(state, game, "d", preset.batch)
     with torch.no_grad():
         fakes = _fakes(state, game, "d", latents)
@@ -325,7 +248,7 @@ def _discriminator_phase(
     fake = verdict.judged
     loss_fake = verdict.loss(losses.spot_fake_loss).mean()
     (loss_fake + _lecam(state, game, "real", fake, regularizers.lecam_fake_penalty)).backward()
-    merged = regularise and preset.merged_r1
+    merged = due.r1 and preset.merged_r1
     reals = reals.detach().requires_grad_(merged)
     low = state.discriminator.lowered(reals) if preset.utlo_resolution else None
     verdict = _verdict(state, game, "real", reals, low, labels)
@@ -344,7 +267,7 @@ def _discriminator_phase(
     if game.feedback is not None:
         groups = game.groups[labels]
         observe(state.running, real.sign(), groups, total=game.world.sum)
-        if (state.step + 1) % game.feedback.every_steps == 0:
+        if due.adjust:
             adjust(state.running, game.feedback, batch=preset.batch)
     return {**facts, "sign_real": real.sign().mean(), "sign_fake": fake.sign().mean()}
 
@@ -357,11 +280,11 @@ def _lecam(
     penalty: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor | float:
     """The weighed LeCam penalty of logits against the usual logit of the `other` kind."""
-    preset = game.preset
-    if not preset.lecam or state.step == 0 or state.step * preset.batch < preset.lecam_kimg * 1000:
+    if not Due.at(state.step, game).lecam:
         return 0.0
-    usual = state.running[f"lecam.{other}"] / (1 - _LECAM_DECAY**state.step)
-    return preset.lecam * penalty(logits, usual).mean()
+    begun = game.number(state.step, lambda step: 1 - _LECAM_DECAY**step)
+    usual = state.running[f"lecam.{other}"] / begun
+    return game.preset.lecam * penalty(logits, usual).mean()
 
 
 def _remember_logits(state: TrainState, game: Game, real: Tensor, fake: Tensor) -> None:

@@ -107,11 +107,11 @@ def _part() -> Part:
 def test_real_batches_pair_images_with_their_labels_and_reach_every_image() -> None:
     part = _part()
     reals = RealImages(part, classes=2, power=0.0, device=torch.device("cpu"))
-    images, labels = reals.batch(500, seed=0, index=(3,))
+    images, labels = reals.at(reals.rows(500, seed=0, index=(3,)))
     rows = ((images[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(torch.from_numpy(part.labels)[rows], labels)
     assert set(rows.tolist()) == set(range(12))
-    again, _ = reals.batch(500, seed=0, index=(3,))
+    again, _ = reals.at(reals.rows(500, seed=0, index=(3,)))
     assert torch.equal(images, again)
 
 

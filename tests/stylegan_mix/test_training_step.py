@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,28 +12,30 @@ import torch
 
 from stylegan_mix import datasets
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training import step
+from stylegan_mix.training import game, graphs, step
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay
+from stylegan_mix.training.game import Game
+from stylegan_mix.training.graphs import GraphedPlayer
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import Game, train_step
+from stylegan_mix.training.step import train_step
 
 CPU = torch.device("cpu")
 # Only a column of the table sets these.
 UNASKED = {"z_dim", "w_dim", "minibatch_std_group"}
 
 
-def _preset(**changes: Any) -> Preset:
+def small_preset(**changes: Any) -> Preset:
     tiny = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
     return dataclasses.replace(PRESETS["tiny8"], **tiny, **changes)
 
 
-def _begin(preset: Preset) -> tuple[TrainState, Game]:
-    return step.begin(preset, datasets.load("digits_lt"), seed=0, device=CPU)
+def small_game(preset: Preset) -> tuple[TrainState, Game]:
+    return game.begin(preset, datasets.load("digits_lt"), seed=0, device=CPU)
 
 
 def _after(steps: int, **changes: Any) -> tuple[TrainState, dict[str, torch.Tensor]]:
-    state, game = _begin(_preset(**changes))
+    state, game = small_game(small_preset(**changes))
     facts: dict[str, torch.Tensor] = {}
     for _ in range(steps):
         facts |= train_step(state, game)
@@ -76,7 +79,7 @@ def test_all_that_can_be_combined_trains_together_and_logs_what_it_adds() -> Non
 
 
 def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
-    state, game = _begin(_preset(twins=0.01))
+    state, game = small_game(small_preset(twins=0.01))
     latents = step._latents(state, game, "g", 16)
     assert latents.twins
     assert torch.equal(latents.z[:8], latents.z[8:])
@@ -85,12 +88,12 @@ def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
     w = step._fakes(state, game, "g", latents).w
     assert not torch.allclose(w[:8], w[8:])
     assert not step._latents(state, game, "d", 16).twins
-    later, game = _begin(_preset(twins=0.01, twins_kimg=1.0))
+    later, game = small_game(small_preset(twins=0.01, twins_kimg=1.0))
     assert not step._latents(later, game, "g", 16).twins
 
 
 def test_mixed_styles_are_one_w_up_to_a_layer_and_another_of_the_class_from_there() -> None:
-    state, game = _begin(_preset(style_mixing=1.0, label_noise=0.0))
+    state, game = small_game(small_preset(style_mixing=1.0, label_noise=0.0))
     latents = step._latents(state, game, "g", 16)
     plain = state.generator.ws(latents.z, latents.labels)
     mixed = step._mixed_styles(state, game, "g", latents, plain)
@@ -101,12 +104,12 @@ def test_mixed_styles_are_one_w_up_to_a_layer_and_another_of_the_class_from_ther
     assert set(first_other.tolist()) == {1, 2, 3}
     for row, first in enumerate(first_other.tolist()):
         assert (mixed[row, first:] == mixed[row, -1]).all()
-    state, game = _begin(_preset())
+    state, game = small_game(small_preset())
     assert step._mixed_styles(state, game, "g", latents, plain) is plain
 
 
 def test_noise_on_the_label_grows_with_rarity_in_both_networks() -> None:
-    state, _ = _begin(_preset(noise_beta=0.99, critic_label_noise=0.5))
+    state, _ = small_game(small_preset(noise_beta=0.99, critic_label_noise=0.5))
     counts = datasets.load("digits_lt").counts
     expected = torch.from_numpy(inverse_effective_number(counts, 0.99)).float()
     for mapping in (state.generator.mapping, state.discriminator.mapping):
@@ -116,8 +119,8 @@ def test_noise_on_the_label_grows_with_rarity_in_both_networks() -> None:
 
 
 def test_every_average_has_its_own_half_life() -> None:
-    preset = _preset(more_ema="0.05,1000", ema_ramp=0.0)
-    state, game = _begin(preset)
+    preset = small_preset(more_ema="0.05,1000", ema_ramp=0.0)
+    state, game = small_game(preset)
     weights = [state.generator.mapping.fc0.weight.detach().clone()]
     for _ in range(4):
         train_step(state, game)
@@ -131,7 +134,7 @@ def test_every_average_has_its_own_half_life() -> None:
 
 
 def test_lecam_remembers_the_usual_logits_and_begins_when_told() -> None:
-    state, game = _begin(_preset(lecam=0.3))
+    state, game = small_game(small_preset(lecam=0.3))
     train_step(state, game)
     assert float(state.running["lecam.real"]) != 0
     logits = torch.tensor([2.0, -1.0])
@@ -143,13 +146,13 @@ def test_lecam_remembers_the_usual_logits_and_begins_when_told() -> None:
 
     assert float(step._lecam(state, game, "real", logits, penalty)) == pytest.approx(0.3 * 0.5)
     torch.testing.assert_close(seen[0], state.running["lecam.real"] / 0.01, rtol=1e-4, atol=0)
-    waiting = dataclasses.replace(game, preset=_preset(lecam=0.3, lecam_kimg=1.0))
+    waiting = dataclasses.replace(game, preset=small_preset(lecam=0.3, lecam_kimg=1.0))
     assert step._lecam(state, waiting, "real", logits, penalty) == 0.0
 
 
 def test_the_label_fades_in_and_the_average_keeps_how_far() -> None:
-    preset = _preset(transition_start=0.032, transition_end=0.096)
-    state, game = _begin(preset)
+    preset = small_preset(transition_start=0.032, transition_end=0.096)
+    state, game = small_game(preset)
     shares = []
     for _ in range(8):
         train_step(state, game)
@@ -158,8 +161,8 @@ def test_the_label_fades_in_and_the_average_keeps_how_far() -> None:
 
 
 def test_adaptive_strength_rises_for_the_groups_whose_reals_are_known() -> None:
-    preset = _preset(augment="ada", ada_kimg=0.64, ada_groups="shot", real_power=0.0)
-    state, game = _begin(preset)
+    preset = small_preset(augment="ada", ada_kimg=0.64, ada_groups="shot", real_power=0.0)
+    state, game = small_game(preset)
     assert state.running["ada.p"].tolist() == [0, 0, 0]
     groups = game.groups.tolist()
     assert groups == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
@@ -175,7 +178,7 @@ def test_adaptive_strength_rises_for_the_groups_whose_reals_are_known() -> None:
 def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() -> None:
     _, facts = _after(1)
     assert "r1" in facts
-    state, game = _begin(_preset())
+    state, game = small_game(small_preset())
     train_step(state, game)
     assert "r1" not in train_step(state, game)
     # methods dossier 1.6: the published `cifar` rates are .002 and .0023529
@@ -190,8 +193,113 @@ def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() 
     assert (g["betas"][1], d["betas"][1]) == pytest.approx((0.99199, 0.990585), rel=1e-5)
 
 
-def test_every_option_of_the_command_is_a_field_of_the_preset() -> None:
+def test_every_option_of_the_command_is_a_field_of_thesmall_preset() -> None:
     from stylegan_mix.commands.train import _CHANGES
 
     fields = {field.name for field in dataclasses.fields(Preset)}
     assert {name for name, _, _ in _CHANGES} == fields - {"name", "resolution", "kimg"} - UNASKED
+
+
+class Frozen:
+    """Records as a GPU does: what is replayed runs at the step it was captured at, for ever."""
+
+    def __init__(self, state: TrainState) -> None:
+        self.state, self.replays = state, 0
+
+    def warm(self, run: Callable[[], step.Facts]) -> step.Facts:
+        return run()
+
+    def capture(self, run: Callable[[], step.Facts]) -> Callable[[], step.Facts]:
+        captured = self.state.step
+
+        def replay() -> step.Facts:
+            now, self.state.step = self.state.step, captured
+            self.replays += 1
+            facts = run()
+            self.state.step = now
+            return facts
+
+        return replay
+
+
+# Everything that begins, ends or is ramped does so within the steps of the test.
+SCHEDULED: dict[str, dict[str, Any]] = {
+    "ada": {"ada_kimg": 0.5},
+    "twins": {"twins_kimg": 0.12},
+    "lecam": {"lecam_kimg": 0.12},
+    "transition": {"transition_start": 0.1, "transition_end": 0.4},
+}
+
+
+@pytest.mark.parametrize("name", ["nothing", *SWITCHES])
+def test_a_replayed_step_is_the_step_whatever_changes_between_steps(name: str) -> None:
+    changes = {"r1_interval": 4, **SWITCHES.get(name, {}), **SCHEDULED.get(name, {})}
+    plain, rules = small_game(small_preset(**changes))
+    graphed, _ = small_game(small_preset(**changes))
+    recorder = Frozen(graphed)
+    player = GraphedPlayer(recorder)
+    for _ in range(26):
+        facts, expected = train_step(graphed, rules, player), train_step(plain, rules)
+        assert facts.keys() == expected.keys()
+        assert all(torch.equal(facts[key], expected[key]) for key in facts)
+    assert player.failure is None
+    assert recorder.replays >= 8
+    for one, other in ((plain.generator, graphed.generator), (plain.average, graphed.average)):
+        for key, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[key]), key
+    assert all(torch.equal(value, graphed.running[key]) for key, value in plain.running.items())
+
+
+def test_a_number_that_a_graph_would_freeze_is_found_at_its_first_replay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def frozen(self: Game, step: int, of: Callable[[int], float]) -> torch.Tensor:
+        return torch.tensor(of(step))
+
+    monkeypatch.setattr(Game, "number", frozen)
+    preset = small_preset(augment="ada", strength="1", ada_kimg=0.05)
+    state, rules = small_game(preset)
+    recorder = Frozen(state)
+    player = GraphedPlayer(recorder)
+    monkeypatch.setattr(graphs, "_RELATIVE", 0.0)
+    monkeypatch.setattr(graphs, "_ABSOLUTE", 1e-6)
+    capture = recorder.capture
+
+    def early(run: Callable[[], step.Facts]) -> Callable[[], step.Facts]:
+        state.step -= 1  # as if captured at another step than it is replayed at
+        replay = capture(run)
+        state.step += 1
+        return replay
+
+    monkeypatch.setattr(recorder, "capture", early)
+    for _ in range(6):
+        train_step(state, rules, player)
+    assert player.failure is not None
+    assert "one operator at a time" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_captured_training_goes_on_as_usual(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, rules = small_game(small_preset())
+    state, _ = small_game(small_preset())
+    recorder = Frozen(state)
+
+    def fails(run: Callable[[], step.Facts]) -> Callable[[], step.Facts]:
+        run()  # changes everything before it fails
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(recorder, "capture", fails)
+    player = GraphedPlayer(recorder)
+    for _ in range(7):
+        train_step(state, rules, player)
+        train_step(plain, rules)
+    said = capsys.readouterr().err
+    assert said.count("operation not permitted when stream is capturing") == 1
+    for key, value in plain.discriminator.state_dict().items():
+        assert torch.equal(value, state.discriminator.state_dict()[key]), key
+
+
+def test_only_a_single_gpu_replays_graphs() -> None:
+    _, rules = small_game(small_preset())
+    assert graphs.player_of(rules, graphs=True) is step.play

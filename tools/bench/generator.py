@@ -32,8 +32,9 @@ from stylegan_mix import console
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.augment import augmentation_named
 from stylegan_mix.training.batches import RealImages
+from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import Game, train_step
+from stylegan_mix.training.step import train_step
 from tools.bench import timing
 
 CLASSES = 10

@@ -29,7 +29,9 @@ import torch
 from stylegan_mix import console, datasets, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
-from stylegan_mix.training.step import begin, train_step
+from stylegan_mix.training.game import begin
+from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.step import train_step
 
 
 def main() -> None:
@@ -44,7 +46,10 @@ def main() -> None:
     if budget.exists():
         facts = store.read_json(budget)
     else:
-        facts = _throughput(plan, options.steps)
+        facts = _throughput(plan, options.steps, graphs=True)
+        if plan.device == "cuda":
+            alone = _throughput(plan, options.steps, graphs=False)
+            facts["images_per_second_without_graphs"] = alone["images_per_second"]
         # Of the minutes, 8 % are left for logging, pictures and checkpoints.
         facts["kimg"] = round(max(facts["images_per_second"] * options.minutes * 0.055, 0.1), 1)
         store.write_json(budget, facts)
@@ -96,18 +101,20 @@ def _prepare(data: Path) -> None:
     )
 
 
-def _throughput(plan: command.TrainPlan, steps: int) -> dict[str, Any]:
+def _throughput(plan: command.TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
     """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
     state, game = begin(preset, dataset, seed=plan.seed, device=device)
-    warm = max(steps // 4, 2)
+    player = player_of(game, graphs)
+    # Every kind of step must have become a graph, that of R1 too.
+    warm = 5 * preset.r1_interval if device.type == "cuda" else max(steps // 4, 2)
     for _ in range(warm):
-        train_step(state, game)
+        train_step(state, game, player)
     _wait(device)
     began = time.monotonic()
     for _ in range(steps):
-        train_step(state, game)
+        train_step(state, game, player)
     _wait(device)
     rate = steps * preset.batch / (time.monotonic() - began)
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
