@@ -24,6 +24,7 @@ from stylegan_mix.training.journal import Journal
 from stylegan_mix.training.picture import class_grid
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.strength import taken_signs
 
 __all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "numerics_of", "total_steps", "train"]
 
@@ -222,9 +223,11 @@ class _Training:
             for name, v in tick.means().items()
         }
         warnings = self.alarms.warnings(health, means)
+        signs = taken_signs(self.state.running, of="class")
         if world.leads:
             seconds = round(time.monotonic() - tick.began, 3)
-            line = {"step": self.state.step, "kimg": self.seen, **means, **health.plain()}
+            line = {"step": self.state.step, "kimg": self.seen, **means, "sign_class": signs}
+            line |= health.plain()
             if self.game.feedback is not None:
                 line["ada_p"] = self.state.running["ada.p"].tolist()
             self.journal.log({**line, "alarms": warnings, "seconds": seconds})

@@ -14,7 +14,7 @@ from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.shape import Architecture
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.effective import inverse_effective_number
-from stylegan_mix.training.strength import fresh_strength, groups_by
+from stylegan_mix.training.strength import fresh_signs, fresh_strength, groups_by
 
 __all__ = ["PRECISIONS", "TrainState", "build_generator"]
 
@@ -166,6 +166,7 @@ def _fresh_running(
     if preset.lecam:
         names += ["lecam.real", "lecam.fake"]
     running = {name: torch.zeros([], device=device) for name in names}
+    running |= fresh_signs(len(counts), device, of="class")
     if preset.adapts_strength():
         running |= fresh_strength(len(groups_by(preset.ada_groups, counts).names), device)
     return running

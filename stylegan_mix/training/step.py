@@ -264,6 +264,7 @@ def _discriminator_phase(state: TrainState, game: Game, reals: Tensor, labels: T
     _step(game, state.discriminator, state.discriminator_optimizer)
     real, fake = real.detach(), fake.detach()
     _remember_logits(state, game, real, fake)
+    observe(state.running, real.sign(), labels, of="class", total=game.world.sum)
     if game.feedback is not None:
         groups = game.groups[labels]
         observe(state.running, real.sign(), groups, total=game.world.sum)

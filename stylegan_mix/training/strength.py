@@ -23,11 +23,13 @@ __all__ = [
     "Feedback",
     "Groups",
     "adjust",
+    "fresh_signs",
     "fresh_strength",
     "groups_by",
     "observe",
     "ramped",
     "strength_of",
+    "taken_signs",
 ]
 
 SCOPES = ("all", "shot", "class")
@@ -65,6 +67,9 @@ class Feedback:
     most: float = 1.0
 
 
+_COUNTS = ("sign_sum", "sign_count")
+
+
 def groups_by(scope: str, counts: Sequence[int] | np.ndarray) -> Groups:
     """The groups of a scope for classes with `counts` [K] training images.
 
@@ -89,10 +94,7 @@ def ramped(strength: float, seen_kimg: float, ramp_kimg: float) -> float:
 
 def fresh_strength(groups: int, device: torch.device) -> dict[str, Tensor]:
     """The running state of the control at the start, p = 0: what a checkpoint saves, by name."""
-    return {
-        name: torch.zeros(groups, device=device)
-        for name in ("ada.p", "ada.sign_sum", "ada.sign_count")
-    }
+    return {"ada.p": torch.zeros(groups, device=device), **fresh_signs(groups, device, of="ada")}
 
 
 def strength_of(running: dict[str, Tensor], groups: Tensor) -> Tensor:
@@ -106,19 +108,37 @@ def observe(
     signs: Tensor,
     groups: Tensor,
     *,
+    of: str = "ada",
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> None:
     """Counts the signs [N] of the discriminator on real images of `groups` int64 [N], in place.
 
-    Where several processes share the batch, `total` gives the sum of a tensor over all of them
-    (an all-reduce): the state is then the same everywhere after every step. The sums are whole
-    numbers and exact, in whatever order they are taken.
+    They are added to `running`, under names that begin with `of`. Where several processes share the
+    batch, `total` gives the sum of a tensor over all of them (an all-reduce): the state is then the
+    same everywhere after every step. The sums are whole numbers and exact, in whatever order they
+    are taken.
     """
-    seen = torch.zeros_like(running["ada.p"]).repeat(2, 1)
+    seen = torch.zeros_like(running[f"{of}.sign_sum"]).repeat(2, 1)
     both = torch.stack([signs.to(seen), torch.ones_like(signs).to(seen)])
     seen = total(seen.index_add_(1, groups, both))
-    running["ada.sign_sum"] += seen[0]
-    running["ada.sign_count"] += seen[1]
+    running[f"{of}.sign_sum"] += seen[0]
+    running[f"{of}.sign_count"] += seen[1]
+
+
+def fresh_signs(groups: int, device: torch.device, *, of: str) -> dict[str, Tensor]:
+    """The counts of `observe` before the first image, by name."""
+    return {f"{of}.{name}": torch.zeros(groups, device=device) for name in _COUNTS}
+
+
+@torch.no_grad()
+def taken_signs(running: dict[str, Tensor], *, of: str) -> list[float | None]:
+    """The mean sign of every group since the last time, None without images; counts anew."""
+    sums, counts = (running[f"{of}.{name}"] for name in _COUNTS)
+    pairs = zip(sums.tolist(), counts.tolist(), strict=True)
+    means = [round(total / count, 4) if count else None for total, count in pairs]
+    sums.zero_()
+    counts.zero_()
+    return means
 
 
 @torch.no_grad()

@@ -11,11 +11,13 @@ from stylegan_mix.training.strength import (
     SCOPES,
     Feedback,
     adjust,
+    fresh_signs,
     fresh_strength,
     groups_by,
     observe,
     ramped,
     strength_of,
+    taken_signs,
 )
 
 CPU = torch.device("cpu")
@@ -117,3 +119,11 @@ def test_a_ramp_rises_to_its_strength() -> None:
         [0.0, 0.3, 0.6, 0.6]
     )
     assert ramped(0.6, 0.0, 0.0) == 0.6
+
+
+def test_mean_signs_are_of_the_images_since_they_were_last_taken() -> None:
+    running = fresh_signs(3, torch.device("cpu"), of="class")
+    observe(running, torch.tensor([1.0, -1.0, 1.0, 1.0]), torch.tensor([0, 0, 2, 2]), of="class")
+    assert taken_signs(running, of="class") == [0.0, None, 1.0]
+    observe(running, torch.tensor([-1.0]), torch.tensor([2]), of="class")
+    assert taken_signs(running, of="class") == [None, None, -1.0]
