@@ -29,12 +29,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from kernels import native
 from kernels.selfcheck import forced
 from stylegan_mix import console
+from stylegan_mix.datasets import Part
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training.augment import augmentation_named
-from stylegan_mix.training.batches import RealImages
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.step import train_step
+from stylegan_mix.training.step import Facts, play, train_step
 from tools.bench import timing
 
 CLASSES = 10
@@ -64,9 +63,15 @@ def main() -> None:
 
 
 def jobs(
-    state: TrainState, game: Game, within: Callable[[], AbstractContextManager[object]]
+    state: TrainState,
+    game: Game,
+    within: Callable[[], AbstractContextManager[object]],
+    player: Callable[[TrainState, Game], Facts] = play,
 ) -> dict[str, Callable[[], object]]:
-    """A generation of 64 images, a step without and a step with R1, each run inside `within()`."""
+    """A generation of 64 images, a step without and a step with R1, each run inside `within()`.
+
+    Neither step has path length. `player` plays the steps.
+    """
     ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, game.preset.w_dim).to(game.device)
 
     def generate() -> None:
@@ -77,7 +82,7 @@ def jobs(
         def run() -> None:
             state.step = number
             with within():
-                train_step(state, game)
+                train_step(state, game, player)
 
         return run
 
@@ -103,23 +108,17 @@ def begun(preset: Preset, device: torch.device) -> TrainState:
 def game_of_noise(preset: Preset, device: torch.device) -> Game:
     """The game of a preset on 200 images of noise."""
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
-    part = _Part(images, np.arange(200) % CLASSES)
-    return Game(
-        preset=preset,
-        reals=RealImages(part, classes=CLASSES, power=1.0, device=device),
-        seed=0,
-        device=device,
-        augmentation=augmentation_named(preset.augment),
-        groups=torch.zeros(CLASSES, dtype=torch.int64, device=device),
-    )
+    noise = _Noise(Part(images, np.arange(200) % CLASSES), CLASSES, np.full(CLASSES, 20))
+    return Game.of(preset, noise, seed=0, device=device)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """A training part made of noise."""
+class _Noise:
+    """What a game asks of a data set, made of noise."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    train: Part
+    num_classes: int
+    counts: np.ndarray
 
 
 def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -43,14 +41,11 @@ from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
 from tools.bench import timing
 from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
+from tools.bench.work import peak_call, work_of_jobs
 
 VARIANTS = {"bfloat16": "bfloat16", "float32": "float32", "unfused": "float32"}
 VARIANTS["grouped"] = "float32"
 OURS = ("bfloat16", "float32")
-# A backward pass costs two forward ones, or one where weights need no gradient. The generator's
-# phase: G three, D two; the discriminator's: G one, D six (methods dossier 1.6, counted there).
-# R1 costs six forward passes of the discriminator (methods dossier 3.1, measured there).
-R1_PASSES = 6
 
 
 def unfused(
@@ -130,57 +125,22 @@ def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
             module.convolution = convolution
 
 
-def peak_call(channels: int, dtype: torch.dtype, batch: int) -> tuple[Callable[[], object], float]:
-    """A 3x3 convolution at 32 pixels, channels last, and its multiply-adds times two."""
-    x = torch.randn(batch, channels, 32, 32).to(dtype, memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3).to(dtype, memory_format=torch.channels_last)
-    work = 2.0 * batch * 32 * 32 * 9 * channels**2
-    return lambda: functional.conv2d(x, weight, padding=1), work
-
-
-def convolution_work(preset: Preset) -> dict[str, float]:
-    """Operations of convolutions for one image: a generator pass, a discriminator pass."""
-    preset = dataclasses.replace(preset, precision="float32")
-    state = begun(preset, torch.device("cpu"))
-    ws = torch.randn(4, state.generator.num_ws, preset.w_dim)
-    images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
-    calls = {
-        "generator": lambda: state.generator.synthesis(ws),
-        "discriminator": lambda: state.discriminator(images, labels),
-    }
-    found = {}
-    # The compiled filters are no convolutions; as PyTorch's they would be counted as such.
-    os.environ["KERNELS"] = "native"
-    for name, call in calls.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call()
-        counts = counter.get_flop_counts()["Global"]
-        found[name] = sum(n for kind, n in counts.items() if "conv" in str(kind)) / 4
-    return found
-
-
 def measure(channels: int, rounds: int) -> dict[str, Any]:
     """One number of channels: rates, ratios and shares."""
     preset = dataclasses.replace(PRESETS["cpu32"], channel_base=32 * channels, channel_max=channels)
     jobs_of = {name: variant(name, preset) for name in VARIANTS}
     calls = {(name, job): call for name, own in jobs_of.items() for job, call in own.items()}
-    peaks = {}
+    peaks, device = {}, torch.device("cpu")
     for dtype in OURS:
         for batch in (GENERATION_BATCH, preset.batch):
-            call, work = peak_call(channels, getattr(torch, dtype), batch)
+            call, work = peak_call(channels, getattr(torch, dtype), batch, device)
             calls["peak", f"{dtype} {batch}"] = call
             peaks[f"{dtype} {batch}"] = work
-    device = torch.device("cpu")
     named = {f"{name}: {job}": call for (name, job), call in calls.items()}
     taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.3)
     seconds = {key: taken[f"{key[0]}: {key[1]}"].seconds for key in calls}
     peak = {name: work / seconds["peak", name] for name, work in peaks.items()}
-    work = convolution_work(preset)
-    each = {
-        "generation": work["generator"],
-        "training": 4 * work["generator"]
-        + (8 + R1_PASSES / preset.r1_interval) * work["discriminator"],
-    }
+    each = work_of_jobs(preset)
     found = {
         name: rates({job: seconds[name, job] for job in own}, preset)
         for name, own in jobs_of.items()

@@ -1,0 +1,66 @@
+"""How many operations of convolutions an image takes, and how fast the device does them at best."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from stylegan_mix.presets import Preset
+from tools.bench.generator import begun
+
+__all__ = ["convolution_work", "peak_call", "work_of_jobs"]
+
+# A backward pass costs two forward ones, or one where weights need no gradient. The generator's
+# phase: G three, D two; the discriminator's: G one, D six (methods dossier 1.6, counted there).
+_GENERATOR_PASSES, _DISCRIMINATOR_PASSES = 4, 8
+# R1 costs six forward passes of the discriminator (methods dossier 3.1, measured there).
+_R1_PASSES = 6
+
+
+def convolution_work(preset: Preset) -> dict[str, float]:
+    """Operations of convolutions for one image: a generator pass, a discriminator pass."""
+    preset = dataclasses.replace(preset, precision="float32")
+    state = begun(preset, torch.device("cpu"))
+    ws = torch.randn(4, state.generator.num_ws, preset.w_dim)
+    images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
+    calls = {
+        "generator": lambda: state.generator.synthesis(ws),
+        "discriminator": lambda: state.discriminator(images, labels),
+    }
+    found = {}
+    # The compiled filters are no convolutions; as PyTorch's they would be counted as such.
+    os.environ["KERNELS"] = "native"
+    for name, call in calls.items():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            call()
+        counts = counter.get_flop_counts()["Global"]
+        found[name] = sum(n for kind, n in counts.items() if "conv" in str(kind)) / 4
+    return found
+
+
+def work_of_jobs(preset: Preset) -> dict[str, float]:
+    """Operations of convolutions for one image of `generation` and of `training`."""
+    work = convolution_work(preset)
+    lazy = _R1_PASSES / preset.r1_interval
+    return {
+        "generation": work["generator"],
+        "training": _GENERATOR_PASSES * work["generator"]
+        + (_DISCRIMINATOR_PASSES + lazy) * work["discriminator"],
+    }
+
+
+def peak_call(
+    channels: int, dtype: torch.dtype, batch: int, device: torch.device
+) -> tuple[Callable[[], object], float]:
+    """A 3x3 convolution at 32 pixels, channels last, and its multiply-adds times two."""
+    x = torch.randn(batch, channels, 32, 32, device=device)
+    x = x.to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3, device=device)
+    weight = weight.to(dtype, memory_format=torch.channels_last)
+    work = 2.0 * batch * 32 * 32 * 9 * channels**2
+    return lambda: functional.conv2d(x, weight, padding=1), work

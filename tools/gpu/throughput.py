@@ -1,0 +1,176 @@
+"""How fast a GPU trains and generates, and how far that is from its matrix peak: one JSON file.
+
+    python tools/gpu/throughput.py --out tools/results/gpu/throughput.json
+
+NOT YET RUN ON A GPU: there was none where this was written. The test runs it in miniature on a CPU.
+
+On noise of 32 pixels: images a second of training (R1 at its share of the steps) and of generation
+(batch 64), for `cifar`, `cifar-lt` and `cifar` at half the width, in float32 and bfloat16, with the
+compiled operators and with KERNELS=reference, with and without CUDA graphs; all settings of a
+preset and precision alternate. TFLOP/s counts convolutions alone. The peak is that of a matrix
+product of 8,192 rows and of a 3x3 convolution of as many channels, whichever is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# The root in place of this folder, for the benchmarks' parts.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from kernels import native
+from kernels.selfcheck import forced
+from stylegan_mix import console
+from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.step import train_step
+from tools.bench import timing
+from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
+from tools.bench.work import peak_call, work_of_jobs
+
+PRECISIONS = ("float32", "bfloat16")
+OPERATORS = ("native", "reference")
+# Steps of each kind before timing: a graph takes some to be made.
+WARM = 5
+
+
+def main() -> None:
+    """Measures, prints a line for each row, writes JSON."""
+    options = _options()
+    console.set_up_process(options.threads)
+    device = torch.device(options.device)
+    rows = []
+    for name, preset in _presets(options.presets, options.channels).items():
+        for precision in options.precision:
+            changed = dataclasses.replace(preset, precision=precision)
+            for row in _rows(changed, device, options):
+                rows.append({"preset": name, "precision": precision, **row})
+                print(_line(rows[-1]), flush=True)
+    facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+    command = " ".join(["python tools/gpu/throughput.py", *sys.argv[1:]])
+    timing.write_json(
+        options.out, {"schema": "gpu-throughput/1", **facts, "command": command, "rows": rows}
+    )
+
+
+def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
+    """The presets by name; `half` is `cifar` at half the width, `channels` narrows all of them."""
+    found = {}
+    for name in names:
+        preset = PRESETS["cifar" if name == "half" else name]
+        most = (channels or preset.channel_max) // (2 if name == "half" else 1)
+        base = min(preset.channel_base, 64 * most)
+        found[name] = dataclasses.replace(preset, channel_max=most, channel_base=base)
+    return found
+
+
+def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> list[dict]:
+    """A row for each setting: rates, TFLOP/s and shares of the peak, timed in turn."""
+    settings = [
+        (operators, graphs)
+        for operators in OPERATORS
+        for graphs in ((True, False) if device.type == "cuda" else (False,))
+    ]
+    calls = {one: _jobs(preset, device, *one) for one in settings}
+    peaks = _peak_calls(preset, device, options.peak_rows)
+    named: dict[str, Callable[[], object]] = {
+        f"{operators} {graphs}: {job}": call
+        for (operators, graphs), own in calls.items()
+        for job, call in own.items()
+    }
+    named |= {f"peak: {name}": call for name, (call, _) in peaks.items()}
+    taken = timing.alternate(
+        named, device=device, rounds=options.rounds, round_seconds=options.round_seconds
+    )
+    peak = max(work / taken[f"peak: {name}"].seconds for name, (_, work) in peaks.items())
+    each = work_of_jobs(preset)
+    rows = []
+    for operators, graphs in settings:
+        key = f"{operators} {graphs}"
+        found = rates(
+            {job: taken[f"{key}: {job}"].seconds for job in calls[operators, graphs]}, preset
+        )
+        speed = {job: found[job] * each[job] for job in found}
+        rows.append(
+            {
+                "operators": operators,
+                "graphs": graphs,
+                "images_per_second": {job: round(rate, 1) for job, rate in found.items()},
+                "tflops": {job: round(value / 1e12, 3) for job, value in speed.items()},
+                "share_of_peak": {job: round(value / peak, 3) for job, value in speed.items()},
+                "peak_tflops": round(peak / 1e12, 2),
+                "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+            }
+        )
+    return rows
+
+
+def _jobs(
+    preset: Preset, device: torch.device, operators: str, graphs: bool
+) -> dict[str, Callable[[], object]]:
+    """The jobs of a setting, on networks of its own; graphs are made before they are timed."""
+    within = functools.partial(forced, operators)
+    state, game = begun(preset, device), game_of_noise(preset, device)
+    player = player_of(game, graphs)
+    with within():
+        for number in (0, 1) * WARM:
+            state.step = number
+            train_step(state, game, player)
+    failure = getattr(player, "failure", None)
+    if failure:
+        raise SystemExit(f"{preset.name}, {operators}: no CUDA graphs: {failure}")
+    return jobs(state, game, within, player)
+
+
+def _peak_calls(
+    preset: Preset, device: torch.device, rows: int
+) -> dict[str, tuple[Callable[[], object], float]]:
+    """Calls that keep the matrix units busy, each with its operations."""
+    dtype = getattr(torch, preset.precision)
+    one, two = (torch.randn(rows, rows, device=device).to(dtype) for _ in range(2))
+    return {
+        "product": (lambda: one @ two, 2.0 * rows**3),
+        "convolution": peak_call(preset.channel_max, dtype, GENERATION_BATCH, device),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    cells = [
+        f"{job} {row['images_per_second'][job]:,.0f} images/s, {row['tflops'][job]:.2f} TFLOP/s "
+        f"({row['share_of_peak'][job]:.2f})"
+        for job in ("training", "generation")
+    ]
+    graphs = "graphs" if row["graphs"] else "no graphs"
+    return (
+        f"{row['preset']:9} {row['precision']:8} {row['operators']:9} {graphs:9} "
+        f"{'; '.join(cells)}; peak {row['peak_tflops']:.1f}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True)
+    add("--device", default="cuda")
+    add("--presets", nargs="+", default=["cifar", "cifar-lt", "half"])
+    add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    add("--channels", type=int, help="narrower than the presets, for a trial")
+    add("--peak-rows", type=int, default=8192, help="of the matrix product")
+    add("--rounds", type=int, default=7)
+    add("--round-seconds", type=float, default=0.5)
+    add("--threads", type=int)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
