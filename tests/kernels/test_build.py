@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -410,13 +411,22 @@ def test_every_instruction_set_builds_and_agrees_with_the_reference(
     assert [outcome for outcome in selfcheck.outcomes("cpu") if not outcome.good] == []
 
 
-@pytest.mark.slow
-def test_a_sanitised_library_sees_a_write_beyond_the_end(workshop: Any) -> None:
+@pytest.fixture
+def sanitized() -> dict[str, str]:
+    """The environment in which compiled operators run under AddressSanitizer."""
     runtime = subprocess.run(
         ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
     if not Path(runtime).is_absolute():
         pytest.skip("this compiler brings no address sanitizer")
+    options = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
+    return {"KERNELS_SANITIZE": "address", **options}
+
+
+@pytest.mark.slow
+def test_a_sanitised_library_sees_a_write_beyond_the_end(
+    workshop: Any, sanitized: dict[str, str]
+) -> None:
     unit = workshop.sources / "cpu" / "other.cpp"
     beyond = "volatile int *two = new int[2]; two[run->threads] = 0; return sum =="
     unit.write_text(unit.read_text().replace("return sum ==", beyond))
@@ -425,6 +435,25 @@ from ctypes import byref
 run = native.Run(threads=2)
 native.library("cpu").kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run))
 """
-    preload = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
-    _, err = workshop.start(code, KERNELS_SANITIZE="address", **preload).communicate(timeout=300)
+    _, err = workshop.start(code, **sanitized).communicate(timeout=300)
     assert "heap-buffer-overflow" in err
+
+
+@pytest.mark.slow
+def test_the_whole_table_is_clean_under_the_address_sanitizer(
+    sanitized: dict[str, str], repo_root: Path
+) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
+            *(f"tests/kernels/test_cpu_{name}.py" for name in ("epilogue", "upfirdn2d")),
+        ],
+        cwd=repo_root,
+        env={**os.environ, **sanitized},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) > 1000

@@ -5,7 +5,7 @@
     python tools/experiments/generator_rows.py ... --only twins --seed 1
     python tools/experiments/generator_rows.py ... --table
     python tools/experiments/generator_rows.py ... --table --into README.md --block NAME
-    python tools/experiments/generator_rows.py ... --compare float32 bfloat16
+    python tools/experiments/generator_rows.py ... --compare float32 bfloat16 [--into ...]
 
 A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
 finished row and seed leaves one small JSON with both commands; what is finished is not done
@@ -120,7 +120,7 @@ def table(records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
             continue
         cells, floors = [], []
         for figure, against, scopes, decimals in COLUMNS:
-            scale = 100 if decimals == 1 else 1
+            scale = _scale(decimals)
             for scope in scopes:
                 values = [_value(r, figure, against, scope, "value") for r in found]
                 cells.append(_cell([v * scale for v in values if v is not None], decimals))
@@ -154,6 +154,11 @@ def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
     if missing:
         lines.append(f"- Not run yet: {', '.join(missing)}.")
     return "\n".join(lines)
+
+
+def _scale(decimals: int) -> int:
+    """Accuracies, which have one decimal, are shown in per cent."""
+    return 100 if decimals == 1 else 1
 
 
 def _only(values: Iterable[str]) -> str:
@@ -197,13 +202,14 @@ def comparison(records: list[dict[str, Any]], first: str, second: str) -> str:
                 [_value(by_seed[row, seed], figure, against, scope, "value") for seed in seeds]
                 for row in (first, second)
             ]
-            one, two = ([value for value in values if value is not None] for values in pairs)
+            scale = _scale(decimals)
+            one, two = ([v * scale for v in values if v is not None] for values in pairs)
             if len(one) != len(seeds) or len(two) != len(seeds):
                 continue
             gaps = [b - a for a, b in zip(one, two, strict=True)]
             mean, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
             reach = float(stats.t.ppf(0.95, len(gaps) - 1)) * error
-            most = POINT if figure in SHARES else MARGIN * abs(statistics.mean(one))
+            most = POINT * scale if figure in SHARES else MARGIN * abs(statistics.mean(one))
             verdict = "yes" if abs(mean) + reach <= most else "not shown"
             lines.append(
                 f"| {figure} {scope} | {_cell(one, decimals + 1)} | {_cell(two, decimals + 1)} | "
@@ -221,7 +227,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--into", type=Path, help="write the table into a block of this file")
+    parser.add_argument("--into", type=Path, help="write what is printed into a block of this file")
     parser.add_argument("--block", help="name of that block")
     parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
@@ -232,13 +238,15 @@ def main() -> None:
     if options.table or options.compare:
         records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
         if options.compare:
-            print(comparison(records, *options.compare))
-            return
-        text = f"{table(records, plan['rows'])}\n\n{notes(records, plan)}"
+            shown, kind = comparison(records, *options.compare), " ".join(options.compare)
+            kind = f"--compare {kind}"
+        else:
+            shown, kind = table(records, plan["rows"]), "--table"
+        text = f"{shown}\n\n{notes(records, plan)}"
         if options.into is None:
             print(text)
             return
-        words = f"{options.plan} --results {options.results} --table --into {options.into}"
+        words = f"{options.plan} --results {options.results} {kind} --into {options.into}"
         command = f"python tools/experiments/generator_rows.py {words} --block {options.block}"
         blocks.fill(options.into, options.block, text, command=command)
         return
