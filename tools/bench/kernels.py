@@ -6,7 +6,8 @@
 Beside ours stand: "plain", the operator composed of PyTorch's and differentiated by PyTorch (for
 upfirdn2d that is a depthwise convolution); "fallback", what runs with KERNELS=reference;
 "compiled", torch.compile of the plain one (it has no double backward); and the floor: the fewest
-bytes that the operator can move, at the bandwidth of a plain copy measured in the same rounds.
+bytes that the operator can move, at the bandwidth of a plain copy measured in the same rounds. All
+variants run with one setting of the allocator, which the file names.
 `--peer FILE` times another project beside them: a Python file that defines any of `bias_act`,
 `modulated_bias_act` and `upfirdn2d` with the arguments of ours. Prints a table; writes JSON and,
 beside it, a plot.
@@ -55,6 +56,8 @@ class Operator:
     bytes_moved: tuple[float, float, float]
 
 
+_TUNABLES = "GLIBC_TUNABLES"
+
 OPERATORS = {
     "bias_act": Operator("bias_act", {"act": "lrelu", "clamp": 256.0}, ("b",), (2, 3, 3)),
     "epilogue": Operator(
@@ -72,6 +75,7 @@ OPERATORS = {
 def main() -> None:
     """Measures what the options ask for, prints the table, writes JSON and plot."""
     options = _options()
+    _one_block_for_one_output()
     console.set_up_process(options.threads)
     device = torch.device(options.device)
     peer = _peer(options.peer) if options.peer else None
@@ -88,12 +92,26 @@ def main() -> None:
     result = {
         "schema": "bench-kernels/1",
         "machine": timing.machine(device),
+        "allocator": os.environ.get(_TUNABLES),
         "operators": native.identity(device),
         "rows": rows,
     }
     if options.out:
         timing.write_json(options.out, result)
         _plot(rows, options.out.with_suffix(".png"))
+
+
+def _one_block_for_one_output() -> None:
+    """Starts this script again with a setting of glibc, without which outputs change places.
+
+    PyTorch asks for aligned blocks. glibc cuts a little off before each and keeps that in a cache of
+    its own, so that a freed block never fits the next request of the same size: two blocks take
+    turns for one output, and together they exceed a cache that holds one. The copy that the
+    operators are measured against has one target; so has every variant, without that cache.
+    """
+    if sys.platform.startswith("linux") and _TUNABLES not in os.environ:
+        os.environ[_TUNABLES] = "glibc.malloc.tcache_count=0"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 @dataclass(frozen=True)
