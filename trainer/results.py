@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +96,22 @@ def write(path: Path, record: dict[str, Any]) -> Result:
 
 def read(path: Path) -> Result:
     """Reads and checks one record; `InvalidInput` (exit code 3) says what is wrong and where."""
-    return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
+    with _told_what_next(path):
+        return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
+
+
+@contextmanager
+def _told_what_next(path: Path) -> Iterator[None]:
+    """Says of a damaged record how to go on without it."""
+    try:
+        yield
+    except InvalidInput as error:
+        aside = path.with_suffix(".damaged")
+        error.remedy = error.remedy or (
+            f"mv {path} {aside} and the same command again; `trainer run` or `trainer sweep` as "
+            "before makes the record again"
+        )
+        raise
 
 
 def finished(folder: Path, spec: RunSpec) -> Result | None:
@@ -167,11 +183,12 @@ def _candidates(path: Path) -> list[Path]:
 
 
 def _read_candidate(file: Path, *, named: bool) -> Result | None:
-    data = store.read_json(file, limit=_LARGEST_FILE)
-    ours = isinstance(data, dict) and str(data.get("schema", "")).startswith("trainer-result/")
-    if not ours and not named:
-        return None
-    return Result(check(data, str(file)), file)
+    with _told_what_next(file):
+        data = store.read_json(file, limit=_LARGEST_FILE)
+        ours = isinstance(data, dict) and str(data.get("schema", "")).startswith("trainer-result/")
+        if not ours and not named:
+            return None
+        return Result(check(data, str(file)), file)
 
 
 def small(record: Mapping[str, Any], *, points: int = 60) -> dict[str, Any]:

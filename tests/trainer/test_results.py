@@ -144,8 +144,12 @@ def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_a_damaged_result_is_refused_and_not_passed_over(record: Maker, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"schema": "trainer-result/1"')
-    with pytest.raises(InvalidInput, match="result.json"):
+    with pytest.raises(InvalidInput, match="result.json") as refused:
         results.collect([tmp_path])
+    there, aside = tmp_path / "result.json", tmp_path / "result.damaged"
+    assert f"mv {there} {aside} " in str(refused.value.remedy)
+    there.rename(aside)
+    assert results.collect([tmp_path]) == []
 
 
 def test_a_small_record_is_sound_small_and_of_the_same_key(record: Maker) -> None:
