@@ -12,7 +12,14 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.console import Diverged, InvalidInput, Progress, StopSignals, say
+from stylegan_mix.console import (
+    Diverged,
+    InvalidInput,
+    MissingEnvironment,
+    Progress,
+    StopSignals,
+    say,
+)
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
@@ -97,6 +104,8 @@ def train(
             return training.numerics
         except _Lost as reason:
             training.go_back(str(reason))
+        except RuntimeError as error:
+            raise training.failed(error) from error
 
 
 class _Training:
@@ -247,6 +256,26 @@ class _Training:
         pictures.mkdir(exist_ok=True)
         samples = class_samples_of(self.state.average, self.game, 10)
         class_grid(samples, self.dataset).save(pictures / name)
+
+    def failed(self, error: RuntimeError) -> Exception:
+        """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
+        saved = self.checkpoints.latest() or self.kept.latest()
+        kimg = 0 if saved is None else saved[2]["kimg"]
+        went_on = f"the same command goes on from {kimg:g} kimg"
+        why, batch = f"{error}".partition("\n")[0], self.game.preset.batch
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in why:
+            return MissingEnvironment(
+                f"out of memory at {self.seen:.1f} kimg, with batches of {batch} in "
+                f"{self.game.world.size} process(es): {why}",
+                remedy=f"{went_on} once there is more; else, as another training, --batch "
+                f"{batch // 2} or --channel-max {self.game.preset.channel_max // 2}",
+            )
+        if "CUDA error" in why:
+            return MissingEnvironment(
+                f"the GPU failed at {self.seen:.1f} kimg: {why}",
+                remedy=f"{went_on}, from {self.folder / 'checkpoints'}, on a sound GPU",
+            )
+        return error
 
     def go_back(self, reason: str) -> None:
         """Back to the last kept state, once; `Diverged` where there is none, or a second time."""

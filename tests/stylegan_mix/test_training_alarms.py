@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.console import Diverged, StopSignals
+from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training import alarms, command, loop
 from stylegan_mix.training.alarms import Alarms, Health
@@ -160,3 +160,37 @@ def test_on_collapse_go_on_only_warns(
     with StopSignals() as stop:
         (published,) = command.run_training(_plan(on_collapse="go-on"), stop)
     assert "attempts" not in published.card
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "next_command"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "16", "--batch 8"),
+        (RuntimeError("CUDA error: uncorrectable ECC error\nmore"), "ECC error", "checkpoints"),
+    ],
+)
+def test_a_failing_device_ends_with_code_4_and_training_goes_on_from_what_was_saved(
+    home: Path,
+    often: None,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError,
+    said: str,
+    next_command: str,
+) -> None:
+    step = loop.train_step
+
+    def fails(state: Any, *rest: Any) -> Any:
+        if state.step == 20:
+            raise error
+        return step(state, *rest)
+
+    monkeypatch.setattr(loop, "train_step", fails)
+    with StopSignals() as stop, pytest.raises(MissingEnvironment, match=said) as ended:
+        command.run_training(_plan(), stop)
+    assert ended.value.code == 4
+    assert "goes on from 0.256 kimg" in str(ended.value.remedy)
+    assert next_command in str(ended.value.remedy)
+    monkeypatch.setattr(loop, "train_step", step)
+    with StopSignals() as stop:
+        (published,) = command.run_training(_plan(), stop)
+    assert published.card["kimg"] == 0.64
