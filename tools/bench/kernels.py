@@ -104,8 +104,8 @@ def main() -> None:
 def _one_block_for_one_output() -> None:
     """Starts this script again with a setting of glibc, without which outputs change places.
 
-    PyTorch asks for aligned blocks. glibc cuts a little off before each and keeps that in a cache of
-    its own, so that a freed block never fits the next request of the same size: two blocks take
+    PyTorch asks for aligned blocks. glibc cuts a little off before each and keeps that in a cache
+    of its own, so that a freed block never fits the next request of the same size: two blocks take
     turns for one output, and together they exceed a cache that holds one. The copy that the
     operators are measured against has one target; so has every variant, without that cache.
     """
