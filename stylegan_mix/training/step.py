@@ -21,7 +21,7 @@ from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.strength import adjust, observe, ramped, strength_of
 from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
 
-__all__ = ["Due", "play", "train_step"]
+__all__ = ["Due", "Facts", "play", "train_step"]
 
 _PATH_DECAY = 0.01
 _LECAM_DECAY = 0.99
@@ -54,6 +54,7 @@ class Fakes:
         return self.ws[:, -1]
 
 
+# Scalars to log by name, on the device.
 Facts = dict[str, Tensor]
 
 
