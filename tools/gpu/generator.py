@@ -55,8 +55,12 @@ def main() -> None:
         store.write_json(budget, facts)
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
     began = time.monotonic()
-    with console.StopSignals(options.minutes * 1.3) as stop:
-        published = command.run_training(plan, stop)[0]
+    try:
+        with console.StopSignals(options.minutes * 1.3) as stop:
+            published = command.run_training(plan, stop)[0]
+    except console.Failure as end:
+        print(end, end.remedy or "", sep="\n", file=sys.stderr)
+        raise SystemExit(end.code) from end
     facts["training_seconds"] = round(time.monotonic() - began, 1)
     _collect(options.out, plan, published, facts)
 
