@@ -257,10 +257,15 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
         return _unexpected(error, prog, "--debug" in arguments)
 
 
-def _unexpected(error: Exception, prog: str, debug: bool) -> int:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory, of a CPU or a GPU, ran out."""
     # PyTorch's own ends are RuntimeErrors: a class of CUDA's, a sentence of the CPU's.
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if memory or "can't allocate memory" in str(error):
+    return memory or "can't allocate memory" in str(error)
+
+
+def _unexpected(error: Exception, prog: str, debug: bool) -> int:
+    if is_out_of_memory(error):
         say(f"{prog}: out of memory\n  try a smaller batch, or fewer processes side by side")
         return MissingEnvironment.code
     say(f"{prog}: a bug of ours: {type(error).__name__}: {error}")

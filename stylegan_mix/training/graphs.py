@@ -83,10 +83,11 @@ class _Kind:
 
 
 class GraphedPlayer:
-    """Plays steps as `step.play` does, from the third of a kind on by replaying its graph.
+    """Plays steps as `step.play` does, from the fifth of a kind on by replaying its graph.
 
-    The first replay of a kind is compared with the step itself. Where capturing fails or the two
-    disagree, it says so once and all later steps run one operator at a time.
+    Two run as usual, the third is recorded, the fourth captured and compared with the step itself.
+    Where capturing fails or the two disagree, it says so once and all later steps run one operator
+    at a time.
 
     A graph writes to the memory that it was captured with: after the state of a training was
     replaced, another player must take over.

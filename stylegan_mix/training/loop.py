@@ -18,6 +18,7 @@ from stylegan_mix.console import (
     MissingEnvironment,
     Progress,
     StopSignals,
+    is_out_of_memory,
     say,
 )
 from stylegan_mix.datasets import Dataset
@@ -123,7 +124,7 @@ class _Training:
     ) -> None:
         self.state, self.game, self.dataset = state, game, dataset
         self.graphs = graphs
-        self.player = player_of(game, graphs)
+        self.begin_attempt()
         self.kimg, self.folder = kimg, folder
         self.save_seconds = rhythm.save_seconds
         self.last, self.log_steps, self.picture_steps = (
@@ -167,19 +168,28 @@ class _Training:
             self.numerics = [*before, *self.numerics]
         else:
             self.numerics = before or self.numerics
-        self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
-        self.player = player_of(self.game, self.graphs)
+        self.begin_attempt()
         if self.game.world.leads:
             self.journal.cut(step)
         self.game.world.check_same(self.state.generator.named_parameters())
 
-    def resume(self) -> None:
+    def begin_attempt(self) -> None:
+        """Goes on from the state as it is now: graphs of another state are no use."""
+        self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
+        self.player = player_of(self.game, self.graphs)
+
+    def saved(self) -> tuple[Checkpoints, tuple[int, dict, dict]] | None:
+        """The newest sound saved state and where it lies."""
         for place in (self.checkpoints, self.kept):
             found = place.latest()
             if found is not None:
-                break
-        if found is not None:
-            self.take(place, found)
+                return place, found
+        return None
+
+    def resume(self) -> None:
+        saved = self.saved()
+        if saved is not None:
+            self.take(*saved)
             self.say(f"going on from {self.seen:.1f} kimg")
         elif self.game.world.leads:
             self.journal.cut(0)
@@ -259,11 +269,11 @@ class _Training:
 
     def failed(self, error: RuntimeError) -> Exception:
         """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
-        saved = self.checkpoints.latest() or self.kept.latest()
-        kimg = 0 if saved is None else saved[2]["kimg"]
+        saved = self.saved()
+        kimg = 0 if saved is None else saved[1][2]["kimg"]
         went_on = f"the same command goes on from {kimg:g} kimg"
         why, batch = f"{error}".partition("\n")[0], self.game.preset.batch
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in why:
+        if is_out_of_memory(error):
             return MissingEnvironment(
                 f"out of memory at {self.seen:.1f} kimg, with batches of {batch} in "
                 f"{self.game.world.size} process(es): {why}",
@@ -297,8 +307,7 @@ class _Training:
         world.barrier()
         self.take(self.kept, found)
         self.state.attempt += 1
-        self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
-        self.player = player_of(self.game, self.graphs)
+        self.begin_attempt()
         if world.leads:
             self.checkpoints.clear()
         self.save(self.checkpoints)

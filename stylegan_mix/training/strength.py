@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 SCOPES = ("all", "shot", "class")
+# What `observe` counts.
+_COUNTS = ("sign_sum", "sign_count")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,6 @@ class Feedback:
     every_steps: int = 4
     least_images: int = 8
     most: float = 1.0
-
-
-_COUNTS = ("sign_sum", "sign_count")
 
 
 def groups_by(scope: str, counts: Sequence[int] | np.ndarray) -> Groups:

@@ -15,6 +15,7 @@ from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training import alarms, command, loop
 from stylegan_mix.training.alarms import Alarms, Health
+from stylegan_mix.training.step import play
 
 CLASSES = ("head", "tail")
 
@@ -194,3 +195,21 @@ def test_a_failing_device_ends_with_code_4_and_training_goes_on_from_what_was_sa
     with StopSignals() as stop:
         (published,) = command.run_training(_plan(), stop)
     assert published.card["kimg"] == 0.64
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_every_attempt_has_a_player_of_its_own_that_knows_its_draws(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    def noted(game: Any, graphs: bool) -> Any:
+        asked.append((game.attempt, graphs))
+        return play
+
+    monkeypatch.setattr(loop, "player_of", noted)
+    _collapse_at(monkeypatch, {0: {6, 7, 8}})
+    with StopSignals() as stop:
+        command.run_training(_plan(), stop, graphs=graphs)
+    # at the start, from the kept state, and on with other draws
+    assert asked == [(0, graphs), (0, graphs), (1, graphs)]

@@ -19,6 +19,7 @@ from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import GraphedPlayer
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.world import World
 
 CPU = torch.device("cpu")
 # Only a column of the table sets these.
@@ -300,6 +301,14 @@ def test_where_nothing_can_be_captured_training_goes_on_as_usual(
         assert torch.equal(value, state.discriminator.state_dict()[key]), key
 
 
-def test_only_a_single_gpu_replays_graphs() -> None:
+def test_only_a_single_gpu_replays_graphs_and_only_if_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, rules = small_game(small_preset())
     assert graphs.player_of(rules, graphs=True) is step.play
+    monkeypatch.setattr(graphs, "CudaGraphs", lambda device: None)
+    gpu = dataclasses.replace(rules, device=torch.device("cuda"))
+    assert isinstance(graphs.player_of(gpu, graphs=True), GraphedPlayer)
+    assert graphs.player_of(gpu, graphs=False) is step.play
+    two = dataclasses.replace(gpu, world=World(rank=0, size=2))
+    assert graphs.player_of(two, graphs=True) is step.play

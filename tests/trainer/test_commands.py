@@ -63,6 +63,12 @@ def test_every_command_has_help(trainer: Trainer) -> None:
         assert code == 0 and out.startswith("Usage: trainer")
 
 
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "trainer", "recipes", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("Usage: trainer recipes")
+
+
 def test_an_unknown_command_names_the_nearest(trainer: Trainer) -> None:
     code, _, err = trainer("rnu")
     assert code == 2 and "did you mean 'run'" in err

@@ -36,6 +36,7 @@ from tools.bench import timing
 from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
 from tools.bench.work import peak_call, work_of_jobs
 
+SHAPES = ("cifar", "cifar-lt", "half")
 PRECISIONS = ("float32", "bfloat16")
 OPERATORS = ("native", "reference")
 # Steps of each kind before timing: a graph takes some to be made.
@@ -162,7 +163,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--out", type=Path, required=True)
     add("--device", default="cuda")
-    add("--presets", nargs="+", default=["cifar", "cifar-lt", "half"])
+    add("--presets", nargs="+", choices=SHAPES, default=list(SHAPES))
     add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     add("--channels", type=int, help="narrower than the presets, for a trial")
     add("--peak-rows", type=int, default=8192, help="of the matrix product")
