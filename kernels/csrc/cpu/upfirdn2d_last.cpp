@@ -1,8 +1,10 @@
-/* Channels innermost, filters of 4 x 4 taps of rank 1: vertical and horizontal pass in registers.
+/* Channels innermost, filters of 4 x 4 taps of rank 1: every row is one stream.
  *
- * A band of output rows is computed for a block of channels, from left to right. Each step loads
- * a column of inputs, filters it vertically and adds it to the outputs that it reaches: those
- * that are then complete are stored, the others wait in registers. Nothing goes through memory.
+ * A band of output rows is computed from left to right, all channels of a pixel before the next, so
+ * that rows are read and written from end to end, as the processor fetches them ahead. (Blocks of
+ * channels with their sums in registers, which leap from pixel to pixel, took up to twice as long
+ * beyond the L2 cache.) A step filters the next columns of inputs vertically and stores the outputs
+ * that are then complete; the columns before them that these see wait in a ring in the L1 cache.
  */
 #include "upfirdn2d.h"
 
@@ -17,21 +19,16 @@ constexpr int TAPS = 4;
 template <class T, int UP_, int DOWN_>
 struct Shape {
     static constexpr int UP = UP_, DOWN = DOWN_;
+    using A = Accumulation<T>;
     using P = Packet<T>;
-    using V = Vector<Accumulation<T>>;
-    // Channels: a cache line. Less would load lines twice, as the pixels of a row may be so far
-    // apart that they push each other out of the cache.
-    static constexpr int PACKETS = 64 / (P::COUNT * sizeof(T));
-    static constexpr int WIDTH = PACKETS * P::COUNT;
-    static constexpr int VECTORS = PACKETS * P::VECTORS;
+    using V = Vector<A>;
     static constexpr int ROWS = 2;  // of outputs
     // Up: a band starts at the first of the two rows that see the same inputs.
     static constexpr int FIRST_TAP = UP - 1;
     static constexpr int IN_ROWS = (DOWN * (ROWS - 1) + TAPS - 1 - FIRST_TAP) / UP + 1;
-    static constexpr int SEEN_ROWS = IN_ROWS - ROWS * DOWN / UP;  // by the band above
+    static constexpr int SEEN = TAPS / UP;  // columns by an output
     // A step reaches the outputs [0, REACHED) from its first on and completes the first UP.
     static constexpr int REACHED = (TAPS - 1) / DOWN + 1;
-    static constexpr int WAITING = REACHED - UP;
 };
 
 template <class S>
@@ -41,123 +38,155 @@ struct Filter {
 
 /* Step k reads the columns DOWN k + d + first_in and completes the outputs UP k + e + first_out. */
 struct Columns {
-    int64_t w, out_w, stride, first_in, first_out;
+    int64_t w, out_w, channels, first_in, first_out;
 };
 
-/* Its rows at a block of channels, and how far from there what comes next lies: the next block or,
- * after the last one, the first of the next band. */
 template <class S, class T>
 struct Band {
     const T *in[S::IN_ROWS];
     T *out[S::ROWS];
-    int64_t next_in, next_out;
+};
+
+/* A packet of channels of a column of inputs, filtered vertically for the rows of a band. */
+template <class S>
+struct Column {
+    typename S::V rows[S::ROWS][S::P::VECTORS];
+};
+
+/* The columns that the next outputs see: column i lies in slot i % SEEN, packet by packet. */
+template <class S>
+struct Ring {
+    typename S::A *memory;
+    int64_t slot_size;
+
+    static int64_t size_of_slot(int64_t channels) {
+        return S::ROWS * ceil_divide(channels, S::P::COUNT) * S::P::COUNT;
+    }
+    typename S::A *slot(int64_t column) const {
+        return memory + (column & (S::SEEN - 1)) * slot_size;
+    }
 };
 
 template <class S>
-struct Sums {
-    typename S::V waiting[S::WAITING][S::ROWS][S::VECTORS];
-};
+KERNELS_INLINE Column<S> kept_column(const typename S::A *slot) {
+    Column<S> column;
+    KERNELS_UNROLL
+    for (int r = 0; r < S::ROWS; ++r) {
+        KERNELS_UNROLL
+        for (int v = 0; v < S::P::VECTORS; ++v, slot += LANES<typename S::A>) {
+            column.rows[r][v] = copied<typename S::V>(slot);
+        }
+    }
+    return column;
+}
 
 template <class S>
-using Column = typename S::V[S::ROWS][S::VECTORS];
+KERNELS_INLINE void keep_column(const Column<S> &column, typename S::A *slot) {
+    KERNELS_UNROLL
+    for (int r = 0; r < S::ROWS; ++r) {
+        KERNELS_UNROLL
+        for (int v = 0; v < S::P::VECTORS; ++v, slot += LANES<typename S::A>) {
+            std::memcpy(slot, &column.rows[r][v], sizeof(typename S::V));
+        }
+    }
+}
 
 template <class S, class T>
-KERNELS_INLINE void filter_column(const Band<S, T> &band, int64_t offset, const Filter<S> &f,
-                                  Column<S> &column) {
+KERNELS_INLINE Column<S> filtered_column(const T *const (&rows)[S::IN_ROWS], int64_t offset,
+                                         const Filter<S> &f) {
     using P = typename S::P;
-    // The processor does not guess the line after this one from steps of whole pixels.
+    P in[S::IN_ROWS];
     KERNELS_UNROLL
-    for (int q = S::SEEN_ROWS; q < S::IN_ROWS; ++q) {
-        __builtin_prefetch(band.in[q] + offset + band.next_in);
-    }
+    for (int q = 0; q < S::IN_ROWS; ++q) in[q] = load_packet(rows[q] + offset);
+    Column<S> column = {};
     KERNELS_UNROLL
-    for (int p = 0; p < S::PACKETS; ++p) {
-        P in[S::IN_ROWS];
+    for (int r = 0; r < S::ROWS; ++r) {
         KERNELS_UNROLL
-        for (int q = 0; q < S::IN_ROWS; ++q) {
-            in[q] = load_packet(band.in[q] + offset + p * P::COUNT);
-        }
-        KERNELS_UNROLL
-        for (int r = 0; r < S::ROWS; ++r) {
+        for (int v = 0; v < P::VECTORS; ++v) {
             KERNELS_UNROLL
-            for (int v = 0; v < P::VECTORS; ++v) {
-                typename S::V sum = {};
-                KERNELS_UNROLL
-                for (int q = 0; q < S::IN_ROWS; ++q) {
-                    const int tap = S::UP * q - S::DOWN * r + S::FIRST_TAP;
-                    if (tap >= 0 && tap < TAPS) sum += f.y[tap] * in[q].lanes[v];
-                }
-                column[r][p * P::VECTORS + v] = sum;
+            for (int q = 0; q < S::IN_ROWS; ++q) {
+                const int tap = S::UP * q - S::DOWN * r + S::FIRST_TAP;
+                if (tap >= 0 && tap < TAPS) column.rows[r][v] += f.y[tap] * in[q].lanes[v];
             }
         }
     }
+    return column;
 }
 
-/* Output e of those that this step reaches, as far as known. */
-template <class S>
-KERNELS_INLINE typename S::V add_columns(const Sums<S> &sums, const Column<S> (&columns)[S::DOWN],
-                                         const Filter<S> &f, int e, int r, int v) {
-    typename S::V sum = {};
-    if (e < S::WAITING) sum = sums.waiting[e < S::WAITING ? e : 0][r][v];
-    KERNELS_UNROLL
-    for (int d = 0; d < S::DOWN; ++d) {
-        const int tap = S::UP * d + S::DOWN * (S::REACHED - 1 - e);
-        if (tap < TAPS) sum += f.x[tap] * columns[d][r][v];
-    }
-    return sum;
-}
+/* One step, at its columns: where it reads, writes and keeps, and which of that exists. */
+template <class S, class T>
+struct Step {
+    const T *in[S::IN_ROWS];
+    T *out[S::ROWS];
+    typename S::A *slots[S::SEEN];  // [i]: of the column i before the last
+    int64_t channels;
+    bool has_input[S::DOWN], has_output[S::UP];
+};
 
+/* The channels from c on, which lie at `place` of a slot. */
 template <bool EDGE, class S, class T>
-KERNELS_INLINE void step(const Band<S, T> &band, const Columns &at, const Filter<S> &f,
-                         Sums<S> &sums, int64_t k) {
+KERNELS_INLINE void step_packet(const Step<S, T> &at, const Filter<S> &f, int64_t c,
+                                int64_t place) {
     using P = typename S::P;
-    Column<S> columns[S::DOWN];
+    Column<S> seen[S::SEEN];
     KERNELS_UNROLL
-    for (int d = 0; d < S::DOWN; ++d) {
-        const int64_t x = S::DOWN * k + d + at.first_in;
-        if (EDGE && (x < 0 || x >= at.w)) {
-            std::memset(columns[d], 0, sizeof columns[d]);
+    for (int i = 0; i < S::SEEN; ++i) {
+        typename S::A *slot = at.slots[i] + place * S::ROWS;
+        if (i >= S::DOWN) {
+            seen[i] = kept_column<S>(slot);
         } else {
-            filter_column<S>(band, x * at.stride, f, columns[d]);
+            const int d = S::DOWN - 1 - i;
+            seen[i] = {};
+            if (!EDGE || at.has_input[d]) {
+                seen[i] = filtered_column<S>(at.in, d * at.channels + c, f);
+            }
+            keep_column<S>(seen[i], slot);
         }
     }
     KERNELS_UNROLL
     for (int e = 0; e < S::UP; ++e) {
-        const int64_t out = S::UP * k + e + at.first_out;
-        if (EDGE && (out < 0 || out >= at.out_w)) continue;
+        if (EDGE && !at.has_output[e]) continue;
         KERNELS_UNROLL
         for (int r = 0; r < S::ROWS; ++r) {
-            T *pixel = band.out[r] + out * at.stride;
-            __builtin_prefetch(pixel + band.next_out, 1);
+            P packet = {};
             KERNELS_UNROLL
-            for (int p = 0; p < S::PACKETS; ++p) {
-                P packet;
+            for (int v = 0; v < P::VECTORS; ++v) {
                 KERNELS_UNROLL
-                for (int v = 0; v < P::VECTORS; ++v) {
-                    packet.lanes[v] = add_columns(sums, columns, f, e, r, p * P::VECTORS + v);
+                for (int i = S::SEEN - 1; i >= 0; --i) {
+                    const int tap = TAPS - 1 - e - S::UP * i;
+                    packet.lanes[v] += f.x[tap] * seen[i].rows[r][v];
                 }
-                store_packet(packet, pixel + p * P::COUNT);
             }
-        }
-    }
-    KERNELS_UNROLL
-    for (int e = S::UP; e < S::REACHED; ++e) {
-        KERNELS_UNROLL
-        for (int r = 0; r < S::ROWS; ++r) {
-            KERNELS_UNROLL
-            for (int v = 0; v < S::VECTORS; ++v) {
-                sums.waiting[e - S::UP][r][v] = add_columns(sums, columns, f, e, r, v);
-            }
+            store_packet(packet, at.out[r] + e * at.channels + c);
         }
     }
 }
 
+template <bool EDGE, class S, class T>
+KERNELS_INLINE void step(const Band<S, T> &band, const Columns &columns, const Filter<S> &f,
+                         const Ring<S> &ring, int64_t k) {
+    constexpr int64_t COUNT = S::P::COUNT;
+    const int64_t channels = columns.channels;
+    const int64_t in = S::DOWN * k + columns.first_in, out = S::UP * k + columns.first_out;
+    Step<S, T> at;
+    at.channels = channels;
+    for (int q = 0; q < S::IN_ROWS; ++q) at.in[q] = band.in[q] + in * channels;
+    for (int r = 0; r < S::ROWS; ++r) at.out[r] = band.out[r] + out * channels;
+    for (int i = 0; i < S::SEEN; ++i) at.slots[i] = ring.slot(S::DOWN * k + S::DOWN - 1 - i);
+    for (int d = 0; d < S::DOWN; ++d) at.has_input[d] = in + d >= 0 && in + d < columns.w;
+    for (int e = 0; e < S::UP; ++e) at.has_output[e] = out + e >= 0 && out + e < columns.out_w;
+    int64_t c = 0;
+    for (; c + COUNT <= channels; c += COUNT) step_packet<EDGE>(at, f, c, c);
+    if (c < channels) step_packet<EDGE>(at, f, channels - COUNT, c);
+}
+
 template <class S, class T>
-static void filter_band(const Band<S, T> &band, const Columns &columns, const Filter<S> &taps) {
+static void filter_band(const Band<S, T> &band, const Columns &columns, const Filter<S> &taps,
+                        const Ring<S> &kept) {
     const Filter<S> f = taps;
     const Band<S, T> rows = band;
     const Columns c = columns;
-    Sums<S> sums = {};
+    const Ring<S> ring = kept;
     const int64_t begin = ceil_divide(-c.first_out - (S::REACHED - 1), S::UP);
     const int64_t end = floor_divide(c.out_w - 1 - c.first_out, S::UP) + 1;
     // Where a step needs no test: all its inputs exist, and all outputs that it completes.
@@ -167,9 +196,9 @@ static void filter_band(const Band<S, T> &band, const Columns &columns, const Fi
                                      floor_divide(c.out_w - c.first_out, S::UP));
     for (int64_t k = begin; k < end; ++k) {
         if (k >= safe && k < safe_end) {
-            step<false>(rows, c, f, sums, k);
+            step<false>(rows, c, f, ring, k);
         } else {
-            step<true>(rows, c, f, sums, k);
+            step<true>(rows, c, f, ring, k);
         }
     }
 }
@@ -187,30 +216,22 @@ struct Task {
 
 /* Band `index` of all samples; rows outside y go to `unwanted`. */
 template <class S, class T>
-static void run_band(const Task<S, T> &task, int64_t index, T *unwanted) {
+static void run_band(const Task<S, T> &task, int64_t index, T *unwanted, const Ring<S> &ring) {
     const auto &call = task.call;
     const int64_t n = index / task.bands;
     const int64_t out_row = task.first_row + index % task.bands * S::ROWS;
     const int64_t row = (S::DOWN * out_row - call.pad_y + S::FIRST_TAP) / S::UP;
     const int64_t in_size = call.w * call.group, out_size = call.out_w * call.group;
-    const T *from = task.x + n * call.h * in_size;
-    for (int64_t c = 0; c < call.group; c += S::WIDTH) {
-        const int64_t channel = smaller(c, call.group - S::WIDTH);
-        const bool last = c + S::WIDTH >= call.group;
-        Band<S, T> band;
-        band.next_in = last ? S::ROWS * S::DOWN / S::UP * in_size - channel : S::WIDTH;
-        band.next_out = last ? S::ROWS * out_size - channel : S::WIDTH;
-        for (int q = 0; q < S::IN_ROWS; ++q) {
-            const bool inside = row + q >= 0 && row + q < call.h;
-            band.in[q] = channel + (inside ? from + (row + q) * in_size : task.zeros);
-        }
-        for (int r = 0; r < S::ROWS; ++r) {
-            const bool inside = out_row + r >= 0 && out_row + r < call.out_h;
-            band.out[r] =
-                channel + (inside ? task.y + (n * call.out_h + out_row + r) * out_size : unwanted);
-        }
-        filter_band<S>(band, task.columns, task.f);
+    Band<S, T> band;
+    for (int q = 0; q < S::IN_ROWS; ++q) {
+        const bool inside = row + q >= 0 && row + q < call.h;
+        band.in[q] = inside ? task.x + (n * call.h + row + q) * in_size : task.zeros;
     }
+    for (int r = 0; r < S::ROWS; ++r) {
+        const bool inside = out_row + r >= 0 && out_row + r < call.out_h;
+        band.out[r] = inside ? task.y + (n * call.out_h + out_row + r) * out_size : unwanted;
+    }
+    filter_band<S>(band, task.columns, task.f, ring);
 }
 
 template <class S, class T>
@@ -228,11 +249,15 @@ static void run(const Resampling<Accumulation<T>> &call, const T *x, T *y) {
     if (S::UP > 1) task.first_row = (call.pad_y & 1) - 1;
     task.bands = ceil_divide(call.out_h - task.first_row, S::ROWS);
     Scratch<T> zeros(1, call.w * call.group), unwanted(call.threads, call.out_w * call.group);
+    const int64_t slot_size = Ring<S>::size_of_slot(call.group);
+    Scratch<typename S::A> rings(call.threads, S::SEEN * slot_size);
     task.zeros = zeros.part(0);
     const int64_t bands = call.planes * task.bands;
 #pragma omp parallel for schedule(static) num_threads(call.threads) if (call.threads > 1)
     for (int64_t i = 0; i < bands; ++i) {
-        run_band<S>(task, i, unwanted.part(omp_get_thread_num()));
+        const int thread = omp_get_thread_num();
+        const Ring<S> ring{rings.part(thread), slot_size};
+        run_band<S>(task, i, unwanted.part(thread), ring);
     }
 }
 
@@ -240,7 +265,7 @@ static void run(const Resampling<Accumulation<T>> &call, const T *x, T *y) {
 
 template <class T>
 bool resample_wide(const Resampling<Accumulation<T>> &call, const T *x, T *y) {
-    if (call.group < Shape<T, 1, 1>::WIDTH) return false;
+    if (call.group < Packet<T>::COUNT) return false;
     if (call.square(1, 1, TAPS)) {
         run<Shape<T, 1, 1>>(call, x, y);
     } else if (call.square(2, 1, TAPS)) {
