@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,12 @@ HOST = ("-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 NUMBERS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
-INSTRUCTION_SETS = {"baseline": (), "avx2": _AVX2, "avx512": (*_AVX2, *_AVX512)}
+INSTRUCTION_SETS = {
+    "baseline": (),
+    "avx2": _AVX2,
+    "avx512": (*_AVX2, *_AVX512),
+    "avx512_bf16": (*_AVX2, *_AVX512, "-mavx512bf16"),
+}
 SANITIZERS = {
     "": (),
     "address": ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"),
@@ -82,16 +88,22 @@ def target_for(device_type: str, *, isa: str = "", sanitize: str | None = None) 
         names = ", ".join(filter(None, SANITIZERS))
         raise NativeUnavailable(f"KERNELS_SANITIZE must be one of {names}, got {sanitize!r}")
     if device_type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability().lower()
-        return Target(
-            "cpu", isa or (capability if capability in INSTRUCTION_SETS else "baseline"), sanitize
-        )
+        return Target("cpu", isa or _instruction_set(), sanitize)
     if device_type == "cuda" and torch.version.hip is None:
         return Target("cuda", _architectures(isa))
     raise NothingToBuild(
         f"the compiled operators are for CPUs and NVIDIA GPUs, not for {device_type!r}"
         + (" of ROCm" if device_type == "cuda" else "")
     )
+
+
+def _instruction_set() -> str:
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    # Where PyTorch is too old to tell, the instructions for bfloat16 are left out.
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    if capability == "avx512" and capabilities.get("avx512_bf16"):
+        return "avx512_bf16"
+    return capability if capability in INSTRUCTION_SETS else "baseline"
 
 
 def _architectures(asked: str) -> str:

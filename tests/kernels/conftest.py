@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kernels import NativeUnavailable, backend, build, libraries, native
-from kernels.toolchain import INSTRUCTION_SETS
+from kernels.toolchain import INSTRUCTION_SETS, target_for
 
 IMPLEMENTATIONS = (
     "reference",
@@ -154,8 +154,7 @@ def workshop(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def instruction_sets() -> list[str]:
     known = list(INSTRUCTION_SETS)
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return known[: known.index(capability) + 1] if capability in known else known[:1]
+    return known[: known.index(target_for("cpu").isa) + 1]
 
 
 @pytest.fixture(scope="session", params=instruction_sets())

@@ -313,7 +313,7 @@ def test_the_command_prints_the_library_or_ends_with_4(
     assert build.main(["--isa", "all"]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.name for path in paths] == [
-        f"kernels_cpu_{isa}.so" for isa in ("baseline", "avx2", "avx512")
+        f"kernels_cpu_{isa}.so" for isa in ("baseline", "avx2", "avx512", "avx512_bf16")
     ]
     append(workshop.sources / "abi.h", "// a change\n")
     monkeypatch.setenv("CXX", "no-such-compiler")
