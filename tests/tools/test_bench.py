@@ -60,3 +60,21 @@ def test_a_peer_that_is_not_there_is_named(tmp_path: Path, repo_root: Path) -> N
     done = benchmark(repo_root, "--peer", str(tmp_path / "absent.py"))
     assert done.returncode != 0
     assert "absent.py: no such Python file" in done.stderr
+
+
+def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_root: Path) -> None:
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "tools/bench/fused_blur.py", "--threads", "1", "--rounds", "1"),
+            *("--channels", "8", "--batch", "1", "--out", str(out)),
+        ],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    ms = {name: one["ms"] for name, one in row["times"].items()}
+    saved = sum(ms[f"both {size}"] - ms[f"filter {size}"] for size in (8, 16, 32))
+    assert row["share_saved_at_most"] == pytest.approx(saved / ms["generator"], abs=2e-3)

@@ -23,8 +23,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from kernels import modulated_bias_act, native, setup_filter, upfirdn2d
 from stylegan_mix import console
 from stylegan_mix.presets import PRESETS
-from stylegan_mix.training.state import TrainState
 from tools.bench import timing
+from tools.bench.generator import begun
 
 FILTER = setup_filter([1, 3, 3, 1])
 SIZES = (8, 16, 32)  # of the outputs of the layers that up-sample
@@ -49,8 +49,7 @@ def _row(channels: int, batch: int, rounds: int, device: torch.device) -> dict[s
     preset = dataclasses.replace(
         PRESETS["cpu32"], channel_base=32 * channels, channel_max=channels, precision="float32"
     )
-    state = TrainState.fresh(preset, resolution=32, channels=3, classes=10, seed=0, device=device)
-    synthesis = state.generator.synthesis
+    synthesis = begun(preset, device).generator.synthesis
     ws = torch.randn(batch, synthesis.num_ws, preset.w_dim)
     variants = {"generator": lambda: synthesis(ws)}
     for size in SIZES:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from kernels import native
 from kernels.selfcheck import forced
 from stylegan_mix import console
-from stylegan_mix.datasets import Part
+from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState
@@ -109,7 +109,7 @@ def game_of_noise(preset: Preset, device: torch.device) -> Game:
     """The game of a preset on 200 images of noise."""
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     noise = _Noise(Part(images, np.arange(200) % CLASSES), CLASSES, np.full(CLASSES, 20))
-    return Game.of(preset, noise, seed=0, device=device)
+    return Game.of(preset, cast(Dataset, noise), seed=0, device=device)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,7 @@ def _upfirdn2d(
 
 
 def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
+    module: Any
     for module in network.modules():
         if hasattr(module, "layout"):
             module.layout = torch.contiguous_format
