@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
-from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure
+from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
 
 __all__ = ["World", "joined", "speaks"]
 
@@ -67,7 +67,8 @@ class World:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        with self._hearing():
+            distributed.all_reduce(flat)
         flat /= self.size
         start = 0
         for gradient in gradients:
@@ -79,7 +80,8 @@ class World:
         if self.size == 1:
             return values
         total = values.detach().clone()
-        distributed.all_reduce(total)
+        with self._hearing():
+            distributed.all_reduce(total)
         return total
 
     def mean(self, values: Tensor) -> Tensor:
@@ -106,7 +108,8 @@ class World:
     def barrier(self) -> None:
         """Waits for all processes."""
         if self.size > 1:
-            distributed.barrier()
+            with self._hearing():
+                distributed.barrier()
 
     def check_same(self, named: Iterable[tuple[str, Tensor]]) -> None:
         """Fails (our bug, exit code 1), naming one, where processes hold different tensors."""
@@ -115,14 +118,37 @@ class World:
         sums = {name: tensor.detach().double().sum() for name, tensor in named}
         names, low = list(sums), torch.stack(list(sums.values()))
         high = low.clone()
-        distributed.all_reduce(low, distributed.ReduceOp.MIN)
-        distributed.all_reduce(high, distributed.ReduceOp.MAX)
+        with self._hearing():
+            distributed.all_reduce(low, distributed.ReduceOp.MIN)
+            distributed.all_reduce(high, distributed.ReduceOp.MAX)
         apart = torch.nonzero((low != high) | low.isnan()).flatten().tolist()
         if apart:
             raise Failure(
                 f"the {self.size} processes of this training hold different weights, in "
                 f"{len(apart)} of {len(names)} tensors, first {names[apart[0]]}"
             )
+
+    def gather(self, rows: Tensor) -> list[Tensor]:
+        """The rows of every process, in the order of the processes; the gradient does not flow."""
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        with self._hearing():
+            distributed.all_gather(parts, rows.contiguous())
+        return parts
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """`MissingEnvironment` (exit code 4) where another process ended or stays silent."""
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise MissingEnvironment(
+                f"process {self.rank} of {self.size} no longer hears the others: "
+                + f"{error}".partition("\n")[0],
+                remedy="look at what they said last; the same command, in as many processes, goes "
+                "on from what was saved",
+            ) from error
 
     def _device(self) -> torch.device:
         nccl = distributed.get_backend() == "nccl"
@@ -135,9 +161,7 @@ class _AllRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
         ctx.world = world
-        parts = [torch.empty_like(rows) for _ in range(world.size)]
-        distributed.all_gather(parts, rows.contiguous())
-        return torch.stack(parts, dim=1).flatten(0, 1)
+        return torch.stack(world.gather(rows), dim=1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 import torch
 
 from stylegan_mix import checkpoint
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.console import MissingEnvironment, UsageFailure
 from stylegan_mix.generators import GENERATOR_KIND
 from stylegan_mix.training.world import World, joined
 
@@ -79,6 +82,67 @@ def test_processes_stop_together_and_go_on(tmp_path: Path, repo_root: Path) -> N
     done = _train(home, repo_root, 2, "--kimg", "40")
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_with_code_4(tmp_path: Path, repo_root: Path) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repo_root),
+        "KERNELS": "reference",
+        "WORLD_SIZE": "2",
+        "STYLEGAN_MIX_HOME": str(tmp_path),
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "stylegan_mix", "train", "--dataset", "digits_lt"]
+    command += ["--threads", "1", "--kimg", "40"]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env={**environment, "MASTER_PORT": str(port), "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    while not list(tmp_path.glob("training/*/metrics.jsonl")) and first.poll() is None:
+        time.sleep(0.2)
+    second.kill()
+    _, said = first.communicate(timeout=120)
+    second.communicate()
+    assert first.returncode == 4, said
+    assert "process 0 of 2 no longer hears the others" in said
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda world: world.sum(torch.ones(2)),
+        lambda world: world.barrier(),
+        lambda world: world.all_rows(torch.ones(2, 1)),
+        lambda world: world.check_same([("w", torch.ones(2))]),
+        lambda world: world.reduce_gradients([_with_gradient()]),
+    ],
+)
+def test_a_process_that_no_longer_answers_is_no_bug_of_ours(
+    call: Callable[[World], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise RuntimeError("Connection closed by peer\nand more")
+
+    for name in ("all_reduce", "all_gather", "barrier"):
+        monkeypatch.setattr(torch.distributed, name, silent)
+    with pytest.raises(MissingEnvironment, match=r"process 1 of 2 no longer.*closed by peer$"):
+        call(World(1, 2))
+
+
+def _with_gradient() -> torch.nn.Parameter:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.ones(2)
+    return parameter
 
 
 def test_a_batch_that_does_not_fit_the_processes_is_refused() -> None:
