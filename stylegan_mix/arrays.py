@@ -30,6 +30,8 @@ SCHEMA = "stylegan-mix-arrays"
 SCHEMA_VERSION = 1
 
 _DTYPES = {name: np.dtype(f"<{name}") for name in ("u1", "i2", "i4", "i8", "f2", "f4", "f8")}
+# The most bytes of a manifest that are read.
+_MANIFEST_LIMIT = 4 << 20
 _LAYOUT = "layout.json"
 _FIELDS = {
     "schema",
@@ -139,7 +141,10 @@ class Writer:
                 view.flush()
 
     def seal(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Hashes everything, writes the manifest, and returns it. Nothing may be written after."""
+        """Hashes everything, writes the manifest, and returns it. Nothing may be written after.
+
+        ValueError where `facts` are too long for a reader.
+        """
         with store.disk_errors(self._file):
             self.flush()
             with open(self._file, "rb") as opened:
@@ -167,6 +172,9 @@ class Writer:
             }
             manifest["manifest_sha256"] = store.digest(manifest)
             store.write_json(self.folder / MANIFEST, manifest)
+            size = (self.folder / MANIFEST).stat().st_size
+            if size > _MANIFEST_LIMIT:
+                raise ValueError(f"facts of {size:,} bytes are too long to be read: use an array")
             (self.folder / _LAYOUT).unlink()
         return manifest
 
@@ -266,7 +274,7 @@ def open_container(folder: Path, *, kind: str, verify: bool = True) -> Container
 def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     """Reads and checks a container's manifest alone, without touching the arrays."""
     path = folder / MANIFEST
-    manifest = store.read_json(path, limit=4 << 20)
+    manifest = store.read_json(path, limit=_MANIFEST_LIMIT)
     try:
         _check_manifest(manifest, kind)
     except (ValueError, TypeError, KeyError) as error:

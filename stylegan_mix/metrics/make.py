@@ -74,7 +74,8 @@ def make(
             facts["notes"] = _notes(facts, subject)
             # One that was altered was left out by `find`: what was measured now replaces it.
             shutil.rmtree(final, ignore_errors=True)
-            arrays.write(final, rows, kind=KIND, facts=facts)
+            named, cells = report.packed(facts["figures"])
+            arrays.write(final, rows | cells, kind=KIND, facts={**facts, "figures": named})
             found = Found(facts, final)
         lock.unlink(missing_ok=True)
     return found

@@ -20,11 +20,13 @@ __all__ = [
     "heading_lines",
     "markdown",
     "notes",
+    "packed",
     "tables",
     "text_lines",
+    "unpacked",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MOST_CLASSES_SHOWN = 20
 
 FIGURES = {
@@ -47,6 +49,9 @@ FIGURES = {
 _PERCENT = ("label_accuracy", "cas", "copies", "copies_pixels")
 _BY_CLASS = ("frechet", "kernel", "precision", "recall", "coverage")
 _BY_CLASS_ALONE = ("label_accuracy", "cas", "diversity", "memorisation", "copies")
+
+# Of a cell; the kernel distance alone has an error, that of the jackknife.
+_PARTS = ("value", "std", "floor", "error")
 
 Values = Mapping[str, Sequence[float | None]]
 
@@ -74,6 +79,39 @@ def cells(runs: Sequence[Mapping[str, Values]], floors: Mapping[str, Values]) ->
             better = FIGURES[name][1]
             rows.append({"figure": name, "against": against or None, "better": better, "at": row})
     return rows
+
+
+def packed(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """Rows of a report -> what each is of, and all their cells as arrays [rows, scopes].
+
+    NaN stands for None. A manifest with the cells of some thousand classes would be too long to be
+    read.
+    """
+    named = [{name: value for name, value in row.items() if name != "at"} for row in rows]
+    cells = {
+        f"figure_{part}": np.array(
+            [[cell.get(part) for cell in row["at"]] for row in rows], dtype=np.float64
+        )
+        for part in _PARTS
+    }
+    return named, cells
+
+
+def unpacked(
+    named: Sequence[Mapping[str, Any]], cells: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """The rows of a report from what `packed` made of them."""
+    rows = []
+    for i, name in enumerate(named):
+        parts = [part for part in _PARTS if part != "error" or name["figure"] == "kernel"]
+        columns = [_plain(cells[f"figure_{part}"][i]) for part in parts]
+        at = [dict(zip(parts, values, strict=True)) for values in zip(*columns, strict=True)]
+        rows.append({**name, "at": at})
+    return rows
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def _cell(values: Sequence[float | None], floor: float | None) -> dict[str, float | None]:

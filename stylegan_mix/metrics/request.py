@@ -1,8 +1,8 @@
 """What a report is asked for, its key, and its place in the store; no torch.
 
 A report is an annotation of what it judges: `annotations/<hash of generator or bank>/metrics-<key>`
-is a container whose facts are the report and whose arrays are the answers sample by sample. The
-key hashes declared values only, so the same request again is the same report, at once.
+is a container whose facts are the report and whose arrays are its figures and the answers sample by
+sample. The key hashes declared values only, so the same request again is the same report, at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from stylegan_mix import arrays, store
 from stylegan_mix.console import InvalidInput, UsageFailure, nearest, say
+from stylegan_mix.metrics import report
 
 __all__ = ["AGAINST", "KIND", "LABELS", "Found", "Request", "find", "folder", "parse_against"]
 
@@ -88,9 +89,19 @@ def find(request: Request) -> Found | None:
     """The report, if it was made before; one that was altered is named and left out."""
     place = folder(request).relative_to(store.home())
     for root in store.roots():
-        if (root / place).is_dir():
-            try:
-                return Found(arrays.read_manifest(root / place, kind=KIND)["facts"], root / place)
-            except InvalidInput as error:
-                say(f"left out: {error}")
+        found = _read(root / place) if (root / place).is_dir() else None
+        if found is not None:
+            return found
     return None
+
+
+def _read(place: Path) -> Found | None:
+    try:
+        kept = arrays.open_container(place, kind=KIND)
+    except InvalidInput as error:
+        say(f"left out: {error}")
+        return None
+    if kept.facts["schema_version"] != report.SCHEMA_VERSION:
+        return None  # of another version of this project: it is made again
+    rows = report.unpacked(kept.facts["figures"], {name: kept[name] for name in kept})
+    return Found({**kept.facts, "figures": rows}, place)

@@ -61,6 +61,12 @@ def test_the_same_content_gives_the_same_bytes(folder: Path, tmp_path: Path) -> 
     assert arrays.fingerprint(_content()) == arrays.read_manifest(other)["content_sha256"]
 
 
+def test_facts_that_no_reader_would_take_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too long to be read"):
+        arrays.write(tmp_path / "thing", _content(), kind="test", facts={"a": ["x" * 99] * 50_000})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pickle_holds_the_path_alone(folder: Path) -> None:
     container = arrays.open_container(folder, kind="test")
     packed = pickle.dumps(container)

@@ -117,6 +117,24 @@ def test_a_damaged_report_is_made_again(generator: Published, run: Run) -> None:
     assert json.loads(run(*QUICK, "--json")[1])["state"] == "exists"
 
 
+def test_an_altered_figure_is_seen_and_a_report_of_an_older_version_is_made_again(
+    generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json.loads(run(*QUICK, "--json")[1])
+    path = Path(first["folder"]) / "data.h5"
+    kept = arrays.open_container(path.parent, kind="metrics")
+    figures = kept["figure_value"].tobytes()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(figures, figures[::-1]))
+    _, out, err = run(*QUICK, "--json")
+    assert "was altered" in err
+    assert json.loads(out) == {**first, "state": "made"}
+    monkeypatch.setattr("stylegan_mix.metrics.report.SCHEMA_VERSION", 99)
+    _, out, err = run(*QUICK, "--json")
+    assert json.loads(out)["state"] == "made"
+    assert "left out" not in err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from stylegan_mix import datasets
+from stylegan_mix import arrays, datasets
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.metrics import measure, probe, report
 from stylegan_mix.metrics.distances import Labelled, effective_count, kernel_sums
@@ -273,6 +274,19 @@ def test_cells_hold_mean_spread_and_floor() -> None:
     assert row["at"][0]["value"] is row["at"][0]["std"] is None
     (row,) = report.cells([run(1.0)], floors)
     assert row["at"][0]["std"] is None
+
+
+def test_figures_come_back_from_their_arrays_and_of_many_classes_fit_a_manifest(
+    tmp_path: Path,
+) -> None:
+    scopes = 8142  # iNaturalist 2018
+    values = [None if scope % 3 else float(scope) for scope in range(scopes)]
+    run = {"train": {"kernel": values, "kernel_error": values}, "": {"cas": values}}
+    rows = report.cells([run, run], {"train": {"kernel": [None] * scopes}, "": {"cas": values}})
+    named, cells = report.packed(rows)
+    arrays.write(tmp_path / "kept", cells, kind="metrics", facts={"figures": named})
+    kept = arrays.open_container(tmp_path / "kept", kind="metrics")
+    assert report.unpacked(kept.facts["figures"], {name: kept[name] for name in kept}) == rows
 
 
 def test_checkpoints_are_chosen_by_the_training_part() -> None:
