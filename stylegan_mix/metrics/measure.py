@@ -325,12 +325,13 @@ class Judge:
 
     def _diversity(self, samples: Samples) -> list[float | None]:
         """Mean pairwise pixel distance over that of the class's training images."""
-        chosen = []
+        chosen = {}
         for c in range(self._dataset.num_classes):
             rows = np.flatnonzero(samples.labels == c)
             rows = rows[evenly_spaced(len(rows), _DIVERSITY_IMAGES)]
-            chosen.append(torch.from_numpy(np.array(samples.images[rows])))
-        return self._class_means(diversity_ratios(chosen, self._dataset.train))
+            chosen[c] = torch.from_numpy(np.array(samples.images[rows]))
+        ratios = diversity_ratios(chosen, self._dataset.train)
+        return self._class_means([ratios[c] for c in range(self._dataset.num_classes)])
 
     def _floors_alone(self) -> Values:
         """What real images get in the figures that have no reference."""

@@ -9,6 +9,7 @@ of each.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ _REALS = 500
 
 @dataclass(frozen=True)
 class Health:
-    """The state of every class at one log, in the order of the classes.
+    """The state of the K classes at one log, in their order; None of those not looked at.
 
     `diversity` as in `diversity_ratios`. `spread` is the standard deviation of w inside the class
     over that of all w. `copies` is the median distance of a sample to the nearest training image
@@ -44,7 +45,7 @@ class Health:
     """
 
     diversity: list[float | None]
-    spread: list[float]
+    spread: list[float | None]
     copies: list[float | None]
     label_norm: float
 
@@ -52,28 +53,34 @@ class Health:
         """As a part of a log line."""
         return {
             "diversity": self.diversity,
-            "w_spread": [round(value, 4) for value in self.spread],
+            "w_spread": [None if value is None else round(value, 4) for value in self.spread],
             "copies": self.copies,
             "label_norm": self.label_norm,
         }
 
 
-def measure(network: Generator, samples: list[Tensor], w: list[Tensor], dataset: Dataset) -> Health:
-    """The health of `network`, from samples [n,H,W,C] uint8 and w [n,D] of every class."""
+def measure(
+    network: Generator, samples: Mapping[int, Tensor], w: Mapping[int, Tensor], dataset: Dataset
+) -> Health:
+    """The health of `network`, from samples [n,H,W,C] uint8 and w [n,D] of each class there."""
+
+    def of_all(values: Mapping[int, float | None]) -> list[float | None]:
+        return [values.get(label) for label in range(dataset.num_classes)]
+
     return Health(
-        diversity=diversity_ratios(samples, dataset.train),
-        spread=w_spread(w),
-        copies=[_copies(drawn, dataset, label) for label, drawn in enumerate(samples)],
+        diversity=of_all(diversity_ratios(samples, dataset.train)),
+        spread=of_all(w_spread(w)),
+        copies=of_all({label: _copies(drawn, dataset, label) for label, drawn in samples.items()}),
         label_norm=label_path_norm(network),
     )
 
 
-def w_spread(w: list[Tensor]) -> list[float]:
-    """Standard deviation of w inside each class over that of all w: K tensors [n,D] -> [K]."""
-    everything = torch.cat(w)
+def w_spread(w: Mapping[int, Tensor]) -> dict[int, float]:
+    """Standard deviation of w inside each class over that of all w, from w [n,D] of each."""
+    everything = torch.cat(list(w.values()))
     whole = (everything - everything.mean(dim=0)).square().mean().sqrt()
-    inside = [(one - one.mean(dim=0)).square().mean().sqrt() for one in w]
-    return [float(one / whole) if whole > 0 else 0.0 for one in inside]
+    inside = {label: (one - one.mean(dim=0)).square().mean().sqrt() for label, one in w.items()}
+    return {label: float(one / whole) if whole > 0 else 0.0 for label, one in inside.items()}
 
 
 def label_path_norm(network: Generator) -> float:
@@ -132,7 +139,7 @@ class Alarms:
         points = [
             name
             for name, spread in zip(self._classes, health.spread, strict=True)
-            if spread < _POINT
+            if spread is not None and spread < _POINT
         ]
         if points:
             found.append(f"w nearly a point: {', '.join(points)}")

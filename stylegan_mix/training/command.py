@@ -255,12 +255,13 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
     """Publishes every average; the main one last, so that it is the newest."""
     from stylegan_mix.training.diversity import diversity_ratios
     from stylegan_mix.training.loop import class_samples_of
-    from stylegan_mix.training.picture import class_grid
+    from stylegan_mix.training.picture import class_grid, watched_classes
 
     dataset, preset, state = plan.dataset, plan.preset, trained.state
     published = []
     for average, half_life in reversed(state.averages(preset)):
-        samples = class_samples_of(average, trained.game, 200)
+        samples = class_samples_of(average, trained.game, 200, watched_classes(dataset.counts))
+        ratios = diversity_ratios(samples, dataset.train)
         card: dict[str, Any] = {
             "dataset": dataset.name,
             "split_id": dataset.split_id,
@@ -277,7 +278,7 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
             "kimg": plan.kimg,
             "seed": plan.seed,
             "operators": trained.numerics[-1]["operators"],
-            "diversity": diversity_ratios(samples, dataset.train),
+            "diversity": [ratios.get(label) for label in range(dataset.num_classes)],
             "command": plan.command,
         }
         if average is not state.average:
@@ -286,7 +287,7 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
             card["numerics"] = trained.numerics
         if state.attempt:
             card["attempts"] = state.attempt + 1
-        grid = class_grid([few[:10] for few in samples], dataset)
+        grid = class_grid({label: few[:10] for label, few in samples.items()}, dataset)
         published.append(generators.publish(average.cpu().state_dict(), card, grid))
     return published[::-1]
 

@@ -5,6 +5,8 @@ K classes, n images of a class, P pixels x channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,18 +23,20 @@ def mean_pairwise_distance(images: Tensor) -> float | None:
     return float(torch.pdist(images.flatten(1).float()).mean())
 
 
-def diversity_ratios(samples: list[Tensor], part: Part, *, most: int = 200) -> list[float | None]:
-    """Per class: mean pairwise distance of `samples[c]` over that of the class's real images.
+def diversity_ratios(
+    samples: Mapping[int, Tensor], part: Part, *, most: int = 200
+) -> dict[int, float | None]:
+    """For each class c there: mean pairwise distance of `samples[c]` over that of its real images.
 
     `samples[c]` holds uint8 images [n,H,W,C]. 1 means as diverse as the data, 0 that all samples
     look the same. At most `most` real images of a class are used, evenly spaced in its order.
     None where a class has fewer than two images, or all of them are equal.
     """
-    ratios: list[float | None] = []
-    for label, drawn in enumerate(samples):
+    ratios: dict[int, float | None] = {}
+    for label, drawn in samples.items():
         real = mean_pairwise_distance(torch.from_numpy(class_samples(part, label, most)))
         fake = mean_pairwise_distance(drawn)
-        ratios.append(fake / real if real and fake is not None else None)
+        ratios[label] = fake / real if real and fake is not None else None
     return ratios
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.journal import Journal
-from stylegan_mix.training.picture import class_grid
+from stylegan_mix.training.picture import class_grid, shown_classes, watched_classes
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.strength import taken_signs
@@ -234,8 +235,9 @@ class _Training:
         """Writes a log line, judges the classes; facts for the progress line."""
         network, world = self.state.average, self.game.world
         world.check_same(self.state.generator.named_parameters())
-        samples = class_samples_of(network, self.game, _SAMPLES)
-        w = [_latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in range(len(samples))]
+        labels = watched_classes(self.dataset.counts)
+        samples = class_samples_of(network, self.game, _SAMPLES, labels)
+        w = {c: _latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in labels}
         health = alarms.measure(network, samples, w, self.dataset)
         means = {
             name: float(world.mean(torch.tensor(v, device=self.game.device)))
@@ -264,7 +266,8 @@ class _Training:
             return
         pictures = self.folder / "grids"
         pictures.mkdir(exist_ok=True)
-        samples = class_samples_of(self.state.average, self.game, 10)
+        labels = shown_classes(self.dataset.counts)
+        samples = class_samples_of(self.state.average, self.game, 10, labels)
         class_grid(samples, self.dataset).save(pictures / name)
 
     def failed(self, error: RuntimeError) -> Exception:
@@ -329,9 +332,11 @@ def total_steps(kimg: float, batch: int) -> int:
     return max(-(-int(kimg * 1000) // batch), 1)
 
 
-def class_samples_of(network: Generator, game: Game, each: int) -> list[Tensor]:
-    """`each` samples of every class from fixed latents: K tensors [each,H,W,C] uint8."""
-    return [_samples(network, game, label, each) for label in range(len(game.reals.counts))]
+def class_samples_of(
+    network: Generator, game: Game, each: int, labels: Iterable[int]
+) -> dict[int, Tensor]:
+    """`each` samples [each,H,W,C] uint8 of every class in `labels`, from fixed latents."""
+    return {label: _samples(network, game, label, each) for label in labels}
 
 
 @torch.no_grad()

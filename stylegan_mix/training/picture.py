@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +11,7 @@ from torch import Tensor
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training.diversity import class_samples
 
-__all__ = ["class_grid", "shown_classes"]
+__all__ = ["class_grid", "shown_classes", "watched_classes"]
 
 _LEGIBLE = 40
 
@@ -24,7 +24,12 @@ def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[in
     return order.tolist()
 
 
-def class_grid(samples: list[Tensor] | dict[int, Tensor], dataset: Dataset) -> Image.Image:
+def watched_classes(counts: Sequence[int] | np.ndarray, most: int = 100) -> list[int]:
+    """The classes whose health is measured: all, or `most` from head to tail and the shown ones."""
+    return sorted({*shown_classes(counts, most), *shown_classes(counts)})
+
+
+def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
     """A picture with a row per class: its name, its count, 5 reals, then the generated samples.
 
     `samples[c]` is uint8 [n,H,W,C], for every class of `shown_classes`. Small images are enlarged
@@ -37,7 +42,7 @@ def class_grid(samples: list[Tensor] | dict[int, Tensor], dataset: Dataset) -> I
     names = [f"{dataset.classes[c]}  {dataset.counts[c]:,}" for c in labels]
     margin = 12 + int(max(font.getlength(name) for name in names))
     cell, gap, top, reals = size * scale + 2, 10, 24, 5
-    width = margin + cell * (reals + len(samples[0])) + gap + 6
+    width = margin + cell * (reals + len(samples[labels[0]])) + gap + 6
     canvas = Image.new("RGB", (width, top + cell * len(labels) + 4), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((margin, 4), "real", fill="black", font=font)

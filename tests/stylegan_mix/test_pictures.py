@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from stylegan_mix.pictures.nearest import Judged, neighbours, picked
 from stylegan_mix.pictures.strips import strip, strips
 from stylegan_mix.pictures.subject import Subject
 from stylegan_mix.pictures.truncation import LATENTS, PSIS, sweeps
-from stylegan_mix.training.picture import shown_classes
+from stylegan_mix.training.picture import shown_classes, watched_classes
 
 
 @pytest.fixture
@@ -95,6 +96,15 @@ def test_classes_stand_from_head_to_tail() -> None:
     assert head_to_tail([3, 9, 3, 50]) == [3, 1, 0, 2]
     assert shown_classes([3, 9, 3, 50]) == [3, 1, 0, 2]
     assert shown_classes(range(100), most=3) == [99, 49, 0]
+
+
+def test_of_many_classes_a_hundred_and_those_shown_are_watched() -> None:
+    assert watched_classes([3, 9, 3, 50]) == [0, 1, 2, 3]
+    counts = list(range(1000, 0, -1))
+    watched = watched_classes(counts)
+    assert set(shown_classes(counts)) < set(watched)
+    assert 100 <= len(watched) <= 120
+    assert max(after - before for before, after in pairwise([0, *watched, 999])) <= 11
 
 
 def test_few_classes_are_all_shown_and_of_many_those_that_are_named() -> None:

@@ -13,7 +13,7 @@ import torch
 from stylegan_mix import datasets
 from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.training import alarms, command, loop
+from stylegan_mix.training import alarms, command, loop, picture
 from stylegan_mix.training.alarms import Alarms, Health
 from stylegan_mix.training.step import play
 
@@ -87,9 +87,9 @@ def test_w_spread_compares_inside_with_all() -> None:
     generator = torch.Generator().manual_seed(0)
     wide = torch.randn(500, 4, generator=generator)
     point = torch.ones(500, 4) + 1e-4 * torch.randn(500, 4, generator=generator)
-    first, second = alarms.w_spread([wide, point])
-    assert first > 0.9
-    assert second < 1e-3
+    spread = alarms.w_spread({3: wide, 7: point})
+    assert spread[3] > 0.9
+    assert spread[7] < 1e-3
 
 
 def _plan(**changes: Any) -> command.TrainPlan:
@@ -161,6 +161,26 @@ def test_on_collapse_go_on_only_warns(
     with StopSignals() as stop:
         (published,) = command.run_training(_plan(on_collapse="go-on"), stop)
     assert "attempts" not in published.card
+
+
+def test_a_log_and_a_card_leave_out_the_classes_that_nobody_watches(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = picture.shown_classes
+    monkeypatch.setattr(
+        picture, "shown_classes", lambda counts, most=2: every(counts, min(most, 4))
+    )
+    with StopSignals() as stop:
+        (published,) = command.run_training(_plan(), stop)
+    log = (_plan().folder / "metrics.jsonl").read_text().splitlines()
+    line = json.loads(log[-1])
+    for values in (
+        line["diversity"],
+        line["w_spread"],
+        line["copies"],
+        published.card["diversity"],
+    ):
+        assert [label for label, value in enumerate(values) if value is not None] == [0, 3, 6, 9]
 
 
 @pytest.mark.parametrize(

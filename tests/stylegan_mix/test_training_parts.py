@@ -117,12 +117,12 @@ def test_real_batches_pair_images_with_their_labels_and_reach_every_image() -> N
 
 def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
     part = _part()
-    real = [torch.from_numpy(part.images[part.labels == label]) for label in (0, 1)]
-    assert diversity_ratios(real, part) == pytest.approx([1.0, 1.0])
-    same = [images[:1].expand(5, -1, -1, -1) for images in real]
-    assert diversity_ratios(same, part) == pytest.approx([0.0, 0.0])
+    real = {label: torch.from_numpy(part.images[part.labels == label]) for label in (0, 1)}
+    assert diversity_ratios(real, part) == pytest.approx({0: 1.0, 1: 1.0})
+    same = {1: real[1][:1].expand(5, -1, -1, -1)}
+    assert diversity_ratios(same, part) == pytest.approx({1: 0.0})
     single = Part(images=part.images[:1], labels=part.labels[:1])
-    assert diversity_ratios([real[0]], single) == [None]
+    assert diversity_ratios({0: real[0]}, single) == {0: None}
     assert mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]])) == pytest.approx(5.0)
 
 
