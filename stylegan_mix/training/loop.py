@@ -39,7 +39,8 @@ __all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "numerics_of", "tota
 
 CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
-_SAMPLES = 64
+# Samples of a class for a log, and of all classes: drawing them must cost little of 10 kimg.
+_MOST_SAMPLES, _FEWEST_SAMPLES, _ALL_SAMPLES = 64, 16, 1600
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,9 @@ class _Training:
         network, world = self.state.average, self.game.world
         world.check_same(self.state.generator.named_parameters())
         labels = watched_classes(self.dataset.counts)
-        samples = class_samples_of(network, self.game, _SAMPLES, labels)
-        w = {c: _latents(network, self.game, c, _SAMPLES)[0][:, -1] for c in labels}
+        each = max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _ALL_SAMPLES // len(labels)))
+        samples = class_samples_of(network, self.game, each, labels)
+        w = {c: _latents(network, self.game, c, each)[0][:, -1] for c in labels}
         health = alarms.measure(network, samples, w, self.dataset)
         means = {
             name: float(world.mean(torch.tensor(v, device=self.game.device)))
