@@ -120,10 +120,10 @@ def resolve_precision(preset: Preset, device: str) -> str:
 
     if preset.precision != "mixed":
         return preset.precision
-    if device == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if native else "float16"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    if device != "cuda":
+        return "float32"
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float16"
 
 
 def _check(preset: Preset) -> None:

@@ -16,6 +16,7 @@ from stylegan_mix.presets import PRESETS, Preset, default_preset, preset_named
 from stylegan_mix.training import losses
 from stylegan_mix.training.augment import augmentation_named
 from stylegan_mix.training.batches import RealImages, class_probabilities, draw_labels
+from stylegan_mix.training.command import resolve_precision
 from stylegan_mix.training.diffaugment import DIFFAUGMENT
 from stylegan_mix.training.diversity import diversity_ratios, mean_pairwise_distance
 from stylegan_mix.training.ema import ema_decay, update_ema
@@ -129,6 +130,9 @@ def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
 def test_presets_are_found_by_name_and_resolution() -> None:
     assert default_preset(8).name == "tiny8"
     assert default_preset(32).name == "cpu32"
+    assert resolve_precision(PRESETS["cifar"], "cpu") == "float32"
+    asked = dataclasses.replace(PRESETS["cifar"], precision="bfloat16")
+    assert resolve_precision(asked, "cpu") == "bfloat16"
     assert default_preset(32, "cuda").name == "cifar-lt"
     assert PRESETS["cifar"].channel_max == 512
     with pytest.raises(UsageFailure, match="did you mean 'tiny8'"):

@@ -138,8 +138,9 @@ def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
     lines = [f"- {row['name']}: {row['about']}." for row in plan["rows"] if row["name"] in done]
     missing = [row["name"] for row in plan["rows"] if row["name"] not in done]
     base = plan["base"]
+    precision = f" in {base['precision']}" if "precision" in base else ""
     lines.append(
-        f"- Budget: preset {base['preset']}, {base['kimg']} thousand images a row; "
+        f"- Budget: preset {base['preset']}{precision}, {base['kimg']} thousand images a row; "
         f"{plan['metrics']['n']:,} samples of uniform labels against the test part; features of "
         f"the probe {_only(record['probe'][:12] for record in records)}."
     )
