@@ -35,7 +35,15 @@ from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.strength import taken_signs
 
-__all__ = ["CHECKPOINT_KIND", "Rhythm", "class_samples_of", "numerics_of", "total_steps", "train"]
+__all__ = [
+    "CHECKPOINT_KIND",
+    "Rhythm",
+    "class_samples_of",
+    "numerics_of",
+    "samples_each",
+    "total_steps",
+    "train",
+]
 
 CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
@@ -237,7 +245,7 @@ class _Training:
         network, world = self.state.average, self.game.world
         world.check_same(self.state.generator.named_parameters())
         labels = watched_classes(self.dataset.counts)
-        each = max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _ALL_SAMPLES // len(labels)))
+        each = samples_each(len(labels))
         samples = class_samples_of(network, self.game, each, labels)
         w = {c: _latents(network, self.game, c, each)[0][:, -1] for c in labels}
         health = alarms.measure(network, samples, w, self.dataset)
@@ -332,6 +340,11 @@ def numerics_of(game: Game) -> dict[str, str | int]:
 def total_steps(kimg: float, batch: int) -> int:
     """The number of steps that shows at least `kimg` thousand images; at least one."""
     return max(-(-int(kimg * 1000) // batch), 1)
+
+
+def samples_each(classes: int) -> int:
+    """How many samples of each class a log looks at, where it looks at so many classes."""
+    return max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _ALL_SAMPLES // classes))
 
 
 def class_samples_of(

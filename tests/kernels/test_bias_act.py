@@ -186,3 +186,20 @@ def test_errors_say_what_was_expected_and_what_came(name: str) -> None:
     change, kind, message = BAD[name]
     with pytest.raises(kind, match=message):
         bias_act(**{"x": torch.zeros(2, 3), **change})
+
+
+def test_bfloat16_rounds_to_nearest_even_to_the_ends_of_its_range(operators: torch.device) -> None:
+    # From 128 on the sum lies half way between two neighbours.
+    x = torch.arange(1, 257, device=operators, dtype=torch.bfloat16)
+    b = torch.full((256,), 0.5, device=operators, dtype=torch.bfloat16)
+    y = bias_act(x[None], b, act="linear")
+    assert torch.equal(y[0], (x.float() + 0.5).to(torch.bfloat16))
+    ends = torch.tensor([1.1754944e-38, 3.3895314e38, float("inf"), float("nan")] * 32)
+    ends = ends.to(operators, torch.bfloat16)[None]
+    assert torch.equal(bias_act(ends, act="linear").isnan(), ends.isnan())
+    assert torch.equal(bias_act(ends, act="linear").nan_to_num(1.0), ends.nan_to_num(1.0))
+    # Some processors have no smaller numbers in bfloat16: such a one stays, or becomes 0.
+    small = torch.full((1, 128), 9.2e-41, device=operators, dtype=torch.bfloat16)
+    assert float(small[0, 0]) > 0
+    y = bias_act(small, act="linear")
+    assert torch.equal(y, small) or not y.any()

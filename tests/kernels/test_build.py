@@ -304,6 +304,26 @@ def test_a_missing_nvcc_and_one_of_another_cuda_are_named(
     assert "is of CUDA 13.0, PyTorch of CUDA 12.8; set CUDA_HOME to a toolkit 12.x" in text
 
 
+@pytest.mark.parametrize(
+    ("capability", "bf16", "isa"),
+    [
+        ("AVX512", True, "avx512_bf16"),
+        ("AVX512", False, "avx512"),
+        ("AVX2", True, "avx2"),
+        ("NO AVX", True, "baseline"),
+    ],
+)
+def test_the_instruction_set_is_what_pytorch_runs_with(
+    monkeypatch: pytest.MonkeyPatch, capability: str, bf16: bool, isa: str
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    facts = {"avx512_bf16": bf16}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: facts, raising=False)
+    assert toolchain.target_for("cpu").isa == isa
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert toolchain.target_for("cpu").isa == isa.removesuffix("_bf16")
+
+
 # --------------------------------------------------------------------- the command
 
 

@@ -31,7 +31,7 @@ from stylegan_mix.pictures.nearest import Judged, neighbours, picked
 from stylegan_mix.pictures.strips import strip, strips
 from stylegan_mix.pictures.subject import Subject
 from stylegan_mix.pictures.truncation import LATENTS, PSIS, sweeps
-from stylegan_mix.training.picture import shown_classes, watched_classes
+from stylegan_mix.training.picture import class_grid, shown_classes, watched_classes
 
 
 @pytest.fixture
@@ -398,9 +398,20 @@ def test_bars_are_drawn_the_same_again() -> None:
     assert "seeds 0, 1" in first.caption
 
 
-def test_a_class_grid_goes_from_head_to_tail() -> None:
-    from stylegan_mix.training.picture import class_grid
+def test_a_class_grid_needs_no_samples_of_classes_that_it_does_not_show() -> None:
+    class Many:
+        classes, num_classes, resolution = tuple(map(str, range(41))), 41, 4
+        counts = (*(2,) * 10, *(3,) * 31)
+        train = Part(np.zeros((41, 4, 4, 1), np.uint8), np.arange(41))
 
+    shown = shown_classes(Many.counts)
+    assert 0 not in shown
+    samples = {c: torch.full((3, 4, 4, 1), 7, dtype=torch.uint8) for c in shown}
+    picture = class_grid(samples, Many())  # type: ignore[arg-type]
+    assert picture.width > (5 + 3) * 40
+
+
+def test_a_class_grid_goes_from_head_to_tail() -> None:
     images = np.stack([np.full((4, 4, 1), 40 * c, np.uint8) for c in range(3)]).repeat(2, axis=0)
     labels = np.repeat(np.arange(3), 2)
 

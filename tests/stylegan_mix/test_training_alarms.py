@@ -163,6 +163,12 @@ def test_on_collapse_go_on_only_warns(
     assert "attempts" not in published.card
 
 
+def test_many_classes_share_the_samples_of_a_log() -> None:
+    assert [loop.samples_each(classes) for classes in (1, 10, 25, 50, 100, 120)] == [
+        *(64, 64, 64, 32, 16, 16)
+    ]
+
+
 def test_a_log_and_a_card_leave_out_the_classes_that_nobody_watches(
     home: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

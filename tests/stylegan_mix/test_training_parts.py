@@ -131,6 +131,7 @@ def test_presets_are_found_by_name_and_resolution() -> None:
     assert default_preset(8).name == "tiny8"
     assert default_preset(32).name == "cpu32"
     assert resolve_precision(PRESETS["cifar"], "cpu") == "float32"
+    assert PRESETS["cpu32"].precision == "float32"
     asked = dataclasses.replace(PRESETS["cifar"], precision="bfloat16")
     assert resolve_precision(asked, "cpu") == "bfloat16"
     assert default_preset(32, "cuda").name == "cifar-lt"

@@ -108,7 +108,9 @@ def test_a_killed_process_ends_the_others_with_code_4(tmp_path: Path, repo_root:
         )
         for rank in "01"
     )
+    patience = time.monotonic() + 300
     while not list(tmp_path.glob("training/*/metrics.jsonl")) and first.poll() is None:
+        assert time.monotonic() < patience, "two processes did not begin to train"
         time.sleep(0.2)
     second.kill()
     _, said = first.communicate(timeout=120)

@@ -77,4 +77,4 @@ def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_
     (row,) = json.loads(out.read_text())["rows"]
     ms = {name: one["ms"] for name, one in row["times"].items()}
     saved = sum(ms[f"both {size}"] - ms[f"filter {size}"] for size in (8, 16, 32))
-    assert row["share_saved_at_most"] == pytest.approx(saved / ms["generator"], abs=2e-3)
+    assert row["share_saved_at_most"] == pytest.approx(saved / ms["generator"], abs=2e-4)
