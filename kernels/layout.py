@@ -17,7 +17,10 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def small(operand: Tensor | None, x: Tensor) -> Tensor | None:
     """An operand that is small beside `x` (bias, scale, filter), as the operators take it."""
-    return None if operand is None else operand.to(accumulation_dtype(x.dtype))
+    if operand is None:
+        return None
+    dtype = accumulation_dtype(x.dtype)
+    return operand if operand.dtype == dtype else operand.to(dtype)
 
 
 def is_channels_last(x: Tensor) -> bool:

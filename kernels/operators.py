@@ -4,7 +4,7 @@ PyTorch's dispatcher lets modes, transforms and compilers see a registered opera
 longer than the work on a small tensor: 10 µs a call, 40 µs where a graph is recorded; and a
 training step of StyleGAN2 makes two hundred calls. So where nobody could be looking, the operator
 is called as an autograd Function of the same three parts: its kernel, what it keeps, and its
-derivative.
+derivative; and where no graph is recorded, its kernel alone, which saves 5 µs more.
 """
 
 from __future__ import annotations
@@ -55,15 +55,18 @@ def register(
     operator = getattr(torch.ops.kernels, name).default
 
     def call(x: Tensor, *rest: Any) -> Any:
-        return operator(x, *rest) if _watched(x) else function.apply(x, *rest)
+        if _watched(x):
+            return operator(x, *rest)
+        return function.apply(x, *rest) if torch.is_grad_enabled() else kernel(x, *rest)
 
     return call
 
 
 def _watched(x: Tensor) -> bool:
-    """Whether a compiler, a trace, a mode, a transform or a subclass may want to see operators."""
+    """Whether a compiler, a trace, a mode, a transform, a subclass or a profiler looks on."""
     return (
         torch.compiler.is_compiling()
+        or torch.autograd._profiler_enabled()
         or type(x) not in (Tensor, Parameter)
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None

@@ -441,6 +441,25 @@ def test_the_short_way_is_taken_unless_watched_and_answers_the_same(
     assert type(y.grad_fn).__name__.startswith("kernels::")
 
 
+@pytest.mark.parametrize("name", ["lrelu clamp", "own noise", "wide blur"])
+def test_without_a_graph_the_kernel_is_called_alone_and_a_profiler_still_sees_the_operator(
+    name: str, native: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = CALLS[name]
+    x, operands = drawn(call, "nhwc", torch.float32)
+    x, operands = x.to(native), {k: v.to(native) for k, v in operands.items()}
+    expected = call(False, x.clone().requires_grad_(), operands).detach()
+    with torch.no_grad():
+        with torch.profiler.profile() as watched:
+            profiled = call(False, x, operands)
+        monkeypatch.setattr(torch.autograd.Function, "apply", None)
+        alone = call(False, x.clone().requires_grad_(), operands)
+    assert any(event.key.startswith("kernels::") for event in watched.key_averages())
+    assert torch.equal(alone, expected)
+    assert torch.equal(profiled, expected)
+    assert not alone.requires_grad
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_a_mapped_call_sees_the_registered_operator(native: torch.device) -> None:
     x = torch.randn(3, 2, 3, 4, 4, device=native)
