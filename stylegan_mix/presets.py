@@ -183,7 +183,8 @@ def auto_preset(resolution: int) -> Preset:
     """The published `auto` configuration for one GPU at 8 to 256 pixels (methods dossier 1.6).
 
     Half the channels, residual discriminator, R1 by 0.0002 R^2 / batch, path length 2, style
-    mixing 0.9, adaptive augmentation.
+    mixing 0.9, adaptive augmentation. One thing differs above 64 pixels: everything from 8 pixels
+    on computes in low precision, where the publication takes the four highest resolutions.
     """
     batch = min(4096 // resolution, 32)
     return Preset(

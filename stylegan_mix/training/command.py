@@ -96,6 +96,7 @@ def plan_training(
     chosen = dataclasses.replace(chosen, **(changes or {}))
     chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen, chosen_device))
     _check(chosen)
+    _check_effect(chosen, changes or {})
     if min(dataset.counts) == 1:
         say("warning: a class with one image; its generated images will repeat it")
     return TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)
@@ -155,6 +156,11 @@ def _check(preset: Preset) -> None:
         )
     groups_by(preset.ada_groups, [1])
     _check_strength(preset.strength)
+    if preset.adapts_strength() and not preset.ada_kimg:
+        raise UsageFailure(
+            "--ada-kimg 0 leaves an adaptive strength no images to rise over",
+            remedy="--ada-kimg 500, as published, or a fixed --strength",
+        )
     preset.half_lives()
     if preset.path_weight and not preset.path_interval:
         raise UsageFailure("--path-weight needs a --path-interval, such as 4")
@@ -165,6 +171,39 @@ def _check(preset: Preset) -> None:
             "--twins compares two draws of the label noise, and --label-noise is 0",
             remedy="--label-noise 0.75, as published for CIFAR-10-LT",
         )
+
+
+# What each of these settings belongs to: alone it would change nothing but the training's name.
+_BELONGS_TO = {
+    "strength": ("augment", "ada"),
+    "ada_target": ("augment", "ada"),
+    "ada_kimg": ("augment", "ada"),
+    "ada_groups": ("augment", "ada"),
+    "noise_beta": ("label_noise", "0.75"),
+    "twins_gamma": ("twins", "0.01"),
+    "twins_kimg": ("twins", "0.01"),
+    "gsr_beta": ("gsr", "0.5"),
+    "lecam_kimg": ("lecam", "0.3"),
+    "utlo_weight": ("utlo_resolution", "8"),
+}
+
+
+def _check_effect(preset: Preset, changes: dict[str, Any]) -> None:
+    """`UsageFailure` where a changed setting has no effect for want of another one."""
+    from stylegan_mix.training.augment import augmentation_named
+
+    is_on = {
+        "augment": augmentation_named(preset.augment).uses_strength,
+        "label_noise": bool(preset.label_noise or preset.critic_label_noise),
+    }
+    for name in changes:
+        owner, such_as = _BELONGS_TO.get(name, ("", ""))
+        if owner and changes[name] and not is_on.get(owner, getattr(preset, owner)):
+            option, needed = (one.replace("_", "-") for one in (name, owner))
+            raise UsageFailure(
+                f"--{option} {changes[name]} changes nothing without --{needed}",
+                remedy=f"add --{needed} {such_as}, or leave it out",
+            )
 
 
 def _check_strength(text: str) -> None:

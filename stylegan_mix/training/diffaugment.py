@@ -19,7 +19,7 @@ __all__ = ["DIFFAUGMENT"]
 
 def _uniform(images: Tensor, low: float, high: float, draws: Draws) -> Tensor:
     draw = draws.uniform(len(images), 1, 1, 1, device=images.device)
-    return draw.mul_(high - low).add_(low).to(images.dtype)
+    return (draw * (high - low) + low).to(images.dtype)
 
 
 def _color(images: Tensor, draws: Draws) -> Tensor:

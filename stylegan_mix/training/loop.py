@@ -216,13 +216,17 @@ class _Training:
         while state.step < self.last:
             tick.add(train_step(state, self.game, self.player))
             last = state.step == self.last
-            checks = state.step % _CHECK_EVERY == 0 or last
+            draws = state.step % self.picture_steps == 0 or last
+            checks = state.step % _CHECK_EVERY == 0 or draws
             # A loss may break in one process alone: all must go back together.
             if checks and world.any(bool(broken := tick.broken())):
                 raise _Lost(f"{', '.join(broken) or 'a loss'} is not a finite number")
             if state.step % self.log_steps == 0 or last:
                 shown, tick = self.log(tick), _Tick()
-            if state.step % self.picture_steps == 0 or last:
+            if draws:
+                # The losses were those of the weights before this step.
+                if not state.is_finite():
+                    raise _Lost("a weight is not a finite number")
                 self.draw(f"kimg-{self.seen:09.3f}.png")
                 if self.alarms.sound:
                     self.save(self.kept)

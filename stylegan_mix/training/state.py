@@ -11,7 +11,7 @@ import torch
 
 from stylegan_mix import rng
 from stylegan_mix.networks import Discriminator, Generator
-from stylegan_mix.networks.shape import Architecture
+from stylegan_mix.networks.shape import Architecture, default_clamp
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.strength import fresh_signs, fresh_strength, groups_by
@@ -42,6 +42,8 @@ def build_generator(
         label_noise=preset.label_noise,
         utlo_resolution=preset.utlo_resolution,
         transitional=preset.transition_end > 0,
+        # The clamp of its training, also where it is loaded in another precision.
+        conv_clamp=default_clamp(None, PRECISIONS[preset.precision]),
         compute_dtype=PRECISIONS[precision or preset.precision],
     )
 
@@ -123,6 +125,12 @@ class TrainState:
         """Every averaged generator with its half-life in kimg, the main one first."""
         pairs = zip(self.more, preset.half_lives(), strict=True)
         return [(self.average, preset.ema_kimg), *pairs]
+
+    def is_finite(self) -> bool:
+        """Whether every weight of both players and of the average is a finite number."""
+        networks = (self.generator, self.discriminator, self.average)
+        weights = [weight for network in networks for weight in network.parameters()]
+        return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as nested dictionaries of tensors and numbers."""

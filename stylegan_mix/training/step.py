@@ -25,6 +25,7 @@ __all__ = ["Due", "Facts", "play", "train_step"]
 
 _PATH_DECAY = 0.01
 _LECAM_DECAY = 0.99
+_MOST_GRADIENT = 1e5
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Latents:
 
 @dataclass(frozen=True)
 class Fakes:
-    """What a phase generates: images [N,C,H,W], with UTLO their low images, and ws [N,L,D]."""
+    """What a phase generates: images [N,C,H,W], with UTLO their low images, and ws [N,L,D].
+
+    w [N,D] is that of the labelled layers before any styles were mixed: of twins both halves share
+    their z.
+    """
 
     images: Tensor
     low: Tensor | None
     ws: Tensor
-
-    @property
-    def w(self) -> Tensor:
-        """The w of the labelled layers [N,D]."""
-        return self.ws[:, -1]
+    w: Tensor
 
 
 # Scalars to log by name, on the device.
@@ -75,7 +76,7 @@ class Due:
         seen = step * preset.batch / 1000
         return cls(
             path=preset.path_weight > 0 and step % preset.path_interval == 0,
-            r1=step % preset.r1_interval == 0,
+            r1=preset.r1_gamma > 0 and step % preset.r1_interval == 0,
             adjust=feedback is not None and (step + 1) % feedback.every_steps == 0,
             twins=preset.twins > 0 and seen >= preset.twins_kimg,
             lecam=preset.lecam > 0 and step > 0 and seen >= preset.lecam_kimg,
@@ -135,10 +136,10 @@ def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
 
 def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes:
     """The images of a phase."""
-    ws = state.generator.ws(latents.z, latents.labels, draws=latents.draws)
-    ws = _mixed_styles(state, game, phase, latents, ws)
+    plain = state.generator.ws(latents.z, latents.labels, draws=latents.draws)
+    ws = _mixed_styles(state, game, phase, latents, plain)
     images, low = state.generator.synthesis.with_low(ws, noise="random", draws=latents.draws)
-    return Fakes(images, low, ws)
+    return Fakes(images, low, ws, plain[:, -1])
 
 
 def _mixed_styles(
@@ -316,5 +317,17 @@ def _r1_weight(preset: Preset) -> float:
 
 def _step(game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     game.world.reduce_gradients(network.parameters())
+    if game.preset.precision == "float16":
+        _bound_gradients(network)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+
+
+def _bound_gradients(network: torch.nn.Module) -> None:
+    """NaN -> 0, infinities -> 1e5: a sum that float16 cannot hold must not end in the weights.
+
+    That stands in for a scaled loss, as in StyleGAN2-ADA (methods dossier 1.5).
+    """
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            parameter.grad.nan_to_num_(nan=0.0, posinf=_MOST_GRADIENT, neginf=-_MOST_GRADIENT)

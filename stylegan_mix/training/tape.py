@@ -49,9 +49,17 @@ class Tape:
         def begin(step: int) -> None:
             generator.manual_seed(seed(step))
 
-        if self._kept is None:
-            self._entries.append((None, begin))
+        self._entries.append((None, begin))
+        return self.answered(draws)
+
+    def answered(self, draws: Draws) -> Draws:
+        """`draws` whose values the tape gives; once it is rewound, they need no generator."""
         return dataclasses.replace(draws, hold=lambda draw: self.value(lambda _: draw()))
+
+    @property
+    def rewound(self) -> bool:
+        """Whether values are answered from what is kept."""
+        return self._kept is not None
 
     def rewind(self) -> None:
         """From here on values are answered from what is kept, the first one first."""

@@ -47,7 +47,7 @@ class World:
         """This process's rows of a whole batch [N, ...]."""
         return rows[self.rank :: self.size] if self.size > 1 else rows
 
-    def draws(self, generator: torch.Generator) -> rng.Draws:
+    def draws(self, generator: torch.Generator | None) -> rng.Draws:
         """Draws for this process's rows."""
         return rng.Draws(generator, self.rank, self.size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -27,7 +28,9 @@ from stylegan_mix.console import (
 )
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command, cost, loop, step
+from stylegan_mix.training.game import Game
 from stylegan_mix.training.loop import CHECKPOINT_KIND
+from stylegan_mix.training.state import TrainState
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
@@ -192,6 +195,35 @@ def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
     assert _train(_plan()).card["kimg"] == 0.32
 
 
+def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rhythm = dataclasses.replace(loop.Rhythm(), picture_kimg=0.16)  # 10 steps
+    monkeypatch.setattr(loop, "Rhythm", lambda **given: dataclasses.replace(rhythm, **given))
+    real = loop.train_step
+    lost = []
+
+    def breaks(state: TrainState, game: Game, player: Any) -> step.Facts:
+        facts = real(state, game, player)
+        if state.step == 20 and not state.attempt:
+            lost.append(state.step)
+            next(state.generator.parameters()).data[0] = torch.nan  # no loss has seen it yet
+        return facts
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    plan = _plan(kimg=0.64)
+    assert _train(plan).card["attempts"] == 2
+    assert lost == [20]
+    (event,) = map(json.loads, (plan.folder / "events.jsonl").read_text().splitlines())
+    assert (event["step"], event["reason"]) == (20, "a weight is not a finite number")
+
+
+def test_a_generator_keeps_the_clamp_of_its_training_in_another_precision(home: Path) -> None:
+    half, full = (_train(_plan(kimg=0.016, precision=one)) for one in ("float16", "float32"))
+    loaded = [generators.network(one, precision="float32") for one in (half, full)]
+    assert [one.synthesis.b8.conv0.clamp for one in loaded] == [256.0, None]
+
+
 def test_what_cannot_be_is_refused(home: Path) -> None:
     with pytest.raises(UsageFailure, match="32 pixels"):
         command.plan_training(
@@ -214,6 +246,10 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
         ({"twins": 0.1, "batch": 15}, "even batch"),
         ({"twins": 0.1, "label_noise": 0.0}, "label noise"),
         ({"more_ema": "5;80"}, "positive numbers"),
+        ({"augment": "ada", "ada_kimg": 0.0}, "no images to rise over"),
+        ({"strength": "0.5"}, "--strength 0.5 changes nothing without --augment"),
+        ({"noise_beta": 0.99, "label_noise": 0.0}, "nothing without --label-noise"),
+        ({"twins_gamma": 0.1}, "nothing without --twins"),
     ]
     for changes, message in refused:
         with pytest.raises(UsageFailure, match=message):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from stylegan_mix import datasets
+from stylegan_mix import datasets, rng
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training import game, graphs, step
 from stylegan_mix.training.effective import inverse_effective_number
@@ -19,6 +21,7 @@ from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import GraphedPlayer
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.tape import Tape
 from stylegan_mix.training.world import World
 
 CPU = torch.device("cpu")
@@ -47,6 +50,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "path length": {"path_weight": 2.0, "path_interval": 2},
     "style mixing": {"style_mixing": 0.9},
     "merged R1": {"merged_r1": True},
+    "diffaugment": {"augment": "color,translation,cutout"},
     "ada": {"augment": "ada", "strength": "0.5"},
     "ada, adaptive": {"augment": "ada:blit,color", "ada_kimg": 0.1, "ada_target": -1.0},
     "noise": {"noise_beta": 0.99},
@@ -72,7 +76,7 @@ def test_every_switch_changes_the_training_and_keeps_it_finite(name: str) -> Non
 def test_all_that_can_be_combined_trains_together_and_logs_what_it_adds() -> None:
     combined: dict[str, Any] = {}
     for name, changes in SWITCHES.items():
-        if name not in ("transition", "ada"):
+        if name not in ("transition", "ada", "diffaugment"):
             combined |= changes
     _, facts = _after(5, **combined)
     assert {"twins", "gsr", "path_length", "r1", "sign_real"} <= set(facts)
@@ -91,6 +95,15 @@ def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
     assert not step._latents(state, game, "d", 16).twins
     later, game = small_game(small_preset(twins=0.01, twins_kimg=1.0))
     assert not step._latents(later, game, "g", 16).twins
+
+
+def test_twins_are_compared_before_their_styles_are_mixed() -> None:
+    state, game = small_game(small_preset(twins=0.01, style_mixing=1.0))
+    state.generator.mapping.label_noise = 0.0
+    latents = step._latents(state, game, "g", 16)
+    fakes = step._fakes(state, game, "g", latents)
+    assert torch.equal(fakes.w[:8], fakes.w[8:])
+    assert not torch.allclose(fakes.ws[:8, -1], fakes.ws[8:, -1])
 
 
 def test_mixed_styles_are_one_w_up_to_a_layer_and_another_of_the_class_from_there() -> None:
@@ -194,6 +207,30 @@ def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() 
     assert (g["betas"][1], d["betas"][1]) == pytest.approx((0.99199, 0.990585), rel=1e-5)
 
 
+def test_without_a_weight_there_is_no_r1_and_no_step_for_it() -> None:
+    state, facts = _after(2, r1_gamma=0.0)
+    assert "r1" not in facts
+    (steps,) = {int(known["step"]) for known in state.discriminator_optimizer.state.values()}
+    assert steps == 2
+
+
+@pytest.mark.parametrize(("precision", "finite"), [("float16", True), ("bfloat16", False)])
+def test_a_gradient_that_float16_cannot_hold_does_not_end_in_the_weights(
+    monkeypatch: pytest.MonkeyPatch, precision: str, finite: bool
+) -> None:
+    state, rules = small_game(small_preset(precision=precision))
+
+    def overflows(parameters: Iterator[torch.nn.Parameter]) -> None:
+        grad = next(parameters).grad
+        assert grad is not None
+        grad.view(-1)[:3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+
+    monkeypatch.setattr(World, "reduce_gradients", lambda self, parameters: overflows(parameters))
+    assert state.is_finite()
+    train_step(state, rules)
+    assert state.is_finite() is finite
+
+
 def test_every_option_of_the_command_is_a_field_of_thesmall_preset() -> None:
     from stylegan_mix.commands.train import _CHANGES
 
@@ -202,7 +239,10 @@ def test_every_option_of_the_command_is_a_field_of_thesmall_preset() -> None:
 
 
 class Frozen:
-    """Records as a GPU does: what is replayed runs at the step it was captured at, for ever."""
+    """Records as a GPU does: what is replayed runs at the step it was captured at, for ever.
+
+    And as on a GPU, nothing makes a generator of random numbers inside.
+    """
 
     def __init__(self, state: TrainState) -> None:
         self.state, self.replays = state, 0
@@ -216,7 +256,9 @@ class Frozen:
         def replay() -> step.Facts:
             now, self.state.step = self.state.step, captured
             self.replays += 1
-            facts = run()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(torch, "Generator", None)
+                facts = run()
             self.state.step = now
             return facts
 
@@ -249,6 +291,46 @@ def test_a_replayed_step_is_the_step_whatever_changes_between_steps(name: str) -
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key]), key
     assert all(torch.equal(value, graphed.running[key]) for key, value in plain.running.items())
+
+
+class _Crossings(TorchDispatchMode):
+    """Notes the operators between the CPU and another device, and those that wait for numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+        devices = {t.device.type for t in tensors if t.ndim or "copy" in str(func)}
+        if len(devices) > 1 or func is torch.ops.aten._local_scalar_dense.default:
+            self.names.append(str(func))
+        return out
+
+
+@pytest.mark.parametrize("name", ["nothing", *SWITCHES])
+def test_what_a_gpu_captures_stays_on_it_and_waits_for_no_number(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KERNELS", "reference")
+    # A device without memory, for which Adam has no fused step and torch no generator.
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    monkeypatch.setattr(Game, "draws", lambda self, *_: self.tape.answered(rng.Draws()))
+    preset = small_preset(r1_interval=1, **SWITCHES.get(name, {}))
+    data = datasets.load("digits_lt")
+    state, rules = game.begin(preset, data, seed=0, device=torch.device("meta"))
+    tape = Tape(state.step)
+    taped = dataclasses.replace(rules, tape=tape)
+    with _Crossings() as recorded:
+        step.play(state, taped)
+    tape.rewind()
+    with _Crossings() as captured:
+        step.play(state, taped)
+    assert len(recorded.names) >= 2  # rows and labels come from the CPU
+    assert captured.names == []
 
 
 def test_a_number_that_a_graph_would_freeze_is_found_at_its_first_replay(

@@ -22,11 +22,14 @@
 
 namespace kernels {
 
-/* One call. Taps are in the order of a correlation, and contain the gain. */
-template <class A>
-struct Resampling {
+struct Sizes {
     int64_t planes, group, h, w, out_h, out_w;
     int64_t up_y, up_x, down_y, down_x, pad_y, pad_x;
+};
+
+/* One call. Taps are in the order of a correlation, and contain the gain. */
+template <class A>
+struct Resampling : Sizes {
     bool separable;
     std::vector<A> taps_y, taps_x; /* if separable */
     std::vector<A> taps;           /* else [fh,fw] */
@@ -130,12 +133,20 @@ KERNELS_INLINE auto rounded_to_halves(ShortVector<float, L> v) {
 
 #endif
 
+/* With instructions for it, numbers under the smallest normal one (1e-38) become 0. */
 template <int L>
 KERNELS_INLINE auto rounded_to_bfloat16(ShortVector<float, L> v) {
-    const auto bits = same_bits<ShortVector<uint32_t, L>>(v);
-    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const auto quiet_nan = (bits >> 16) | 0x40u;
-    return __builtin_convertvector(v == v ? rounded : quiet_nan, ShortVector<uint16_t, L>);
+#if defined(__AVX512BF16__)
+    if constexpr (L == 16) {
+        return _mm512_cvtneps_pbh((__m512)v);
+    } else
+#endif
+    {
+        const auto bits = same_bits<ShortVector<uint32_t, L>>(v);
+        const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+        const auto quiet_nan = (bits >> 16) | 0x40u;
+        return __builtin_convertvector(v == v ? rounded : quiet_nan, ShortVector<uint16_t, L>);
+    }
 }
 
 /* L values from x on, in the accumulation type. */

@@ -47,7 +47,7 @@ struct Layout {
 
 template <class S>
 struct Task {
-    const Resampling<typename S::A> &call;
+    Sizes call;
     const typename S::T *x, *zeros;
     typename S::T *y;
     Filter<S> f;
@@ -84,8 +84,9 @@ static Filter<S> filter_of(const Resampling<typename S::A> &call) {
 // ---------------------------------------------------------------- vertically
 
 template <class S>
-static void filter_vertically(const typename S::T *const *rows, const Filter<S> &f,
-                              typename S::A *__restrict out, int64_t out_stride, int64_t n) {
+KERNELS_INLINE void filter_vertically(const typename S::T *const *rows, const Filter<S> &f,
+                                      typename S::A *__restrict out, int64_t out_stride,
+                                      int64_t n) {
     const typename S::T *in[S::IN_ROWS];
     for (int q = 0; q < S::IN_ROWS; ++q) in[q] = rows[q];
     KERNELS_FOR_VECTORS(i, n, S::L) {
@@ -117,8 +118,9 @@ KERNELS_INLINE typename S::V correlate(const typename S::A *values, int64_t grou
 
 /* Every output from one phase; `second`: and from the other one there. */
 template <class S, class To>
-static void filter_row(const typename S::A *__restrict values, int64_t group, const Filter<S> &f,
-                       const typename S::A *__restrict second, To *__restrict y, int64_t n) {
+KERNELS_INLINE void filter_row(const typename S::A *__restrict values, int64_t group,
+                               const Filter<S> &f, const typename S::A *__restrict second,
+                               To *__restrict y, int64_t n) {
     KERNELS_FOR_VECTORS(i, n, S::L) {
         typename S::V sum = correlate<S>(values + i, group, f.x[0], typename S::V{});
         if (S::DOWN == 2) sum = correlate<S>(second + i, group, f.x[S::PHASES - 1], sum);
@@ -149,8 +151,8 @@ KERNELS_INLINE void load_pairs(const typename S::A *values, typename S::V &even,
 }
 
 template <class S>
-static void filter_row_down(const typename S::A *__restrict values, const Filter<S> &f,
-                            typename S::T *__restrict y, int64_t n) {
+KERNELS_INLINE void filter_row_down(const typename S::A *__restrict values, const Filter<S> &f,
+                                    typename S::T *__restrict y, int64_t n) {
     KERNELS_FOR_VECTORS(i, n, S::L) {
         typename S::V sum = {}, even, odd;
         KERNELS_UNROLL
@@ -171,8 +173,8 @@ KERNELS_INLINE typename S::V interleaved(typename S::V a, typename S::V b,
 }
 
 template <class S>
-static void filter_row_up(const typename S::A *__restrict values, const Filter<S> &f,
-                          int64_t shift, typename S::T *__restrict y, int64_t pairs) {
+KERNELS_INLINE void filter_row_up(const typename S::A *__restrict values, const Filter<S> &f,
+                                  int64_t shift, typename S::T *__restrict y, int64_t pairs) {
     KERNELS_FOR_VECTORS(i, pairs, S::L) {
         const auto a = correlate<S>(values + i, 1, f.x[0], typename S::V{});
         const auto b = correlate<S>(values + i + shift, 1, f.x[S::PHASES - 1], typename S::V{});
@@ -187,7 +189,7 @@ static void finish_row_up(const typename S::A *values, const Task<S> &task, type
     const auto &call = task.call;
     typename S::A sum = 0;
     for (int j = 0; j < S::COUNT; ++j) {
-        sum += call.taps_x[S::UP * j + !task.columns.shift] * values[call.out_w / 2 + j];
+        sum += task.f.x[0][j][0] * values[call.out_w / 2 + j];
     }
     y[call.out_w - 1] = to_storage<typename S::T>(sum);
 }
@@ -216,8 +218,8 @@ static void interleave_pixels(const A *__restrict even, const A *__restrict odd,
 
 /* A scratch row -> a row of y. `spare` has two rows of half the length. */
 template <class S>
-static void finish_row(const Task<S> &task, const typename S::A *values, typename S::A *spare,
-                       typename S::T *y) {
+KERNELS_INLINE void finish_row(const Task<S> &task, const typename S::A *values,
+                               typename S::A *spare, typename S::T *y) {
     const auto &call = task.call;
     const int64_t group = call.group, shift = task.columns.shift;
     typename S::A *second = spare + task.layout.half;
@@ -249,40 +251,58 @@ static void finish_row(const Task<S> &task, const typename S::A *values, typenam
 // ---------------------------------------------------------------- bands of outputs
 
 template <class S>
-static void start_band(const Task<S> &task, int64_t plane, int64_t out_row,
-                       typename S::A *scratch) {
+KERNELS_INLINE void start_band(const Task<S> &task, int64_t plane, int64_t out_row,
+                               typename S::A *scratch) {
     const auto &call = task.call;
     const Columns &c = task.columns;
     const int64_t row = (S::DOWN * out_row - call.pad_y + S::FIRST_TAP) / S::UP;
+    const int64_t size = call.w * call.group;
+    const int64_t first = (plane * call.h + row) * size + c.begin * call.group;
     const typename S::T *rows[S::IN_ROWS];
+    KERNELS_UNROLL
     for (int q = 0; q < S::IN_ROWS; ++q) {
         const bool inside = row + q >= 0 && row + q < call.h;
-        const int64_t at = (plane * call.h + row + q) * call.w * call.group;
-        rows[q] = (inside ? task.x + at : task.zeros) + c.begin * call.group;
+        rows[q] = inside ? task.x + (first + q * size) : task.zeros;
     }
     filter_vertically<S>(rows, task.f, scratch + (c.begin - c.first) * call.group,
                          task.layout.row, (c.end - c.begin) * call.group);
 }
 
+/* The place of a band, counted up without a division. */
+struct Place {
+    int64_t plane, band, bands_of_plane;
+
+    Place(int64_t index, int64_t bands_of_plane_)
+        : plane(index / bands_of_plane_), band(index % bands_of_plane_),
+          bands_of_plane(bands_of_plane_) {}
+    void advance() {
+        if (++band == bands_of_plane) band = 0, ++plane;
+    }
+};
+
 /* The bands [begin, end) of all planes, first all of them vertically: so no load meets a store
  * that is still under way. */
 template <class S>
-static void run_bands(const Task<S> &task, int64_t begin, int64_t end, typename S::A *scratch) {
+static void run_bands(const Task<S> &shared, int64_t begin, int64_t end,
+                      typename S::A *scratch) {
+    const Task<S> task = shared;  // a copy, which no store can change: it stays in registers
     const auto &call = task.call;
     const Layout &layout = task.layout;
-    typename S::A *spare = scratch + layout.bands * S::ROWS * layout.row;
-    for (int64_t i = begin; i < end; ++i) {
-        const int64_t plane = i / task.bands_of_plane, band = i % task.bands_of_plane;
-        start_band<S>(task, plane, task.first_row + band * S::ROWS,
-                      scratch + (i - begin) * S::ROWS * layout.row);
+    const int64_t size = S::ROWS * layout.row, out_row = call.out_w * call.group;
+    Place at(begin, task.bands_of_plane);
+    typename S::A *band = scratch;
+    for (int64_t i = begin; i < end; ++i, at.advance(), band += size) {
+        start_band<S>(task, at.plane, task.first_row + at.band * S::ROWS, band);
     }
-    for (int64_t i = begin; i < end; ++i) {
-        const int64_t plane = i / task.bands_of_plane, band = i % task.bands_of_plane;
+    typename S::A *spare = scratch + layout.bands * size;
+    at = Place(begin, task.bands_of_plane);
+    band = scratch;
+    for (int64_t i = begin; i < end; ++i, at.advance(), band += size) {
+        const int64_t first = task.first_row + at.band * S::ROWS;
+        const int64_t start = (at.plane * call.out_h + first) * out_row;
         for (int64_t r = 0; r < S::ROWS; ++r) {
-            const int64_t row = task.first_row + band * S::ROWS + r;
-            if (row < 0 || row >= call.out_h) continue;
-            finish_row<S>(task, scratch + ((i - begin) * S::ROWS + r) * layout.row, spare,
-                          task.y + (plane * call.out_h + row) * call.out_w * call.group);
+            if (first + r < 0 || first + r >= call.out_h) continue;
+            finish_row<S>(task, band + r * layout.row, spare, task.y + (start + r * out_row));
         }
     }
 }
