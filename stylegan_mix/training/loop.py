@@ -216,19 +216,20 @@ class _Training:
         while state.step < self.last:
             tick.add(train_step(state, self.game, self.player))
             last = state.step == self.last
-            draws = state.step % self.picture_steps == 0 or last
-            checks = state.step % _CHECK_EVERY == 0 or draws
+            logs, keeps = state.step % self.log_steps == 0, state.step % self.picture_steps == 0
+            checks = state.step % _CHECK_EVERY == 0 or keeps or last
             # A loss may break in one process alone: all must go back together.
             if checks and world.any(bool(broken := tick.broken())):
                 raise _Lost(f"{', '.join(broken) or 'a loss'} is not a finite number")
-            if state.step % self.log_steps == 0 or last:
-                shown, tick = self.log(tick), _Tick()
-            if draws:
+            if logs or last:
+                shown, tick = self.log(tick, counts=logs), _Tick()
+            if keeps or last:
                 # The losses were those of the weights before this step.
                 if not state.is_finite():
                     raise _Lost("a weight is not a finite number")
                 self.draw(f"kimg-{self.seen:09.3f}.png")
-                if self.alarms.sound:
+                # What a budget ends with off the rhythm, one long training would not have.
+                if keeps and self.alarms.sound:
                     self.save(self.kept)
             if world.leads:
                 progress.update(self.seen, **shown)
@@ -244,8 +245,11 @@ class _Training:
         progress.close()
         self.save(self.checkpoints)
 
-    def log(self, tick: _Tick) -> dict[str, str]:
-        """Writes a log line, judges the classes; facts for the progress line."""
+    def log(self, tick: _Tick, *, counts: bool) -> dict[str, str]:
+        """Writes a log line, judges the classes; facts for the progress line.
+
+        Only what `counts` is remembered by the alarms: a log at the end of a budget does not.
+        """
         network, world = self.state.average, self.game.world
         world.check_same(self.state.generator.named_parameters())
         labels = watched_classes(self.dataset.counts)
@@ -266,7 +270,7 @@ class _Training:
             if self.game.feedback is not None:
                 line["ada_p"] = self.state.running["ada.p"].tolist()
             self.journal.log({**line, "alarms": warnings, "seconds": seconds})
-        collapsed = self.alarms.collapsed(health, self.seen)
+        collapsed = self.alarms.collapsed(health, self.seen) if counts else []
         if collapsed and self.game.preset.on_collapse == "rollback":
             raise _Lost(f"{', '.join(collapsed)} collapsed to a few pictures")
         facts = self.alarms.shown(health, warnings)

@@ -92,12 +92,12 @@ def test_w_spread_compares_inside_with_all() -> None:
     assert spread[7] < 1e-3
 
 
-def _plan(**changes: Any) -> command.TrainPlan:
+def _plan(kimg: float = 0.64, **changes: Any) -> command.TrainPlan:
     tiny = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
     return command.plan_training(
         datasets.load("digits_lt"),
         preset="tiny8",
-        kimg=0.64,
+        kimg=kimg,
         seed=0,
         device="cpu",
         command="stylegan-mix train",
@@ -152,6 +152,19 @@ def test_a_second_collapse_ends_with_code_5_and_a_picture(
     assert error.value.code == 5
     pictures = sorted(path.name for path in (_plan().folder / "grids").glob("lost-*"))
     assert len(pictures) == 2
+
+
+def test_a_stop_off_the_rhythm_changes_nothing_of_what_alarms_and_a_rollback_know(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fifth log is that of the end of the first budget, at 9 steps.
+    _collapse_at(monkeypatch, {0: {5, 6, 7}})
+    with StopSignals() as stop:
+        command.run_training(_plan(kimg=0.144), stop)
+        kept = [path.name for path in (_plan().folder / "kept").iterdir()]
+        (published,) = command.run_training(_plan(), stop)
+    assert kept == ["step-000000008"]
+    assert "attempts" not in published.card
 
 
 def test_on_collapse_go_on_only_warns(
