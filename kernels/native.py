@@ -161,7 +161,8 @@ class Library(ctypes.CDLL):
             return status
         text = (self.kernels_error_text(max(status, -(2**31))) or b"").decode(errors="replace")
         kind = {UNSUPPORTED: NotImplementedError, NO_MEMORY: MemoryError}.get(status, RuntimeError)
-        raise kind(f"{function.__name__}: {text or 'unknown error'} (error {status})")
+        where = "CUDA error in " if status > 0 else ""  # as PyTorch's own begin
+        raise kind(f"{where}{function.__name__}: {text or 'unknown error'} (error {status})")
 
 
 _lock = threading.Lock()

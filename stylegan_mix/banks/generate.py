@@ -43,8 +43,9 @@ __all__ = ["bank_facts", "numerics_class", "seconds_per_block", "write_bank"]
 def numerics_class(device: str, precision: str) -> Numerics:
     """The numerics class of this process on `device` with convolutions in `precision`."""
     if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        family = f"cuda-sm{major}{minor}"
+        # Random numbers of large tensors and the choice of algorithms follow the multiprocessors.
+        gpu = torch.cuda.get_device_properties()
+        family = f"cuda-sm{gpu.major}{gpu.minor}-{gpu.multi_processor_count}"
     else:
         family = f"cpu-{torch.backends.cpu.get_cpu_capability()}"
     return Numerics(family, precision, operators_on(device), str(torch.__version__), np.__version__)

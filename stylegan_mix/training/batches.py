@@ -14,7 +14,14 @@ from stylegan_mix import rng
 from stylegan_mix.datasets import Part
 from stylegan_mix.training.world import World
 
-__all__ = ["RealImages", "class_probabilities", "draw_labels"]
+__all__ = ["RealImages", "class_probabilities", "draw_labels", "sent"]
+
+
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """`numbers` from the CPU on `device`; a GPU gets them without waiting for what it is at."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 def class_probabilities(counts: np.ndarray, power: float) -> np.ndarray:
@@ -53,7 +60,7 @@ class RealImages:
         )
         inside = rng.stream(seed, "gan.real.image", *index).random(size)
         rows = self._starts[labels] + (inside * self.counts[labels]).astype(np.int64)
-        return world.own(torch.from_numpy(rows)).to(self._images.device)
+        return sent(world.own(torch.from_numpy(rows)), self._images.device)
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Images [rows,C,H,W] float in [-1,1] and labels int64 [rows], on the device."""

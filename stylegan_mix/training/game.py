@@ -12,7 +12,7 @@ from stylegan_mix import rng
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.augment import Augmentation, augmentation_named
-from stylegan_mix.training.batches import RealImages, draw_labels
+from stylegan_mix.training.batches import RealImages, draw_labels, sent
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.strength import Feedback, groups_by
@@ -102,7 +102,7 @@ class Game:
                 name=name,
                 index=self.index(at),
             )
-            return self.world.own(torch.from_numpy(labels)).to(self.device)
+            return sent(self.world.own(torch.from_numpy(labels)), self.device)
 
         return self.fresh(step, drawn)
 
@@ -117,7 +117,7 @@ class Game:
 
     def number(self, step: int, of: Callable[[int], float]) -> Tensor:
         """A float32 number on the device that follows a schedule, `of` the step."""
-        return self.fresh(step, lambda at: torch.tensor(of(at), device=self.device))
+        return self.fresh(step, lambda at: torch.full((), of(at), device=self.device))
 
     def fresh(self, step: int, make: Callable[[int], Tensor]) -> Tensor:
         """What `make` gives for the step."""

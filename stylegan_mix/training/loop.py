@@ -301,7 +301,7 @@ class _Training:
                 remedy=f"{went_on} once there is more; else, as another training, --batch "
                 f"{batch // 2} or --channel-max {self.game.preset.channel_max // 2}",
             )
-        if "CUDA error" in why:
+        if "CUDA error" in why:  # PyTorch's and the compiled operators'
             return MissingEnvironment(
                 f"the GPU failed at {self.seen:.1f} kimg: {why}",
                 remedy=f"{went_on}, from {self.folder / 'checkpoints'}, on a sound GPU",

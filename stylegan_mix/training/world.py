@@ -184,14 +184,20 @@ def joined(device: str) -> Iterator[World]:
     if size == 1 or "RANK" not in os.environ:
         yield World()
         return
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    own = None
     try:
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
+        if device == "cuda":
+            own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(own)
+            # Else a lost process ends the others by SIGABRT, where they could say so and stop.
+            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+        backend = "gloo" if own is None else "nccl"
+        distributed.init_process_group(backend, timeout=_PATIENCE, device_id=own)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise MissingEnvironment(
             f"process {os.environ['RANK']} of {size} could not join the others: {error}",
-            remedy="start all of them with torchrun, and look at the messages of the others",
+            remedy="start all of them with torchrun, on a GPU at most one for each GPU, and look "
+            "at the messages of the others",
         ) from error
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())

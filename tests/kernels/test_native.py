@@ -106,7 +106,7 @@ def test_every_function_of_the_header_is_declared_with_its_arguments(header: str
     [
         (-1, NotImplementedError, r"kernels_epilogue: no such case \(error -1\)"),
         (-2, MemoryError, "kernels_epilogue: unknown error"),
-        (700, RuntimeError, r"\(error 700\)"),
+        (700, RuntimeError, r"^CUDA error in .*\(error 700\)"),
     ],
 )
 def test_what_a_function_answers_is_raised(

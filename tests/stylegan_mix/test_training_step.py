@@ -18,7 +18,7 @@ from stylegan_mix.training import game, graphs, step
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay
 from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import GraphedPlayer
+from stylegan_mix.training.graphs import CudaGraphs, GraphedPlayer
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.tape import Tape
@@ -291,6 +291,24 @@ def test_a_replayed_step_is_the_step_whatever_changes_between_steps(name: str) -
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key]), key
     assert all(torch.equal(value, graphed.running[key]) for key, value in plain.running.items())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["nothing", *SWITCHES])
+def test_a_gpu_replays_steps_as_graphs_and_trains_as_without(name: str) -> None:
+    device, data = torch.device("cuda"), datasets.load("digits_lt")
+    preset = small_preset(r1_interval=4, **SWITCHES.get(name, {}), **SCHEDULED.get(name, {}))
+    plain, rules = game.begin(preset, data, seed=0, device=device)
+    graphed, _ = game.begin(preset, data, seed=0, device=device)
+    player = GraphedPlayer(CudaGraphs(device))
+    for _ in range(26):
+        facts, expected = train_step(graphed, rules, player), train_step(plain, rules)
+        assert facts.keys() == expected.keys()
+    assert player.failure is None
+    for key, value in plain.generator.state_dict().items():
+        torch.testing.assert_close(
+            graphed.generator.state_dict()[key], value, rtol=0.05, atol=0.01, msg=key
+        )
 
 
 class _Crossings(TorchDispatchMode):

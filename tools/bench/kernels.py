@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -80,24 +81,23 @@ def main() -> None:
     device = torch.device(options.device)
     peer = _peer(options.peer) if options.peer else None
     rows = []
-    for shape in options.shape:
-        for dtype in options.dtype:
-            for layout in options.layout:
-                for name in options.operator:
-                    case = Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
-                    found = measure(case, peer, options.beside, options.rounds)
-                    rows += [{"operator": name, **row} for row in found]
-                    for row in found:
-                        print(_line(name, row), flush=True)
-    result = {
+    facts = {
         "schema": "bench-kernels/1",
         "machine": timing.machine(device),
         "allocator": os.environ.get(_TUNABLES),
         "operators": native.identity(device),
-        "rows": rows,
     }
+    # What is compared with each other is timed one right after the other: forms of one operator.
+    for shape, name in itertools.product(options.shape, options.operator):
+        for dtype, layout in itertools.product(options.dtype, options.layout):
+            case = Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
+            found = measure(case, peer, options.beside, options.rounds)
+            rows += [{"operator": name, **row} for row in found]
+            for row in found:
+                print(_line(name, row), flush=True)
+            if options.out:  # after every one: what is stopped leaves what it has
+                timing.write_json(options.out, {**facts, "rows": rows})
     if options.out:
-        timing.write_json(options.out, result)
         _plot(rows, options.out.with_suffix(".png"))
 
 

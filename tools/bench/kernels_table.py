@@ -17,17 +17,25 @@ COLUMNS = (
 )
 
 
-def rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of SHAPE by (operator, pass)."""
-    found = json.loads(path.read_text())["rows"]
-    return {(row["operator"], row["pass"]): row for row in found if row["shape"] == SHAPE}
+def rows(
+    path: Path, *, dtype: str = "float32", layout: str = "nhwc"
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of SHAPE in that form by (operator, pass)."""
+    form = (SHAPE, dtype, layout)
+    return {
+        (row["operator"], row["pass"]): row
+        for row in json.loads(path.read_text())["rows"]
+        if (row["shape"], row["dtype"], row["layout"]) == form
+    }
 
 
 def main(folder: Path) -> None:
-    """One line for each operator: forward / backward / double backward in every column."""
-    plain, nchw, half = (
-        rows(folder / name) for name in ("cpu.json", "cpu-nchw.json", "cpu-bfloat16.json")
-    )
+    """One line for each operator: forward / backward / double backward in every column.
+
+    Forms are compared within one file, whose runs lie side by side.
+    """
+    plain, forms = rows(folder / "cpu.json"), folder / "cpu-forms.json"
+    usual, nchw, half = rows(forms), rows(forms, layout="nchw"), rows(forms, dtype="bfloat16")
     print("| " + " | ".join(COLUMNS) + " |")
     print("| --- " * len(COLUMNS) + "|")
     for operator in dict.fromkeys(operator for operator, _ in plain):
@@ -38,8 +46,9 @@ def main(folder: Path) -> None:
             columns[0].append(f"{plain[key]['native_over_floor']:.1f}")
             columns[1].append(f"{times['plain'] / ours:.1f}")
             columns[2].append(f"{times['fallback'] / ours:.1f}")
-            columns[3].append(f"{nchw[key]['times']['native']['ms'] / ours:.1f}")
-            columns[4].append(f"{half[key]['times']['native']['ms'] / ours:.2f}")
+            beside = usual[key]["times"]["native"]["ms"]
+            columns[3].append(f"{nchw[key]['times']['native']['ms'] / beside:.1f}")
+            columns[4].append(f"{half[key]['times']['native']['ms'] / beside:.2f}")
         print(f"| {operator} | " + " | ".join(" / ".join(one) for one in columns) + " |")
 
 

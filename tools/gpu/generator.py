@@ -26,6 +26,9 @@ from typing import Any
 
 import torch
 
+# The root in place of this folder: a machine on loan has no installed copy.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from stylegan_mix import console, datasets, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
@@ -36,7 +39,7 @@ from stylegan_mix.training.step import train_step
 
 def main() -> None:
     """Prepares, measures, trains, collects; prints a short table last."""
-    options = _options()
+    options, began = _options(), time.monotonic()
     os.environ["STYLEGAN_MIX_HOME"] = str(options.out / "store")
     options.out.mkdir(parents=True, exist_ok=True)
     console.set_up_process(options.threads)
@@ -50,13 +53,16 @@ def main() -> None:
         if plan.device == "cuda":
             alone = _throughput(plan, options.steps, graphs=False)
             facts["images_per_second_without_graphs"] = alone["images_per_second"]
-        # Of the minutes, 8 % are left for logging, pictures and checkpoints.
-        facts["kimg"] = round(max(facts["images_per_second"] * options.minutes * 0.055, 0.1), 1)
+        # Of what is left of the minutes, a quarter is for logs, pictures and checkpoints.
+        left = max(options.minutes - (time.monotonic() - began) / 60, 0.1 * options.minutes)
+        facts["kimg"] = round(max(facts["images_per_second"] * left * 0.045, 0.1), 1)
         store.write_json(budget, facts)
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
+    # Stopped in time it loses nothing: the same command goes on.
+    left = max(options.minutes * 1.1 - (time.monotonic() - began) / 60, 0.1 * options.minutes)
     began = time.monotonic()
     try:
-        with console.StopSignals(options.minutes * 1.3) as stop:
+        with console.StopSignals(left) as stop:
             published = command.run_training(plan, stop)[0]
     except console.Failure as end:
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
@@ -69,7 +75,7 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 draw")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=7.0, help="all in all, about")
     parser.add_argument("--preset", default="cifar")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--imbalance", type=float, default=100.0)
@@ -102,6 +108,7 @@ def _prepare(data: Path) -> None:
             *("--index", str(data / "cifar10-if10-webp.index.csv")),
         ],
         check=True,
+        env={**os.environ, "PYTHONPATH": sys.path[0]},
     )
 
 

@@ -49,17 +49,16 @@ def main() -> None:
     console.set_up_process(options.threads)
     device = torch.device(options.device)
     rows = []
+    facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+    facts["command"] = " ".join(["python tools/gpu/throughput.py", *sys.argv[1:]])
     for name, preset in _presets(options.presets, options.channels).items():
         for precision in options.precision:
             changed = dataclasses.replace(preset, precision=precision)
             for row in _rows(changed, device, options):
                 rows.append({"preset": name, "precision": precision, **row})
                 print(_line(rows[-1]), flush=True)
-    facts = {"machine": timing.machine(device), "operators": native.identity(device)}
-    command = " ".join(["python tools/gpu/throughput.py", *sys.argv[1:]])
-    timing.write_json(
-        options.out, {"schema": "gpu-throughput/1", **facts, "command": command, "rows": rows}
-    )
+            # After every pair: what is stopped leaves what it has.
+            timing.write_json(options.out, {"schema": "gpu-throughput/1", **facts, "rows": rows})
 
 
 def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
@@ -108,7 +107,6 @@ def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> 
                 "tflops": {job: round(value / 1e12, 3) for job, value in speed.items()},
                 "share_of_peak": {job: round(value / peak, 3) for job, value in speed.items()},
                 "peak_tflops": round(peak / 1e12, 2),
-                "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
             }
         )
     return rows
