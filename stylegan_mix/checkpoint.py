@@ -112,10 +112,14 @@ class Checkpoints:
     def save(self, step: int, state: Mapping[Any, Any], facts: Mapping[str, Any]) -> None:
         """Writes the checkpoint of `step`, then removes those that are no longer kept."""
         target = self.folder / f"step-{step:09d}"
-        if target.exists():
-            # An unreadable one of the same step: what is written now replaces it.
+        if not target.exists():
+            save(target, state, kind=self._kind, facts=facts)
+        else:  # of the same step, perhaps unreadable: it goes once another one is there
+            fresh = target.with_name(f".{target.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            save(fresh, state, kind=self._kind, facts=facts)
             shutil.rmtree(target)
-        save(target, state, kind=self._kind, facts=facts)
+            fresh.rename(target)
         for old in self._steps()[self._keep :]:
             shutil.rmtree(self.folder / f"step-{old:09d}", ignore_errors=True)
         self._remove_leftovers()

@@ -332,7 +332,13 @@ def run_options(command: Command) -> Command:
         [
             click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
             click.option("--threads", type=click.IntRange(1), help="CPU threads."),
-            click.option("--seed", type=int, default=0, show_default=True, help="Random seed."),
+            click.option(
+                "--seed",
+                type=click.IntRange(-(2**63), 2**63 - 1),
+                default=0,
+                show_default=True,
+                help="Random seed.",
+            ),
             click.option(
                 "--config",
                 type=click.Path(path_type=Path),
@@ -375,7 +381,7 @@ def _typed(value: Any, option: click.Option, ctx: click.Context, where: str) -> 
     """The value of a file for an option, or `UsageFailure` that says `where` and which type."""
     if isinstance(value, (dict, list)):
         raise UsageFailure(f"{where} must be a value, got a {_TOML[type(value)]}")
-    flag = option.is_flag
+    flag = option.is_flag or isinstance(option.type, click.types.BoolParamType)
     whole = isinstance(option.type, (click.types.IntParamType, click.IntRange))
     if isinstance(value, bool) != flag or (whole and isinstance(value, float)):
         wanted = "true or false" if flag else option.type.name.removesuffix(" range")

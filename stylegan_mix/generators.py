@@ -56,7 +56,7 @@ def find(*, split_id: str | None = None) -> list[Published]:
             except InvalidInput as error:
                 say(f"left out: {error}")
                 continue
-            known = published.imported is None and published.card["split_id"] == split_id
+            known = published.imported is None and published.card.get("split_id") == split_id
             if split_id is None or known:
                 found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
     found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)

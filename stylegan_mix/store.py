@@ -17,15 +17,19 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, UsageFailure, say
+
+if TYPE_CHECKING:
+    from stylegan_mix.console import StopSignals
 
 __all__ = [
     "canonical",
@@ -45,6 +49,7 @@ __all__ = [
     "write_json",
 ]
 
+_LOCK_POLL = 0.1  # seconds
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_PLACE = {
@@ -183,7 +188,7 @@ def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
         return json.loads(
             path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(f"{path} is missing") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
@@ -231,11 +236,11 @@ def publish(temporary: Path, final: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, stop: StopSignals | None = None) -> Iterator[None]:
     """Holds the lock file `path` for one process; the kernel frees it however that one ends.
 
-    With `wait`, another process's lock is waited for, with one line that names the holder; else
-    it raises `Stopped` (exit code 75).
+    With `wait`, another process's lock is waited for, with one line that names the holder, until
+    `stop` asks for an end; else it raises `Stopped` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,12 +258,23 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
                     remedy="wait for it, then run the same command",
                 ) from None
             say(f"waiting for {holder}, which works on {work}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _wait_for(handle, stop, holder)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _wait_for(handle: int, stop: StopSignals | None, holder: str) -> None:
+    """Takes the lock once it is free; raises the failure of `stop` if that comes first."""
+    while True:
+        if stop is not None and stop.requested is not None:
+            raise stop.failure(saved=True, what=f"while waiting for {holder}")
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_POLL)
 
 
 def free_space(path: Path, need: int, what: str) -> None:

@@ -29,6 +29,8 @@ NETWORK = "G_ema"
 TAKEN = (NETWORK,)
 
 _MOST_MODULES = 10_000
+_LONGEST_NAME = 1_000
+_GROUPS = ("_parameters", "_buffers", "_modules")
 # Settings that change speed and nothing else.
 _NUMERICS = ("fused_modconv_default", "num_fp16_res")
 
@@ -87,11 +89,12 @@ def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _state(network: _Module) -> dict[str, Tensor]:
     """The parameters and buffers of a network and of the layers inside it, by dotted name."""
     state: dict[str, Tensor] = {}
-    waiting, seen = [("", network)], 0
+    waiting, seen, names = [("", network)], 0, 0
     while waiting:
         prefix, module = waiting.pop()
         seen += 1
-        if seen > _MOST_MODULES:
+        names += sum(len(_group(module, group)) for group in _GROUPS)
+        if max(seen, names) > _MOST_MODULES or len(prefix) > _LONGEST_NAME:
             raise InvalidInput(f"it has more than {_MOST_MODULES:,} layers, or an endless chain")
         for name, tensor in {**_group(module, "_parameters"), **_group(module, "_buffers")}.items():
             if type(tensor) is Tensor:

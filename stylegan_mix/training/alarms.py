@@ -20,7 +20,16 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.networks import Generator
 from stylegan_mix.training.diversity import class_samples, diversity_ratios
 
-__all__ = ["COPIED", "SATURATED", "Alarms", "Health", "label_path_norm", "measure", "w_spread"]
+__all__ = [
+    "COPIED",
+    "SATURATED",
+    "Alarms",
+    "Health",
+    "dead",
+    "label_path_norm",
+    "measure",
+    "w_spread",
+]
 
 # A class has collapsed when its diversity, once at least _ALIVE, stays below _COLLAPSED for
 # _LOGS logs in a row; after _LATEST kimg also where it never lived. On digits and CIFAR-10 sound
@@ -81,6 +90,11 @@ def w_spread(w: Mapping[int, Tensor]) -> dict[int, float]:
     whole = (everything - everything.mean(dim=0)).square().mean().sqrt()
     inside = {label: (one - one.mean(dim=0)).square().mean().sqrt() for label, one in w.items()}
     return {label: float(one / whole) if whole > 0 else 0.0 for label, one in inside.items()}
+
+
+def dead(diversity: Mapping[int, float | None]) -> list[int]:
+    """The classes whose samples are little but one picture, of those that can be judged."""
+    return [c for c, ratio in diversity.items() if ratio is not None and ratio < _COLLAPSED]
 
 
 def label_path_norm(network: Generator) -> float:

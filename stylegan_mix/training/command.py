@@ -19,6 +19,9 @@ from stylegan_mix.generators import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stylegan_mix.networks import Generator
     from stylegan_mix.training.game import Game
     from stylegan_mix.training.state import TrainState
     from stylegan_mix.training.world import World
@@ -223,7 +226,7 @@ def finished(plan: TrainPlan) -> list[Published]:
     found: dict[float, Published] = {}
     for published in generators.find(split_id=plan.dataset.split_id):
         card = published.card
-        if card["training"] == plan.key and card["kimg"] == plan.kimg:
+        if (card.get("training"), card.get("kimg")) == (plan.key, plan.kimg):
             found.setdefault(card.get("half_life", 0.0), published)
     wanted = [0.0, *plan.preset.half_lives()]
     return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
@@ -245,7 +248,7 @@ def run_training(
         if not world.leads:
             train_on_plan(plan, stop, save_minutes, graphs, world)
             return []
-        with store.locked(store.home() / "training" / f"{plan.key}.lock"):
+        with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):
             there = finished(plan)
             if there and world.size == 1:
                 return there
@@ -292,13 +295,19 @@ def train_on_plan(
 
 def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
     """Publishes every average; the main one last, so that it is the newest."""
+    from stylegan_mix import checkpoint
+    from stylegan_mix.training.alarms import dead
     from stylegan_mix.training.diversity import diversity_ratios
     from stylegan_mix.training.loop import class_samples_of
     from stylegan_mix.training.picture import class_grid, watched_classes
 
     dataset, preset, state = plan.dataset, plan.preset, trained.state
     published = []
+    main = checkpoint.weights_sha256(_weights(state.average))
     for average, half_life in reversed(state.averages(preset)):
+        weights = _weights(average)
+        if average is not state.average and checkpoint.weights_sha256(weights) == main:
+            continue  # kept equal by the ramp: one generator, whose card is that of the main one
         samples = class_samples_of(average, trained.game, 200, watched_classes(dataset.counts))
         ratios = diversity_ratios(samples, dataset.train)
         card: dict[str, Any] = {
@@ -327,8 +336,14 @@ def _publish(plan: TrainPlan, trained: Trained) -> list[Published]:
         if state.attempt:
             card["attempts"] = state.attempt + 1
         grid = class_grid({label: few[:10] for label, few in samples.items()}, dataset)
-        published.append(generators.publish(average.cpu().state_dict(), card, grid))
+        published.append(generators.publish(weights, card, grid))
+    if flat := [dataset.classes[label] for label in dead(ratios)]:
+        say(f"warning: little but one picture is drawn of {', '.join(flat)}")
     return published[::-1]
+
+
+def _weights(network: Generator) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in network.state_dict().items()}
 
 
 def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:

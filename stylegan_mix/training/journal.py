@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stylegan_mix import store
+
 __all__ = ["Journal"]
 
 
@@ -41,5 +43,5 @@ class Journal:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    with open(path, "a") as file:
+    with store.disk_errors(path), open(path, "a") as file:
         file.write(json.dumps(line) + "\n")

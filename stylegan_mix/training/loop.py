@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stylegan_mix import rng
+from stylegan_mix import rng, store
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.console import (
     Diverged,
@@ -213,6 +213,7 @@ class _Training:
         state, world = self.state, self.game.world
         progress = Progress(self.kimg, "kimg", "training", start=self.seen)
         saved, tick, shown = time.monotonic(), _Tick(), dict[str, str]()
+        begun = state.step
         while state.step < self.last:
             tick.add(train_step(state, self.game, self.player))
             last = state.step == self.last
@@ -243,7 +244,8 @@ class _Training:
                 self.save(self.checkpoints)
                 saved = time.monotonic()
         progress.close()
-        self.save(self.checkpoints)
+        if state.step > begun:
+            self.save(self.checkpoints)
 
     def log(self, tick: _Tick, *, counts: bool) -> dict[str, str]:
         """Writes a log line, judges the classes; facts for the progress line.
@@ -286,7 +288,8 @@ class _Training:
         pictures.mkdir(exist_ok=True)
         labels = shown_classes(self.dataset.counts)
         samples = class_samples_of(self.state.average, self.game, 10, labels)
-        class_grid(samples, self.dataset).save(pictures / name)
+        with store.disk_errors(pictures):
+            class_grid(samples, self.dataset).save(pictures / name)
 
     def failed(self, error: RuntimeError) -> Exception:
         """What to tell of memory that ran out or a GPU that failed; other errors as they are."""

@@ -100,6 +100,23 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> No
     assert torch.equal(found[1]["t"], torch.ones(9))
 
 
+def test_a_checkpoint_of_the_same_step_stays_until_another_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", "run")
+    checkpoints.save(1, {"t": torch.zeros(9)}, {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        checkpoints.save(1, {"t": torch.ones(9)}, {})
+    found = checkpoints.latest()
+    assert found is not None
+    assert torch.equal(found[1]["t"], torch.zeros(9))
+
+
 def test_the_hash_of_weights_sees_values_names_and_types() -> None:
     state = {"a": torch.zeros(3)}
     base = checkpoint.weights_sha256(state)

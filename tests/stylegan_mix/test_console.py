@@ -249,3 +249,11 @@ def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> Non
         progress.update(done)
     progress.close()
     assert capsys.readouterr().err == ""
+
+
+def test_an_option_that_takes_a_boolean_is_one_in_a_file_too() -> None:
+    option = click.Option(["--merged-r1"], type=bool)
+    context = click.Context(click.Command("train"))
+    assert console._typed(True, option, context, "file") is True
+    with pytest.raises(console.UsageFailure, match="must be true or false, got 'yes'"):
+        console._typed("yes", option, context, "file")

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from stylegan_mix.console import InvalidInput
-from stylegan_mix.interop import foreign, pickles
+from stylegan_mix.interop import foreign, network_pickles, pickles
 from stylegan_mix.interop.pickles import Budget
 
 Refused = Callable[..., str]
@@ -308,3 +309,18 @@ def test_a_budget_is_shared_by_the_pickles_of_a_file() -> None:
     pickles.read(io.BytesIO(content), {}, budget=budget)
     with pytest.raises(InvalidInput, match="steps"):
         pickles.read(io.BytesIO(content), {}, budget=budget)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [(1, "a"), (20_000, "a"), (1, "a" * 1_000_000)],
+    ids=["endless", "wide", "long"],
+)
+def test_a_network_that_holds_itself_is_refused_soon(parameters: int, name: str) -> None:
+    network = network_pickles._Module("Generator", {})
+    network.attributes["_parameters"] = dict.fromkeys(map(str, range(parameters)))
+    network.attributes["_modules"] = {name: network}
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match="endless chain"):
+        network_pickles._state(network)
+    assert time.process_time() - began < 10

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import arrays, datasets, generators
+from stylegan_mix import arrays, datasets, generators, store
 from stylegan_mix.commands.train import show_plan
 from stylegan_mix.console import (
     Diverged,
@@ -224,6 +224,49 @@ def test_a_generator_keeps_the_clamp_of_its_training_in_another_precision(home: 
     assert [one.synthesis.b8.conv0.clamp for one in loaded] == [256.0, None]
 
 
+def test_a_budget_that_is_already_past_is_refused_and_nothing_is_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        command.run_training(_plan(), _StopAt(8))
+    checkpoints = _plan().folder / "checkpoints"
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
+    with pytest.raises(UsageFailure, match="past the"):
+        _train(_plan(kimg=0.016))
+    assert before == {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
+
+
+def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
+    plan = _plan()
+    stop = _StopAt(3)
+    with (
+        store.locked(home / "training" / f"{plan.key}.lock"),
+        pytest.raises(Stopped, match="while waiting for process"),
+    ):
+        command.run_training(plan, stop)
+
+
+def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the_main_one(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = _plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
+    with StopSignals() as stop:
+        first = command.run_training(plan, stop)
+    assert [one.card.get("half_life") for one in first] == [None, 0.001]
+    assert len({one.hash for one in first}) == 2
+    assert command.finished(plan) == first
+    assert command.finished(plan)[0].hash == _train(plan).hash
+
+
+def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = _train(_plan(kimg=0.016))
+    (home / "generators" / "notes.txt").write_text("mine")
+    assert [one.hash for one in generators.find()] == [published.hash]
+    assert "left out: " in capsys.readouterr().err
+
+
 def test_what_cannot_be_is_refused(home: Path) -> None:
     with pytest.raises(UsageFailure, match="32 pixels"):
         command.plan_training(
@@ -268,6 +311,11 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
     )
     show_plan(plan, False)
     assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
+
+
+def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:
+    with pytest.raises(UsageFailure, match="must be a multiple of 4"):
+        cost.of(_plan(batch=6))
 
 
 def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None:

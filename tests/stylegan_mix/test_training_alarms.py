@@ -54,6 +54,10 @@ def test_the_memory_of_alarms_lies_in_the_running_state() -> None:
     assert again.collapsed(_health([0.8, 0.05]), 50) == ["tail"]
 
 
+def test_dead_are_the_classes_of_which_one_picture_is_drawn() -> None:
+    assert alarms.dead({0: 0.7, 4: 0.0, 8: None, 9: 0.09}) == [4, 9]
+
+
 def test_warnings_name_what_is_wrong() -> None:
     watch = Alarms({}, CLASSES)
     calm = {"sign_real": 0.6, "sign_fake": -0.5}
