@@ -156,3 +156,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("STYLEGAN_MIX_SHARED", raising=False)
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.fixture
+def dispatched(repo_root: Path, load_file: Callable[[Path], ModuleType]) -> type:
+    """A mode that notes what PyTorch's dispatcher calls (tests/dispatched.py)."""
+    mode: type = load_file(repo_root / "tests" / "dispatched.py").Dispatched
+    return mode

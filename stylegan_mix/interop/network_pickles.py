@@ -28,8 +28,8 @@ NETWORK = "G_ema"
 """The generator whose weights are the moving average."""
 TAKEN = (NETWORK,)
 
-_MOST_MODULES = 10_000
-_LONGEST_NAME = 1_000
+# Layers, parameters and buffers, each as often as it is reached; characters of a dotted name.
+_MOST_NAMED, _LONGEST_NAME = 10_000, 1_000
 _GROUPS = ("_parameters", "_buffers", "_modules")
 # Settings that change speed and nothing else.
 _NUMERICS = ("fused_modconv_default", "num_fp16_res")
@@ -89,19 +89,21 @@ def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _state(network: _Module) -> dict[str, Tensor]:
     """The parameters and buffers of a network and of the layers inside it, by dotted name."""
     state: dict[str, Tensor] = {}
-    waiting, seen, names = [("", network)], 0, 0
+    waiting, named = [("", network)], 0
     while waiting:
         prefix, module = waiting.pop()
-        seen += 1
-        names += sum(len(_group(module, group)) for group in _GROUPS)
-        if max(seen, names) > _MOST_MODULES or len(prefix) > _LONGEST_NAME:
-            raise InvalidInput(f"it has more than {_MOST_MODULES:,} layers, or an endless chain")
-        for name, tensor in {**_group(module, "_parameters"), **_group(module, "_buffers")}.items():
+        parameters, buffers, modules = (_group(module, group) for group in _GROUPS)
+        named += len(parameters) + len(buffers) + len(modules)
+        if named > _MOST_NAMED or len(prefix) > _LONGEST_NAME:
+            raise InvalidInput(
+                f"it has more than {_MOST_NAMED:,} layers and tensors, or an endless chain"
+            )
+        for name, tensor in {**parameters, **buffers}.items():
             if type(tensor) is Tensor:
                 state[f"{prefix}{name}"] = tensor
             elif tensor is not None:
                 raise InvalidInput(f"its '{shown(prefix + name)}' is no tensor")
-        for name, inner in _group(module, "_modules").items():
+        for name, inner in modules.items():
             if type(inner) is not _Module:
                 raise InvalidInput(f"its '{shown(prefix + name)}' is no layer of the publications")
             waiting.append((f"{prefix}{name}.", inner))

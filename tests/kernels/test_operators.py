@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import kernels
 from kernels import bias_act, modulated_bias_act, reference, setup_filter, upfirdn2d
@@ -408,30 +407,16 @@ def test_the_gradient_penalty_traces_into_one_graph_of_operators(native: torch.d
         torch.testing.assert_close(one, other)
 
 
-class _Seen(TorchDispatchMode):
-    """Notes the names of the operators that PyTorch's dispatcher calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", ["lrelu clamp", "swish plain", "own noise", "wide blur", "up"])
 def test_the_short_way_is_taken_unless_watched_and_answers_the_same(
-    name: str, native: torch.device
+    name: str, native: torch.device, dispatched: type
 ) -> None:
     call = CALLS[name]
     x, operands = drawn(call, "nhwc", torch.float32)
     short = derivatives(call, False, x, operands, native)
-    with _Seen() as seen:
+    with dispatched() as seen:
         through_dispatcher = derivatives(call, False, x, operands, native)
-    ours = {one.split(".")[1] for one in seen.names if one.startswith("kernels.")}
+    ours = {one.name.split(".")[1] for one in seen.calls if one.name.startswith("kernels.")}
     stages = ("", "_backward", "_double_backward")
     filtered = call.operator not in (bias_act, modulated_bias_act)
     assert ours == ({"upfirdn2d"} if filtered else {f"epilogue{stage}" for stage in stages})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from stylegan_mix import console
 
@@ -257,3 +258,9 @@ def test_an_option_that_takes_a_boolean_is_one_in_a_file_too() -> None:
     assert console._typed(True, option, context, "file") is True
     with pytest.raises(console.UsageFailure, match="must be true or false, got 'yes'"):
         console._typed("yes", option, context, "file")
+
+
+def test_a_process_computes_float32_in_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    console.set_up_process()
+    assert not torch.backends.cudnn.allow_tf32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -256,6 +257,19 @@ def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the
     assert len({one.hash for one in first}) == 2
     assert command.finished(plan) == first
     assert command.finished(plan)[0].hash == _train(plan).hash
+
+
+def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for place in ("stylegan_mix.training.journal.open", "PIL.Image.Image.save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full, raising=False)
+            with pytest.raises(MissingEnvironment, match="space|full"):
+                _train(_plan(kimg=0.016))
 
 
 def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from stylegan_mix import datasets, rng
 from stylegan_mix.presets import PRESETS, Preset
@@ -311,27 +309,15 @@ def test_a_gpu_replays_steps_as_graphs_and_trains_as_without(name: str) -> None:
         )
 
 
-class _Crossings(TorchDispatchMode):
-    """Notes the operators between the CPU and another device, and those that wait for numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
-        devices = {t.device.type for t in tensors if t.ndim or "copy" in str(func)}
-        if len(devices) > 1 or func is torch.ops.aten._local_scalar_dense.default:
-            self.names.append(str(func))
-        return out
+def _crosses(name: str, tensors: list[torch.Tensor]) -> bool:
+    """Whether an operator lies between the CPU and another device, or waits for a number."""
+    devices = {t.device.type for t in tensors if t.ndim or "copy" in name}
+    return len(devices) > 1 or name == "aten._local_scalar_dense.default"
 
 
 @pytest.mark.parametrize("name", ["nothing", *SWITCHES])
 def test_what_a_gpu_captures_stays_on_it_and_waits_for_no_number(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, name: str, dispatched: type
 ) -> None:
     monkeypatch.setenv("KERNELS", "reference")
     # A device without memory, for which Adam has no fused step and torch no generator.
@@ -342,13 +328,33 @@ def test_what_a_gpu_captures_stays_on_it_and_waits_for_no_number(
     state, rules = game.begin(preset, data, seed=0, device=torch.device("meta"))
     tape = Tape(state.step)
     taped = dataclasses.replace(rules, tape=tape)
-    with _Crossings() as recorded:
+    with dispatched() as recorded:
         step.play(state, taped)
     tape.rewind()
-    with _Crossings() as captured:
+    with dispatched() as captured:
         step.play(state, taped)
-    assert len(recorded.names) >= 2  # rows and labels come from the CPU
-    assert captured.names == []
+    # Rows and labels come from the CPU.
+    assert sum(_crosses(*one) for one in recorded.calls) >= 2
+    assert [one.name for one in captured.calls if _crosses(*one)] == []
+
+
+@pytest.mark.parametrize(("fact", "given_up"), [("sign_fake", False), ("loss_g", True)])
+def test_one_logit_of_another_sign_gives_no_graph_up_and_another_loss_does(
+    monkeypatch: pytest.MonkeyPatch, fact: str, given_up: bool
+) -> None:
+    state, rules = small_game(small_preset())
+    recorder = Frozen(state)
+    capture = recorder.capture
+
+    def differs(run: Callable[[], step.Facts]) -> Callable[[], step.Facts]:
+        replay = capture(run)
+        return lambda: {k: v + 2 / 16 if k == fact else v for k, v in replay().items()}
+
+    monkeypatch.setattr(recorder, "capture", differs)
+    player = GraphedPlayer(recorder)
+    for _ in range(6):
+        train_step(state, rules, player)
+    assert (player.failure is not None) is given_up
 
 
 def test_a_number_that_a_graph_would_freeze_is_found_at_its_first_replay(
