@@ -317,9 +317,7 @@ def data_options(command: Command) -> Command:
                 type=click.Choice(["exp", "step", "natural"]),
                 help="How class sizes fall.",
             ),
-            click.option(
-                "--split-seed", type=int, default=0, show_default=True, help="Seed of the draw."
-            ),
+            click.option("--split-seed", type=int, help="Seed of the draw.  [default: 0]"),
         ]
     ):
         command = option(command)

@@ -54,7 +54,7 @@ def find(*, split_id: str | None = None) -> list[Published]:
             try:
                 published = _read(path)
             except InvalidInput as error:
-                say(f"left out: {error}")
+                say(f"left out: {error}; move {path} away, and its command makes it again")
                 continue
             known = published.imported is None and published.card.get("split_id") == split_id
             if split_id is None or known:

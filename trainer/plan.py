@@ -313,14 +313,7 @@ def _missing_bank(data: Dataset, asked: Asked, kind: str) -> InvalidInput:
 
 
 def _generate(data: Dataset, space: str | None) -> str:
-    words = ["stylegan-mix", "generate", "--dataset", data.name]
-    if data.imbalance is not None:
-        words += ["--imbalance", f"{data.imbalance:g}"]
-    if data.profile != "exp":
-        words += ["--profile", data.profile]
-    if data.split_seed:
-        words += ["--split-seed", str(data.split_seed)]
-    words += ["--n", "50000"]
+    words = ["stylegan-mix", "generate", *data.options, "--n", "50000"]
     return " ".join(words + (["--space", space] if space else []))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import click
 
 from stylegan_mix import console, store
+from stylegan_mix.console import Failure
 
 __all__ = ["doctor"]
 
@@ -17,23 +19,34 @@ __all__ = ["doctor"]
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def doctor(as_json: bool, debug: bool) -> None:
     """Check the machine and the store: versions, devices, operators, disk, locks."""
-    console.print_findings(examine(), as_json=as_json)
+    problem = _unwritable(store.home())
+    console.print_findings(_findings(problem), as_json=as_json)
+    if problem:
+        raise problem
 
 
-def examine() -> dict[str, Any]:
+def _findings(problem: Failure | None) -> dict[str, Any]:
     """The findings as plain data, name -> what was found."""
     import h5py
 
     home = store.home()
-    home.mkdir(parents=True, exist_ok=True)
-    probe = home / ".doctor"
-    with store.locked(home / ".doctor.lock"):
-        store.write_bytes(probe, b"written, synced, renamed")
-        probe.unlink()
+    there = next(place for place in (home, *home.parents) if place.is_dir())
+    works = f"cannot be used: {problem}" if problem else "writing, renaming and locking work"
     return {
         **console.machine(),
         "h5py": f"{h5py.__version__} (HDF5 {h5py.version.hdf5_version})",
-        "store": f"{home} ({shutil.disk_usage(home).free / 1e9:,.1f} GB free; "
-        "writing, renaming and locking work)",
+        "store": f"{home} ({shutil.disk_usage(there).free / 1e9:,.1f} GB free; {works})",
         "shared": str(store.shared() or "none"),
     }
+
+
+def _unwritable(home: Path) -> Failure | None:
+    """Why the store cannot be written to, or None if it can."""
+    probe = home / ".doctor"
+    try:
+        with store.locked(home / ".doctor.lock"):
+            store.write_bytes(probe, b"written, synced, renamed")
+            probe.unlink()
+    except Failure as error:
+        return error
+    return None

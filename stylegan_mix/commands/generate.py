@@ -139,18 +139,19 @@ def _check_asked(published: Published, options: dict[str, Any]) -> None:
             remedy=f"look at what it draws in {published.folder / 'grid.png'}; for a bank, train "
             "or import a class-conditional one",
         )
-    for option in ("dataset", "imbalance", "profile"):
+    for option in ("dataset", "imbalance", "profile", "split_seed"):
         asked, has = options[option], published.card.get(option)
         if asked is not None and asked != has:
+            word = option.replace("_", " ")
             raise InvalidInput(
-                f"generator {published.hash[:12]} was trained with {option} {has}, not {asked}",
+                f"generator {published.hash[:12]} was trained with {word} {has}, not {asked}",
                 remedy="leave out --generator, or ask for the data that it was trained on",
             )
 
 
 def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     """Trains the default generator of a split after saying so: the one place where this is done."""
-    train = _train_command(dataset)
+    train = shlex.join(["stylegan-mix", "train", *dataset.options])
     imported = _imported(dataset)
     if options["no_train"]:
         raise InvalidInput(
@@ -182,13 +183,6 @@ def _imported(dataset: Dataset) -> str:
         if one.imported and one.card["split_id"] == dataset.split_id:
             return f"; an imported one is taken if named: --generator {one.hash[:12]}"
     return ""
-
-
-def _train_command(dataset: Dataset) -> str:
-    words = ["stylegan-mix", "train", "--dataset", dataset.name, "--profile", dataset.profile]
-    if dataset.imbalance is not None:
-        words += ["--imbalance", f"{dataset.imbalance:g}"]
-    return shlex.join([*words, "--split-seed", str(dataset.split_seed)])
 
 
 # The bank

@@ -75,8 +75,10 @@ def import_generator(file: Path, **options: Any) -> None:
 
 def _dataset(options: dict[str, Any]) -> Dataset | None:
     if options["dataset"] is None:
-        if options["imbalance"] is not None or options["profile"] is not None:
-            raise UsageFailure("--imbalance and --profile say which draw of a --dataset: name it")
+        if any(options[name] is not None for name in ("imbalance", "profile", "split_seed")):
+            raise UsageFailure(
+                "--imbalance, --profile and --split-seed say which draw of a --dataset: name it"
+            )
         return None
     from stylegan_mix import datasets
 
@@ -91,14 +93,7 @@ def _dataset(options: dict[str, Any]) -> Dataset | None:
 def _spelled(file: Path, dataset: Dataset | None) -> str:
     """The command, to write on the card; the folder of the file stays out."""
     words = ["stylegan-mix", "import-generator", file.name]
-    return shlex.join([*words, *(_data_words(dataset) if dataset else [])])
-
-
-def _data_words(dataset: Dataset) -> list[str]:
-    words = ["--dataset", dataset.name, "--profile", dataset.profile]
-    if dataset.imbalance is not None:
-        words += ["--imbalance", f"{dataset.imbalance:g}"]
-    return [*words, "--split-seed", str(dataset.split_seed)]
+    return shlex.join([*words, *(dataset.options if dataset else [])])
 
 
 def _show_plan(plan: ImportPlan) -> None:
@@ -140,5 +135,5 @@ def _answer(
     result(f"generator {published.hash[:12]} {state}: {published.folder}")
     say(f"picture {published.folder / 'grid.png'}")
     if plan.dataset is not None and published.card["classes"]:
-        words = shlex.join(_data_words(plan.dataset))
+        words = shlex.join(plan.dataset.options)
         say(f"next    stylegan-mix generate {words} --generator {published.hash[:12]}")

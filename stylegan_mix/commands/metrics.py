@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["metrics"]
 
 SAMPLES = 10_000
+# A classifier's first steps of a process take many times as long as all others.
+_WARM_UP, _TIMED_STEPS = (2,), (1, 11)
 _UNCONDITIONAL = "is unconditional: its samples have no class to be judged by"
 # What does not change the report stays out of the command in it.
 _NOT_SPELLED = ("out", "page", "threads", "debug", "as_json", "dry_run")
@@ -161,18 +163,18 @@ def _subject(options: dict[str, Any]) -> Subject:
     if not found:
         raise InvalidInput(
             f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}",
-            remedy=f"stylegan-mix train --dataset {dataset.name} trains one",
+            remedy=f"{shlex.join(['stylegan-mix', 'train', *dataset.options])} trains one",
         )
     return Subject(dataset, found[0], None)
 
 
 def _draw(options: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
     """Which draw of the data set: the options, else what the card says."""
-    names = ("imbalance", "profile")
+    names = ("imbalance", "profile", "split_seed")
     chosen = {name: card.get(name) if options[name] is None else options[name] for name in names}
     if chosen["profile"] == "natural":
         chosen["imbalance"] = options["imbalance"]
-    return {**chosen, "split_seed": options["split_seed"] or card.get("split_seed") or 0}
+    return chosen
 
 
 def _dataset_of(card: dict[str, Any], what: str, options: dict[str, Any]) -> Dataset:
@@ -340,7 +342,7 @@ def _seconds_per_step(dataset: Dataset, device: Any) -> float:
     from stylegan_mix.metrics.probe import schedule_for, train_classifier
 
     took = []
-    for steps in (1, 5):
+    for steps in (*_WARM_UP, *_TIMED_STEPS):
         began = time.perf_counter()
         train_classifier(
             dataset.train,
@@ -352,7 +354,8 @@ def _seconds_per_step(dataset: Dataset, device: Any) -> float:
             label="a few steps",
         )
         took.append(time.perf_counter() - began)
-    return max(took[1] - took[0], 0.0) / 4
+    fewer, more = _TIMED_STEPS
+    return max(took[-1] - took[-2], 0.0) / (more - fewer)
 
 
 def _device(options: dict[str, Any]) -> Any:

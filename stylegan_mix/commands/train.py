@@ -135,7 +135,8 @@ def train(ctx: click.Context, **options: Any) -> None:
     if speaks():
         show_plan(plan, bool(there))
     if options["dry_run"]:
-        _show_cost(plan, bool(there), options["as_json"])
+        if speaks():
+            _show_cost(plan, bool(there), options["as_json"])
         return
     with console.StopSignals(options["minutes"]) as stop:
         found = there or command.run_training(

@@ -57,16 +57,17 @@ def load(
     *,
     imbalance: float | None = None,
     profile: str | None = None,
-    split_seed: int = 0,
+    split_seed: int | None = None,
     drop_overlap: bool = False,
     val_per_class: int = 0,
 ) -> Dataset:
     """Loads one draw of a data set; the same arguments give the same images in the same order.
 
     Without `imbalance` and `profile` the data set's default draw is taken; `imbalance` alone
-    means the exponential profile. `drop_overlap` takes those training images out that are also
-    in the test part. `val_per_class` images a class, keyed by `split_seed`, are cut from the
-    training part and returned as `.val`; split id, counts and statistics are of what remains.
+    means the exponential profile, no `split_seed` the seed 0. `drop_overlap` takes those training
+    images out that are also in the test part. `val_per_class` images a class, keyed by
+    `split_seed`, are cut from the training part and returned as `.val`; split id, counts and
+    statistics are of what remains.
 
     Raises `UsageFailure` (exit code 2) for a draw that cannot be, `InvalidInput` (3) for one that
     this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
@@ -75,7 +76,7 @@ def load(
         pool_named(name),
         imbalance=imbalance,
         profile=profile,
-        split_seed=split_seed,
+        split_seed=split_seed or 0,
         drop_overlap=drop_overlap,
         val_per_class=val_per_class,
     )

@@ -86,6 +86,16 @@ class Dataset:
         return np.bincount(self.test.labels, minlength=len(self.classes))
 
     @property
+    def options(self) -> list[str]:
+        """The words of a command line that name this draw."""
+        words = ["--dataset", self.name]
+        if self.imbalance is not None:
+            words += ["--imbalance", f"{self.imbalance:g}"]
+        if self.profile != "exp":
+            words += ["--profile", self.profile]
+        return words + (["--split-seed", str(self.split_seed)] if self.split_seed else [])
+
+    @property
     def groups(self) -> ShotGroups:
         """The shot groups of the training part."""
         return shot_groups(self.counts)

@@ -265,7 +265,6 @@ def train_on_plan(
     from stylegan_mix.training.loop import Rhythm, total_steps, train
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
-    world.check_batch(preset.batch, preset.minibatch_std_group)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
     if world.leads:
         plan.folder.mkdir(parents=True, exist_ok=True)

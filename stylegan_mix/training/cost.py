@@ -12,7 +12,6 @@ from stylegan_mix.training.game import begin
 from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.loop import total_steps
 from stylegan_mix.training.step import train_step
-from stylegan_mix.training.world import World
 
 __all__ = ["of"]
 
@@ -28,7 +27,6 @@ def of(plan: TrainPlan) -> dict[str, Any]:
     """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan."""
     preset, dataset = plan.preset, plan.dataset
     device = torch.device(plan.device)
-    World().check_batch(preset.batch, preset.minibatch_std_group)
     state, game = begin(preset, dataset, seed=plan.seed, device=device)
     player, times = player_of(game, graphs=True), []
     for _ in range(1 + _TIMED_STEPS[device.type]):

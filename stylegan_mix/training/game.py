@@ -14,6 +14,7 @@ from stylegan_mix.presets import Preset
 from stylegan_mix.training.augment import Augmentation, augmentation_named
 from stylegan_mix.training.batches import RealImages, draw_labels, sent
 from stylegan_mix.training.effective import inverse_effective_number
+from stylegan_mix.training.memory import check_memory
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.strength import Feedback, groups_by
 from stylegan_mix.training.tape import Tape
@@ -132,7 +133,13 @@ def begin(
     device: torch.device,
     world: World = World(),
 ) -> tuple[TrainState, Game]:
-    """A training of the preset on a data set before its first step: its state and its game."""
+    """A training of the preset on a data set before its first step: its state and its game.
+
+    `UsageFailure` (exit code 2) for a batch that cannot be divided, `MissingEnvironment` (4) for
+    one, or for networks, that no memory here could hold.
+    """
+    world.check_batch(preset.batch, preset.minibatch_std_group)
+    check_memory(preset, device, world.size)
     state = TrainState.fresh(
         preset,
         resolution=dataset.resolution,

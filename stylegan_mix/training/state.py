@@ -143,12 +143,14 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
+        """Takes over what `state_dict` gave; an error of KeyError, ValueError or RuntimeError
+        says what does not fit."""
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups:  # the saved state may be that of another device
                 group["capturable"] = group["params"][0].is_cuda
+            _check_moments(optimizer)
         for average, saved in zip(self.more, state.get("more", []), strict=True):
             average.load_state_dict(saved)
         for name, value in state.get("running", {}).items():
@@ -162,6 +164,16 @@ class TrainState:
         "generator_optimizer",
         "discriminator_optimizer",
     )
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError unless every moment has the shape of its weight, which Adam itself trusts."""
+    for parameter, kept in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if kept[name].shape != parameter.shape:
+                raise ValueError(
+                    f"{name} has shape {list(kept[name].shape)}, its weight {list(parameter.shape)}"
+                )
 
 
 def _fresh_running(

@@ -123,6 +123,7 @@ def test_exact_does_not_take_a_bank_of_other_numerics(stored: Any, run: Run) -> 
         (("--generator", "cafe"), 3, "no generator 'cafe'"),
         (("--dataset", "numbers"), 3, "trained with dataset letters, not numbers"),
         (("--imbalance", "50"), 3, "trained with imbalance 10.0, not 50.0"),
+        (("--split-seed", "7"), 3, "trained with split seed 0, not 7"),
         (("--device", "tpu"), 2, "--device must be"),
         (("--n", str(1 << 40)), 4, "MB are free"),
     ],

@@ -6,11 +6,13 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 import torch
 
 from stylegan_mix import arrays, datasets, generators, store
+from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.commands.train import show_plan
 from stylegan_mix.console import (
     Diverged,
@@ -29,8 +32,9 @@ from stylegan_mix.console import (
 )
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command, cost, loop, step
-from stylegan_mix.training.game import Game
+from stylegan_mix.training.game import Game, begin
 from stylegan_mix.training.loop import CHECKPOINT_KIND
+from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.state import TrainState
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
@@ -148,6 +152,20 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(home: Path) -> None:
     shutil.rmtree(_plan().folder / "checkpoints")
     shutil.copytree(_plan(z_dim=12).folder / "checkpoints", _plan().folder / "checkpoints")
     with pytest.raises(InvalidInput, match=r"not one of this training(.|\n)*mapping\.fc0\.weight"):
+        _train(_plan())
+
+
+def test_a_checkpoint_whose_moments_do_not_fit_its_weights_is_refused(home: Path) -> None:
+    with pytest.raises(Stopped):
+        command.run_training(_plan(), _StopAt(4))
+    place = Checkpoints(_plan().folder / "checkpoints", CHECKPOINT_KIND)
+    found = place.latest()
+    assert found is not None
+    at, state, facts = found
+    moments = state["discriminator_optimizer"]["state"][0]
+    moments["exp_avg_sq"] = moments["exp_avg_sq"][:1]
+    place.save(at, state, facts)
+    with pytest.raises(InvalidInput, match=r"not one of this training(.|\n)*exp_avg_sq has shape"):
         _train(_plan())
 
 
@@ -272,13 +290,27 @@ def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
                 _train(_plan(kimg=0.016))
 
 
+def test_of_several_processes_one_answers_a_dry_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ("train", "--preset", "tiny8", "--batch", "16", "--dry-run", "--json")
+    for rank, answers in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        code, out, _ = run(*words)
+        assert code == 0
+        assert bool(out) == answers
+    monkeypatch.delenv("RANK")
+    assert json.loads(run(*words)[1])["cost"]["steps"] > 0
+
+
 def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published = _train(_plan(kimg=0.016))
     (home / "generators" / "notes.txt").write_text("mine")
     assert [one.hash for one in generators.find()] == [published.hash]
-    assert "left out: " in capsys.readouterr().err
+    assert re.search(r"left out: (.|\n)*move \S+notes.txt away", capsys.readouterr().err)
 
 
 def test_what_cannot_be_is_refused(home: Path) -> None:
@@ -330,6 +362,32 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
 def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:
     with pytest.raises(UsageFailure, match="must be a multiple of 4"):
         cost.of(_plan(batch=6))
+
+
+@pytest.mark.parametrize("changes", [{"batch": 10**8}, {"channel_base": 10**8}])
+def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
+    home: Path, changes: dict[str, int]
+) -> None:
+    plan = _plan(**{**changes, "channel_max": 10**6})
+    for way in (cost.of, _train):
+        with pytest.raises(MissingEnvironment, match=r"need more than [\d,]+ GB"):
+            way(plan)
+
+
+@pytest.mark.parametrize("changes", [{}, {"more_ema": "5,80"}, {"channel_max": 64}])
+def test_the_least_memory_is_less_than_what_a_training_holds(changes: dict[str, Any]) -> None:
+    plan = _plan(**changes)
+    state, _ = begin(plan.preset, plan.dataset, seed=0, device=torch.device("cpu"))
+    networks = [state.generator, state.discriminator, state.average, *state.more]
+    copies = [4, 4, *[1] * (len(networks) - 2)]
+    weights = sum(
+        4 * copy * sum(weight.numel() for weight in network.parameters())
+        for network, copy in zip(networks, copies, strict=True)
+    )
+    assert 0.5 * weights < least_bytes(plan.preset, 0) < weights
+    # A row: three features of 8x8 pixels in float32.
+    row = least_bytes(plan.preset, 1) - least_bytes(plan.preset, 0)
+    assert row == 3 * 4 * 8 * 8 * min(plan.preset.channel_base // 8, plan.preset.channel_max)
 
 
 def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None:

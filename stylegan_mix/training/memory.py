@@ -1,0 +1,59 @@
+"""How much memory a training takes at the least: said before it starts what could never fit.
+
+A system that lends memory it does not have ends a process that asks for too much without a word.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from stylegan_mix.console import MissingEnvironment
+from stylegan_mix.networks.shape import block_resolutions, channels_at
+from stylegan_mix.presets import Preset
+
+__all__ = ["check_memory", "least_bytes"]
+
+_FLOAT32 = 4
+# Of every weight: itself, its gradient and the two moments of Adam.
+_COPIES = 4
+# At the full resolution the discriminator's backward pass needs its features before the first
+# convolution, after it, and filtered.
+_KEPT_FEATURES = 3
+
+
+def least_bytes(preset: Preset, rows: int) -> int:
+    """A lower bound on the bytes of a training whose process holds `rows` images of a batch.
+
+    Counts the weights of 3x3 convolutions with what training keeps of each, and the discriminator's
+    features at the full resolution; all else comes on top.
+    """
+    sizes = block_resolutions(preset.resolution)
+    channels = [channels_at(size, preset.channel_base, preset.channel_max) for size in sizes]
+    pairs = zip([0, *channels], channels, strict=False)
+    weights = sum(9 * (before + own) * own for before, own in pairs)
+    width = 2 if preset.precision in ("bfloat16", "float16") else _FLOAT32
+    features = rows * preset.resolution**2 * channels[-1] * width
+    # Two players, and the averages of the one.
+    held = 2 * _COPIES + 1 + len(preset.half_lives())
+    return _FLOAT32 * held * weights + _KEPT_FEATURES * features
+
+
+def check_memory(preset: Preset, device: torch.device, processes: int = 1) -> None:
+    """`MissingEnvironment` (exit code 4) where a training could never fit on the device."""
+    needed = least_bytes(preset, preset.batch // processes)
+    there = _memory_of(device)
+    if needed > there:
+        raise MissingEnvironment(
+            f"batches of {preset.batch:,} images of {preset.resolution} pixels and up to "
+            f"{preset.channel_max:,} channels need more than {needed / 1e9:,.0f} GB in each of "
+            f"{processes} process(es); this {device.type} has {there / 1e9:,.0f} GB",
+            remedy="a smaller --batch, --channel-base or --channel-max, or more processes",
+        )
+
+
+def _memory_of(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,34 @@
+"""`stylegan-mix doctor`: everything is told, also of a store that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_a_sound_machine_is_told_and_its_store_has_no_more_in_it(home: Path, run: Run) -> None:
+    code, out, _ = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {"python", "torch", "cpu", "cuda", "h5py", "store", "shared"} <= set(found)
+    assert str(home) in found["store"]
+    assert "writing, renaming and locking work" in found["store"]
+    assert not (home / ".doctor").exists()
+
+
+def test_a_store_that_cannot_be_written_is_told_with_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "file" / "store"))
+    code, out, err = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 2
+    assert "torch" in found
+    assert "cannot be used: nothing can be written" in found["store"]
+    assert "STYLEGAN_MIX_HOME" in err
