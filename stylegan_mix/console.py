@@ -452,8 +452,8 @@ class Progress:
         left = (self._total - done) / rate if rate > 0 else float("inf")
         numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
         text = (
-            f"{self._label}: {done:,.0f} of {self._total:,.0f} {self._unit}, "
-            f"{rate:,.1f} {self._unit}/s, {_duration(left)} left  {numbers}"
+            f"{self._label}: {_three(done)} of {_three(self._total)} {self._unit}, "
+            f"{_three(rate)} {self._unit}/s, {_duration(left)} left  {numbers}"
         ).rstrip()
         if self._terminal:
             sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
@@ -474,6 +474,11 @@ def _columns() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except OSError:
         return 80
+
+
+def _three(number: float) -> str:
+    """With three digits at least, and all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stylegan_mix import console
+
+if TYPE_CHECKING:
+    from stylegan_mix.presets import Preset
 
 __all__ = ["train"]
 
@@ -187,10 +191,19 @@ def show_plan(plan: Any, done: bool) -> None:
     console.say(
         f"{plan.dataset.name} ({split}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
-        f"preset {preset.name}: {plan.kimg:g} kimg = {steps:,} steps of {preset.batch}, "
+        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {steps:,} steps of {preset.batch}, "
         f"{preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
         f"training {plan.key[:12]} in {plan.folder}"
     )
+
+
+def _changed(preset: Preset) -> str:
+    """How it differs from the preset of its name, in words."""
+    from stylegan_mix.presets import preset_named
+
+    own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
+    changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
+    return f" with {', '.join(changed)}" if changed else ""
 
 
 def _spelled(ctx: click.Context) -> str:

@@ -17,6 +17,7 @@ from stylegan_mix.interop.pickles import (
     Names,
     OddArguments,
     called_with_nothing,
+    instead_of,
     shown,
     taken,
 )
@@ -74,8 +75,7 @@ def _tensorflow(_: tuple[Any, ...]) -> Any:
 def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Of what the pickle holds, the generator: keyword arguments of ours, published names."""
     if type(root) is not dict or type(root.get(NETWORK)) is not _Module:
-        keys = ", ".join(map(shown, list(root)[:8])) if type(root) is dict else ""
-        raise InvalidInput(f"it has no network under '{NETWORK}', but {keys or shown(root)}")
+        raise InvalidInput(f"it has no network under '{NETWORK}', but {instead_of(root, NETWORK)}")
     module: _Module = root[NETWORK]
     state = _state(module)
     if any(name.startswith("synthesis.input.") for name in state):

@@ -27,6 +27,7 @@ __all__ = [
     "OddArguments",
     "Symbol",
     "called_with_nothing",
+    "instead_of",
     "read",
     "shown",
     "taken",
@@ -97,6 +98,16 @@ def shown(value: Any, most: int = 60) -> str:
     text = str(value)
     plain = ascii(text[: most + 1])[1:-1]
     return plain if len(plain) <= most else plain[: most - 3] + "..."
+
+
+def instead_of(root: Any, name: str) -> str:
+    """What a foreign file holds where something was expected under `name`, for a message."""
+    if type(root) is not dict:
+        return shown(root)
+    if name in root:
+        there = root[name]
+        return "nothing" if type(there) is dict and not there else f"there {shown(there)}"
+    return ", ".join(map(shown, list(root)[:8])) or "nothing"
 
 
 # --------------------------------------------------------------------- the machine

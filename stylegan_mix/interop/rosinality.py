@@ -25,7 +25,7 @@ from stylegan_mix.interop.nvlabs import (
     published_shapes,
     some,
 )
-from stylegan_mix.interop.pickles import Left, Names, shown
+from stylegan_mix.interop.pickles import Left, Names, instead_of, shown
 from stylegan_mix.interop.torch_files import TENSORS, Tensor
 from stylegan_mix.networks import Generator
 from stylegan_mix.networks.layers import RESAMPLING_TAPS
@@ -57,8 +57,7 @@ def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Of what the file holds, the generator: keyword arguments of ours, the port's names."""
     state = root.get(NETWORK) if type(root) is dict else None
     if type(state) is not dict or not state:
-        keys = ", ".join(map(shown, list(root)[:8])) if type(root) is dict else ""
-        raise InvalidInput(f"it has no state under '{NETWORK}', but {keys or shown(root)}")
+        raise InvalidInput(f"it has no state under '{NETWORK}', but {instead_of(root, NETWORK)}")
     for name, tensor in state.items():
         if type(name) is not str or type(tensor) is not Tensor:
             raise InvalidInput(f"its '{shown(name)}' under '{NETWORK}' is no tensor")

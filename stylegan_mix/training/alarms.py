@@ -2,7 +2,7 @@
 
 A class-conditional generator collapses where images are few, and its losses do not say so
 (methods dossier 4.2): a class falls to a few looks, its samples become its training images, its w
-shrink to a point, the label path explodes, the discriminator is never wrong. K classes, n samples
+shrink to a point, the class path explodes, the discriminator is never wrong. K classes, n samples
 of each.
 """
 
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.networks import Generator
 from stylegan_mix.training.diversity import class_samples, diversity_ratios
 
 __all__ = [
@@ -25,8 +24,8 @@ __all__ = [
     "SATURATED",
     "Alarms",
     "Health",
+    "class_path_norm",
     "dead",
-    "label_path_norm",
     "measure",
     "w_spread",
 ]
@@ -40,6 +39,7 @@ COPIED = 0.2
 _POINT = 0.02
 _EXPLODED = 10.0
 SATURATED = 0.98
+_OVERFLOWING = 0.01
 _REALS = 500
 
 
@@ -50,13 +50,13 @@ class Health:
     `diversity` as in `diversity_ratios`. `spread` is the standard deviation of w inside the class
     over that of all w. `copies` is the median distance of a sample to the nearest training image
     of its class over the median distance between nearest training images: near 0 are copies.
-    None where a class has too few images. `label_norm` is the spectral norm of the label path.
+    None where a class has too few images. `class_norm` is the spectral norm of the class path.
     """
 
     diversity: list[float | None]
     spread: list[float | None]
     copies: list[float | None]
-    label_norm: float
+    class_norm: float
 
     def plain(self) -> dict[str, Any]:
         """As a part of a log line."""
@@ -64,14 +64,12 @@ class Health:
             "diversity": self.diversity,
             "w_spread": [None if value is None else round(value, 4) for value in self.spread],
             "copies": self.copies,
-            "label_norm": self.label_norm,
+            "class_norm": self.class_norm,
         }
 
 
-def measure(
-    network: Generator, samples: Mapping[int, Tensor], w: Mapping[int, Tensor], dataset: Dataset
-) -> Health:
-    """The health of `network`, from samples [n,H,W,C] uint8 and w [n,D] of each class there."""
+def measure(samples: Mapping[int, Tensor], w: Mapping[int, Tensor], dataset: Dataset) -> Health:
+    """The health of a generator, from samples [n,H,W,C] uint8 and w [n,D] of each class there."""
 
     def of_all(values: Mapping[int, float | None]) -> list[float | None]:
         return [values.get(label) for label in range(dataset.num_classes)]
@@ -80,7 +78,7 @@ def measure(
         diversity=of_all(diversity_ratios(samples, dataset.train)),
         spread=of_all(w_spread(w)),
         copies=of_all({label: _copies(drawn, dataset, label) for label, drawn in samples.items()}),
-        label_norm=label_path_norm(network),
+        class_norm=class_path_norm(w),
     )
 
 
@@ -97,12 +95,16 @@ def dead(diversity: Mapping[int, float | None]) -> list[int]:
     return [c for c, ratio in diversity.items() if ratio is not None and ratio < _COLLAPSED]
 
 
-def label_path_norm(network: Generator) -> float:
-    """The largest singular value of the label embedding as it is used; 0 without classes."""
-    if not network.classes:
-        return 0.0
-    weight = network.mapping.embed.weight.detach().float()
-    return float(torch.linalg.matrix_norm(weight, ord=2)) / weight.shape[1] ** 0.5
+def class_path_norm(w: Mapping[int, Tensor]) -> float:
+    """Spectral norm of the mean w of each class, less the mean of them all, over sqrt(K).
+
+    From w [n,D] of each class. It takes in the whole way from label to w: the embedding alone is
+    normalised behind its weights, which may then grow without end. That this norm explodes where a
+    rare class collapses is what Rangwani et al. 2022 (gSR) regularise.
+    """
+    means = torch.stack([one.mean(dim=0) for one in w.values()]).float()
+    apart = means - means.mean(dim=0)
+    return float(torch.linalg.matrix_norm(apart, ord=2)) / len(means) ** 0.5
 
 
 def _copies(drawn: Tensor, dataset: Dataset, label: int) -> float | None:
@@ -121,7 +123,7 @@ class Alarms:
         self._classes = classes
         self._best = running.setdefault("alarms.best", torch.zeros(len(classes)))
         self._low = running.setdefault("alarms.low", torch.zeros(len(classes)))
-        self._first_norm = running.setdefault("alarms.label_norm", torch.zeros([]))
+        self._first_norm = running.setdefault("alarms.class_norm", torch.zeros([]))
 
     def collapsed(self, health: Health, kimg: float) -> list[str]:
         """Takes the log at `kimg` in; the classes that have collapsed by it."""
@@ -140,39 +142,45 @@ class Alarms:
         """Whether no class looked collapsed at the last log."""
         return not bool(self._low.any())
 
-    def warnings(self, health: Health, means: dict[str, float]) -> list[str]:
-        """What looks wrong at a log, in words; none of it stops a training."""
-        found = []
-        copied = [
-            name
-            for name, ratio in zip(self._classes, health.copies, strict=True)
-            if ratio is not None and ratio < COPIED
-        ]
-        if copied:
-            found.append(f"copies its training images: {', '.join(copied)}")
-        points = [
-            name
-            for name, spread in zip(self._classes, health.spread, strict=True)
-            if spread is not None and spread < _POINT
-        ]
-        if points:
-            found.append(f"w nearly a point: {', '.join(points)}")
+    def warnings(self, health: Health, means: Mapping[str, float]) -> dict[str, str]:
+        """What looks wrong at a log, short name -> in words; none of it stops a training."""
+        found = {}
+        if flat := self._below(health.diversity, _COLLAPSED):
+            found["diversity"] = f"little but one picture is drawn of {flat}"
+        if copied := self._below(health.copies, COPIED):
+            found["copies"] = f"copies its training images: {copied}"
+        if points := self._below(health.spread, _POINT):
+            found["w"] = f"w nearly a point: {points}"
         if float(self._first_norm) == 0:
-            self._first_norm.fill_(health.label_norm)
-        elif health.label_norm > _EXPLODED * float(self._first_norm):
-            found.append(f"label path grew to {health.label_norm:.3g}")
+            self._first_norm.fill_(health.class_norm)
+        elif health.class_norm > _EXPLODED * float(self._first_norm):
+            found["class path"] = f"the class path grew more than {_EXPLODED:g} times as strong"
         if means.get("sign_real", 0) > SATURATED and means.get("sign_fake", 0) < -SATURATED:
-            found.append("the discriminator is never wrong")
+            found["discriminator"] = "the discriminator is never wrong"
+        if max(means.get("overflow_g", 0), means.get("overflow_d", 0)) > _OVERFLOWING:
+            found["overflow"] = "gradients do not fit in float16"
         return found
 
+    def _below(self, values: list[float | None], bound: float) -> str:
+        """The classes whose value lies below, by name."""
+        pairs = zip(self._classes, values, strict=True)
+        return ", ".join(name for name, value in pairs if value is not None and value < bound)
+
     @staticmethod
-    def shown(health: Health, warnings: list[str]) -> dict[str, str]:
-        """The facts for the progress line."""
-        known = [ratio for ratio in health.diversity if ratio is not None]
-        facts = {"diversity": f"{min(known):.2f}..{max(known):.2f}"} if known else {}
-        near = [ratio for ratio in health.copies if ratio is not None]
-        if near:
-            facts["copies"] = f"{min(near):.2f}..{statistics.median(near):.2f}"
-        if warnings:
-            facts["alarms"] = str(len(warnings))
+    def shown(
+        health: Health, warnings: Mapping[str, str], means: Mapping[str, float]
+    ) -> dict[str, str]:
+        """The facts for the progress line: the names of alarms, and what they are drawn from."""
+        facts = {"ALARMS": ", ".join(warnings)} if warnings else {}
+        for name, values in (
+            ("diversity", health.diversity),
+            ("copies", health.copies),
+            ("w", health.spread),
+        ):
+            known = [value for value in values if value is not None]
+            if known:
+                facts[name] = f"{min(known):.2f}..{statistics.median(known):.2f}"
+        facts["class path"] = f"{health.class_norm:.2g}"
+        if {"sign_real", "sign_fake"} <= set(means):
+            facts["D"] = f"{means['sign_real']:+.2f}/{means['sign_fake']:+.2f}"
         return facts

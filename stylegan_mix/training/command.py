@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import generators, store
-from stylegan_mix.console import MissingEnvironment, StopSignals, UsageFailure, say
+from stylegan_mix.console import MissingEnvironment, Stopped, StopSignals, UsageFailure, say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
@@ -246,7 +247,8 @@ def run_training(
 
     with joined(plan.device) as world:
         if not world.leads:
-            train_on_plan(plan, stop, save_minutes, graphs, world)
+            with suppress(Stopped):  # the leader answers for all
+                train_on_plan(plan, stop, save_minutes, graphs, world)
             return []
         with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):
             there = finished(plan)

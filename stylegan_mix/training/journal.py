@@ -32,14 +32,15 @@ class Journal:
         """Drops log lines of steps that will be taken again, and a torn last line."""
         if not self._metrics.exists():
             return
-        kept = []
-        for line in self._metrics.read_text().splitlines():
+        text, kept = self._metrics.read_text(), []
+        for line in text.splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
             except (ValueError, KeyError):
                 continue
-        self._metrics.write_text("".join(kept))
+        if "".join(kept) != text:
+            store.write_bytes(self._metrics, "".join(kept).encode())
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

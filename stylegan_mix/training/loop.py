@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,11 +66,28 @@ class Rhythm:
 
 @dataclass
 class _Tick:
-    """Sums of the logged scalars since the last log line, on the device."""
+    """Sums of the logged scalars since the last log line, on the device.
+
+    A saved state has them, so that a log does not depend on where a training was interrupted.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    before: float = 0.0
     began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, saved: dict[str, Any], device: torch.device) -> _Tick:
+        """What `state_dict` gave; a fresh one for nothing."""
+        sums = {name: value.to(device) for name, value in saved.get("sums", {}).items()}
+        return cls(sums, dict(saved.get("counts", {})), saved.get("seconds", 0.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.began
 
     def add(self, facts: dict[str, Tensor]) -> None:
         for name, value in facts.items():
@@ -141,6 +159,8 @@ class _Training:
             total_steps(every, game.preset.batch)
             for every in (kimg, rhythm.log_kimg, rhythm.picture_kimg)
         )
+        self.tick, self.warned = _Tick(), dict[str, str]()
+        self.progress: Progress | None = None
         self.checkpoints = Checkpoints(folder / "checkpoints", CHECKPOINT_KIND)
         self.kept = Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1)
         self.numerics = [numerics_of(game)]
@@ -155,17 +175,22 @@ class _Training:
     def save(self, place: Checkpoints) -> None:
         facts = {"kimg": self.seen, "numerics": self.numerics}
         if self.game.world.leads:
-            place.save(self.state.step, self.state.state_dict(), facts)
+            state = {**self.state.state_dict(), "tick": self.tick.state_dict()}
+            place.save(self.state.step, state, facts)
 
     def take(self, place: Checkpoints, found: tuple[int, dict, dict]) -> None:
         """Takes a saved state over, and notes what computes otherwise from here on."""
         step, saved, facts = found
         try:
             self.state.load_state_dict(saved)
+            self.tick = _Tick.of(saved.get("tick", {}), self.game.device)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            # PyTorch's own words have a line for every weight.
+            first, more = str(error).splitlines()[:2], len(str(error).splitlines()) - 2
             raise InvalidInput(
                 f"the checkpoint of step {step} in {place.folder} is not one of this training: "
-                f"{error}",
+                + " ".join(line.strip() for line in first)
+                + (f" (and {more} more)" if more > 0 else ""),
                 remedy=f"move {self.folder} away to start again",
             ) from error
         before = facts.get("numerics", [])
@@ -181,7 +206,7 @@ class _Training:
         self.begin_attempt()
         if self.game.world.leads:
             self.journal.cut(step)
-        self.game.world.check_same(self.state.generator.named_parameters())
+        self.game.world.check_same(self.state.named_tensors())
 
     def begin_attempt(self) -> None:
         """Goes on from the state as it is now: graphs of another state are no use."""
@@ -201,33 +226,39 @@ class _Training:
         if saved is not None:
             self.take(*saved)
             self.say(f"going on from {self.seen:.1f} kimg")
-        elif self.game.world.leads:
-            self.journal.cut(0)
+        else:
+            if self.game.world.leads:
+                self.journal.cut(0)
+            self.save(self.kept)
 
     def say(self, text: str) -> None:
         if self.game.world.leads:
+            if self.progress is not None:
+                self.progress.close()
             say(text)
 
     def run(self, stop: StopSignals) -> None:
         """Steps up to the budget; `_Lost` where the training collapses."""
         state, world = self.state, self.game.world
-        progress = Progress(self.kimg, "kimg", "training", start=self.seen)
-        saved, tick, shown = time.monotonic(), _Tick(), dict[str, str]()
+        self.progress = progress = Progress(self.kimg, "kimg", "training", start=self.seen)
+        saved, shown = time.monotonic(), dict[str, str]()
         begun = state.step
         while state.step < self.last:
-            tick.add(train_step(state, self.game, self.player))
+            self.tick.add(train_step(state, self.game, self.player))
             last = state.step == self.last
             logs, keeps = state.step % self.log_steps == 0, state.step % self.picture_steps == 0
-            checks = state.step % _CHECK_EVERY == 0 or keeps or last
+            looks = logs or keeps or last
             # A loss may break in one process alone: all must go back together.
-            if checks and world.any(bool(broken := tick.broken())):
+            checks = state.step % _CHECK_EVERY == 0 or looks
+            if checks and world.any(bool(broken := self.tick.broken())):
                 raise _Lost(f"{', '.join(broken) or 'a loss'} is not a finite number")
+            # The losses were those of the weights before this step.
+            if looks and world.any(not state.is_finite()):
+                raise _Lost("a weight is not a finite number")
             if logs or last:
-                shown, tick = self.log(tick, counts=logs), _Tick()
+                shown = self.log(counts=logs)
+                self.tick = _Tick()
             if keeps or last:
-                # The losses were those of the weights before this step.
-                if not state.is_finite():
-                    raise _Lost("a weight is not a finite number")
                 self.draw(f"kimg-{self.seen:09.3f}.png")
                 # What a budget ends with off the rhythm, one long training would not have.
                 if keeps and self.alarms.sound:
@@ -247,48 +278,58 @@ class _Training:
         if state.step > begun:
             self.save(self.checkpoints)
 
-    def log(self, tick: _Tick, *, counts: bool) -> dict[str, str]:
+    def log(self, *, counts: bool) -> dict[str, str]:
         """Writes a log line, judges the classes; facts for the progress line.
 
         Only what `counts` is remembered by the alarms: a log at the end of a budget does not.
         """
         network, world = self.state.average, self.game.world
-        world.check_same(self.state.generator.named_parameters())
+        world.check_same(self.state.named_tensors())
         labels = watched_classes(self.dataset.counts)
         each = samples_each(len(labels))
         samples = class_samples_of(network, self.game, each, labels)
         w = {c: _latents(network, self.game, c, each)[0][:, -1] for c in labels}
-        health = alarms.measure(network, samples, w, self.dataset)
+        health = alarms.measure(samples, w, self.dataset)
         means = {
             name: float(world.mean(torch.tensor(v, device=self.game.device)))
-            for name, v in tick.means().items()
+            for name, v in self.tick.means().items()
         }
         warnings = self.alarms.warnings(health, means)
+        collapsed = ", ".join(self.alarms.collapsed(health, self.seen)) if counts else ""
+        if collapsed:
+            warnings["collapse"] = f"{collapsed} collapsed to a few pictures"
         signs = taken_signs(self.state.running, of="class")
         if world.leads:
-            seconds = round(time.monotonic() - tick.began, 3)
             line = {"step": self.state.step, "kimg": self.seen, **means, "sign_class": signs}
             line |= health.plain()
             if self.game.feedback is not None:
                 line["ada_p"] = self.state.running["ada.p"].tolist()
-            self.journal.log({**line, "alarms": warnings, "seconds": seconds})
-        collapsed = self.alarms.collapsed(health, self.seen) if counts else []
+            seconds = round(self.tick.seconds, 3)
+            self.journal.log({**line, "alarms": list(warnings.values()), "seconds": seconds})
+        self.warn(warnings)
         if collapsed and self.game.preset.on_collapse == "rollback":
-            raise _Lost(f"{', '.join(collapsed)} collapsed to a few pictures")
-        facts = self.alarms.shown(health, warnings)
+            raise _Lost(warnings["collapse"])
+        facts = self.alarms.shown(health, warnings, means)
         if self.game.feedback is not None:
             facts["p"] = f"{float(self.state.running['ada.p'].max()):.2f}"
         return facts
+
+    def warn(self, warnings: dict[str, str]) -> None:
+        """Says what was not so at the log before."""
+        for name, text in warnings.items():
+            if self.warned.get(name) != text:
+                self.say(f"alarm at {self.seen:.1f} kimg: {text}")
+        self.warned = warnings
 
     def draw(self, name: str) -> None:
         """Writes a grid of every class below the folder."""
         if not self.game.world.leads:
             return
         pictures = self.folder / "grids"
-        pictures.mkdir(exist_ok=True)
         labels = shown_classes(self.dataset.counts)
         samples = class_samples_of(self.state.average, self.game, 10, labels)
         with store.disk_errors(pictures):
+            pictures.mkdir(exist_ok=True)
             class_grid(samples, self.dataset).save(pictures / name)
 
     def failed(self, error: RuntimeError) -> Exception:
@@ -322,11 +363,13 @@ class _Training:
             )
         if found is None:
             again = " again, after it had been taken back once" if self.state.attempt else ""
+            short = self.game.preset.precision != "float32"
             raise Diverged(
                 f"training diverged at {at:.1f} kimg{again}: {reason}; the last sound states are "
                 f"in {self.folder}, a picture of it in {self.folder / 'grids'}",
-                remedy="try --lr or --r1-gamma, --augment, a smaller --real-power, a safeguard "
-                "such as --twins, or --precision float32",
+                remedy="try a smaller --lr or another --r1-gamma, --augment, a smaller "
+                "--real-power, a safeguard such as --twins"
+                + (", or --precision float32" if short else ""),
             )
         world.barrier()
         self.take(self.kept, found)

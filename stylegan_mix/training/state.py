@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -132,6 +133,13 @@ class TrainState:
         weights = [weight for network in networks for weight in network.parameters()]
         return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
 
+    def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What every process of a training must hold alike, by name."""
+        for part in ("generator", "discriminator", "average"):
+            for name, weight in getattr(self, part).named_parameters():
+                yield f"{part}.{name}", weight
+        yield from self.running.items()
+
     def state_dict(self) -> dict[str, Any]:
         """All of it as nested dictionaries of tensors and numbers."""
         return {
@@ -153,8 +161,9 @@ class TrainState:
             _check_moments(optimizer)
         for average, saved in zip(self.more, state.get("more", []), strict=True):
             average.load_state_dict(saved)
-        for name, value in state.get("running", {}).items():
-            self.running[name].copy_(value)
+        saved = state.get("running", {})
+        for name in self.running.keys() & saved.keys():  # an earlier version had fewer, or others
+            self.running[name].copy_(saved[name])
         self.step, self.attempt = int(state["step"]), int(state.get("attempt", 0))
 
     _PARTS = (

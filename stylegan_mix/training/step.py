@@ -222,8 +222,7 @@ def _generator_phase(state: TrainState, game: Game) -> Facts:
         loss = loss + preset.gsr * (game.gsr_weights[latents.labels] * norms).mean()
     loss.backward()
     state.discriminator.requires_grad_(True)
-    _step(game, state.generator, state.generator_optimizer)
-    return facts
+    return facts | _step("g", game, state.generator, state.generator_optimizer)
 
 
 def _path_phase(state: TrainState, game: Game) -> Tensor:
@@ -237,7 +236,7 @@ def _path_phase(state: TrainState, game: Game) -> Tensor:
     state.running["path.mean"].copy_(mean.detach())
     penalty = (lengths - mean).square().mean()
     (penalty * (preset.path_weight * preset.path_interval)).backward()
-    _step(game, state.generator, state.generator_optimizer)
+    _step("g", game, state.generator, state.generator_optimizer)
     return lengths.detach().mean()
 
 
@@ -263,7 +262,7 @@ def _discriminator_phase(state: TrainState, game: Game, reals: Tensor, labels: T
         facts["r1"] = penalty.detach()
         total = total + penalty * _r1_weight(preset)
     total.backward()
-    _step(game, state.discriminator, state.discriminator_optimizer)
+    facts |= _step("d", game, state.discriminator, state.discriminator_optimizer)
     real, fake = real.detach(), fake.detach()
     _remember_logits(state, game, real, fake)
     observe(state.running, real.sign(), labels, of="class", total=game.world.sum)
@@ -307,7 +306,7 @@ def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> T
     logits = judged_logits(state.discriminator, shown, labels, draws=draws)
     penalty = losses.r1_penalty(logits, reals)
     (penalty.mean() * _r1_weight(preset)).backward()
-    _step(game, state.discriminator, state.discriminator_optimizer)
+    _step("d", game, state.discriminator, state.discriminator_optimizer)
     return penalty.detach().mean()
 
 
@@ -315,19 +314,27 @@ def _r1_weight(preset: Preset) -> float:
     return preset.r1_gamma / 2 * preset.r1_interval
 
 
-def _step(game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _step(
+    player: str, game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Facts:
+    """Ends a phase of a player, `g` or `d`: in float16 with the share of gradients it lost."""
+    facts: Facts = {}
     game.world.reduce_gradients(network.parameters())
     if game.preset.precision == "float16":
-        _bound_gradients(network)
+        facts[f"overflow_{player}"] = _bound_gradients(network)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    return facts
 
 
-def _bound_gradients(network: torch.nn.Module) -> None:
+def _bound_gradients(network: torch.nn.Module) -> Tensor:
     """NaN -> 0, infinities -> 1e5: a sum that float16 cannot hold must not end in the weights.
 
-    That stands in for a scaled loss, as in StyleGAN2-ADA (methods dossier 1.5).
+    That stands in for a scaled loss, as in StyleGAN2-ADA (methods dossier 1.5). Gives the share of
+    weights with such a gradient [].
     """
-    for parameter in network.parameters():
-        if parameter.grad is not None:
-            parameter.grad.nan_to_num_(nan=0.0, posinf=_MOST_GRADIENT, neginf=-_MOST_GRADIENT)
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    lost = torch.stack([(~gradient.isfinite()).sum() for gradient in gradients]).sum()
+    for gradient in gradients:
+        gradient.nan_to_num_(nan=0.0, posinf=_MOST_GRADIENT, neginf=-_MOST_GRADIENT)
+    return lost / sum(gradient.numel() for gradient in gradients)

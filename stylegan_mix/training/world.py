@@ -112,16 +112,21 @@ class World:
                 distributed.barrier()
 
     def check_same(self, named: Iterable[tuple[str, Tensor]]) -> None:
-        """Fails (our bug, exit code 1), naming one, where processes hold different tensors."""
+        """Fails (our bug, exit code 1), naming one, where processes hold different tensors.
+
+        What is no number is the same everywhere it is none.
+        """
         if self.size == 1:
             return
         sums = {name: tensor.detach().double().sum() for name, tensor in named}
-        names, low = list(sums), torch.stack(list(sums.values()))
+        names, found = list(sums), torch.stack(list(sums.values()))
+        # By their bits: the least of numbers and of none is one or the other.
+        low = torch.where(found.isnan(), torch.nan, found).view(torch.int64)
         high = low.clone()
         with self._hearing():
             distributed.all_reduce(low, distributed.ReduceOp.MIN)
             distributed.all_reduce(high, distributed.ReduceOp.MAX)
-        apart = torch.nonzero((low != high) | low.isnan()).flatten().tolist()
+        apart = torch.nonzero(low != high).flatten().tolist()
         if apart:
             raise Failure(
                 f"the {self.size} processes of this training hold different weights, in "
@@ -180,14 +185,14 @@ def joined(device: str) -> Iterator[World]:
     Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
     gloo.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number_in("WORLD_SIZE", 1)
     if size == 1 or "RANK" not in os.environ:
         yield World()
         return
     own = None
     try:
         if device == "cuda":
-            own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            own = torch.device("cuda", _number_in("LOCAL_RANK", 0))
             torch.cuda.set_device(own)
             # Else a lost process ends the others by SIGABRT, where they could say so and stop.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
@@ -203,3 +208,13 @@ def joined(device: str) -> Iterator[World]:
         yield World(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _number_in(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise UsageFailure(
+            f"the environment variable {variable} must be a whole number, got '{text}'",
+            remedy="start several processes with torchrun, which sets it",
+        )
+    return int(text)

@@ -160,7 +160,9 @@ def doubled(times: int) -> bytes:
         (b"I" + b"9" * 5000 + b"\n", "damaged pickle"),
         (b"N0" * 500_100, "more than 1,000,000 steps"),
         (doubled(100), "no network under 'G_ema', but a list"),
-        (b"}\x8c\x05G_ema" + doubled(100) + b"s", "no network under 'G_ema', but G_ema"),
+        (b"}\x8c\x05G_ema" + doubled(100) + b"s", "no network under 'G_ema', but there a list"),
+        (b"}\x8c\x05G_emaK\x01s", "no network under 'G_ema', but there 1"),
+        (b"}\x8c\x05G_ema}s", "no network under 'G_ema', but nothing"),
         (b"}\x8c\x05z_dim" + doubled(100) + b"s", "but z_dim"),
     ],
 )

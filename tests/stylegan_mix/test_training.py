@@ -118,6 +118,7 @@ def test_stopping_anywhere_gives_the_same_generator(
     plan = _plan(**changes)
     with StopSignals() as stop:
         whole = command.run_training(plan, stop)
+    undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
@@ -126,9 +127,36 @@ def test_stopping_anywhere_gives_the_same_generator(
         pieces = command.run_training(plan, stop)
     assert [one.hash for one in pieces] == [one.hash for one in whole]
     assert len({one.hash for one in whole}) == (3 if changes else 1)
-    lines = (plan.folder / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["step"] == 20
-    assert max(json.loads(lines[-1]).get("ada_p", [1])) > 0
+    lines = _logged(plan)
+    assert lines == undisturbed
+    assert lines[-1]["step"] == 20
+    assert max(lines[-1].get("ada_p", [1])) > 0
+
+
+def _logged(plan: command.TrainPlan) -> list[dict[str, Any]]:
+    """The log of a training, but for the clock."""
+    lines = map(json.loads, (plan.folder / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in one.items() if name != "seconds"} for one in lines]
+
+
+def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        command.run_training(_plan(), _StopAt(4))
+    log = _plan().folder / "metrics.jsonl"
+    log.write_text('{"step": 1}\n{"step": 19}\n')
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(MissingEnvironment, match="full"):
+            _train(_plan())
+    assert len(log.read_text().splitlines()) == 2
+    _train(_plan())
+    assert [one["step"] for one in _logged(_plan())] == [1, 20]
 
 
 def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
@@ -207,8 +235,9 @@ def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
         command.run_training(_plan(), _StopAt(4))
     real = step.losses.fool_loss
     monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
-    with pytest.raises(Diverged, match="loss_g"):
+    with pytest.raises(Diverged, match=r"again, after it had been taken back once: loss_g") as end:
         _train(_plan())
+    assert "float32" not in str(end.value.remedy)
     monkeypatch.undo()
     os.environ["STYLEGAN_MIX_HOME"] = str(home)
     assert _train(_plan()).card["kimg"] == 0.32

@@ -21,7 +21,7 @@ CLASSES = ("head", "tail")
 
 
 def _health(diversity: list[float | None], **changes: Any) -> Health:
-    parts = {"spread": [1.0, 1.0], "copies": [1.0, 1.0], "label_norm": 1.0, **changes}
+    parts = {"spread": [1.0, 1.0], "copies": [1.0, 1.0], "class_norm": 1.0, **changes}
     return Health(diversity=diversity, **parts)
 
 
@@ -61,15 +61,44 @@ def test_dead_are_the_classes_of_which_one_picture_is_drawn() -> None:
 def test_warnings_name_what_is_wrong() -> None:
     watch = Alarms({}, CLASSES)
     calm = {"sign_real": 0.6, "sign_fake": -0.5}
-    assert watch.warnings(_health([0.8, None], copies=[1.0, None]), calm) == []
-    (copies,) = watch.warnings(_health([0.8, 0.8], copies=[0.9, 0.1]), calm)
-    assert copies == "copies its training images: tail"
-    (point,) = watch.warnings(_health([0.8, 0.8], spread=[0.01, 0.5]), calm)
-    assert point == "w nearly a point: head"
-    (exploded,) = watch.warnings(_health([0.8, 0.8], label_norm=11.0), calm)
-    assert "label path" in exploded
-    (sure,) = watch.warnings(_health([0.8, 0.8]), {"sign_real": 0.99, "sign_fake": -0.99})
-    assert "never wrong" in sure
+    assert watch.warnings(_health([0.8, None], copies=[1.0, None]), calm) == {}
+    sound = [0.8, 0.8]
+    cases: list[tuple[Health, dict[str, float], str, str]] = [
+        (_health([0.8, 0.05]), calm, "diversity", "little but one picture is drawn of tail"),
+        (_health(sound, copies=[0.9, 0.1]), calm, "copies", "copies its training images: tail"),
+        (_health(sound, spread=[0.01, 0.5]), calm, "w", "w nearly a point: head"),
+        (_health(sound, class_norm=11.0), calm, "class path", "more than 10 times"),
+        (_health(sound), {"sign_real": 0.99, "sign_fake": -0.99}, "discriminator", "never wrong"),
+        (_health(sound), {**calm, "overflow_d": 0.02}, "overflow", "float16"),
+    ]
+    for health, means, name, text in cases:
+        found = watch.warnings(health, means)
+        assert list(found) == [name]
+        assert text in found[name]
+
+
+def test_the_progress_line_shows_alarms_first_and_what_they_are_drawn_from() -> None:
+    health = _health([0.05, None], copies=[0.9, 0.3], spread=[0.5, 0.7], class_norm=1.26)
+    warnings = Alarms({}, CLASSES).warnings(health, {})
+    shown = Alarms.shown(health, warnings, {"sign_real": 0.24, "sign_fake": -0.3})
+    assert list(shown.items()) == [
+        ("ALARMS", "diversity"),
+        ("diversity", "0.05..0.05"),
+        ("copies", "0.30..0.60"),
+        ("w", "0.50..0.60"),
+        ("class path", "1.3"),
+        ("D", "+0.24/-0.30"),
+    ]
+
+
+def test_the_class_path_is_as_strong_as_class_means_of_w_lie_apart() -> None:
+    noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    noise -= noise.mean(dim=0)
+    along = torch.tensor([3.0, 0.0, 4.0])
+    # Means at -5, 0 and 5 along one direction: a singular value of sqrt(50), over sqrt(3).
+    w = {label: noise + shift * along for label, shift in enumerate((-1.0, 0.0, 1.0))}
+    assert alarms.class_path_norm(w) == pytest.approx((50 / 3) ** 0.5, rel=1e-4)
+    assert alarms.class_path_norm({3: noise, 7: noise}) == pytest.approx(0, abs=1e-5)
 
 
 def test_copies_are_near_zero_for_training_images_and_near_one_for_others() -> None:
@@ -120,7 +149,7 @@ def _collapse_at(monkeypatch: pytest.MonkeyPatch, logs: dict[int, set[int]]) -> 
     """Lets class 9 look collapsed at the given logs of each attempt; the logs seen, counted."""
     seen: list[int] = []
 
-    def looked(network: Any, samples: Any, w: Any, dataset: Dataset) -> Health:
+    def looked(samples: Any, w: Any, dataset: Dataset) -> Health:
         seen.append(len(seen))
         attempt = sum(1 for _ in Path(_plan().folder).glob("events.jsonl"))
         low = len(seen) in logs.get(attempt, set())
@@ -172,12 +201,43 @@ def test_a_stop_off_the_rhythm_changes_nothing_of_what_alarms_and_a_rollback_kno
 
 
 def test_on_collapse_go_on_only_warns(
-    home: Path, often: None, monkeypatch: pytest.MonkeyPatch
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _collapse_at(monkeypatch, {0: set(range(6, 20))})
+    plan = _plan(on_collapse="go-on")
     with StopSignals() as stop:
-        (published,) = command.run_training(_plan(on_collapse="go-on"), stop)
+        (published,) = command.run_training(plan, stop)
     assert "attempts" not in published.card
+    said = capsys.readouterr().err
+    # Once each, when it begins: flat at the sixth log, collapsed with the third in a row.
+    assert said.count("alarm at 0.2 kimg: little but one picture is drawn of 9") == 1
+    assert said.count("alarm at 0.3 kimg: 9 collapsed to a few pictures") == 1
+    assert said.count("alarm at") == 2
+    logged = (plan.folder / "metrics.jsonl").read_text().splitlines()
+    assert [len(json.loads(one)["alarms"]) for one in logged[:9]] == [0, 0, 0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_weight_that_breaks_just_before_a_log_takes_the_training_back(
+    home: Path, often: None, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    step, broke_at = loop.train_step, 9 if kept else 1
+    broken = []
+
+    def breaks(state: Any, *rest: Any) -> Any:
+        facts = step(state, *rest)
+        if state.step == broke_at + 1 and not broken:  # of the log's step itself
+            broken.append(state.step)
+            next(state.average.parameters()).fill_(float("nan"))
+        return facts
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with StopSignals() as stop:
+        (published,) = command.run_training(_plan(), stop)
+    assert published.card["attempts"] == 2
+    event = json.loads((_plan().folder / "events.jsonl").read_text())
+    assert event["step"] == broke_at + 1
+    assert event["reason"] == "a weight is not a finite number"
 
 
 def test_many_classes_share_the_samples_of_a_log() -> None:

@@ -76,7 +76,10 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, repo_root: Path) ->
 def test_processes_stop_together_and_go_on(tmp_path: Path, repo_root: Path) -> None:
     home = tmp_path / "store"
     stopped = _train(home, repo_root, 2, "--kimg", "40", "--minutes", "0.2")
-    assert "stopped" in stopped.stderr or "minutes" in stopped.stderr, stopped.stderr
+    # The leader answers for all, with code 75, which torchrun turns into its own.
+    assert stopped.stderr.count("stopped (") == 1, stopped.stderr
+    assert "exitcode  : 75" in stopped.stderr
+    assert "SIGTERM" not in stopped.stderr
     (folder,) = (home / "training").glob("*/checkpoints")
     assert len(list(folder.glob("step-*"))) >= 1
     done = _train(home, repo_root, 2, "--kimg", "40")
@@ -139,6 +142,47 @@ def test_a_process_that_no_longer_answers_is_no_bug_of_ours(
         monkeypatch.setattr(torch.distributed, name, silent)
     with pytest.raises(MissingEnvironment, match=r"process 1 of 2 no longer.*closed by peer$"):
         call(World(1, 2))
+
+
+_APART = """
+import math, os, sys, torch
+from stylegan_mix.console import Failure
+from stylegan_mix.training.world import joined
+
+with joined("cpu") as world:
+    own = torch.arange(4.0)
+    none = torch.full((2,), math.nan)
+    world.check_same([("a", torch.ones(3)), ("none", none), ("b", own)])
+    for changed in (own + 1e-6 * world.rank, own if world.rank else none):
+        try:
+            world.check_same([("a", torch.ones(3)), ("b", changed), ("none", none)])
+        except Failure as error:
+            print(error)
+"""
+
+
+def test_processes_that_hold_other_weights_are_told_apart_by_name(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    script = tmp_path / "apart.py"
+    script.write_text(_APART)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = "the 2 processes of this training hold different weights, in 1 of 3 tensors, first b"
+    assert done.stdout.splitlines() == [said] * 4
+
+
+def test_the_number_of_processes_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageFailure, match="WORLD_SIZE must be a whole number, got 'two'"):
+        with joined("cpu"):
+            pass
 
 
 def _with_gradient() -> torch.nn.Parameter:
