@@ -125,7 +125,11 @@ def _architectures(asked: str) -> str:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler with its version, and the beginnings and ends of its command lines."""
+    """A compiler with its version, and the beginnings and ends of its command lines.
+
+    The version also has the arguments that came with the compiler's name: all that, beside its
+    flags, decides what it makes.
+    """
 
     program: str
     version: str
@@ -168,7 +172,8 @@ def _find_cxx(target: Target) -> Toolchain:
     runtime = None if "clang" in version else openmp()
     link = (*command, "-shared", "-pthread", *sanitizer)
     libraries = ("-fopenmp",) if runtime is None else (str(runtime),)
-    return Toolchain(program, version, (*command, *flags(target)), link, libraries)
+    told = " ".join([version, *named[1:]])
+    return Toolchain(program, told, (*command, *flags(target)), link, libraries)
 
 
 def openmp() -> Path | None:

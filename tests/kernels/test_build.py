@@ -52,6 +52,22 @@ def test_the_digest_covers_sources_headers_target_and_compiler(workshop: Any) ->
     assert digest() == before
 
 
+def test_arguments_of_the_compiler_make_another_library(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = os.environ["CXX"]
+    names, paths = set(), set()
+    for arguments in ("", " -DFOO", " -O0 -DFOO", " -ffast-math", ""):
+        monkeypatch.setenv("CXX", plain + arguments)
+        monkeypatch.setattr(native, "_libraries", {})  # as in a new process
+        built = native.library("cpu").built
+        assert built.facts["compiler"].endswith(arguments)
+        assert len(workshop.compiled()) == (0 if built.path in paths else 2)
+        names.add(native.identity())
+        paths.add(built.path)
+    assert len(names) == len(paths) == 4
+
+
 @pytest.mark.parametrize(
     ("ours", "wanted", "covered"),
     [
