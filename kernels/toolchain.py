@@ -81,6 +81,7 @@ def target_for(device_type: str, *, isa: str = "", sanitize: str | None = None) 
 
     PyTorch names the CPU's instruction set (ATEN_CPU_CAPABILITY, its own variable, changes that);
     the architectures are those of the visible GPUs, or KERNELS_CUDA_ARCHS, or three common ones.
+    Sanitizers, named by `sanitize` or KERNELS_SANITIZE, are for CPUs.
     """
     if sanitize is None:
         sanitize = os.environ.get("KERNELS_SANITIZE", "")

@@ -357,6 +357,17 @@ def test_the_command_prints_the_library_or_ends_with_4(
     assert capsys.readouterr().err.startswith("error: cpu_avx2: CXX=no-such-compiler")
 
 
+def test_sanitizers_are_the_cpus_and_for_a_gpu_the_command_names_another_way(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        build.main(["--device", "cuda", "--sanitize", "address"])
+    assert end.value.code == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--sanitize address is for --device cpu" in told
+    assert "compute-sanitizer" in told
+
+
 def test_old_libraries_leave_a_folder_that_was_named(workshop: Any) -> None:
     place = workshop.folder / "prebuilt"
     for change in range(build.KEPT + 2):
@@ -447,49 +458,85 @@ def test_every_instruction_set_builds_and_agrees_with_the_reference(
     assert [outcome for outcome in selfcheck.outcomes("cpu") if not outcome.good] == []
 
 
-@pytest.fixture
-def sanitized() -> dict[str, str]:
-    """The environment in which compiled operators run under AddressSanitizer."""
+# --------------------------------------------------------------------- under sanitizers
+
+RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so"}
+
+
+def sanitized(sanitizer: str) -> dict[str, str]:
+    """The environment in which compiled operators run under a sanitizer."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ on this machine")
     runtime = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ["g++", f"-print-file-name={RUNTIMES[sanitizer]}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     if not Path(runtime).is_absolute():
-        pytest.skip("this compiler brings no address sanitizer")
+        pytest.skip(f"this compiler brings no {RUNTIMES[sanitizer]}")
     options = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
-    return {"KERNELS_SANITIZE": "address", **options}
+    return {"KERNELS_SANITIZE": sanitizer, **options}
 
 
 @pytest.mark.slow
-def test_a_sanitised_library_sees_a_write_beyond_the_end(
-    workshop: Any, sanitized: dict[str, str]
+@pytest.mark.parametrize(
+    ("sanitizer", "mistake", "seen"),
+    [
+        (
+            "address",
+            "volatile int *two = new int[2]; two[run->threads] = 0;",
+            "heap-buffer-overflow",
+        ),
+        (
+            "undefined",
+            "volatile int most = 2147483647; most = most + run->threads;",
+            "signed integer overflow",
+        ),
+    ],
+)
+def test_a_sanitised_library_sees_a_mistake(
+    sanitizer: str, mistake: str, seen: str, workshop: Any
 ) -> None:
     unit = workshop.sources / "cpu" / "other.cpp"
-    beyond = "volatile int *two = new int[2]; two[run->threads] = 0; return sum =="
-    unit.write_text(unit.read_text().replace("return sum ==", beyond))
+    unit.write_text(unit.read_text().replace("return sum ==", f"{mistake} return sum =="))
     code = """
 from ctypes import byref
 run = native.Run(threads=2)
 native.library("cpu").kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run))
+print("went on")
 """
-    _, err = workshop.start(code, **sanitized).communicate(timeout=300)
-    assert "heap-buffer-overflow" in err
+    out, err = workshop.start(code, **sanitized(sanitizer)).communicate(timeout=300)
+    assert seen in err
+    assert out == ""
 
 
-@pytest.mark.slow
-def test_the_whole_table_is_clean_under_the_address_sanitizer(
-    sanitized: dict[str, str], repo_root: Path
-) -> None:
+def passed_under(sanitizer: str, repo_root: Path, *selection: str) -> int:
+    """How many tests of the CPU's library passed in an environment of its own; all must."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"),
+            *selection,
             *(f"tests/kernels/test_cpu_{name}.py" for name in ("epilogue", "upfirdn2d")),
         ],
         cwd=repo_root,
-        env={**os.environ, **sanitized},
+        env={**os.environ, **sanitized(sanitizer)},
         capture_output=True,
         text=True,
         timeout=1500,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 1000
+    assert passed
+    return int(passed[1])
+
+
+@pytest.mark.slow
+def test_the_whole_table_is_clean_under_the_address_sanitizer(repo_root: Path) -> None:
+    assert passed_under("address", repo_root) > 1000
+
+
+@pytest.mark.slow
+def test_the_table_of_this_cpu_has_no_undefined_behaviour(repo_root: Path) -> None:
+    isa = toolchain.target_for("cpu").isa
+    assert passed_under("undefined", repo_root, "-k", f"[{isa}-") > 400
