@@ -281,7 +281,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         const=libraries.PREBUILT,
         help=f"into {libraries.PREBUILT}, where this Python environment finds it first",
     )
-    parser.add_argument("--sanitize", choices=[name for name in toolchain.SANITIZERS if name])
+    parser.add_argument(
+        "--sanitize",
+        choices=[name for name in toolchain.SANITIZERS if name],
+        help="of a CPU: a library for KERNELS_SANITIZE, which ends the process at a mistake",
+    )
     parser.add_argument("--verbose", action="store_true", help="show commands and their output")
     parser.add_argument(
         "--check-spills",
@@ -292,6 +296,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     known = (*toolchain.INSTRUCTION_SETS, "all", "")
     if options.device == "cpu" and options.isa not in known:
         parser.error(f"--isa of a CPU is one of {', '.join(known[:-1])}, not {options.isa}")
+    if options.device == "cuda" and options.sanitize:
+        parser.error(
+            f"--sanitize {options.sanitize} is for --device cpu: compilers have no sanitizers for "
+            "GPU code; NVIDIA's compute-sanitizer checks the library as it is (tools/gpu/kernels)"
+        )
     return options
 
 

@@ -151,7 +151,7 @@ def _findings(device: str) -> dict[str, str]:
         built = native.library(device).built
         native.enabled(device)
     except (NativeUnavailable, ValueError) as error:
-        instead = "none" if asked == "KERNELS=native" else "reference"
+        instead = "reference" if asked == "KERNELS=auto" else "none"
         return {**found, "operators": f"{instead} ({asked}): {error}"}
     return {
         **found,

@@ -81,6 +81,7 @@ def target_for(device_type: str, *, isa: str = "", sanitize: str | None = None) 
 
     PyTorch names the CPU's instruction set (ATEN_CPU_CAPABILITY, its own variable, changes that);
     the architectures are those of the visible GPUs, or KERNELS_CUDA_ARCHS, or three common ones.
+    Sanitizers, named by `sanitize` or KERNELS_SANITIZE, are for CPUs.
     """
     if sanitize is None:
         sanitize = os.environ.get("KERNELS_SANITIZE", "")
@@ -125,7 +126,11 @@ def _architectures(asked: str) -> str:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler with its version, and the beginnings and ends of its command lines."""
+    """A compiler with its version, and the beginnings and ends of its command lines.
+
+    The version also has the arguments that came with the compiler's name: all that, beside its
+    flags, decides what it makes.
+    """
 
     program: str
     version: str
@@ -168,7 +173,8 @@ def _find_cxx(target: Target) -> Toolchain:
     runtime = None if "clang" in version else openmp()
     link = (*command, "-shared", "-pthread", *sanitizer)
     libraries = ("-fopenmp",) if runtime is None else (str(runtime),)
-    return Toolchain(program, version, (*command, *flags(target)), link, libraries)
+    told = " ".join([version, *named[1:]])
+    return Toolchain(program, told, (*command, *flags(target)), link, libraries)
 
 
 def openmp() -> Path | None:

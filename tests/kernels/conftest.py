@@ -152,6 +152,14 @@ def workshop(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -
     return shop
 
 
+@pytest.fixture
+def no_compiler(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Sources without anything that could build them."""
+    monkeypatch.setenv("PATH", str(workshop.folder / "empty"))
+    monkeypatch.delenv("CXX")
+    return workshop
+
+
 def instruction_sets() -> list[str]:
     known = list(INSTRUCTION_SETS)
     return known[: known.index(target_for("cpu").isa) + 1]

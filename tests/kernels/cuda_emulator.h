@@ -57,6 +57,7 @@ inline std::vector<int> order;
 inline int current;
 inline uint3 block_index;
 inline int64_t last_blocks; /* run only this many, at the end of a grid; 0: all */
+inline int64_t grid;        /* blocks of the latest launch */
 
 [[noreturn]] inline void fail(const char *why) {
     std::fprintf(stderr, "cuda_emulator: %s\n", why);
@@ -156,6 +157,7 @@ int32_t launch(void (*kernel)(P...), int64_t blocks, void *stream,
     if (stream != reinterpret_cast<void *>(uintptr_t(42))) emulator::fail("not the given stream");
     emulator::prepare(THREADS);
     emulator::body = [&] { kernel(arguments...); };
+    emulator::grid = blocks;
     const int64_t most = emulator::last_blocks;
     for (int64_t block = most ? std::max<int64_t>(blocks - most, 0) : 0; block < blocks; ++block) {
         emulator::block_index = {static_cast<unsigned>(block), 0, 0};
@@ -178,4 +180,9 @@ KERNELS_EXPORT inline __attribute__((used)) void emulator_order(int32_t seed) {
 /* Runs only the last blocks of each grid, for images that are too large to run over; 0: all. */
 KERNELS_EXPORT inline __attribute__((used)) void emulator_last_blocks(int64_t count) {
     emulator::last_blocks = count;
+}
+
+/* How many blocks the latest launch had. */
+KERNELS_EXPORT inline __attribute__((used)) int64_t emulator_blocks(void) {
+    return emulator::grid;
 }

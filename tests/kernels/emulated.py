@@ -134,6 +134,7 @@ def load(path: str) -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     library.emulator_last_blocks.argtypes = (ctypes.c_int64,)
+    library.emulator_blocks.restype = ctypes.c_int64
     return library
 
 

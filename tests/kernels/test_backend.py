@@ -16,14 +16,6 @@ import kernels
 from kernels import native, toolchain
 
 
-@pytest.fixture
-def no_compiler(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sources without anything that could build them."""
-    monkeypatch.setenv("PATH", str(workshop.folder / "empty"))
-    monkeypatch.delenv("CXX")
-    return workshop
-
-
 @pytest.mark.parametrize("asked", [None, "", "auto", "native"])
 def test_compiled_operators_are_built_and_taken(
     asked: str | None, workshop: Any, monkeypatch: pytest.MonkeyPatch

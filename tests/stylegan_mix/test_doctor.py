@@ -16,6 +16,9 @@ def test_a_sound_machine_is_told_and_its_store_has_no_more_in_it(home: Path, run
     found = json.loads(out)
     assert code == 0
     assert {"python", "torch", "cpu", "cuda", "h5py", "store", "shared"} <= set(found)
+    assert "KERNELS=" in found["operators"]
+    assert found["compiler"]
+    assert found.get("self-check", "passed: none").startswith("passed: ")
     assert str(home) in found["store"]
     assert "writing, renaming and locking work" in found["store"]
     assert not (home / ".doctor").exists()
@@ -32,3 +35,15 @@ def test_a_store_that_cannot_be_written_is_told_with_the_rest(
     assert "torch" in found
     assert "cannot be used: nothing can be written" in found["store"]
     assert "STYLEGAN_MIX_HOME" in err
+
+
+def test_the_reference_by_choice_is_told_with_the_rest(
+    home: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("KERNELS", "reference")
+    code, out, _ = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["operators"] == "reference (KERNELS=reference)"
+    assert "self-check" not in found
+    assert not (home / "kernels").exists()

@@ -45,7 +45,8 @@ struct Walk {
 };
 
 /* What a kernel is compiled for. Only the piecewise linear activations run on vectors: the others
- * are bound by their arithmetic, not by memory, and would multiply the time to compile. */
+ * should be bound by their arithmetic, not by memory (not measured), no network here has them, and
+ * they would multiply the time to compile. Nor does float64, which checks gradients. */
 template <class Storage, int N, bool CHANNELS_LAST>
 struct Form {
     using T = Storage;

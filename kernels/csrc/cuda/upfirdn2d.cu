@@ -41,7 +41,9 @@ __device__ inline Accumulation<T> along_row(const KernelsUpfirdn2d &u, const T *
     return sum;
 }
 
-/* One thread, one output. */
+/* One thread, one output, single values read: for filters that no network here runs, for pictures
+ * of three channels in channels last (a small part of a step), and for float64 (which checks
+ * gradients). */
 template <class T>
 __global__ void __launch_bounds__(THREADS)
     taps_kernel(const TapsArguments<Accumulation<T>> given, const T *x, T *y) {

@@ -6,7 +6,13 @@
  * barrier. Across, neighbouring threads read the same inputs from the first-level cache. Channels
  * first, the march goes down a plane and threads lie side by side in x, plane after plane, so that
  * small planes share a block. Channels last, it goes along a row; threads have 16 bytes of channels
- * each and a block has rows that share inputs.
+ * each and a block has rows that share inputs, sample after sample, so that small images share it.
+ *
+ * Channels first, a thread reads single values, 2 bytes in the half types; the first-level cache
+ * makes whole lines of them. Wider reads need two outputs side by side in a thread, with twice the
+ * open sums (up-sampling, twice the weights too) in registers that some forms have none left of,
+ * and rows and padding that are even, so the narrow kernels beside the wide ones. What they gain
+ * has not been measured.
  *
  * With one of up and down 1, and S the other, tap t = S i + r: an input and its r decide the phase,
  * i how far back the output lies. Up-sampling, S outputs share their inputs; down-sampling, one
@@ -65,8 +71,9 @@ struct MarchArguments {
     int64_t unit_in, unit_out;     /* from plane to plane, or from channel vector to the next */
     int64_t sample_in, sample_out; /* channels last */
     int32_t units;                 /* planes of all samples, or channel vectors */
+    int32_t rows;                  /* channels last: those of all samples */
     int32_t log_lanes;             /* channels last: 2^log_lanes channel vectors to a block */
-    int32_t unit_blocks, across_blocks, strips;
+    int32_t unit_blocks, strips;   /* what blocks are counted over, then the rows */
     int32_t first_group, groups, strip; /* groups of outputs along the march; those of a strip */
 };
 
@@ -79,25 +86,25 @@ struct Place {
 template <class F>
 __device__ inline Place place_of(const MarchArguments<typename F::T> &given) {
     Place place;
-    uint32_t block = blockIdx.x;
-    uint32_t rest = block / given.unit_blocks;
-    const int32_t unit_block = block - rest * given.unit_blocks;
+    const uint32_t rest = blockIdx.x / given.unit_blocks;
+    const int32_t unit_block = blockIdx.x - rest * given.unit_blocks;
+    const int32_t row_block = rest / given.strips;
+    place.strip = rest - row_block * given.strips;
     if constexpr (F::LAST) {
-        block = rest;
-        rest = block / given.across_blocks;
-        const int32_t across_block = block - rest * given.across_blocks;
         const int32_t lane = threadIdx.x & ((1 << given.log_lanes) - 1);
+        const int32_t slot = threadIdx.x >> given.log_lanes;
+        const int32_t row = row_block * (THREADS >> given.log_lanes) + slot;
         place.unit = (unit_block << given.log_lanes) + lane;
-        const int32_t row = threadIdx.x >> given.log_lanes;
-        place.across = across_block * (THREADS >> given.log_lanes) + row;
+        place.sample = row / given.across.out;
+        place.across = row - place.sample * given.across.out;
+        place.inside = place.unit < given.units && row < given.rows;
     } else {
         const int32_t flat = unit_block * THREADS + threadIdx.x;
         place.unit = flat / given.across.out;
         place.across = flat - place.unit * given.across.out;
+        place.sample = 0; /* units are the planes of all samples */
+        place.inside = place.unit < given.units;
     }
-    place.sample = rest / given.strips;
-    place.strip = rest - place.sample * given.strips;
-    place.inside = place.unit < given.units && place.across < given.across.out;
     return place;
 }
 
@@ -275,8 +282,9 @@ bool fits_march(const KernelsUpfirdn2d &u) {
     const bool sides = u.h <= most && u.w <= most && u.out_h <= most && u.out_w <= most;
     const bool padded = u.pad_top < pads && u.pad_top > -pads && u.pad_left < pads &&
                         u.pad_left > -pads;
-    return sides && padded && u.c <= most && u.n <= most / u.c &&
-           u.n * u.c <= most / (u.out_w > 0 ? u.out_w : 1);
+    // Threads are counted over the columns of all planes, or over the rows of all samples.
+    return sides && padded && u.c <= most && u.n <= most / u.c && u.n * u.c <= most / u.out_w &&
+           (u.layout == KERNELS_CHANNELS_FIRST || u.n <= most / u.out_h);
 }
 
 /* The way over the image: which direction is which, and how blocks divide it. */
@@ -311,20 +319,19 @@ MarchArguments<typename F::T> march_arguments(const KernelsUpfirdn2d &u, const v
     given.sample_in = u.h * u.w * u.c;
     given.sample_out = u.out_h * u.out_w * u.c;
     given.units = static_cast<int32_t>(F::LAST ? u.c / F::VALUES : u.n * u.c);
+    given.rows = static_cast<int32_t>(F::LAST ? u.n * u.out_h : 0);
     return given;
 }
 
 template <class F>
-int64_t set_blocks(const KernelsUpfirdn2d &u, MarchArguments<typename F::T> &given) {
+int64_t set_blocks(MarchArguments<typename F::T> &given) {
     int64_t blocks;
     if constexpr (F::LAST) {
         given.log_lanes = log_ceil(given.units, 5);
         given.unit_blocks = ceil_div(given.units, 1 << given.log_lanes);
-        given.across_blocks = ceil_div(given.across.out, THREADS >> given.log_lanes);
-        blocks = u.n * given.unit_blocks * given.across_blocks;
+        blocks = given.unit_blocks * ceil_div(given.rows, THREADS >> given.log_lanes);
     } else {
         given.unit_blocks = ceil_div(int64_t(given.units) * given.across.out, THREADS);
-        given.across_blocks = 1;
         blocks = given.unit_blocks;
     }
     given.groups = given.along.out;
@@ -345,7 +352,7 @@ int64_t set_blocks(const KernelsUpfirdn2d &u, MarchArguments<typename F::T> &giv
 template <class F>
 int32_t start_march(const KernelsUpfirdn2d &u, const void *x, void *y, void *stream) {
     MarchArguments<typename F::T> given = march_arguments<F>(u, x, y);
-    const int64_t blocks = set_blocks<F>(u, given);
+    const int64_t blocks = set_blocks<F>(given);
     return launch(march_kernel<F>, blocks, stream, given);
 }
 
