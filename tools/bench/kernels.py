@@ -1,13 +1,17 @@
 """How fast the operators are: forward, backward and double backward, against what there is.
 
     python tools/bench/kernels.py --threads 2 --out tools/results/kernels/cpu.json
-    python tools/bench/kernels.py --device cuda --dtype bfloat16 --out ...
+    python tools/bench/kernels.py --device cuda --dtype bfloat16 --minutes 2 --out ...
 
 Beside ours stand: "plain", the operator composed of PyTorch's and differentiated by PyTorch (for
 upfirdn2d that is a depthwise convolution); "fallback", what runs with KERNELS=reference;
 "compiled", torch.compile of the plain one (it has no double backward); and the floor: the fewest
 bytes that the operator can move, at the bandwidth of a plain copy measured in the same rounds. All
 variants run with one setting of the allocator, which the file names.
+On a GPU each variant has two times: that of a loop in Python (`ms`) and that of its kernels
+(`device_ms`), whose ratio to the kernel of the copy is `native_over_floor`; no ratio where the
+profiler saw none of them. A case that raises is noted in the file, and the others are measured;
+`--minutes` begins no further one after that, and the file lists those left out.
 `--peer FILE` times another project beside them: a Python file that defines any of `bias_act`,
 `modulated_bias_act` and `upfirdn2d` with the arguments of ours. Prints a table; writes JSON and,
 beside it, a plot.
@@ -18,8 +22,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +45,11 @@ from stylegan_mix import console
 from tools.bench import timing
 
 FILTER = kernels.setup_filter([1, 3, 3, 1])
+# As many as the wavelet of the augmentation pipe has; their values make no difference to the time.
+TWELVE = kernels.setup_filter([math.comb(11, k) for k in range(12)])
 PASSES = ("forward", "backward", "double backward")
 OTHERS = ("fallback", "plain", "compiled")
+SEED = 0
 LAYOUTS = {"nhwc": torch.channels_last, "nchw": torch.contiguous_format}
 
 
@@ -48,13 +57,38 @@ LAYOUTS = {"nhwc": torch.channels_last, "nchw": torch.contiguous_format}
 class Operator:
     """An operator to time: how to call it, and the tensors that each pass must read and write.
 
-    `bytes_moved` counts, for each pass, inputs and outputs in multiples of the size of x.
+    `moved` counts, for each pass, inputs and outputs in multiples of the size of x. A filter has
+    none: each of its passes reads one image and writes one.
     """
 
     name: str
     arguments: dict[str, Any]
-    small: tuple[str, ...]
-    bytes_moved: tuple[float, float, float]
+    small: tuple[str, ...] = ()
+    moved: tuple[int, int, int] | None = None
+    filter: Tensor | None = None
+
+    def elements(self, shape: tuple[int, ...], number: int) -> int:
+        """The fewest elements that a pass moves where x has this shape."""
+        if self.moved is not None:
+            return self.moved[number] * math.prod(shape)
+        return math.prod(shape) + math.prod(self.filtered(shape))
+
+    def filtered(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the filter makes of an image."""
+        up, down = self.arguments.get("up", 1), self.arguments.get("down", 1)
+        left, right, top, bottom = _four(self.arguments.get("padding", 0))
+        n, c, h, w = shape
+        h, w = up * h + top + bottom, up * w + left + right
+        taps = len(self.filter)
+        return n, c, (h - taps) // down + 1, (w - taps) // down + 1
+
+
+def _four(padding: Any) -> tuple[int, int, int, int]:
+    return (padding,) * 4 if isinstance(padding, int) else padding
+
+
+def _filter(f: Tensor, **arguments: Any) -> Operator:
+    return Operator("upfirdn2d", arguments, filter=f)
 
 
 _TUNABLES = "GLIBC_TUNABLES"
@@ -67,38 +101,64 @@ OPERATORS = {
         ("d", "b", "noise", "strength"),
         (2, 3, 5),
     ),
-    "up2": Operator("upfirdn2d", {"up": 2, "padding": (2, 1, 2, 1), "gain": 4}, (), (5, 5, 5)),
-    "down2": Operator("upfirdn2d", {"down": 2, "padding": 1}, (), (1.25, 1.25, 1.25)),
-    "blur": Operator("upfirdn2d", {"padding": (2, 1, 2, 1), "gain": 4}, (), (2, 2, 2)),
+    "up2": _filter(FILTER, up=2, padding=(2, 1, 2, 1), gain=4),
+    "down2": _filter(FILTER, down=2, padding=1),
+    "blur": _filter(FILTER, padding=(2, 1, 2, 1), gain=4),
+    # The two of training/ada_geometry.py, for pictures: few channels, NCHW.
+    "ada_up2": _filter(TWELVE, up=2, padding=(0, -1, 0, -1), gain=4),
+    "ada_down2": _filter(TWELVE, down=2, flip_filter=True),
 }
+NETWORKS = [name for name in OPERATORS if not name.startswith("ada")]
 
 
-def main() -> None:
-    """Measures what the options ask for, prints the table, writes JSON and plot."""
-    options = _options()
+def main() -> int:
+    """Measures what the options ask for, prints the table, writes JSON and plot.
+
+    The status is 1 if a case raised.
+    """
+    options, began = _options(), time.monotonic()
     _one_block_for_one_output()
     console.set_up_process(options.threads)
+    torch.manual_seed(SEED)
     device = torch.device(options.device)
     peer = _peer(options.peer) if options.peer else None
-    rows = []
     facts = {
         "schema": "bench-kernels/1",
         "machine": timing.machine(device),
         "allocator": os.environ.get(_TUNABLES),
+        "seed": SEED,
         "operators": native.identity(device),
     }
-    # What is compared with each other is timed one right after the other: forms of one operator.
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    cases = list(_cases(options, device))
+    while cases and time.monotonic() - began < 60 * options.minutes:
+        name, case = cases.pop(0)
+        try:
+            found = measure(case, peer, options.beside, options.rounds, options.round_seconds)
+        except RuntimeError as error:
+            failed[f"{name} {case}"] = f"{type(error).__name__}: {error}"
+            print(f"{name} {case} FAILED: {error}", flush=True)
+            found = []
+        rows += [{"operator": name, **row} for row in found]
+        for row in found:
+            print(_line(name, row), flush=True)
+        if options.out:  # after every one: what is stopped leaves what it has
+            left_out = [f"{name} {case}" for name, case in cases]
+            told = {"rows": rows, "failed": failed, "left_out": left_out}
+            timing.write_json(options.out, {**facts, **told})
+    for name, case in cases:
+        print(f"{name} {case} left out: {options.minutes} minutes are over")
+    if options.out and rows:
+        _plot(rows, options.out.with_suffix(".png"))
+    return 1 if failed else 0
+
+
+def _cases(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Case]]:
+    """What is compared is timed one right after the other: forms of one operator."""
     for shape, name in itertools.product(options.shape, options.operator):
         for dtype, layout in itertools.product(options.dtype, options.layout):
-            case = Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
-            found = measure(case, peer, options.beside, options.rounds)
-            rows += [{"operator": name, **row} for row in found]
-            for row in found:
-                print(_line(name, row), flush=True)
-            if options.out:  # after every one: what is stopped leaves what it has
-                timing.write_json(options.out, {**facts, "rows": rows})
-    if options.out:
-        _plot(rows, options.out.with_suffix(".png"))
+            yield name, Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
 
 
 def _one_block_for_one_output() -> None:
@@ -124,8 +184,12 @@ class Case:
     layout: str
     device: torch.device
 
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{'x'.join(map(str, self.shape))} {dtype} {self.layout}"
+
     def image(self, shape: tuple[int, ...] | None = None) -> Tensor:
-        x = torch.randn(shape or self.shape).to(self.device, self.dtype)
+        x = torch.randn(shape or self.shape, device=self.device).to(self.dtype)
         return x.to(memory_format=LAYOUTS[self.layout])
 
     def operands(self) -> dict[str, Tensor]:
@@ -133,86 +197,105 @@ class Case:
         shapes = {"d": (n, c), "b": (c,), "noise": (n, 1, h, w), "strength": ()}
         found = {}
         for name in self.operator.small:
-            one = torch.randn(shapes[name]).to(self.device)
+            one = torch.randn(shapes[name], device=self.device)
             found[name] = one.requires_grad_(name != "noise")
         return found
 
 
 def measure(
-    case: Case, peer: ModuleType | None, beside: list[str], rounds: int
+    case: Case, peer: ModuleType | None, beside: list[str], rounds: int, round_seconds: float = 0.1
 ) -> list[dict[str, Any]]:
     """A row for each pass: milliseconds of every variant, of the floor, and their ratio."""
     rows = []
-    elements = case.image().numel()
     for number, name in enumerate(PASSES):
-        torch._dynamo.reset()  # else it gives up compiling after eight kinds of tensors
-        moved = int(elements * case.operator.bytes_moved[number])
+        moved = case.operator.elements(case.shape, number)
         # A copy reads half of the bytes and writes half: as many as the operator moves at least.
         variants = {"copy": timing.copy_call(moved // 2, case.dtype, case.device)}
-        for variant, operator, setting in _variants(case, peer, name):
-            if variant not in ("native", "peer", *beside):
-                continue
+        for variant, operator, setting in _variants(case, peer, beside, name):
             with _kernels(setting):
                 call = _prepared(case, operator, number)
             variants[variant] = _kernels(setting)(call)
-        taken = timing.alternate(variants, device=case.device, rounds=rounds)
-        floor = taken.pop("copy").seconds
+        taken = timing.alternate(
+            variants, device=case.device, rounds=rounds, round_seconds=round_seconds
+        )
         rows.append(
             {
                 "pass": name,
                 "shape": list(case.shape),
                 "dtype": str(case.dtype).removeprefix("torch."),
                 "layout": case.layout,
-                "floor_ms": round(floor * 1e3, 4),
-                "times": {variant: one.plain() for variant, one in taken.items()},
-                "native_over_floor": round(taken["native"].seconds / floor, 2),
+                **_times(taken, timing.on_device(variants, taken, device=case.device), case.device),
             }
         )
     return rows
 
 
+def _times(
+    taken: dict[str, timing.Measured], busy: dict[str, float], device: torch.device
+) -> dict[str, Any]:
+    """The times of a row; its ratio is of the times on the GPU, where there is one."""
+    times = {variant: one.plain() for variant, one in taken.items()}
+    seconds = {variant: one.seconds for variant, one in taken.items()}
+    if device.type == "cuda":
+        for variant, one in times.items():
+            one["device_ms"] = round(busy[variant] * 1e3, 5) if variant in busy else None
+        seconds = busy
+    floor = times.pop("copy")
+    judged = {"floor_device_ms": floor["device_ms"]} if "device_ms" in floor else {}
+    known = {"native", "copy"} <= seconds.keys()
+    return {
+        "floor_ms": floor["ms"],
+        **judged,
+        "times": times,
+        "native_over_floor": round(seconds["native"] / seconds["copy"], 2) if known else None,
+    }
+
+
 def _variants(
-    case: Case, peer: ModuleType | None, name: str
+    case: Case, peer: ModuleType | None, beside: list[str], name: str
 ) -> Iterator[tuple[str, Callable[..., Tensor], str]]:
     """(name, operator, what KERNELS is while its graph is made)."""
-    ours = getattr(kernels, case.operator.name)
+    ours, plain = getattr(kernels, case.operator.name), _plain(case)
     yield "native", ours, "native"
-    yield "fallback", ours, "reference"
-    plain = _plain(case)
-    yield "plain", plain, "reference"
-    if name != "double backward":
+    if "fallback" in beside:
+        yield "fallback", ours, "reference"
+    if "plain" in beside:
+        yield "plain", plain, "reference"
+    if "compiled" in beside and name != "double backward":
+        torch._dynamo.reset()  # else it gives up compiling after eight kinds of tensors
         yield "compiled", torch.compile(plain), "reference"
     if peer is not None and hasattr(peer, case.operator.name):
         yield "peer", getattr(peer, case.operator.name), "reference"
 
 
 def _plain(case: Case) -> Callable[..., Tensor]:
+    if case.operator.name == "upfirdn2d":
+        return _written_out
     twin = getattr(reference, case.operator.name)
-    if case.operator.name != "upfirdn2d":
 
-        def cast(x: Tensor, **arguments: Any) -> Tensor:
-            small = {
-                name: one.to(x.dtype) if isinstance(one, Tensor) else one
-                for name, one in arguments.items()
-            }
-            return twin(x, **small)
+    def cast(x: Tensor, **arguments: Any) -> Tensor:
+        small = {
+            name: one.to(x.dtype) if isinstance(one, Tensor) else one
+            for name, one in arguments.items()
+        }
+        return twin(x, **small)
 
-        return cast
+    return cast
 
-    def written_out(x: Tensor, f: Tensor, *, padding: Any = 0, **rates: Any) -> Tensor:
-        up, down = rates.get("up", 1), rates.get("down", 1)
-        padding = (padding,) * 4 if isinstance(padding, int) else padding
-        gain = rates.get("gain", 1)
-        return twin(x, f, up=(up, up), down=(down, down), padding=padding, gain=gain)
 
-    return written_out
+def _written_out(x: Tensor, f: Tensor, *, padding: Any = 0, **arguments: Any) -> Tensor:
+    """The slow twin of the filter, with the arguments of the operator."""
+    up, down = arguments.pop("up", 1), arguments.pop("down", 1)
+    f = f[:, None] * f[None, :] if f.ndim == 1 else f
+    twin = reference.upfirdn2d
+    return twin(x, f, up=(up, up), down=(down, down), padding=_four(padding), **arguments)
 
 
 def _prepared(case: Case, operator: Callable[..., Tensor], number: int) -> Callable[[], object]:
     """What to time: the pass alone, its graph made before."""
     x = case.image().requires_grad_(number > 0)
     small = case.operands()
-    filters = [FILTER.to(case.device)] if case.operator.name == "upfirdn2d" else []
+    filters = [] if case.operator.filter is None else [case.operator.filter.to(case.device)]
 
     def forward() -> Tensor:
         return operator(x, *filters, **small, **case.operator.arguments)
@@ -245,11 +328,21 @@ def _kernels(setting: str) -> Iterator[None]:
 
 def _line(name: str, row: dict[str, Any]) -> str:
     shape = "x".join(map(str, row["shape"]))
-    times = "  ".join(f"{key} {one['ms']:.2f}" for key, one in row["times"].items())
+    kind, floor = _judged(row)
+    times = "  ".join(f"{key} {one[kind] or 0:.3g}" for key, one in row["times"].items())
+    ratio = row["native_over_floor"]
+    told = "unknown: the profiler saw no kernels" if ratio is None else f"{ratio:.2f} of the floor"
     return (
         f"{name:9} {shape:15} {row['dtype']:9} {row['layout']} {row['pass']:16} "
-        f"floor {row['floor_ms']:.2f}  {times}  ({row['native_over_floor']:.2f} of the floor)"
+        f"floor {floor:.3g}  {times}  ({told})"
     )
+
+
+def _judged(row: dict[str, Any]) -> tuple[str, float]:
+    """Which time of a variant counts, and that of the floor: the GPU's, where it is known."""
+    if row.get("floor_device_ms"):
+        return "device_ms", row["floor_device_ms"]
+    return "ms", row["floor_ms"]
 
 
 def _peer(path: Path) -> ModuleType:
@@ -274,9 +367,10 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
         chosen = [row for row in rows if row["pass"] == name]
         for place, variant in enumerate(variants):
             pairs = [
-                (x + place / (len(variants) + 1), row["times"][variant]["ms"] / row["floor_ms"])
+                (x + place / (len(variants) + 1), row["times"][variant][kind] / floor)
                 for x, row in enumerate(chosen)
-                if variant in row["times"]
+                for kind, floor in [_judged(row)]
+                if row["times"].get(variant, {}).get(kind)
             ]
             if pairs:
                 axis.bar(*zip(*pairs, strict=True), width=1 / (len(variants) + 1), label=variant)
@@ -306,13 +400,15 @@ def _options() -> argparse.Namespace:
     add("--shape", type=_shape, nargs="+", default=[(32, 128, 32, 32), (32, 512, 16, 16)])
     add("--dtype", nargs="+", default=["float32"])
     add("--layout", nargs="+", choices=LAYOUTS, default=["nhwc"])
-    add("--operator", nargs="+", choices=OPERATORS, default=list(OPERATORS))
+    add("--operator", nargs="+", choices=OPERATORS, default=list(NETWORKS))
     add("--beside", nargs="*", choices=OTHERS, default=list(OTHERS), help="timed beside ours")
     add("--rounds", type=int, default=15, help="at most so many of each variant")
+    add("--round-seconds", type=float, default=0.1)
+    add("--minutes", type=float, default=math.inf, help="no further case is begun after that")
     add("--peer", type=Path)
     add("--out", type=Path, help="JSON to write; the plot gets the same name")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

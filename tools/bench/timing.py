@@ -3,6 +3,9 @@
 A round in which this process waited for a processor more than 4 % of the time says nothing about
 the code: with two OpenMP threads every such wait stalls both. On Linux the wait is read from the
 scheduler's own statistics.
+
+On a GPU that is the time of a loop in Python, which launches small kernels more slowly than they
+run; `on_device` asks the profiler how long they run.
 """
 
 from __future__ import annotations
@@ -17,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 DIRTY = 0.04
 CLEAN_ROUNDS = 3
+# Calls of a variant that the profiler watches: as many as fill these seconds, within these bounds.
+WATCHED_SECONDS, WATCHED_CALLS = 0.02, (3, 50)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,39 @@ def alternate(
         if all(sum(clean for _, clean in one) >= 2 * CLEAN_ROUNDS for one in taken.values()):
             break
     return {name: _summary(one) for name, one in taken.items()}
+
+
+def on_device(
+    variants: Mapping[str, Callable[[], object]],
+    taken: Mapping[str, Measured],
+    *,
+    device: torch.device,
+) -> dict[str, float]:
+    """Seconds a call of each variant in kernels and copies of the GPU, by the profiler.
+
+    `taken` says how long a call takes in all. Empty on a CPU, which has no time but that; without
+    a variant of which the profiler saw nothing.
+    """
+    if device.type != "cuda":
+        return {}
+    least, most = WATCHED_CALLS
+    found = {}
+    for name, call in variants.items():
+        count = max(least, min(most, int(WATCHED_SECONDS / taken[name].seconds)))
+        torch.cuda.synchronize(device)
+        with profile(activities=[ProfilerActivity.CUDA]) as watched:
+            for _ in range(count):
+                call()
+            torch.cuda.synchronize(device)
+        # What launches a kernel may carry its time once more.
+        microseconds = sum(
+            event.self_device_time_total
+            for event in watched.key_averages()
+            if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        )
+        if microseconds > 0:
+            found[name] = microseconds / 1e6 / count
+    return found
 
 
 def _calls(call: Callable[[], object], device: torch.device, seconds: float) -> int:
@@ -109,6 +149,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
     return facts
 
 
