@@ -34,10 +34,12 @@ def bias_act(
 ) -> Tensor:
     """clamp(gain * act(x + b), -clamp, clamp), twice differentiable.
 
-    x: floating, any shape and layout, both kept. b: [size of `dim`], added along `dim`, in the
-    dtype of x (or in float32 where that is shorter). `act`: a key of `ACTIVATIONS`, which also
-    holds the defaults of `alpha` (slope left of zero) and `gain`. `clamp`: largest magnitude of
-    the output, None for no clamp. ValueError and TypeError say which argument does not fit.
+    x: floating, of any shape and layout. Contiguous, or channels_last with `dim` 1 or no bias, it
+    is not copied and the result keeps its layout; of others the compiled operators make a
+    contiguous result. b: [size of `dim`], added along `dim`, in the dtype of x (or in float32 where
+    that is shorter). `act`: a key of `ACTIVATIONS`, which also holds the defaults of `alpha` (slope
+    left of zero) and `gain`. `clamp`: largest magnitude of the output, None for no clamp.
+    ValueError and TypeError say which argument does not fit.
     """
     alpha, gain = checked("bias_act", x, b, dim, act, alpha, gain, clamp)
     if calls.takes(x):
