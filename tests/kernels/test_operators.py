@@ -335,33 +335,49 @@ def _free_memory() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
 
 
+LARGE: dict[str, tuple[str, ...]] = {
+    "bias_act": ("b",),
+    "modulated_bias_act": ("d", "b", "noise", "strength"),
+    "upfirdn2d": (),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["bias_act", "upfirdn2d"])
+@pytest.mark.parametrize("name", LARGE)
 def test_more_than_2_to_the_31_elements(name: str, layout: str, native: torch.device) -> None:
-    """The last rows of a tensor whose addresses do not fit 32 bits, against those rows alone."""
-    if native.type == "cpu" and _free_memory() < 12 << 30:
-        pytest.skip("needs 12 GB of free memory")
+    """Rows of a tensor whose addresses do not fit 32 bits, against those rows alone.
+
+    The largest case has x, its result and float32 noise in memory: 13 GB.
+    """
+    if native.type == "cpu" and _free_memory() < 14 << 30:
+        pytest.skip("needs 14 GB of free memory")
     shape = (1, 32832, 32800, 2) if layout == "nhwc" else (1, 2, 32832, 32800)
     x = torch.zeros(shape, dtype=torch.float16, device=native)
     x = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
     assert x.numel() > 2**31
-    rows = torch.randn(x.shape[0], x.shape[1], 8, x.shape[3]).half().to(native)
-    x[:, :, -8:] = rows
-    if name == "bias_act":
-        y = bias_act(x, act="lrelu")
-        expected = reference.bias_act(rows, act="lrelu")
-    else:
-        y = upfirdn2d(x, FILTER.to(native), padding=(2, 1, 2, 1))
-        ones = (1, 1)
-        expected = reference.upfirdn2d(
-            rows.float(), FILTER.to(native), up=ones, down=ones, padding=(2, 1, 2, 1)
-        )
-    kept = slice(-4, None)  # rows whose filter sees nothing above the eight
-    torch.testing.assert_close(
-        y[:, :, kept].float(), expected[:, :, kept].float(), rtol=2e-3, atol=2e-3
-    )
-    assert not y[:, :, 64:128].any()
+    last = slice(-8, None)
+    x[:, :, last] = torch.randn(1, 2, 8, x.shape[3]).half().to(native)
+    small = {"b": torch.randn(2), "d": 1 + torch.rand(1, 2), "strength": torch.tensor(0.5)}
+    operands = {key: small[key].to(native) for key in LARGE[name] if key in small}
+    if "noise" in LARGE[name]:
+        operands["noise"] = torch.zeros(1, 1, *x.shape[2:], device=native)
+        operands["noise"][:, :, last] = torch.randn(1, 1, 8, x.shape[3]).to(native)
+    call = _filtered(x.shape, FILTER, padding=(2, 1, 2, 1))
+    if name != "upfirdn2d":
+        operator = getattr(kernels, name)
+        call = Call(operator, getattr(reference, name), x.shape, {}, {"act": "lrelu"})
+    with torch.no_grad():
+        y = call(False, x, operands)
+    assert y.is_contiguous(memory_format=LAYOUTS[layout])
+    for rows in (slice(64, 128), last):
+        cut = {
+            key: (one[:, :, rows] if key == "noise" else one).cpu() for key, one in operands.items()
+        }
+        expected = call(True, x[:, :, rows].float().cpu(), cut)
+        # The last four see nothing above the rows that were cut out.
+        found = y[:, :, rows][:, :, -4:].float().cpu()
+        torch.testing.assert_close(found, expected[:, :, -4:].float(), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", _samples())
