@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,67 +316,6 @@ def _samples() -> dict[str, tuple[Any, tuple[Any, ...]]]:
         ),
         "separable": (ops.upfirdn2d, (last, LONG, [2, 1, 6, 5], [2, 1, 6, 5], True, 4.0)),
     }
-
-
-@pytest.fixture
-def native(operators: torch.device, request: pytest.FixtureRequest) -> torch.device:
-    if "reference" in request.node.callspec.id:
-        pytest.skip("the registered operators are those of the compiled kernels")
-    return operators
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-
-
-LARGE: dict[str, tuple[str, ...]] = {
-    "bias_act": ("b",),
-    "modulated_bias_act": ("d", "b", "noise", "strength"),
-    "upfirdn2d": (),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", LARGE)
-def test_more_than_2_to_the_31_elements(name: str, layout: str, native: torch.device) -> None:
-    """Rows of a tensor whose addresses do not fit 32 bits, against those rows alone.
-
-    The largest case has x, its result and float32 noise in memory: 13 GB.
-    """
-    if native.type == "cpu" and _free_memory() < 14 << 30:
-        pytest.skip("needs 14 GB of free memory")
-    shape = (1, 32832, 32800, 2) if layout == "nhwc" else (1, 2, 32832, 32800)
-    x = torch.zeros(shape, dtype=torch.float16, device=native)
-    x = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
-    assert x.numel() > 2**31
-    last = slice(-8, None)
-    x[:, :, last] = torch.randn(1, 2, 8, x.shape[3]).half().to(native)
-    small = {"b": torch.randn(2), "d": 1 + torch.rand(1, 2), "strength": torch.tensor(0.5)}
-    operands = {key: small[key].to(native) for key in LARGE[name] if key in small}
-    if "noise" in LARGE[name]:
-        operands["noise"] = torch.zeros(1, 1, *x.shape[2:], device=native)
-        operands["noise"][:, :, last] = torch.randn(1, 1, 8, x.shape[3]).to(native)
-    call = _filtered(x.shape, FILTER, padding=(2, 1, 2, 1))
-    if name != "upfirdn2d":
-        operator = getattr(kernels, name)
-        call = Call(operator, getattr(reference, name), x.shape, {}, {"act": "lrelu"})
-    with torch.no_grad():
-        y = call(False, x, operands)
-    assert y.is_contiguous(memory_format=LAYOUTS[layout])
-    for rows in (slice(64, 128), last):
-        cut = {
-            key: (one[:, :, rows] if key == "noise" else one).cpu() for key, one in operands.items()
-        }
-        expected = call(True, x[:, :, rows].float().cpu(), cut)
-        # The last four see nothing above the rows that were cut out.
-        found = y[:, :, rows][:, :, -4:].float().cpu()
-        torch.testing.assert_close(found, expected[:, :, -4:].float(), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", _samples())
