@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import calls, epilogue, reference
+from kernels.checks import check_image, kind
 from kernels.layout import accumulation_dtype
 from kernels.reference import ACTIVATIONS, Activation
 
@@ -33,12 +34,14 @@ def bias_act(
 ) -> Tensor:
     """clamp(gain * act(x + b), -clamp, clamp), twice differentiable.
 
-    x: floating, any shape and layout, both kept. b: [size of `dim`], added along `dim`, in the
-    dtype of x (or in float32 where that is shorter). `act`: a key of `ACTIVATIONS`, which also
-    holds the defaults of `alpha` (slope left of zero) and `gain`. `clamp`: largest magnitude of
-    the output, None for no clamp. ValueError and TypeError say which argument does not fit.
+    x: floating, of any shape and layout. Contiguous, or channels_last with `dim` 1 or no bias, it
+    is not copied and the result keeps its layout; of others the compiled operators make a
+    contiguous result. b: [size of `dim`], added along `dim`, in the dtype of x (or in float32 where
+    that is shorter). `act`: a key of `ACTIVATIONS`, which also holds the defaults of `alpha` (slope
+    left of zero) and `gain`. `clamp`: largest magnitude of the output, None for no clamp.
+    ValueError and TypeError say which argument does not fit.
     """
-    alpha, gain = checked(x, b, dim, act, alpha, gain, clamp)
+    alpha, gain = checked("bias_act", x, b, dim, act, alpha, gain, clamp)
     if calls.takes(x):
         return epilogue.apply(x, None, None, None, b, dim, act, alpha, gain, clamp)
     b = None if b is None else b.to(x.dtype)
@@ -52,6 +55,7 @@ def bias_act(
 
 
 def checked(
+    operator: str,
     x: Tensor,
     b: Tensor | None,
     dim: int,
@@ -60,38 +64,31 @@ def checked(
     gain: float | None,
     clamp: float | None,
 ) -> tuple[float, float]:
-    """alpha and gain, or the activation's own; raises where the arguments do not fit."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"bias_act: `x` must be a floating-point tensor, got {_kind(x)}")
+    """alpha and gain, or the activation's own; raises where arguments of `operator` do not fit."""
+    check_image(operator, x)
     if act not in ACTIVATIONS:
-        raise ValueError(f"bias_act: `act` must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
+        raise ValueError(f"{operator}: `act` must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
     if clamp is not None and not clamp >= 0:
-        raise ValueError(f"bias_act: `clamp` must be None or at least 0, got {clamp}")
+        raise ValueError(f"{operator}: `clamp` must be None or at least 0, got {clamp}")
+    # Without a bias the default axis need not be there.
+    if (b is not None or dim != 1) and not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"{operator}: `dim` must be an axis of x {list(x.shape)}, got {dim}")
     if b is not None:
-        _check_bias(x, b, dim)
+        _check_bias(operator, x, b, dim)
     activation = ACTIVATIONS[act]
     alpha = activation.alpha if alpha is None else float(alpha)
     return alpha, activation.gain if gain is None else float(gain)
 
 
-def _check_bias(x: Tensor, b: Tensor, dim: int) -> None:
+def _check_bias(operator: str, x: Tensor, b: Tensor, dim: int) -> None:
     fitting = isinstance(b, Tensor) and b.dtype in (x.dtype, accumulation_dtype(x.dtype))
     if not fitting or b.device != x.device:
-        place = f"{x.dtype} on {x.device}"
-        raise TypeError(f"bias_act: `b` must be a tensor of {place} as `x`, got {_kind(b)}")
-    if not -x.ndim <= dim < x.ndim:
-        raise ValueError(f"bias_act: `dim` must be an axis of x {list(x.shape)}, got {dim}")
+        raise TypeError(f"{operator}: `b` must be a tensor of {kind(x)} as `x`, got {kind(b)}")
     if b.shape != (x.shape[dim],):
         raise ValueError(
-            f"bias_act: `b` must have shape [{x.shape[dim]}] to match axis {dim} of "
+            f"{operator}: `b` must have shape [{x.shape[dim]}] to match axis {dim} of "
             f"x {list(x.shape)}, got {list(b.shape)}"
         )
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.dtype} on {value.device}"
-    return type(value).__name__
 
 
 class _PiecewiseLinear(torch.autograd.Function):

@@ -40,7 +40,11 @@ def apply(
     gain: float,
     clamp: float | None,
 ) -> Tensor:
-    """The registered operator for checked arguments; the small ones in any floating dtype."""
+    """The registered operator for checked arguments; the small ones in any floating dtype.
+
+    x, and the result, of any shape with C channels along `dim`; b [C] or None. With d [N,C], noise
+    [N or 1,1,H,W] or strength (one element), each of which may be None, x is [N,C,H,W] and `dim` 1.
+    """
     return _epilogue(
         x,
         small(d, x),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels import calls, epilogue
 from kernels.bias_act import bias_act, checked
+from kernels.checks import check_image, check_operand
 
 __all__ = ["modulated_bias_act"]
 
@@ -35,7 +36,7 @@ def modulated_bias_act(
     does not fit.
     """
     _check(x, d, noise, strength)
-    alpha, gain = checked(x, b, 1, act, alpha, gain, clamp)
+    alpha, gain = checked("modulated_bias_act", x, b, 1, act, alpha, gain, clamp)
     if calls.takes(x):
         return epilogue.apply(x, d, noise, strength, b, 1, act, alpha, gain, clamp)
     scale = d.to(x.dtype)[:, :, None, None]
@@ -47,9 +48,12 @@ def modulated_bias_act(
 
 
 def _check(x: Tensor, d: Tensor, noise: Tensor | None, strength: Tensor | None) -> None:
-    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-        kind = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"modulated_bias_act: `x` must be floating [N, C, H, W], got {kind}")
+    check_image("modulated_bias_act", x)
+    if x.ndim != 4:
+        raise ValueError(
+            f"modulated_bias_act: `x` must have shape [N, C, H, W], got {list(x.shape)}"
+        )
+    check_operand("modulated_bias_act", "d", d, x)
     if d.shape != x.shape[:2]:
         raise ValueError(
             f"modulated_bias_act: `d` must have shape {list(x.shape[:2])} to match x "
@@ -59,6 +63,8 @@ def _check(x: Tensor, d: Tensor, noise: Tensor | None, strength: Tensor | None) 
         raise ValueError("modulated_bias_act: `noise` and `strength` come together")
     if noise is None or strength is None:
         return
+    check_operand("modulated_bias_act", "noise", noise, x)
+    check_operand("modulated_bias_act", "strength", strength, x)
     fitting = noise.ndim == 4 and noise.shape[0] in (1, len(x)) and noise.shape[1] == 1
     if not fitting or noise.shape[2:] != x.shape[2:]:
         raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import calls, resample
+from kernels.checks import check_image, check_operand, kind
 from kernels.layout import is_channels_last
 from kernels.resample import Axis
 
@@ -52,6 +53,7 @@ def setup_filter(
     if f.ndim == 1 and not (f.numel() >= SEPARABLE_FROM if separable is None else separable):
         f = f[:, None] * f[None, :]
     if normalize:
+        _check_sum(f)
         f = f / f.sum()
     if flip:
         f = f.flip(list(range(f.ndim)))
@@ -98,16 +100,28 @@ def upfirdn2d(
 # --------------------------------------------------------------------- checks
 
 
+def _check_sum(f: Tensor) -> None:
+    if f.device.type == "meta":  # the filter of a network that is shapes alone has no values
+        return
+    total, rounding = float(f.sum()), torch.finfo(f.dtype).eps * f.numel() * float(f.abs().sum())
+    if not abs(total) > rounding:
+        raise ValueError(
+            f"setup_filter: `taps` sum to {total:.3g}, which cannot be made 1; "
+            "pass normalize=False to keep them as they are"
+        )
+
+
 def _check_tensors(x: Tensor, f: Tensor | None) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"upfirdn2d: `x` must be a floating-point tensor, got {kind}")
+    check_image("upfirdn2d", x)
     if x.ndim != 4:
         raise ValueError(f"upfirdn2d: `x` must have shape [N, C, H, W], got {list(x.shape)}")
     if f is None:
         return
-    if not isinstance(f, Tensor) or not f.is_floating_point():
-        raise TypeError("upfirdn2d: `f` must be None or a floating-point tensor (setup_filter)")
+    if not isinstance(f, Tensor):
+        raise TypeError(
+            f"upfirdn2d: `f` must be None or a tensor, which setup_filter makes, got {kind(f)}"
+        )
+    check_operand("upfirdn2d", "f", f, x)
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"upfirdn2d: `f` must have shape [n] or [fh, fw], got {list(f.shape)}")
     if f.requires_grad:

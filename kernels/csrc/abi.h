@@ -9,7 +9,8 @@
  * float. Arithmetic runs in the accumulation type and is rounded once (to nearest even).
  *
  * Results do not depend on the number of threads: sums run over fixed parts in a fixed order.
- * Functions return 0, a positive error of the CUDA runtime, or a negative KERNELS_ error.
+ * Functions return 0, a positive error of the CUDA runtime, or a negative KERNELS_ error; those of
+ * scratch memory, its bytes or a KERNELS_ error. Calls that valid.h does not let pass are refused.
  */
 #ifndef KERNELS_ABI_H
 #define KERNELS_ABI_H
@@ -75,7 +76,8 @@ typedef struct {
 } KernelsEpilogue;
 
 /* dx = t * d where t = dy * m;  dd[n,c] = sum_p t x;  dstrength = sum t noise;  db[c] = sum t.
- * Outputs that are null are not wanted. x may be null where it is not needed (see from_output). */
+ * Outputs that are null are not wanted. x may be null where it is not needed: linear without a
+ * clamp, no dd. */
 typedef struct {
     const void *x, *dy;
     void *dx, *dd, *dstrength, *db;
@@ -87,7 +89,7 @@ typedef struct {
  *   h   = dy * gain * act''(u) * [not clamped] * a      (0 for linear, relu, lrelu):
  *   gdy = m * a                        gx = gdd * t + h * d
  *   gd[n,c] = sum_p (gdx * t + h * x)  gstrength = sum h noise      gb[c] = sum h
- * Outputs that are null are not wanted. */
+ * Outputs that are null are not wanted. x may be null for linear without a clamp and gdd. */
 typedef struct {
     const void *x, *dy;
     const void *gdx, *gdd, *gdstrength, *gdb;

@@ -1,4 +1,4 @@
-"""A test that asks for `operators` or `implementation` runs with each implementation."""
+"""A test that asks for `operators`, `native` or `implementation` runs with each of those."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Which operators run on the CPU: "reference", "native"."""
     _chosen(request.param, monkeypatch)
     return str(request.param)
+
+
+@pytest.fixture(name="native")
+def _native(operators: torch.device, request: pytest.FixtureRequest) -> torch.device:
+    """The device of compiled operators, one after another."""
+    if "reference" in request.node.callspec.id:
+        pytest.skip("the registered operators are those of the compiled kernels")
+    return operators
 
 
 def _chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.device:

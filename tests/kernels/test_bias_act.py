@@ -177,14 +177,22 @@ BAD = {
     "clamp": ({"clamp": -1}, ValueError, "`clamp` must be None or at least 0, got -1"),
     "bias size": ({"b": torch.zeros(4)}, ValueError, r"shape \[3\] to match axis 1 .*got \[4\]"),
     "bias type": ({"b": torch.zeros(3).half()}, TypeError, "float32 on cpu.*float16 on cpu"),
+    "bias device": ({"b": torch.zeros(3, device="meta")}, TypeError, "`b` .*on cpu .*on meta"),
     "axis": ({"b": torch.zeros(3), "dim": 2}, ValueError, r"axis of x \[2, 3\], got 2"),
+    "axis of no bias": ({"dim": 99}, ValueError, r"axis of x \[2, 3\], got 99"),
+    "negative axis of no bias": ({"dim": -3}, ValueError, r"axis of x \[2, 3\], got -3"),
 }
+
+
+def test_without_a_bias_any_number_of_axes_will_do() -> None:
+    for x in (torch.tensor(-1.0), torch.tensor([-1.0, 2.0])):
+        assert torch.equal(bias_act(x, act="relu", gain=1), x.relu())
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_errors_say_what_was_expected_and_what_came(name: str) -> None:
     change, kind, message = BAD[name]
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=f"^bias_act: .*{message}"):
         bias_act(**{"x": torch.zeros(2, 3), **change})
 
 

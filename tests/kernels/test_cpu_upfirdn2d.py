@@ -361,11 +361,3 @@ def test_a_crop_of_the_whole_image_leaves_zeros(library: native.Library, axis: A
     case = both((1, 40, 5, 6), past, LOPSIDED)
     for layout in LAYOUTS:
         assert (run(library, case, drawn(case.shape, torch.float32), layout) == 0).all()
-
-
-def test_an_unknown_type_is_refused(library: native.Library) -> None:
-    call = described(CASES["identity"], torch.float32, 0, (torch.ones(1, 1),))
-    call.dtype = 17
-    x = torch.zeros(CASES["identity"].shape)
-    with pytest.raises(NotImplementedError, match="unsupported"):
-        library.kernels_upfirdn2d(call, x.data_ptr(), x.clone().data_ptr(), native.Run(threads=1))

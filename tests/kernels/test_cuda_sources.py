@@ -118,7 +118,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["epilogue", "upfirdn2d", "large"])
+@pytest.mark.parametrize("group", ["epilogue", "upfirdn2d", "large", "refused"])
 def test_kernels_run_on_a_cpu_as_the_reference_does(
     group: str, emulated: Path, repo_root: Path
 ) -> None:

@@ -298,6 +298,12 @@ BAD = {
     "integers": ({"x": IMAGE.int()}, TypeError, "`x` must be a floating-point tensor"),
     "axes": ({"x": IMAGE[0]}, ValueError, r"\[N, C, H, W\], got \[1, 4, 4\]"),
     "filter": ({"f": [1, 3, 3, 1]}, TypeError, "`f` must be None or .*setup_filter"),
+    "filter type": ({"f": torch.ones(2, 2).int()}, TypeError, "`f` .*got torch.int32 on cpu"),
+    "filter device": (
+        {"f": BLUR.to("meta")},
+        TypeError,
+        r"`f` must be on cpu as `x`, but is on meta; move it with \.to\('cpu'\)",
+    ),
     "filter axes": ({"f": torch.zeros(1, 1, 1)}, ValueError, r"\[fh, fw\], got \[1, 1, 1\]"),
     "filter gradient": ({"f": torch.ones(2, requires_grad=True)}, ValueError, "constant"),
     "up": ({"up": 0}, ValueError, "`up` must be at least 1, got 0"),
@@ -314,8 +320,18 @@ def test_errors_say_what_was_expected_and_what_came(name: str) -> None:
         upfirdn2d(**{"x": IMAGE, "f": BLUR, **change})
 
 
+def test_a_filter_of_shapes_alone_is_made_as_any_other() -> None:
+    with torch.device("meta"):
+        assert setup_filter([1, 3, 3, 1]).shape == (4, 4)
+
+
 def test_setup_filter_refuses_what_is_no_filter() -> None:
     with pytest.raises(ValueError, match=r"got \[1, 1, 1\]"):
         setup_filter(torch.zeros(1, 1, 1))
     with pytest.raises(ValueError, match="one-dimensional"):
         setup_filter([[1.0]], separable=True)
+    for taps in ([1, -1], [0.0], [0.1, 0.2, -0.3], [float("nan")]):
+        with pytest.raises(ValueError, match="`taps` sum to .*normalize=False"):
+            setup_filter(taps)
+    difference = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    assert torch.equal(setup_filter([1, -1], normalize=False), difference)

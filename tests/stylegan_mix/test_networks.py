@@ -414,8 +414,13 @@ def test_slow_operators_give_the_same_networks_and_derivatives(
         return [images.detach(), logits.detach(), gradient.detach(), *grads]
 
     fast = everything()
+    twins = {
+        "bias_act": reference.bias_act,
+        "modulated_bias_act": reference.modulated_bias_act,
+        "upfirdn2d": slow_upfirdn2d,
+    }
     for module in (layers, synthesis, discriminator, mapping):
-        for name, slow in (("bias_act", reference.bias_act), ("upfirdn2d", slow_upfirdn2d)):
+        for name, slow in twins.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, slow)
     for one, other in zip(fast, everything(), strict=True):

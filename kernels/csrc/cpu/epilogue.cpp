@@ -1,5 +1,5 @@
 /* The epilogue, its backward pass and the adjoint of that, on a CPU: each one pass over memory. */
-#include "../abi.h"
+#include "../valid.h"
 #include "epilogue_parts.h"
 
 namespace kernels::epilogue {
@@ -131,27 +131,8 @@ int32_t run_typed(const Request &r, const KernelsRun &run) {
     return KERNELS_OK;
 }
 
-bool is_supported(const KernelsEpilogue &op) {
-    const bool known = op.dtype >= KERNELS_FLOAT64 && op.dtype <= KERNELS_FLOAT16 &&
-                       op.layout >= KERNELS_CHANNELS_FIRST && op.layout <= KERNELS_CHANNELS_LAST &&
-                       op.act >= KERNELS_LINEAR && op.act <= KERNELS_SWISH;
-    const bool sized = op.n >= 0 && op.c >= 0 && op.p >= 0 &&
-                       (!op.noise || op.noise_n == 1 || op.noise_n == op.n);
-    const bool readable = is_piecewise_linear(op.act) && !op.d && op.gain > 0 &&
-                          (op.act != KERNELS_LRELU || op.alpha >= 0);
-    return known && sized && (readable || !op.from_output);
-}
-
-/* Whether m depends on x: it is constant for a linear activation without a clamp. */
-bool slope_needs_x(const KernelsEpilogue &op) {
-    return op.act != KERNELS_LINEAR || op.clamp >= 0;
-}
-
 int32_t run(const Request &r, const KernelsRun *run) {
-    const KernelsEpilogue &op = *r.op;
-    const bool empty = op.n * op.c * op.p == 0;
-    if (r.needs_x && !r.x && !empty) return KERNELS_UNSUPPORTED;
-    switch (op.dtype) {
+    switch (r.op->dtype) {
         case KERNELS_FLOAT64: return run_typed<double>(r, *run);
         case KERNELS_FLOAT32: return run_typed<float>(r, *run);
         case KERNELS_BFLOAT16: return run_typed<BFloat16>(r, *run);
@@ -160,7 +141,6 @@ int32_t run(const Request &r, const KernelsRun *run) {
 }
 
 int64_t workspace_bytes(const Request &r) {
-    if (!is_supported(*r.op)) return 0;
     return Workspace(r, make_plan(r)).bytes(r.op->dtype == KERNELS_FLOAT64 ? 8 : 4);
 }
 
@@ -168,8 +148,7 @@ Request request_of(const KernelsEpilogue *op, const KernelsEpilogueBackward *g) 
     Request r = {};
     r.op = op;
     r.pass = BACKWARD;
-    r.needs_x = slope_needs_x(*op) || g->dd;
-    r.x = r.needs_x ? g->x : nullptr;
+    r.x = needs_x(*op, *g) ? g->x : nullptr;
     r.dy = g->dy;
     r.out = g->dx;
     r.samples = g->dd;
@@ -182,8 +161,7 @@ Request request_of(const KernelsEpilogue *op, const KernelsEpilogueDoubleBackwar
     Request r = {};
     r.op = op;
     r.pass = DOUBLE_BACKWARD;
-    r.needs_x = slope_needs_x(*op) || g->gdd;
-    r.x = r.needs_x ? g->x : nullptr;
+    r.x = needs_x(*op, *g) ? g->x : nullptr;
     r.dy = g->dy;
     r.gdx = g->gdx, r.gdd = g->gdd, r.gdstrength = g->gdstrength, r.gdb = g->gdb;
     r.out = g->gdy, r.gx = g->gx;
@@ -194,15 +172,15 @@ Request request_of(const KernelsEpilogue *op, const KernelsEpilogueDoubleBackwar
 }  // namespace
 }  // namespace kernels::epilogue
 
+using namespace kernels;
 using namespace kernels::epilogue;
 
 KERNELS_EXPORT int32_t kernels_epilogue(const KernelsEpilogue *op, const void *x, void *y,
                                         const KernelsRun *run_with) {
-    if (!is_supported(*op) || op->from_output) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*op, x, y)) return KERNELS_UNSUPPORTED;
     Request r = {};
     r.op = op;
     r.pass = FORWARD;
-    r.needs_x = true;
     r.x = x;
     r.out = y;
     return run(r, run_with);
@@ -210,24 +188,26 @@ KERNELS_EXPORT int32_t kernels_epilogue(const KernelsEpilogue *op, const void *x
 
 KERNELS_EXPORT int64_t kernels_epilogue_backward_workspace(const KernelsEpilogue *op,
                                                            const KernelsEpilogueBackward *g) {
+    if (!is_valid(*op, *g)) return KERNELS_UNSUPPORTED;
     return workspace_bytes(request_of(op, g));
 }
 
 KERNELS_EXPORT int32_t kernels_epilogue_backward(const KernelsEpilogue *op,
                                                  const KernelsEpilogueBackward *g,
                                                  const KernelsRun *run_with) {
-    if (!is_supported(*op) || (op->from_output && g->dd)) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*op, *g)) return KERNELS_UNSUPPORTED;
     return run(request_of(op, g), run_with);
 }
 
 KERNELS_EXPORT int64_t kernels_epilogue_double_backward_workspace(
     const KernelsEpilogue *op, const KernelsEpilogueDoubleBackward *g) {
+    if (!is_valid(*op, *g)) return KERNELS_UNSUPPORTED;
     return workspace_bytes(request_of(op, g));
 }
 
 KERNELS_EXPORT int32_t kernels_epilogue_double_backward(const KernelsEpilogue *op,
                                                         const KernelsEpilogueDoubleBackward *g,
                                                         const KernelsRun *run_with) {
-    if (!is_supported(*op) || (op->from_output && (g->gdd || g->gd))) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*op, *g)) return KERNELS_UNSUPPORTED;
     return run(request_of(op, g), run_with);
 }

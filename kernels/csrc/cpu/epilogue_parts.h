@@ -21,7 +21,6 @@ enum { FORWARD, BACKWARD, DOUBLE_BACKWARD };
 struct Request {
     const KernelsEpilogue *op;
     int pass;
-    bool needs_x;
     const void *x, *dy, *gdx, *gdd, *gdstrength, *gdb;
     void *out, *gx;
     void *samples, *scalar, *channels;  // dd, dstrength, db or gd, gstrength, gb

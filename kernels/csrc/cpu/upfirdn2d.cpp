@@ -5,6 +5,8 @@
  */
 #include "upfirdn2d.h"
 
+#include "../valid.h"
+
 #include <cmath>
 #include <limits>
 #include <new>
@@ -219,19 +221,21 @@ static int32_t resample_dtype(const KernelsUpfirdn2d &p, const void *x, void *y,
         case KERNELS_FLOAT64: return resample<double>(p, x, y, threads);
         case KERNELS_FLOAT32: return resample<float>(p, x, y, threads);
         case KERNELS_BFLOAT16: return resample<BFloat16>(p, x, y, threads);
-        case KERNELS_FLOAT16: return resample<Float16>(p, x, y, threads);
-        default: return KERNELS_UNSUPPORTED;
+        default: return resample<Float16>(p, x, y, threads);
     }
 }
 
 }  // namespace
 }  // namespace kernels
 
-int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *) { return 0; }
+int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *p) {
+    return kernels::is_valid(*p) ? 0 : KERNELS_UNSUPPORTED;
+}
 
 int32_t kernels_upfirdn2d(const KernelsUpfirdn2d *p, const void *x, void *y,
                           const KernelsRun *run) {
-    if (p->n * p->c * p->out_h * p->out_w == 0) return KERNELS_OK;
+    if (!kernels::is_valid(*p, x, y)) return KERNELS_UNSUPPORTED;
+    if (!kernels::has_outputs(*p)) return KERNELS_OK;
     try {
         return kernels::resample_dtype(*p, x, y, run->threads);
     } catch (const std::bad_alloc &) {

@@ -44,8 +44,8 @@ using namespace kernels;
 
 KERNELS_EXPORT int32_t kernels_epilogue(const KernelsEpilogue *asked, const void *x, void *y,
                                         const KernelsRun *run) {
-    if (!is_valid(*asked) || asked->from_output) return KERNELS_UNSUPPORTED;
-    if (asked->n * asked->c == 0 || asked->p == 0) return KERNELS_OK;
+    if (!is_valid(*asked, x, y) || !fits_grid(*asked)) return KERNELS_UNSUPPORTED;
+    if (is_empty(*asked)) return KERNELS_OK;
     const KernelsEpilogue e = simplified(*asked, asked->d || asked->noise);
     const void *const addresses[] = {x, y};
     const int values = values_at_once(e, addresses);

@@ -15,8 +15,7 @@
 
 #include <type_traits>
 
-#include "../abi.h"
-#include "../formulas.h"
+#include "../valid.h"
 #include "blocks.cuh"
 #include "convert.cuh"
 #include "launch.cuh"
@@ -336,16 +335,10 @@ inline Walk walk_for(const KernelsEpilogue &e, int values) {
     return e.layout == KERNELS_CHANNELS_LAST ? walk_pixels(e, values) : walk_planes(e, values);
 }
 
-inline bool is_valid(const KernelsEpilogue &e) {
-    const bool known = e.act >= KERNELS_LINEAR && e.act <= KERNELS_SWISH &&
-                       e.dtype >= KERNELS_FLOAT64 && e.dtype <= KERNELS_FLOAT16 &&
-                       (e.layout == KERNELS_CHANNELS_FIRST || e.layout == KERNELS_CHANNELS_LAST);
-    const bool readable = !e.from_output || (is_piecewise_linear(e.act) && !e.d);
-    // n * c and n * parts * chunks are counted in 32 bits; an image may be larger.
+/* n * c and n * parts * chunks are counted in 32 bits; an image may be larger. */
+inline bool fits_grid(const KernelsEpilogue &e) {
     const int64_t most = INT32_MAX - THREADS;
-    const bool sized = e.n >= 0 && e.c >= 0 && e.p >= 0 && e.n <= most && e.c <= most &&
-                       (e.c == 0 || e.n <= most / e.c) && e.p / 8 <= most;
-    return known && readable && sized;
+    return e.n <= most && e.c <= most && (e.c == 0 || e.n <= most / e.c) && e.p / 8 <= most;
 }
 
 /* Elements at once: 16 bytes if activation, rows and all addresses allow, else 1. */

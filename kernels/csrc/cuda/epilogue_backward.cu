@@ -202,15 +202,14 @@ using namespace kernels;
 
 KERNELS_EXPORT int64_t kernels_epilogue_backward_workspace(const KernelsEpilogue *e,
                                                            const KernelsEpilogueBackward *g) {
-    if (!is_valid(*e)) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*e, *g) || !fits_grid(*e)) return KERNELS_UNSUPPORTED;
     return plan_backward(*e, *g).sums.bytes;
 }
 
 KERNELS_EXPORT int32_t kernels_epilogue_backward(const KernelsEpilogue *e,
                                                  const KernelsEpilogueBackward *g,
                                                  const KernelsRun *run) {
-    // The gradient of d is over x, which y does not tell.
-    if (!is_valid(*e) || (e->from_output && g->dd)) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*e, *g) || !fits_grid(*e)) return KERNELS_UNSUPPORTED;
     return run_plan<Backward>(plan_backward(*e, *g), run, [&](auto form) {
         using F = decltype(form);
         using T = typename F::T;
@@ -224,14 +223,14 @@ KERNELS_EXPORT int32_t kernels_epilogue_backward(const KernelsEpilogue *e,
 
 KERNELS_EXPORT int64_t kernels_epilogue_double_backward_workspace(
     const KernelsEpilogue *e, const KernelsEpilogueDoubleBackward *g) {
-    if (!is_valid(*e)) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*e, *g) || !fits_grid(*e)) return KERNELS_UNSUPPORTED;
     return plan_double_backward(*e, *g).sums.bytes;
 }
 
 KERNELS_EXPORT int32_t kernels_epilogue_double_backward(const KernelsEpilogue *e,
                                                         const KernelsEpilogueDoubleBackward *g,
                                                         const KernelsRun *run) {
-    if (!is_valid(*e) || (e->from_output && (g->gdd || g->gd))) return KERNELS_UNSUPPORTED;
+    if (!is_valid(*e, *g) || !fits_grid(*e)) return KERNELS_UNSUPPORTED;
     return run_plan<DoubleBackward>(plan_double_backward(*e, *g), run, [&](auto form) {
         using F = decltype(form);
         using A = typename F::A;

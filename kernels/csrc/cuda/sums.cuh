@@ -59,8 +59,6 @@ struct SumPlan {
     bool is_direct(int kind) const { return rows[kind] == 1; }
 };
 
-inline bool is_empty(const KernelsEpilogue &e) { return e.n * e.c == 0 || e.p == 0; }
-
 /* An empty image has no rows: its gradients are 0. */
 inline SumPlan plan_sums(const KernelsEpilogue &e, const Walk &walk, void *d, void *strength,
                          void *b) {

@@ -3,6 +3,7 @@
  * The filters that networks use go by marching (upfirdn2d_march.cuh). All else, and everything in
  * float64, is a sum over the taps of one output.
  */
+#include "../valid.h"
 #include "upfirdn2d_march.cuh"
 
 namespace kernels {
@@ -124,14 +125,6 @@ int32_t start(const KernelsUpfirdn2d &u, const void *x, void *y, void *stream) {
     return start_short<T, N, true>(kind, u, x, y, stream);
 }
 
-bool is_valid(const KernelsUpfirdn2d &u) {
-    const bool known = u.dtype >= KERNELS_FLOAT64 && u.dtype <= KERNELS_FLOAT16 &&
-                       (u.layout == KERNELS_CHANNELS_FIRST || u.layout == KERNELS_CHANNELS_LAST);
-    const bool sized = u.n >= 0 && u.c >= 0 && u.h >= 0 && u.w >= 0 && u.out_h >= 0 && u.out_w >= 0;
-    const bool stepped = u.up_y > 0 && u.up_x > 0 && u.down_y > 0 && u.down_x > 0;
-    return known && sized && stepped && u.fh > 0 && u.fw > 0 && (u.f || (u.fy && u.fx));
-}
-
 }  // namespace
 }  // namespace kernels
 
@@ -143,8 +136,8 @@ KERNELS_EXPORT int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *u) {
 
 KERNELS_EXPORT int32_t kernels_upfirdn2d(const KernelsUpfirdn2d *u, const void *x, void *y,
                                          const KernelsRun *run) {
-    if (!is_valid(*u)) return KERNELS_UNSUPPORTED;
-    if (u->n * u->c == 0 || u->out_h == 0 || u->out_w == 0) return KERNELS_OK;
+    if (!is_valid(*u, x, y)) return KERNELS_UNSUPPORTED;
+    if (!has_outputs(*u)) return KERNELS_OK;
     switch (u->dtype) {
         case KERNELS_FLOAT64: return start_taps<double>(*u, x, y, run->stream);
         case KERNELS_FLOAT32: return start<float>(*u, x, y, run->stream);

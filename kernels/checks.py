@@ -1,0 +1,34 @@
+"""What every public operator asks of its tensors, and how an error says what came instead."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["check_image", "check_operand", "kind"]
+
+
+def kind(value: object) -> str:
+    """What came, for an error: "torch.float32 on cpu", or the name of its type."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} on {value.device}"
+    return type(value).__name__
+
+
+def check_image(operator: str, x: object) -> None:
+    """TypeError unless `x`, whose dtype and device all else follows, is a floating tensor."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"{operator}: `x` must be a floating-point tensor, got {kind(x)}")
+
+
+def check_operand(operator: str, name: str, operand: object, x: Tensor) -> None:
+    """TypeError unless `operand` is a floating tensor where `x` is: kernels read its address."""
+    if not isinstance(operand, Tensor) or not operand.is_floating_point():
+        raise TypeError(
+            f"{operator}: `{name}` must be a floating-point tensor on {x.device} as `x`, "
+            f"got {kind(operand)}"
+        )
+    if operand.device != x.device:
+        raise TypeError(
+            f"{operator}: `{name}` must be on {x.device} as `x`, but is on {operand.device}; "
+            f"move it with .to({str(x.device)!r})"
+        )
