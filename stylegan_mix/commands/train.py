@@ -191,8 +191,8 @@ def show_plan(plan: Any, done: bool) -> None:
     console.say(
         f"{plan.dataset.name} ({split}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
-        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {steps:,} steps of {preset.batch}, "
-        f"{preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
+        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {steps:,} steps of "
+        f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
         f"training {plan.key[:12]} in {plan.folder}"
     )
 

@@ -180,9 +180,9 @@ def test_processes_that_hold_other_weights_are_told_apart_by_name(
 
 def test_the_number_of_processes_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(UsageFailure, match="WORLD_SIZE must be a whole number, got 'two'"):
-        with joined("cpu"):
-            pass
+    wanted = pytest.raises(UsageFailure, match="WORLD_SIZE must be a whole number, got 'two'")
+    with wanted, joined("cpu"):
+        pass
 
 
 def _with_gradient() -> torch.nn.Parameter:
