@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 from stylegan_mix.console import Stopped
 from tools.bench.timing import Measured
@@ -63,7 +65,9 @@ def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    rows = json.loads(out.read_text())["rows"]
+    result = json.loads(out.read_text())
+    assert result["left_out"] == []
+    rows = result["rows"]
     settings = [(row["preset"], row["operators"], row["graphs"]) for row in rows]
     assert settings == [
         (preset, operators, False)
@@ -74,28 +78,29 @@ def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root:
         assert min(row["images_per_second"].values()) > 0
 
 
-def test_throughput_is_work_over_time_and_its_share_is_of_the_faster_peak(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = list(sys.path)
-    try:
-        throughput = importlib.import_module("tools.gpu.throughput")
-    finally:
-        sys.path[:] = before
-    torch = throughput.torch
+@pytest.fixture
+def throughput(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """tools/gpu/throughput.py where a generation takes 2 s, a step 1 s, one with R1 1.8 s."""
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which the script changes
+    script = importlib.import_module("tools.gpu.throughput")
 
     def timed(named: dict[str, object], **options: object) -> dict[str, Measured]:
         seconds = {"generation": 2.0, "step": 1.0, "step with R1": 1.8}
         seconds |= {"product": 0.5, "convolution": 4.0}
         return {name: Measured(seconds[name.partition(": ")[2]], 3, 3) for name in named}
 
-    monkeypatch.setattr(throughput.timing, "alternate", timed)
-    monkeypatch.setattr(
-        throughput, "work_of_jobs", lambda p: {"generation": 1e12, "training": 3e12}
-    )
+    work = {"generation": 1e12, "training": 3e12}
     peaks = {"product": (None, 40e12), "convolution": (None, 80e12)}
-    monkeypatch.setattr(throughput, "_peak_calls", lambda *rest: peaks)
-    monkeypatch.setattr(throughput, "_jobs", lambda *rest: dict.fromkeys(JOBS))
+    monkeypatch.setattr(script.timing, "alternate", timed)
+    monkeypatch.setattr(script, "work_of_jobs", lambda *rest: work)
+    monkeypatch.setattr(script, "_peak_calls", lambda *rest: peaks)
+    monkeypatch.setattr(script, "_jobs", lambda *rest: dict.fromkeys(JOBS))
+    return script
+
+
+def test_throughput_is_work_over_time_and_its_share_is_of_the_faster_peak(
+    throughput: ModuleType,
+) -> None:
     options = argparse.Namespace(rounds=1, round_seconds=0.1, peak_rows=8)
     preset = throughput.PRESETS["cifar"]
     for row in throughput._rows(preset, torch.device("cpu"), options):
@@ -106,3 +111,44 @@ def test_throughput_is_work_over_time_and_its_share_is_of_the_faster_peak(
         assert row["peak_tflops"] == 80
         assert row["share_of_peak"]["generation"] == 0.4
         assert row["share_of_peak"]["training"] == pytest.approx(3 * training / 80, abs=1e-3)
+
+
+def test_a_setting_that_fails_is_told_and_the_others_are_measured(
+    throughput: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(preset: object, device: object, operators: str, graphs: bool) -> dict[str, object]:
+        if operators == "native":
+            raise RuntimeError("no CUDA graphs: a number was read")
+        return dict.fromkeys(JOBS)
+
+    def no_memory(preset: object, dtype: object, *rest: object) -> dict[str, object]:
+        if preset.precision == "bfloat16":  # type: ignore[attr-defined]
+            raise RuntimeError("out of memory")
+        return {"product": (None, 40e12)}
+
+    monkeypatch.setattr(throughput, "_jobs", broken)
+    monkeypatch.setattr(throughput, "_peak_calls", no_memory)
+    out = tmp_path / "throughput.json"
+    command = ["throughput.py", "--device", "cpu", "--presets", "cifar", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert throughput.main() == 1
+    rows = json.loads(out.read_text())["rows"]
+    told = [(row["precision"], row.get("operators"), row.get("failure")) for row in rows]
+    assert told == [
+        ("float32", "native", "no CUDA graphs: a number was read"),
+        ("float32", "reference", None),
+        ("bfloat16", None, "out of memory"),
+    ]
+
+
+def test_pairs_that_there_was_no_time_for_are_named(
+    throughput: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, clock = tmp_path / "throughput.json", iter(range(0, 600, 50))
+    monkeypatch.setattr(throughput.time, "monotonic", lambda: float(next(clock)))
+    command = ["throughput.py", "--device", "cpu", "--presets", "cifar", "half", "--minutes", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(out)])
+    assert throughput.main() == 0
+    result = json.loads(out.read_text())
+    assert {(row["preset"], row["precision"]) for row in result["rows"]} == {("cifar", "float32")}
+    assert result["left_out"] == ["cifar bfloat16", "half float32", "half bfloat16"]

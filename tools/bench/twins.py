@@ -141,7 +141,7 @@ def measure(channels: int, rounds: int) -> dict[str, Any]:
     taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.3)
     seconds = {key: taken[f"{key[0]}: {key[1]}"].seconds for key in calls}
     peak = {name: work / seconds["peak", name] for name, work in peaks.items()}
-    each = work_of_jobs(preset)
+    each = work_of_jobs(preset, device)
     found = {
         name: rates({job: seconds[name, job] for job in own}, preset)
         for name, own in jobs_of.items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from kernels.selfcheck import forced
 from stylegan_mix.presets import Preset
 from tools.bench.generator import begun
 
@@ -22,30 +22,33 @@ _GENERATOR_PASSES, _DISCRIMINATOR_PASSES = 4, 8
 _R1_PASSES = 6
 
 
-def convolution_work(preset: Preset) -> dict[str, float]:
-    """Operations of convolutions for one image: a generator pass, a discriminator pass."""
+def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
+    """Operations of convolutions for one image: a generator pass, a discriminator pass.
+
+    Counted on a device that has compiled operators: its own filters are no convolutions, and
+    PyTorch's would be counted as such.
+    """
     preset = dataclasses.replace(preset, precision="float32")
-    state = begun(preset, torch.device("cpu"))
-    ws = torch.randn(4, state.generator.num_ws, preset.w_dim)
-    images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
+    state = begun(preset, device)
+    ws = torch.randn(4, state.generator.num_ws, preset.w_dim, device=device)
+    images = torch.randn(4, 3, 32, 32, device=device)
+    labels = torch.zeros(4, dtype=torch.int64, device=device)
     calls = {
         "generator": lambda: state.generator.synthesis(ws),
         "discriminator": lambda: state.discriminator(images, labels),
     }
     found = {}
-    # The compiled filters are no convolutions; as PyTorch's they would be counted as such.
-    os.environ["KERNELS"] = "native"
     for name, call in calls.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with forced("native"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             call()
         counts = counter.get_flop_counts()["Global"]
         found[name] = sum(n for kind, n in counts.items() if "conv" in str(kind)) / 4
     return found
 
 
-def work_of_jobs(preset: Preset) -> dict[str, float]:
+def work_of_jobs(preset: Preset, device: torch.device) -> dict[str, float]:
     """Operations of convolutions for one image of `generation` and of `training`."""
-    work = convolution_work(preset)
+    work = convolution_work(preset, device)
     lazy = _R1_PASSES / preset.r1_interval
     return {
         "generation": work["generator"],

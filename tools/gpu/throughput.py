@@ -9,6 +9,9 @@ On noise of 32 pixels: images a second of training (R1 at its share of the steps
 compiled operators and with KERNELS=reference, with and without CUDA graphs; all settings of a
 preset and precision alternate. TFLOP/s counts convolutions alone. The peak is that of a matrix
 product of 8,192 rows and of a 3x3 convolution of as many channels, whichever is faster.
+
+A setting that fails has a row that says why, and the others are measured; the status is then 1.
+After --minutes no further preset and precision is begun, and the file lists what is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,22 +48,32 @@ OPERATORS = ("native", "reference")
 WARM = 5
 
 
-def main() -> None:
-    """Measures, prints a line for each row, writes JSON."""
-    options = _options()
+def main() -> int:
+    """Measures, prints a line for each row, writes JSON; 1 if a setting failed."""
+    options, began = _options(), time.monotonic()
     console.set_up_process(options.threads)
     device = torch.device(options.device)
-    rows = []
-    facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+    rows: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {"schema": "gpu-throughput/1", "machine": timing.machine(device)}
+    facts |= {"operators": native.identity(device), "seed": 0}
     facts["command"] = " ".join(["python tools/gpu/throughput.py", *sys.argv[1:]])
-    for name, preset in _presets(options.presets, options.channels).items():
-        for precision in options.precision:
-            changed = dataclasses.replace(preset, precision=precision)
-            for row in _rows(changed, device, options):
-                rows.append({"preset": name, "precision": precision, **row})
-                print(_line(rows[-1]), flush=True)
-            # After every pair: what is stopped leaves what it has.
-            timing.write_json(options.out, {"schema": "gpu-throughput/1", **facts, "rows": rows})
+    presets = _presets(options.presets, options.channels)
+    left = list(itertools.product(presets, options.precision))
+    while left and time.monotonic() - began < 60 * options.minutes:
+        name, precision = left.pop(0)
+        try:
+            found = _rows(dataclasses.replace(presets[name], precision=precision), device, options)
+        except RuntimeError as error:
+            found = [{"failure": str(error)}]
+        for row in found:
+            rows.append({"preset": name, "precision": precision, **row})
+            print(_line(rows[-1]), flush=True)
+        # After every pair: what is stopped leaves what it has.
+        left_out = [" ".join(pair) for pair in left]
+        timing.write_json(options.out, {**facts, "rows": rows, "left_out": left_out})
+    for pair in left:
+        print(f"{' '.join(pair)} left out: {options.minutes} minutes are over")
+    return 1 if any("failure" in row for row in rows) else 0
 
 
 def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
@@ -74,12 +89,19 @@ def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
 
 def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> list[dict]:
     """A row for each setting: rates, TFLOP/s and shares of the peak, timed in turn."""
+    each = work_of_jobs(preset, device)
     settings = [
         (operators, graphs)
         for operators in OPERATORS
         for graphs in ((True, False) if device.type == "cuda" else (False,))
     ]
-    calls = {one: _jobs(preset, device, *one) for one in settings}
+    calls: dict[tuple[str, bool], dict[str, Callable[[], object]]] = {}
+    rows: list[dict] = []
+    for operators, graphs in settings:
+        try:
+            calls[operators, graphs] = _jobs(preset, device, operators, graphs)
+        except RuntimeError as error:
+            rows.append({"operators": operators, "graphs": graphs, "failure": str(error)})
     peaks = _peak_calls(preset, device, options.peak_rows)
     named: dict[str, Callable[[], object]] = {
         f"{operators} {graphs}: {job}": call
@@ -91,9 +113,7 @@ def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> 
         named, device=device, rounds=options.rounds, round_seconds=options.round_seconds
     )
     peak = max(work / taken[f"peak: {name}"].seconds for name, (_, work) in peaks.items())
-    each = work_of_jobs(preset)
-    rows = []
-    for operators, graphs in settings:
+    for operators, graphs in calls:
         key = f"{operators} {graphs}"
         found = rates(
             {job: taken[f"{key}: {job}"].seconds for job in calls[operators, graphs]}, preset
@@ -115,7 +135,10 @@ def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> 
 def _jobs(
     preset: Preset, device: torch.device, operators: str, graphs: bool
 ) -> dict[str, Callable[[], object]]:
-    """The jobs of a setting, on networks of its own; graphs are made before they are timed."""
+    """The jobs of a setting, on networks of its own; graphs are made before they are timed.
+
+    RuntimeError where they cannot be made.
+    """
     within = functools.partial(forced, operators)
     state, game = begun(preset, device), game_of_noise(preset, device)
     player = player_of(game, graphs)
@@ -125,7 +148,7 @@ def _jobs(
             train_step(state, game, player)
     failure = getattr(player, "failure", None)
     if failure:
-        raise SystemExit(f"{preset.name}, {operators}: no CUDA graphs: {failure}")
+        raise RuntimeError(f"no CUDA graphs: {failure}")
     return jobs(state, game, within, player)
 
 
@@ -142,16 +165,16 @@ def _peak_calls(
 
 
 def _line(row: dict[str, Any]) -> str:
+    graphs = "graphs" if row.get("graphs") else "no graphs"
+    setting = f"{row['preset']:9} {row['precision']:8} {row.get('operators', ''):9} {graphs:9}"
+    if "failure" in row:
+        return f"{setting} FAILED: {row['failure']}"
     cells = [
         f"{job} {row['images_per_second'][job]:,.0f} images/s, {row['tflops'][job]:.2f} TFLOP/s "
         f"({row['share_of_peak'][job]:.2f})"
         for job in ("training", "generation")
     ]
-    graphs = "graphs" if row["graphs"] else "no graphs"
-    return (
-        f"{row['preset']:9} {row['precision']:8} {row['operators']:9} {graphs:9} "
-        f"{'; '.join(cells)}; peak {row['peak_tflops']:.1f}"
-    )
+    return f"{setting} {'; '.join(cells)}; peak {row['peak_tflops']:.1f}"
 
 
 def _options() -> argparse.Namespace:
@@ -165,11 +188,12 @@ def _options() -> argparse.Namespace:
     add("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     add("--channels", type=int, help="narrower than the presets, for a trial")
     add("--peak-rows", type=int, default=8192, help="of the matrix product")
-    add("--rounds", type=int, default=7)
-    add("--round-seconds", type=float, default=0.5)
+    add("--rounds", type=int, default=5)
+    add("--round-seconds", type=float, default=0.2)
+    add("--minutes", type=float, default=3, help="no further pair is begun after that")
     add("--threads", type=int)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
