@@ -80,6 +80,7 @@ class Operator:
         left, right, top, bottom = _four(self.arguments.get("padding", 0))
         n, c, h, w = shape
         h, w = up * h + top + bottom, up * w + left + right
+        assert self.filter is not None, f"{self.name} has no filter"
         taps = len(self.filter)
         return n, c, (h - taps) // down + 1, (w - taps) // down + 1
 
