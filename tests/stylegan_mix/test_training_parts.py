@@ -127,6 +127,37 @@ def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
     assert mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]])) == pytest.approx(5.0)
 
 
+def test_cifar_is_the_published_configuration() -> None:
+    # Methods dossier 1.6; what is not named there is off, and so at its default.
+    published = {
+        "name": "cifar",
+        "resolution": 32,
+        "channel_base": 32768,
+        "channel_max": 512,
+        "z_dim": 512,
+        "w_dim": 512,
+        "mapping_layers": 2,
+        "discriminator": "orig",
+        "minibatch_std_group": 32,
+        "label_weight": 1.0,
+        "label_noise": 0.0,
+        "batch": 64,
+        "lr": 0.0025,
+        "r1_gamma": 0.01,
+        "r1_interval": 16,
+        "path_interval": 4,
+        "ema_kimg": 500.0,
+        "ema_ramp": 0.05,
+        "augment": "ada",
+        "real_power": 1.0,
+        "label_power": 1.0,
+        "precision": "mixed",
+    }
+    assert PRESETS["cifar"].plain() == published
+    assert PRESETS["cifar"].ada_target == 0.6
+    assert PRESETS["cifar"].kimg == 100_000
+
+
 def test_presets_are_found_by_name_and_resolution() -> None:
     assert default_preset(8).name == "tiny8"
     assert default_preset(32).name == "cpu32"
@@ -135,7 +166,6 @@ def test_presets_are_found_by_name_and_resolution() -> None:
     asked = dataclasses.replace(PRESETS["cifar"], precision="bfloat16")
     assert resolve_precision(asked, "cpu") == "bfloat16"
     assert default_preset(32, "cuda").name == "cifar-lt"
-    assert PRESETS["cifar"].channel_max == 512
     with pytest.raises(UsageFailure, match="did you mean 'tiny8'"):
         preset_named("tiny9", 8)
     with pytest.raises(UsageFailure, match="'cifar' is for 32 pixels, the data set has 64"):

@@ -44,6 +44,31 @@ def _after(steps: int, **changes: Any) -> tuple[TrainState, dict[str, torch.Tens
     return state, facts
 
 
+def test_r1_in_the_pass_on_reals_gives_the_gradients_of_passes_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gradients(merged: bool) -> dict[str, torch.Tensor]:
+        """Those of the discriminator, summed over what it is stepped by at the first step."""
+        found: dict[str, torch.Tensor] = {}
+        steps = []
+
+        def noted(player: str, _: Game, network: torch.nn.Module, optimizer: Any) -> dict:
+            if player == "d":
+                steps.append(player)
+                for name, weight in network.named_parameters():
+                    if weight.grad is not None:
+                        found[name] = found.get(name, 0) + weight.grad.clone()
+            optimizer.zero_grad(set_to_none=True)
+            return {}
+
+        monkeypatch.setattr(step, "_step", noted)
+        _after(1, merged_r1=merged, r1_gamma=3.0, r1_interval=5)
+        assert len(steps) == (1 if merged else 2)
+        return found
+
+    torch.testing.assert_close(gradients(True), gradients(False), rtol=1e-4, atol=1e-6)
+
+
 SWITCHES: dict[str, dict[str, Any]] = {
     "path length": {"path_weight": 2.0, "path_interval": 2},
     "style mixing": {"style_mixing": 0.9},
