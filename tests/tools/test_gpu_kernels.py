@@ -43,8 +43,7 @@ for word in words:
     if word.startswith("--junitxml=") and "cases" in told:
         cases = "".join(f"<testcase classname='t' name='n{{at}}'>{{one}}</testcase>"
                         for at, one in enumerate(told["cases"]))
-        suite = f"<testsuites><testsuite>{{cases}}</testsuite></testsuites>"
-        open(word.split("=", 1)[1], "w").write(suite)
+        open(word.split("=", 1)[1], "w").write(f"<testsuite>{{cases}}</testsuite>")
 if "writes" in told:
     open(words[words.index("--out") + 1], "w").write(json.dumps(told["writes"]))
 sys.exit(told.get("status", 0))

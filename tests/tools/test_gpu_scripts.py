@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from stylegan_mix import datasets, generators
 from stylegan_mix.console import Stopped
+from stylegan_mix.presets import PRESETS
+from stylegan_mix.training.command import TrainPlan
+from stylegan_mix.training.state import TrainState
 from tools.bench.timing import Measured
 
 JOBS = ("generation", "step", "step with R1")
@@ -49,6 +58,90 @@ def test_the_generator_script_trains_and_brings_everything_back(
     assert len(record["diversity"]) == 10
     for name in ("MANIFEST.json", "data.h5", "grid.png", "GENERATOR_CARD.md", "metrics.jsonl"):
         assert (out / name).stat().st_size > 0
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """tools/gpu/generator.py, which changes the path when it is imported."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return importlib.import_module("tools.gpu.generator")
+
+
+def test_a_generator_in_pieces_is_the_same_but_for_rounding(
+    script: ModuleType, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = dataclasses.replace(PRESETS["tiny8"], channel_base=64, channel_max=8)
+    counts = np.full(3, 9)
+    state = TrainState.fresh(
+        preset, resolution=8, channels=1, counts=counts, seed=0, device=torch.device("cpu")
+    )
+    card = {"dataset": "digits", "split_id": "x", "classes": ["a", "b", "c"], "counts": [9, 9, 9]}
+    card |= {
+        "resolution": 8,
+        "channels": 1,
+        "preset": {**preset.plain(), "kimg": 1},
+        "diversity": [None] * 3,
+    }
+    card |= {"training": "0" * 64, "kimg": 1.0, "seed": 0, "imbalance": 1.0, "profile": "exp"}
+    card |= {"split_seed": 0, "operators": "reference", "command": "python x"}
+    grid = Image.new("L", (8, 8))
+    whole = generators.publish(state.average.state_dict(), card, grid)
+    out = tmp_path / "out"
+    out.mkdir()
+    script._pack(whole, out, 0.01)
+    assert [one.hash for one in generators.find()] == [whole.hash]
+    pieces = sorted(out.glob("generator.tar.gz.*"))
+    assert len(pieces) > 1
+    assert max(piece.stat().st_size for piece in pieces) <= 0.01 * 2**20
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "elsewhere"))
+    into = tmp_path / "elsewhere" / "generators"
+    into.mkdir(parents=True)
+    packed = b"".join(piece.read_bytes() for piece in pieces)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(into, filter="data")
+    (brought,) = generators.find()
+    rounded = generators.network(brought).state_dict()
+    for name, value in state.average.state_dict().items():
+        assert torch.equal(rounded[name], value.bfloat16().to(value.dtype)), name
+
+
+def test_a_stopped_training_leaves_its_log_and_last_grids(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(plan: TrainPlan, stop: object) -> None:
+        (plan.folder / "grids").mkdir(parents=True)
+        for name in ("metrics.jsonl", "grids/1.png", "grids/2.png", "grids/3.png"):
+            (plan.folder / name).write_text(name)
+        raise Stopped("the minutes are over")
+
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    preset = dataclasses.replace(PRESETS["tiny8"], batch=8)
+    plan = TrainPlan(datasets.load("digits_lt"), preset, 1.0, 0, "cpu", "python x")
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", "")
+    monkeypatch.setattr(script, "_prepare", lambda data: None)
+    monkeypatch.setattr(script, "_plan", lambda options: plan)
+    monkeypatch.setattr(script, "_throughput", lambda *rest, **more: {"images_per_second": 1.0})
+    monkeypatch.setattr(script.command, "run_training", stopped)
+    options = ["--data", "none", "--out", str(out), "--store", str(kept), "--minutes", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["generator.py", *options])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == Stopped.code
+    assert {path.name for path in out.iterdir()} == {"metrics.jsonl", "2.png", "3.png"}
+    assert (kept / "budget.json").exists()
+
+
+def test_what_prepares_the_data_sees_the_modules_that_were_brought_along(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths: list[str] = []
+    monkeypatch.setattr(sys, "path", ["/project", *sys.path])
+    monkeypatch.setenv("PYTHONPATH", "/brought/along")
+    monkeypatch.setattr(
+        script.subprocess, "run", lambda *rest, env, **more: paths.append(env["PYTHONPATH"])
+    )
+    script._prepare(Path("data"))
+    assert paths == ["/project:/brought/along"]
 
 
 def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root: Path) -> None:

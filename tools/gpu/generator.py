@@ -3,8 +3,15 @@
 Measures the speed of a few steps, sets the budget that fits the minutes, trains, and leaves in
 --out: the published generator (moving average of the weights, with its card and class grid), the
 training log, the last sample grids, and `generator.json` with throughput, hardware, versions, the
-command and the seed. The same command goes on where it was stopped. In miniature, as the test
-runs it, on a CPU:
+command and the seed. The same command goes on where it was stopped, given the same --store; where
+it was stopped, log and grids are in --out all the same.
+
+With --pieces MIB, for where only small files can be fetched, weights rounded to bfloat16 come in
+place of the published folder, packed into files of at most so many MiB each:
+
+    cat generator.tar.gz.* | tar xz -C $STYLEGAN_MIX_HOME/generators
+
+In miniature, as the test runs it, on a CPU:
 
     python tools/gpu/generator.py --data ../shared/data --preset cpu32 --device cpu \\
         --batch 8 --minutes 0.2 --out /tmp/miniature
@@ -14,22 +21,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import console, datasets, store
+from stylegan_mix import checkpoint, console, datasets, generators, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
 from stylegan_mix.training.game import begin
@@ -40,12 +50,13 @@ from stylegan_mix.training.step import train_step
 def main() -> None:
     """Prepares, measures, trains, collects; prints a short table last."""
     options, began = _options(), time.monotonic()
-    os.environ["STYLEGAN_MIX_HOME"] = str(options.out / "store")
+    kept = options.store or options.out / "store"
+    os.environ["STYLEGAN_MIX_HOME"] = str(kept)
     options.out.mkdir(parents=True, exist_ok=True)
     console.set_up_process(options.threads)
     _prepare(options.data)
     plan = _plan(options)
-    budget = options.out / "budget.json"
+    budget = kept / "budget.json"
     if budget.exists():
         facts = store.read_json(budget)
     else:
@@ -65,16 +76,25 @@ def main() -> None:
         with console.StopSignals(left) as stop:
             published = command.run_training(plan, stop)[0]
     except console.Failure as end:
+        _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
         raise SystemExit(end.code) from end
     facts["training_seconds"] = round(time.monotonic() - began, 1)
-    _collect(options.out, plan, published, facts)
+    _copy_log(plan.folder, options.out)
+    if options.pieces:
+        _pack(published, options.out, options.pieces)
+    else:
+        for path in published.folder.iterdir():
+            shutil.copyfile(path, options.out / path.name)
+    _record(options.out, plan, published, facts)
 
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 draw")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--store", type=Path, help="what a stop leaves, in --out if not said")
+    parser.add_argument("--pieces", type=float, metavar="MIB")
     parser.add_argument("--minutes", type=float, default=7.0, help="all in all, about")
     parser.add_argument("--preset", default="cifar")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
@@ -108,7 +128,10 @@ def _prepare(data: Path) -> None:
             *("--index", str(data / "cifar10-if10-webp.index.csv")),
         ],
         check=True,
-        env={**os.environ, "PYTHONPATH": sys.path[0]},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([sys.path[0], os.environ.get("PYTHONPATH", "")]),
+        },
     )
 
 
@@ -137,14 +160,38 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _collect(
+def _copy_log(folder: Path, out: Path) -> None:
+    """The log of a training and its last two grids, as far as it came."""
+    for path in (*folder.glob("metrics.jsonl"), *sorted(folder.glob("grids/*"))[-2:]):
+        shutil.copyfile(path, out / path.name)
+
+
+def _pack(published: Published, out: Path, mib: float) -> None:
+    """The generator with weights rounded to bfloat16, whose zeros pack well, in pieces."""
+    weights, _ = checkpoint.load(published.folder, kind=generators.GENERATOR_KIND)
+    rounded = {
+        name: value.bfloat16().to(value.dtype) if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    grid = published.folder / "grid.png"
+    # Not into the store, where it would be taken for the finished generator.
+    before, os.environ["STYLEGAN_MIX_HOME"] = store.home(), str(store.home() / "rounded")
+    with Image.open(grid) as picture:
+        small = generators.publish(rounded, published.card, picture)
+    os.environ["STYLEGAN_MIX_HOME"] = str(before)
+    packed, most = io.BytesIO(), int(mib * 2**20)
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(small.folder, arcname=small.hash)
+    for place, start in enumerate(range(0, len(packed.getvalue()), most)):
+        piece = packed.getvalue()[start : start + most]
+        (out / f"generator.tar.gz.{place:02}").write_bytes(piece)
+    shutil.copyfile(grid, out / grid.name)
+
+
+def _record(
     out: Path, plan: command.TrainPlan, published: Published, facts: dict[str, Any]
 ) -> None:
-    for path in published.folder.iterdir():
-        shutil.copyfile(path, out / path.name)
-    shutil.copyfile(plan.folder / "metrics.jsonl", out / "metrics.jsonl")
-    for path in sorted((plan.folder / "grids").iterdir())[-2:]:
-        shutil.copyfile(path, out / path.name)
+    """Writes `generator.json` and prints the table."""
     last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
     cuda = plan.device == "cuda"
     record = {
