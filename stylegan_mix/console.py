@@ -477,7 +477,7 @@ def _columns() -> int:
 
 
 def _three(number: float) -> str:
-    """With three digits at least, and all before the point."""
+    """Three digits, or all of those before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

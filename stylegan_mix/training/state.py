@@ -151,8 +151,10 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave; an error of KeyError, ValueError or RuntimeError
-        says what does not fit."""
+        """Takes over what `state_dict` gave.
+
+        KeyError, ValueError, TypeError or RuntimeError says what does not fit.
+        """
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):

@@ -252,6 +252,18 @@ def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0.0303, "0.0303"), (1.66, "1.66"), (108.4, "108"), (12345.6, "12,346")]
+)
+def test_progress_shows_three_digits_or_all_before_the_point(
+    capsys: pytest.CaptureFixture[str], number: float, shown: str
+) -> None:
+    progress = console.Progress(number, "kimg", "training")
+    progress._next = 0.0
+    progress.update(number)
+    assert f"training: {shown} of {shown} kimg, " in capsys.readouterr().err
+
+
 def test_an_option_that_takes_a_boolean_is_one_in_a_file_too() -> None:
     option = click.Option(["--merged-r1"], type=bool)
     context = click.Context(click.Command("train"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,28 @@ def test_another_seed_draws_other_images_of_the_same_number() -> None:
     assert first.counts.tolist() == second.counts.tolist()
     assert first.split_id != second.split_id
     assert first.test_id == second.test_id
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        {},
+        {"imbalance": 10.0, "split_seed": 3},
+        {"imbalance": 5.0, "profile": "step"},
+        {"profile": "natural"},
+    ],
+)
+def test_the_options_of_a_draw_name_it(draw: dict[str, Any]) -> None:
+    data = datasets.load("digits_lt", **draw)
+    words = data.options
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    again = datasets.load(
+        given["--dataset"],
+        imbalance=float(given["--imbalance"]) if "--imbalance" in given else None,
+        profile=given.get("--profile"),
+        split_seed=int(given["--split-seed"]) if "--split-seed" in given else None,
+    )
+    assert again.split_id == data.split_id
 
 
 def test_an_extreme_imbalance_keeps_one_image_and_says_so(

@@ -381,8 +381,9 @@ def test_a_conditional_generator_needs_the_word_of_whoever_imports_it(
     assert (code, out) == (2, "")
     assert "does not say which data set" in err
     assert "--dataset NAME" in err
-    code, _, err = run("import-generator", digits_file, "--imbalance", "5")
-    assert (code, "say which draw of a --dataset: name it" in err) == (2, True)
+    for words in (("--imbalance", "5"), ("--split-seed", "5")):
+        code, _, err = run("import-generator", digits_file, *words)
+        assert (code, "say which draw of a --dataset: name it" in err) == (2, True)
     assert not home.exists()
 
 

@@ -147,12 +147,16 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     log = _plan().folder / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 19}\n')
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    replace = os.replace
+
+    def full(source: str, target: Path) -> None:
+        if Path(target) == log:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        with pytest.raises(MissingEnvironment, match="full"):
+        patch.setattr("os.replace", full)
+        with pytest.raises(MissingEnvironment, match=r"full: could not write \S+metrics.jsonl"):
             _train(_plan())
     assert len(log.read_text().splitlines()) == 2
     _train(_plan())
@@ -172,14 +176,23 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     assert "numerics" not in _train(_plan(lr=0.001)).card
 
 
-def test_a_checkpoint_of_another_network_is_refused_by_name(home: Path) -> None:
-    with pytest.raises(Stopped):
-        command.run_training(_plan(), _StopAt(4))
-    with pytest.raises(Stopped):
-        command.run_training(_plan(z_dim=12), _StopAt(4))
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"z_dim": 12}, r"size mismatch for mapping\.fc0\.weight.*\[8, 16\]\)\.$"),
+        ({"channel_max": 4}, r"size mismatch for synthesis\.b4\.\S+: .*\(and \d+ more\)$"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused_by_name(
+    home: Path, changes: dict[str, int], named: str
+) -> None:
+    other = _plan(**changes)
+    for plan in (_plan(), other):
+        with pytest.raises(Stopped):
+            command.run_training(plan, _StopAt(4))
     shutil.rmtree(_plan().folder / "checkpoints")
-    shutil.copytree(_plan(z_dim=12).folder / "checkpoints", _plan().folder / "checkpoints")
-    with pytest.raises(InvalidInput, match=r"not one of this training(.|\n)*mapping\.fc0\.weight"):
+    shutil.copytree(other.folder / "checkpoints", _plan().folder / "checkpoints")
+    with pytest.raises(InvalidInput, match=f"not one of this training: .*{named}"):
         _train(_plan())
 
 

@@ -95,8 +95,9 @@ def test_the_class_path_is_as_strong_as_class_means_of_w_lie_apart() -> None:
     noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     noise -= noise.mean(dim=0)
     along = torch.tensor([3.0, 0.0, 4.0])
-    # Means at -5, 0 and 5 along one direction: a singular value of sqrt(50), over sqrt(3).
-    w = {label: noise + shift * along for label, shift in enumerate((-1.0, 0.0, 1.0))}
+    # Means at -5, 0 and 5 from theirs, along one direction: a singular value of sqrt(50), over
+    # sqrt(3).
+    w = {label: 7 + noise + shift * along for label, shift in enumerate((-1.0, 0.0, 1.0))}
     assert alarms.class_path_norm(w) == pytest.approx((50 / 3) ** 0.5, rel=1e-4)
     assert alarms.class_path_norm({3: noise, 7: noise}) == pytest.approx(0, abs=1e-5)
 

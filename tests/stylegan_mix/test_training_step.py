@@ -44,6 +44,15 @@ def _after(steps: int, **changes: Any) -> tuple[TrainState, dict[str, torch.Tens
     return state, facts
 
 
+def test_float16_bounds_gradients_and_tells_what_share_it_lost() -> None:
+    network = torch.nn.Linear(3, 1)
+    network.weight.grad = torch.tensor([[float("inf"), float("-inf"), float("nan")]])
+    network.bias.grad = torch.tensor([2.0])
+    assert float(step._bound_gradients(network)) == 0.75
+    assert network.weight.grad.tolist() == [[1e5, -1e5, 0.0]]
+    assert network.bias.grad.tolist() == [2.0]
+
+
 def test_r1_in_the_pass_on_reals_gives_the_gradients_of_passes_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -75,7 +75,6 @@ class Operator:
 
     def filtered(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of what the filter makes of an image."""
-        assert self.filter is not None
         up, down = self.arguments.get("up", 1), self.arguments.get("down", 1)
         left, right, top, bottom = _four(self.arguments.get("padding", 0))
         n, c, h, w = shape
