@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -78,8 +79,10 @@ def test_processes_stop_together_and_go_on(tmp_path: Path, repo_root: Path) -> N
     stopped = _train(home, repo_root, 2, "--kimg", "40", "--minutes", "0.2")
     # The leader answers for all, with code 75, which torchrun turns into its own.
     assert stopped.stderr.count("stopped (") == 1, stopped.stderr
-    assert "exitcode  : 75" in stopped.stderr
-    assert "SIGTERM" not in stopped.stderr
+    # Whether another has left by then, or torchrun ends it on its way out, is a matter of time.
+    assert stopped.stderr.count("exitcode  : 75") == 1, stopped.stderr
+    _, _, cause = stopped.stderr.partition("Root Cause")
+    assert re.search(r"rank +: 0 .*\n +exitcode +: 75 ", cause), stopped.stderr
     (folder,) = (home / "training").glob("*/checkpoints")
     assert len(list(folder.glob("step-*"))) >= 1
     done = _train(home, repo_root, 2, "--kimg", "40")
