@@ -188,7 +188,7 @@ def _resample(
     fh, fw = f.shape
     if x.numel() == 0:
         return x.new_zeros(n, c, along_y.out_size(h, fh), along_x.out_size(w, fw))
-    f = (f * gain).to(x.dtype)
+    f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain).to(x.dtype)
     if along_x.up == along_y.up == 1:
         f = f if flip else f.flip(0, 1)
         pads = along_x.before, along_x.after, along_y.before, along_y.after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +20,7 @@ DTYPES = tuple(native.DTYPES)
 LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
 GUARD = 64  # elements before and after every tensor
 SENTINEL = 7.0
+SANITIZED = "KERNELS_SANITIZE" in os.environ
 
 # One tensor: a filter [fh,fw]; two: fy and fx.
 Filter = tuple[Tensor, ...]
@@ -164,11 +166,13 @@ RANDOM = random_cases(80)
 # --------------------------------------------------------------------- the library
 
 
-def guarded(shape: tuple[int, ...], dtype: torch.dtype, layout: int, value: float) -> Tensor:
-    """An NCHW view of memory that is full of `value`, with GUARD elements more on both sides."""
+def guarded(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: int, value: float, guard: int = GUARD
+) -> Tensor:
+    """An NCHW view of memory that is full of `value`, with `guard` elements more on both sides."""
     n, c, h, w = shape
-    memory = torch.full((n * c * h * w + 2 * GUARD,), value, dtype=dtype)
-    inside = memory[GUARD : GUARD + n * c * h * w]
+    memory = torch.full((n * c * h * w + 2 * guard,), value, dtype=dtype)
+    inside = memory[guard : guard + n * c * h * w]
     if layout == native.CHANNELS_FIRST:
         return inside.view(shape)
     return inside.view(n, h, w, c).permute(0, 3, 1, 2)
@@ -209,8 +213,11 @@ def described(case: Case, dtype: torch.dtype, layout: int, f: Filter) -> native.
 
 
 def run(library: native.Library, case: Case, x: Tensor, layout: int, *, threads: int = 1) -> Tensor:
-    """y; x, around which memory is NaN, and y lie in `layout`."""
-    source = guarded(case.shape, x.dtype, layout, math.nan)
+    """y; x, around which memory is NaN, and y lie in `layout`.
+
+    A sanitizer sees a read past x only where the memory ends there.
+    """
+    source = guarded(case.shape, x.dtype, layout, math.nan, 0 if SANITIZED else GUARD)
     source.copy_(x)
     y = guarded(case.out_shape, x.dtype, layout, SENTINEL)
     f = tuple(one.to(torch.promote_types(x.dtype, torch.float32)).contiguous() for one in case.f)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,18 @@ print("went on")
     assert out == ""
 
 
-def passed_under(sanitizer: str, repo_root: Path, *selection: str) -> int:
+LIBRARY = ("test_cpu_epilogue.py", "test_cpu_upfirdn2d.py")
+
+
+def passed_under(
+    sanitizer: str, repo_root: Path, *selection: str, files: Sequence[str] = LIBRARY
+) -> int:
     """How many tests of the CPU's library passed in an environment of its own; all must."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"),
             *selection,
-            *(f"tests/kernels/test_cpu_{name}.py" for name in ("epilogue", "upfirdn2d")),
+            *(f"tests/kernels/{name}" for name in files),
         ],
         cwd=repo_root,
         env={**os.environ, **sanitized(sanitizer)},
@@ -88,6 +94,12 @@ def passed_under(sanitizer: str, repo_root: Path, *selection: str) -> int:
 @pytest.mark.slow
 def test_the_whole_table_is_clean_under_the_address_sanitizer(repo_root: Path) -> None:
     assert passed_under("address", repo_root) > 1000
+
+
+@pytest.mark.slow
+def test_the_table_of_the_operators_is_clean_under_the_address_sanitizer(repo_root: Path) -> None:
+    chosen = "native and (value_and_both or of_any or strange_strides)"
+    assert passed_under("address", repo_root, "-k", chosen, files=["test_operators.py"]) > 200
 
 
 @pytest.mark.slow
