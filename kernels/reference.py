@@ -6,14 +6,14 @@ operators, not checked here. `N C H W` as usual.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_bias_act", "upfirdn2d"]
+__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_bias_act", "padded", "upfirdn2d"]
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
@@ -110,7 +110,18 @@ def upfirdn2d(
     x = x.reshape(n, c, h, 1, w, 1)
     x = functional.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
     x = x.reshape(n, c, h * up_y, w * up_x)
-    x = functional.pad(x, list(padding))
+    x = padded(x, padding)
     f = (f if flip_filter else f.flip(0, 1)).to(x.dtype) * gain
     x = functional.conv2d(x, f.expand(c, 1, *f.shape), groups=c)
     return x[:, :, ::down_y, ::down_x]
+
+
+def padded(x: Tensor, padding: Sequence[int]) -> Tensor:
+    """x [N,C,H,W] with zeros around it, (left, right, top, bottom); a negative number crops.
+
+    First the zeros, then the crop, which may so take more than x has.
+    """
+    before = [max(number, 0) for number in padding]
+    after = [min(number, 0) for number in padding]
+    x = functional.pad(x, before) if any(before) else x
+    return functional.pad(x, after) if any(after) else x

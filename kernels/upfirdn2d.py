@@ -17,6 +17,7 @@ from torch.nn import functional
 from kernels import calls, resample
 from kernels.checks import check_image, check_operand, kind
 from kernels.layout import is_channels_last
+from kernels.reference import padded
 from kernels.resample import Axis
 
 __all__ = ["setup_filter", "upfirdn2d"]
@@ -194,7 +195,7 @@ def _resample(
         pads = along_x.before, along_x.after, along_y.before, along_y.after
         own = (pads[2], pads[0]) if pads[0] == pads[1] >= 0 and pads[2] == pads[3] >= 0 else (0, 0)
         if own == (0, 0) and any(pads):
-            x = functional.pad(x, pads)
+            x = padded(x, pads)
         stride = (along_y.down, along_x.down)
         return functional.conv2d(x, _each(f, c), stride=stride, padding=own, groups=c)
     if x.device.type == "cpu" and x.dtype in _SLOW_TRANSPOSED:
@@ -205,7 +206,7 @@ def _resample(
     stride = (along_y.up, along_x.up)
     y = functional.conv_transpose2d(x, _each(f, c), stride=stride, padding=cut, groups=c)
     rest = [cut[axis] - crop for axis in (1, 0) for crop in crops[axis]]
-    y = functional.pad(y, rest) if any(rest) else y
+    y = padded(y, rest)
     if along_x.down == along_y.down == 1:
         return y
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format

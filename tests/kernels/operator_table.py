@@ -27,6 +27,7 @@ DTYPES = (torch.float64, torch.float32, *HALVES)
 
 CPU = torch.device("cpu")
 ZERO = torch.zeros(1)
+LARGEST = 2.0  # of the constants that `derivatives` multiplies with
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Call:
     shape: tuple[int, ...]
     operands: dict[str, tuple[int, ...]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    taps: float = 0.0  # of a filter: the sum of their sizes, with the gain
 
     def operator(self, x: Tensor, **operands: Tensor) -> Tensor:
         return self.public(x, **operands, **self.settings)
@@ -47,14 +49,13 @@ class Call:
 
     def spread(self, x: Tensor, **operands: Tensor) -> Tensor:
         """The slow twin with operands of x's shape."""
-        if not operands:
-            return self.twin(x)
         if "d" in operands:
             x = x * operands["d"]
         if "noise" in operands:
             x = x + operands["noise"] * operands["strength"]
         rest = {name: value for name, value in self.settings.items() if name != "dim"}
-        return reference.bias_act(x + operands["b"], **({"act": "lrelu"} | rest))
+        x = x + operands["b"] if "b" in operands else x
+        return reference.bias_act(x, **({"act": "lrelu"} | rest))
 
     def place(self, operand: str, value: Tensor) -> list[int]:
         """The shape in which an operand meets x."""
@@ -81,19 +82,20 @@ def modulated_call(shape: tuple[int, ...], noise: int | None, **rest: Any) -> Ca
 
 
 def filtered_call(shape: tuple[int, ...], f: Tensor | None, **rest: Any) -> Call:
+    whole = torch.ones(1, 1) if f is None else f.double()
+    whole = whole[:, None] * whole[None, :] if whole.ndim == 1 else whole
+
     def operator(x: Tensor, **arguments: Any) -> Tensor:
-        taps = None if f is None else f.to(x.device)
-        return upfirdn2d(x, taps, **arguments)
+        return upfirdn2d(x, None if f is None else f.to(x.device), **arguments)
 
     def twin(x: Tensor, *, flip_filter: bool = False, gain: float = 1, **arguments: Any) -> Tensor:
         full: dict[str, Any] = {"up": 1, "down": 1, "padding": 0, **arguments}
         for name, length in (("up", 2), ("down", 2), ("padding", 4)):
             full[name] = (full[name],) * length if isinstance(full[name], int) else full[name]
-        taps = torch.ones(1, 1) if f is None else f.double()
-        taps = taps[:, None] * taps[None, :] if taps.ndim == 1 else taps
-        return reference.upfirdn2d(x, taps, flip_filter=flip_filter, gain=gain, **full)
+        return reference.upfirdn2d(x, whole, flip_filter=flip_filter, gain=gain, **full)
 
-    return Call(operator, twin, shape, {}, rest)
+    taps = abs(rest.get("gain", 1)) * whole.abs().sum().item()
+    return Call(operator, twin, shape, {}, rest, taps)
 
 
 CALLS: dict[str, Call] = {
@@ -125,6 +127,8 @@ CALLS: dict[str, Call] = {
     "long up": filtered_call((2, 3, 9, 8), LONG, up=2, padding=(6, 5, 6, 5), gain=4),
     "long down": filtered_call((2, 3, 20, 18), LONG, down=2, padding=5, flip_filter=True),
     "crop": filtered_call((1, 4, 9, 9), FILTER, padding=(-1, 2, 3, -2), flip_filter=True),
+    "crop of more than there is": filtered_call((1, 4, 3, 2), FILTER, padding=(-3, 6, 7, -5)),
+    "crop of more after up": filtered_call((1, 4, 3, 2), FILTER, up=2, padding=(-5, 8, 9, -7)),
     "odd rates": filtered_call(
         (2, 3, 7, 5), setup_filter([[1, 2, 0], [3, -1, 5]], normalize=False), up=(2, 3), down=(3, 1)
     ),
@@ -164,9 +168,9 @@ def derivatives(
     inputs = {name: one.detach().to(device) for name, one in inputs.items()}
     wanted = {name: one.requires_grad_() for name, one in inputs.items() if name != "noise"}
     y = function(**inputs)
-    dy = line(-1, 2, y).requires_grad_()
+    dy = line(-1, LARGEST, y).requires_grad_()
     first = torch.autograd.grad(y, list(wanted.values()), dy, create_graph=True)
-    tied = sum((one * line(1, -2, one)).sum() for one in first)
+    tied = sum((one * line(1, -LARGEST, one)).sum() for one in first)
     second = torch.autograd.grad(tied, [dy, *wanted.values()], allow_unused=True)
     names = [f"d{name}" for name in wanted], ["ddy", *(f"dd{name}" for name in wanted)]
     found = dict(zip(("y", *names[0], *names[1]), (y, *first, *second), strict=True))
@@ -221,10 +225,12 @@ def errors_of_twin(call: Call, layout: str, dtype: torch.dtype) -> dict[str, flo
 
 
 def sizes_of_sums(call: Call, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How large the partial sums of gradients that are sums over pixels may be: all terms without
-    their signs. The terms are the gradients of operands that are as large as x.
-    """
+    """How large the partial sums of a result may be: all its terms without their signs."""
     x = inputs["x"].double()
+    if call.taps:
+        largest = call.taps * x.abs().amax().clamp(min=LARGEST) if x.numel() else ZERO
+        return dict.fromkeys(("y", "dx", "ddy"), largest)
+    # Gradients that are sums over pixels: the terms are those of operands as large as x.
     places = {name: call.place(name, one) for name, one in inputs.items() if name != "x"}
     spread = {
         name: inputs[name].double().reshape(place).expand(x.shape).contiguous()
