@@ -139,6 +139,10 @@ KERNELS_INLINE auto rounded_to_bfloat16(ShortVector<float, L> v) {
 #if defined(__AVX512BF16__)
     if constexpr (L == 16) {
         return _mm512_cvtneps_pbh((__m512)v);
+#if defined(__AVX512VL__)
+    } else if constexpr (L == 8) {
+        return _mm256_cvtneps_pbh((__m256)v);
+#endif
     } else
 #endif
     {
