@@ -119,6 +119,7 @@ CALLS: dict[str, Call] = {
     "to rgb": modulated_call((2, 3, 8, 8), None, act="linear", clamp=0.8),
     "epilogue of nothing": modulated_call((2, 0, 4, 4), 2),
     "epilogue of many": modulated_call((5, 40, 16, 16), 5, clamp=3.0),
+    "short rows of channels": modulated_call((2, 96, 6, 4), 2, clamp=3.0),
     "blur": filtered_call((2, 5, 8, 8), FILTER, padding=1, gain=4),
     "wide blur": filtered_call((2, 33, 17, 16), FILTER, padding=2),
     "up": filtered_call((2, 3, 8, 6), FILTER, up=2, padding=(2, 1, 2, 1), gain=4),

@@ -81,6 +81,10 @@ CASES = {
     "dense layer": Case((33, 20, 1)),
     "one channel": replace(FULL, shape=(2, 1, 77)),
     "one value": replace(FULL, shape=(1, 1, 1), noise=1),
+    **{  # channels last: several noises in a row, and pixels over
+        f"{act} short rows": replace(FULL, act=act, shape=(3, 64, 53), noise=noise, clamp=0.9)
+        for act, noise in (("lrelu", 3), ("linear", 1), ("swish", 3))
+    },
     "many channels": replace(FULL, shape=(2, 1030, 5)),
     "many pixels": replace(FULL, shape=(1, 2, 1100), noise=1),
     "no samples": replace(FULL, shape=(0, 4, 3), noise=1),

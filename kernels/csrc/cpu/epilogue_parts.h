@@ -59,7 +59,10 @@ static Plan make_plan(const Request &r) {
     plan.repeat = 1;
     int64_t budget = PART;
     if (plan.last && plan.c > 0) {
-        if (!op.noise) plan.repeat = std::max<int64_t>(1, std::min(TILE / plan.c, plan.p));
+        // Short rows cost; but a packet has one noise.
+        if (!op.noise || plan.c % Packet<BFloat16>::COUNT == 0) {
+            plan.repeat = std::max<int64_t>(1, std::min(TILE / plan.c, plan.p));
+        }
         budget = std::max<int64_t>(1, std::min(PART / plan.c, TILE * plan.repeat));
     }
     plan.chunks = ceil_div(plan.p, plan.last ? budget : PLANE_TILE);
@@ -167,14 +170,17 @@ static double run_columns(const Task<T> &task, const Range &range, int64_t c0,
         block.rows = pixels / columns.repeat;
         block.width = columns.width * columns.repeat;
         block.pitch = plan.c * columns.repeat;
+        block.span = block.noise ? columns.width : block.width;
         task.run(task.constants, block);
-        scalar += block.scalar;
-        if (left) {  // there is no noise where rows have several pixels
+        if (left) {
             block.streams = block_at(task, offset + (pixels - left) * plan.c).streams;
+            block.noise = noise_at(task, s, range.end - left);
             block.rows = 1;
             block.width = columns.width * left;
+            block.span = block.noise ? columns.width : block.width;
             task.run(task.constants, block);
         }
+        scalar += block.scalar;
         const int64_t slot = (s * plan.chunks + range.chunk) * plan.c + c0;
         columns.fold(columns.channels, at(task.channels, slot));
         columns.fold(columns.samples, at(task.samples, slot));

@@ -157,6 +157,12 @@ struct Operands {
     A *channels, *samples;  // rows of sums, only where LAST
 };
 
+/* Those of LAST from column i on, but for the noise. */
+template <class A>
+KERNELS_INLINE Operands<A> advanced(const Operands<A> &o, int64_t i) {
+    return {o.d + i, o.b + i, o.gdd + i, o.gdb + i, o.noise, o.channels + i, o.samples + i};
+}
+
 template <class V>
 struct Totals {
     V channel = {}, sample = {}, scalar = {};
@@ -234,31 +240,41 @@ KERNELS_INLINE void last_step(const Constants<A> &k, const Streams<T> &s, const 
     if constexpr (Sums<Pass, ACT, FULL>::TWICE) store_some(p.gx, s.gx, n);
 }
 
+/* A row of n elements, of which each `span` have one noise where LAST: pixels of whole packets, or
+ * one. Else span is n. */
 template <class Pass, int ACT, bool FULL, bool LAST, class T, class A>
 static void run_row(const Constants<A> &constants, const Streams<T> &s, const Operands<A> &operands,
-                    int64_t n, Totals<Vector<A>> &sums) {
+                    int64_t n, int64_t span, Totals<Vector<A>> &sums) {
     // Copies: what stores to images cannot change stays in registers.
     const Constants<A> k = constants;
     const A d = *operands.d, b = *operands.b, gdd = *operands.gdd, gdb = *operands.gdb;
-    const A noise = *operands.noise;
-    Operands<A> o = operands;
-    if constexpr (LAST) o.noise = &noise;
-    else o.d = &d, o.b = &b, o.gdd = &gdd, o.gdb = &gdb;
+    const A *noises = operands.noise;
     Totals<Vector<A>> totals;
-    int64_t i = 0;
-    for (; i + Packet<T>::COUNT <= n; i += Packet<T>::COUNT) {
-        full_step<Pass, ACT, FULL, LAST>(k, advanced(s, i), o, i, totals);
+    for (int64_t begin = 0; begin < n; begin += span) {
+        const A noise = *noises++;
+        Operands<A> o = operands;
+        if constexpr (LAST) o = advanced(operands, begin / Packet<T>::VECTORS), o.noise = &noise;
+        else o.d = &d, o.b = &b, o.gdd = &gdd, o.gdb = &gdb;
+        const Streams<T> pixel = advanced(s, begin);
+        int64_t i = 0;  // a constant, so that the compiler sees which elements are even
+        for (; i + Packet<T>::COUNT <= span; i += Packet<T>::COUNT) {
+            full_step<Pass, ACT, FULL, LAST>(k, advanced(pixel, i), o, i, totals);
+        }
+        if (i < span) {
+            last_step<Pass, ACT, FULL, LAST>(k, advanced(pixel, i), o, i, span - i, totals);
+        }
     }
-    if (i < n) last_step<Pass, ACT, FULL, LAST>(k, advanced(s, i), o, i, n - i, totals);
     sums.channel += totals.channel;
     sums.sample += totals.sample;
     sums.scalar += totals.scalar;
 }
 
 template <class Pass, int ACT, bool FULL, bool LAST, class T, class A>
-static void run_row(const Constants<A> &k, const Streams<T> &s, const Operands<A> &o, int64_t n,
-                    Totals<double> &totals) {
+static void run_row(const Constants<A> &k, const Streams<T> &s, const Operands<A> &operands,
+                    int64_t n, int64_t span, Totals<double> &totals) {
+    Operands<A> o = operands;
     for (int64_t i = 0; i < n; ++i) {
+        if constexpr (LAST) o.noise = operands.noise + i / span;
         const Inputs<A> in = {to_accumulation(s.x[i]), to_accumulation(s.dy[i]),
                               to_accumulation(s.gdx[i]), 0, 0, 0, 0, 0};
         const auto out = element<Pass, ACT, FULL, LAST>(k, in, o, column<T>(i), totals);
@@ -274,11 +290,12 @@ struct Block {
     using A = Accumulation<T>;
     Streams<T> streams;  // null: zeros, or not wanted
     int64_t rows, width, pitch;
+    int64_t span;  // LAST: elements of a row that share a noise
     // LAST: rows of TILE numbers, with sums added to. Else: one number of each row, null for ones
     // or zeros, with sums stored, null for not wanted.
     const A *d, *b, *gdd, *gdb;
     A *channels, *samples;
-    const A *noise;  // LAST: one number of each row. Else a row. Null: zeros
+    const A *noise;  // LAST: one number of each span, row after row. Else a row. Null: zeros
     double scalar;   // added to
 };
 
@@ -317,11 +334,11 @@ static void run_block_last(const Constants<Accumulation<T>> &k, Block<T> &block)
     for (int64_t begin = 0; begin < block.rows; begin += FLUSH_ROWS) {
         TotalsOf<ACT, A> totals;
         for (int64_t r = begin; r < std::min(block.rows, begin + FLUSH_ROWS); ++r) {
-            const A *noise = block.noise ? block.noise + r : &zero;
+            const A *noise = block.noise ? block.noise + r * (block.width / block.span) : &zero;
             const Operands<A> o = {block.d,   block.b, block.gdd,      block.gdb,
                                    noise, block.channels, block.samples};
             const Streams<T> row = scratch.piece(block.streams, r * block.pitch);
-            run_row<Pass, ACT, FULL, true>(k, row, o, block.width, totals);
+            run_row<Pass, ACT, FULL, true>(k, row, o, block.width, block.span, totals);
         }
         if (Sums<Pass, ACT, FULL>::SCALAR) block.scalar += total(totals.scalar);
     }
@@ -365,7 +382,8 @@ static void run_block_first(const Constants<Accumulation<T>> &k, Block<T> &block
                                    nullptr,
                                    nullptr};
             const Streams<T> row = scratch.piece(block.streams, r * block.pitch + start);
-            run_row<Pass, ACT, FULL, false>(k, row, o, std::min(TILE, block.width - start), totals);
+            const int64_t n = std::min(TILE, block.width - start);
+            run_row<Pass, ACT, FULL, false>(k, row, o, n, n, totals);
         }
         if (Wanted::SCALAR) block.scalar += total(totals.scalar);
         if (block.channels) block.channels[r] = static_cast<A>(total(totals.channel));
