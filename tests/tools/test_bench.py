@@ -168,6 +168,7 @@ class Event:
     device_type: DeviceType
     self_device_time_total: float  # microseconds
     is_user_annotation: bool = False
+    key: str = ""
 
 
 class Watching:
@@ -175,8 +176,8 @@ class Watching:
 
     events: tuple[Event, ...] = ()
 
-    def __init__(self, **options: Any) -> None:
-        assert options == {"activities": [torch.profiler.ProfilerActivity.CUDA]}
+    def __init__(self, *, activities: list[torch.profiler.ProfilerActivity]) -> None:
+        assert torch.profiler.ProfilerActivity.CUDA in activities
 
     def __enter__(self) -> Watching:
         return self
@@ -208,6 +209,22 @@ def test_time_on_a_gpu_is_that_of_its_kernels_for_a_call(
     assert measured("cuda") == {}, "a time of nothing is none"
     assert measured("cpu") == {}
     assert len(calls) == 20
+
+
+def test_the_share_of_an_operator_has_the_time_of_its_kernels_once(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = importlib.import_module("tools.bench.generator")
+    monkeypatch.setattr(generator, "profile", Watching)
+    events = (
+        Event(DeviceType.CPU, 60.0, key="aten::cudnn_convolution"),
+        Event(DeviceType.CUDA, 60.0, key="sm90_xmma_fprop_implicit_gemm"),
+        Event(DeviceType.CPU, 40.0, key="kernels::epilogue"),
+        Event(DeviceType.CUDA, 40.0, key="epilogue_kernel"),
+    )
+    monkeypatch.setattr(Watching, "events", events)
+    shares = generator._shares(lambda: None, torch.device("cuda"))
+    assert shares == {"convolution": 0.6, "ours": 0.4, "matrix product": 0.0, "rest": 0.0}
 
 
 @pytest.mark.parametrize("seen", [True, False])

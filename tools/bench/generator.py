@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 # The root in place of this folder, where kernels.py is not the package of that name.
@@ -153,8 +154,10 @@ def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
     with profile(activities=activities) as watched:
         call()
+    cuda = device.type == "cuda"
     for event in watched.key_averages():
-        cuda = device.type == "cuda"
+        if event.device_type != DeviceType.CPU:
+            continue  # a kernel: its time is also that of the operator that launched it
         took = event.self_device_time_total if cuda else event.self_cpu_time_total
         kinds[_kind(event.key)] += took
     total = sum(kinds.values()) or 1.0
