@@ -59,8 +59,9 @@ static Plan make_plan(const Request &r) {
     plan.repeat = 1;
     int64_t budget = PART;
     if (plan.last && plan.c > 0) {
-        // Short rows cost; but a packet has one noise.
-        if (!op.noise || plan.c % Packet<BFloat16>::COUNT == 0) {
+        // Short rows cost; but a packet has one noise. (SEVERAL_NOISES)
+        const bool several = op.dtype != KERNELS_BFLOAT16 && plan.c % Packet<float>::COUNT == 0;
+        if (!op.noise || several) {
             plan.repeat = std::max<int64_t>(1, std::min(TILE / plan.c, plan.p));
         }
         budget = std::max<int64_t>(1, std::min(PART / plan.c, TILE * plan.repeat));

@@ -240,6 +240,22 @@ KERNELS_INLINE void last_step(const Constants<A> &k, const Streams<T> &s, const 
     if constexpr (Sums<Pass, ACT, FULL>::TWICE) store_some(p.gx, s.gx, n);
 }
 
+/* Whether a row may have several noises (make_plan heeds it): in bfloat16 the loop over them costs
+ * more than it saves. */
+template <class T>
+constexpr bool SEVERAL_NOISES = Packet<T>::VECTORS == 1;
+
+/* n elements with one noise, where LAST. */
+template <class Pass, int ACT, bool FULL, bool LAST, class T, class A, class V>
+KERNELS_INLINE void run_span(const Constants<A> &k, const Streams<T> &s, const Operands<A> &o,
+                             int64_t n, Totals<V> &totals) {
+    int64_t i = 0;
+    for (; i + Packet<T>::COUNT <= n; i += Packet<T>::COUNT) {
+        full_step<Pass, ACT, FULL, LAST>(k, advanced(s, i), o, i, totals);
+    }
+    if (i < n) last_step<Pass, ACT, FULL, LAST>(k, advanced(s, i), o, i, n - i, totals);
+}
+
 /* A row of n elements, of which each `span` have one noise where LAST: pixels of whole packets, or
  * one. Else span is n. */
 template <class Pass, int ACT, bool FULL, bool LAST, class T, class A>
@@ -248,21 +264,20 @@ static void run_row(const Constants<A> &constants, const Streams<T> &s, const Op
     // Copies: what stores to images cannot change stays in registers.
     const Constants<A> k = constants;
     const A d = *operands.d, b = *operands.b, gdd = *operands.gdd, gdb = *operands.gdb;
-    const A *noises = operands.noise;
+    Operands<A> o = operands;
+    if constexpr (!LAST) o.d = &d, o.b = &b, o.gdd = &gdd, o.gdb = &gdb;
     Totals<Vector<A>> totals;
-    for (int64_t begin = 0; begin < n; begin += span) {
-        const A noise = *noises++;
-        Operands<A> o = operands;
-        if constexpr (LAST) o = advanced(operands, begin / Packet<T>::VECTORS), o.noise = &noise;
-        else o.d = &d, o.b = &b, o.gdd = &gdd, o.gdb = &gdb;
-        const Streams<T> pixel = advanced(s, begin);
-        int64_t i = 0;  // a constant, so that the compiler sees which elements are even
-        for (; i + Packet<T>::COUNT <= span; i += Packet<T>::COUNT) {
-            full_step<Pass, ACT, FULL, LAST>(k, advanced(pixel, i), o, i, totals);
+    if constexpr (LAST && SEVERAL_NOISES<T>) {
+        const A *noises = operands.noise;
+        for (int64_t i = 0; i < n; i += span) {
+            const A noise = *noises++;
+            o = advanced(operands, i), o.noise = &noise;
+            run_span<Pass, ACT, FULL, LAST>(k, advanced(s, i), o, span, totals);
         }
-        if (i < span) {
-            last_step<Pass, ACT, FULL, LAST>(k, advanced(pixel, i), o, i, span - i, totals);
-        }
+    } else {
+        const A noise = *operands.noise;
+        if constexpr (LAST) o.noise = &noise;
+        run_span<Pass, ACT, FULL, LAST>(k, s, o, n, totals);
     }
     sums.channel += totals.channel;
     sums.sample += totals.sample;
@@ -330,11 +345,12 @@ template <class Pass, int ACT, bool FULL, class T>
 static void run_block_last(const Constants<Accumulation<T>> &k, Block<T> &block) {
     using A = Accumulation<T>;
     const A zero = 0;
+    const int64_t noises = block.width / block.span;  // of a row
     Scratch<T> scratch;
     for (int64_t begin = 0; begin < block.rows; begin += FLUSH_ROWS) {
         TotalsOf<ACT, A> totals;
         for (int64_t r = begin; r < std::min(block.rows, begin + FLUSH_ROWS); ++r) {
-            const A *noise = block.noise ? block.noise + r * (block.width / block.span) : &zero;
+            const A *noise = block.noise ? block.noise + r * noises : &zero;
             const Operands<A> o = {block.d,   block.b, block.gdd,      block.gdb,
                                    noise, block.channels, block.samples};
             const Streams<T> row = scratch.piece(block.streams, r * block.pitch);
