@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from operator_table import error
 from torch import Tensor
 
 from kernels import ACTIVATIONS, bias_act, reference
@@ -54,10 +55,6 @@ def test_is_as_exact_as_its_slow_twin(act: str, dtype: torch.dtype) -> None:
             # gain x and gain b are rounded before they are added, and may cancel.
             terms = abs(settings.get("gain", 2**0.5)) * (x.abs().max() + b.abs().max()).item()
             assert error(y, exact) <= 2 * error(slow, exact) + torch.finfo(dtype).eps * terms
-
-
-def error(y: Tensor, exact: Tensor) -> float:
-    return (y.double() - exact).abs().max().item()
 
 
 @pytest.mark.parametrize("act", ["linear", "relu", "lrelu"])

@@ -72,7 +72,7 @@ LIBRARY = ("test_cpu_epilogue.py", "test_cpu_upfirdn2d.py")
 def passed_under(
     sanitizer: str, repo_root: Path, *selection: str, files: Sequence[str] = LIBRARY
 ) -> int:
-    """How many tests of the CPU's library passed in an environment of its own; all must."""
+    """How many tests of `files` passed in an environment of its own; all must."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider"),
@@ -99,7 +99,7 @@ def test_the_whole_table_is_clean_under_the_address_sanitizer(repo_root: Path) -
 @pytest.mark.slow
 def test_the_table_of_the_operators_is_clean_under_the_address_sanitizer(repo_root: Path) -> None:
     chosen = "native and (value_and_both or of_any or strange_strides)"
-    assert passed_under("address", repo_root, "-k", chosen, files=["test_operators.py"]) > 200
+    assert passed_under("address", repo_root, "-k", chosen, files=["test_operators.py"]) > 300
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from operator_table import error, filtered_call
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernels import reference, setup_filter, upfirdn2d
+from kernels import setup_filter, upfirdn2d
 
 BLUR = setup_filter([1, 3, 3, 1])
 
@@ -84,23 +85,11 @@ def test_keeps_layout(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("arguments", CASES.values(), ids=CASES)
 def test_is_as_exact_as_its_slow_twin(arguments: dict[str, Any], dtype: torch.dtype) -> None:
     x = torch.randn(2, 5, 9, 9, dtype=dtype)
-    exact = reference_call(x.double(), arguments)
-    slow, fast = reference_call(x, arguments), upfirdn2d(x, BLUR, **arguments)
+    call = filtered_call(tuple(x.shape), BLUR, **arguments)
+    exact, slow, fast = call.twin(x.double()), call.twin(x), call.operator(x)
     assert fast.dtype == dtype
     eps = torch.finfo(dtype).eps * exact.abs().max().item()
     assert error(fast, exact) <= 2 * error(slow, exact) + eps
-
-
-def error(y: Tensor, exact: Tensor) -> float:
-    return (y.double() - exact).abs().max().item()
-
-
-def reference_call(x: Tensor, arguments: dict[str, Any]) -> Tensor:
-    """The slow twin with the short forms of up, down and padding written out."""
-    full: dict[str, Any] = {"up": 1, "down": 1, "padding": 0, **arguments}
-    for name, length in (("up", 2), ("down", 2), ("padding", 4)):
-        full[name] = (full[name],) * length if isinstance(full[name], int) else full[name]
-    return reference.upfirdn2d(x, BLUR, **full)
 
 
 def test_no_filter_is_the_identity() -> None:
