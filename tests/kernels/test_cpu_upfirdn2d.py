@@ -314,10 +314,45 @@ def test_any_parameters_agree_with_the_reference(
         check(library, case, dtype)
 
 
+# Around the one and two vectors up to which rows stay in registers, whichever vectors there are.
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33)
+
+
+@pytest.mark.parametrize("before", [-3, 0, 1, 2, 5])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_of_any_width_agree_with_the_reference(
+    library: native.Library, width: int, before: int
+) -> None:
+    for up, down, after in [(2, 1, 1), (2, 1, 4), (1, 2, 3), (1, 2, 4)]:
+        along_x, along_y = Axis(up, down, before, after), Axis(up, down, 3 - before, after)
+        case = Case((2, 3, 6, width), along_x, along_y, LOPSIDED)
+        if min(case.out_shape) > 0:
+            check(library, case, torch.float32)
+            check(library, case, torch.bfloat16)
+
+
+@pytest.mark.parametrize("axis", [BLUR_1, UP, DOWN], ids=str)
+def test_short_and_long_rows_have_the_same_bits(library: native.Library, axis: Axis) -> None:
+    """But for rows shorter than the shortest vector, whose taps are added in another order."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for width in (8, 12, 16):
+            short = both((2, 3, 9, width), axis, LOPSIDED)
+            x = drawn(short.shape, dtype)
+            long = replace(short, shape=(2, 3, 9, 64))
+            wide = torch.nn.functional.pad(x, (0, 64 - width))
+            one, other = (
+                run(library, case, of, native.CHANNELS_FIRST)
+                for case, of in ((short, x), (long, wide))
+            )
+            assert torch.equal(one, other[..., : one.shape[3]])
+
+
 SHARED = {
     "blur": both((3, 100, 17, 19), BLUR_2, LOPSIDED),
     "up": both((3, 70, 17, 19), UP, LOPSIDED),
     "down": both((3, 70, 33, 29), DOWN, LOPSIDED),
+    "up, short rows": both((3, 70, 17, 13), UP, LOPSIDED),
+    "down, short rows": both((3, 70, 17, 15), DOWN, LOPSIDED),
     "up, few channels": both((9, 3, 31, 33), UP_12, SMOOTH),
     "rank 2": both((3, 40, 21, 19), BLUR_2, drawn_filter(4, 4)),
 }

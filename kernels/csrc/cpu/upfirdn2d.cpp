@@ -1,7 +1,8 @@
 /* upfirdn2d on a CPU: the filter made ready, the choice of a way, and the way for every case.
  *
  * A filter of rank 1 runs as a vertical and a horizontal pass. What StyleGAN2 uses has ways of its
- * own (upfirdn2d_last.cpp, upfirdn2d_first.cpp); here is the one for all other rates and filters.
+ * own (upfirdn2d_last.cpp, upfirdn2d_narrow.cpp, upfirdn2d_first.cpp); here is the one for all
+ * other rates and filters.
  */
 #include "upfirdn2d.h"
 
@@ -210,7 +211,10 @@ static int32_t resample(const KernelsUpfirdn2d &p, const void *x, void *y, int t
     const T *from = static_cast<const T *>(x);
     T *to = static_cast<T *>(y);
     if constexpr (SPECIALISED<T>) {
-        if (resample_wide(call, from, to) || resample_flat(call, from, to)) return KERNELS_OK;
+        if (resample_wide(call, from, to) || resample_narrow(call, from, to) ||
+            resample_flat(call, from, to)) {
+            return KERNELS_OK;
+        }
     }
     resample_any(call, from, to);
     return KERNELS_OK;

@@ -53,6 +53,8 @@ constexpr bool SPECIALISED<Float16> = false;
 template <class T>
 bool resample_wide(const Resampling<Accumulation<T>> &call, const T *x, T *y);
 template <class T>
+bool resample_narrow(const Resampling<Accumulation<T>> &call, const T *x, T *y);
+template <class T>
 bool resample_flat(const Resampling<Accumulation<T>> &call, const T *x, T *y);
 
 static inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
@@ -160,6 +162,13 @@ KERNELS_INLINE ShortVector<Accumulation<T>, L> load(const T *x) {
         return to_accumulation(*x);
     } else if constexpr (std::is_same_v<T, BFloat16>) {
         const auto bits = copied<ShortVector<uint16_t, L>>(x);
+#if defined(__AVX512F__)
+        // In one instruction, where gcc 12 takes four. (The masked form: see load_halves.)
+        if constexpr (L == 16) {
+            const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)bits);
+            return (ShortVector<float, L>)_mm512_maskz_slli_epi32(0xffff, wide, 16);
+        }
+#endif
         const auto wide = __builtin_convertvector(bits, ShortVector<uint32_t, L>) << 16;
         return same_bits<ShortVector<float, L>>(wide);
 #if defined(__F16C__)
