@@ -9,6 +9,7 @@ costs nothing.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ __all__ = [
     "halved",
     "modulated_conv2d",
     "modulated_conv2d_per_sample",
+    "modulated_product",
     "normalize_second_moment",
     "scaled",
 ]
@@ -184,6 +186,33 @@ def modulated_conv2d(
 def scaled(x: Tensor, style: Tensor) -> Tensor:
     """x [N,C,H,W] * style [N,C], in the dtype of x; both gradients in one pass."""
     return modulated_bias_act(x, style, act="linear")
+
+
+class _Products(torch.autograd.Function):
+    """rows [N,P,I], weights [N,O,I] -> [N,O,P], with gradients that lie in memory as both do.
+
+    PyTorch's own would come transposed, and everything behind them would be copied.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weights)
+        return torch.bmm(weights, rows.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        rows, weights = ctx.saved_tensors
+        return torch.bmm(dy.transpose(1, 2), weights), torch.bmm(dy, rows)
+
+
+def modulated_product(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+    """The 1x1 modulated convolution without demodulation to a few channels, in NCHW.
+
+    x [N,I,H,W], weight [O,I,1,1], style [N,I] in float32 -> [N,O,H,W] in the dtype of x. Every
+    sample has weights of its own, which for three channels is less to form than x * style.
+    """
+    weights = (weight.flatten(1) * style[:, None]).to(x.dtype)
+    return _Products.apply(x.permute(0, 2, 3, 1).flatten(1, 2), weights).unflatten(2, x.shape[2:])
 
 
 def modulated_conv2d_per_sample(

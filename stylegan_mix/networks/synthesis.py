@@ -10,7 +10,6 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kernels import bias_act, modulated_bias_act, upfirdn2d
 from stylegan_mix.networks.layers import (
@@ -18,7 +17,7 @@ from stylegan_mix.networks.layers import (
     FullyConnected,
     Resampler,
     modulated_conv2d,
-    scaled,
+    modulated_product,
 )
 from stylegan_mix.networks.shape import Architecture, block_resolutions, channels_at
 from stylegan_mix.rng import Draws
@@ -90,7 +89,12 @@ class StyledConvolution(Resampler):
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution without demodulation: [N,I,r,r], [N,D] -> float32 [N,C,r,r]."""
+    """1x1 modulated convolution without demodulation: [N,I,r,r], [N,D] -> float32 [N,C,r,r].
+
+    `convolution` is what a slow twin replaces.
+    """
+
+    convolution = staticmethod(modulated_product)
 
     def __init__(
         self, in_channels: int, image_channels: int, *, w_dim: int, clamp: float | None
@@ -103,7 +107,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * (1 / math.sqrt(self.weight.shape[1]))
-        rgb = functional.conv2d(scaled(x, style), self.weight.to(x.dtype)).to(torch.float32)
+        rgb = self.convolution(x, self.weight, style).to(torch.float32)
         return bias_act(rgb, self.bias, clamp=self.clamp)
 
 

@@ -18,6 +18,7 @@ from stylegan_mix.networks.layers import (
     demodulation,
     modulated_conv2d,
     modulated_conv2d_per_sample,
+    modulated_product,
     normalize_second_moment,
 )
 
@@ -103,6 +104,30 @@ def test_modulated_convolution_equals_its_slow_twin_with_all_gradients(
     for fast, slow in zip(*results, strict=True):
         scale = 1 + slow.abs().max().item()
         torch.testing.assert_close(fast, slow, rtol=1e-8, atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("outs", [1, 3])
+def test_modulated_product_equals_the_scaled_convolution_with_all_gradients(outs: int) -> None:
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64)
+
+    def slow(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+        return functional.conv2d(x * style[:, :, None, None], weight)
+
+    x = draw(3, 5, 4, 6).contiguous(memory_format=torch.channels_last)
+    inputs = [one.requires_grad_() for one in (x, draw(outs, 5, 1, 1), draw(3, 5))]
+    results = []
+    for operator in (modulated_product, slow):
+        y = operator(*inputs)
+        first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(one.square().sum() for one in first), inputs)
+        results.append((y, *first, *second))
+    for fast, expected in zip(*results, strict=True):
+        torch.testing.assert_close(fast, expected)
+    # What comes next takes them as they lie.
+    y, dx = results[0][:2]
+    assert y.is_contiguous()
+    assert dx.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_float16_does_not_overflow_where_its_slow_twin_would() -> None:

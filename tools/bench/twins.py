@@ -74,6 +74,11 @@ def grouped(
     return y, torch.ones(n, outs)
 
 
+def to_rgb(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+    """Input scaled, one shared weight: [N,O,H,W]."""
+    return functional.conv2d(x * style[:, :, None, None], weight)
+
+
 def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
     """The jobs of a variant, on networks of its own."""
     preset = dataclasses.replace(preset, precision=VARIANTS[name])
@@ -122,8 +127,10 @@ def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
     for module in network.modules():
         if hasattr(module, "layout"):
             module.layout = torch.contiguous_format
-        if hasattr(module, "convolution"):
+        if isinstance(module, synthesis.StyledConvolution):
             module.convolution = convolution
+        if isinstance(module, synthesis.ToRGB):
+            module.convolution = to_rgb
 
 
 def measure(channels: int, rounds: int) -> dict[str, Any]:

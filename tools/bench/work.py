@@ -42,7 +42,9 @@ def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
         with forced("native"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             call()
         counts = counter.get_flop_counts()["Global"]
-        found[name] = sum(n for kind, n in counts.items() if "conv" in str(kind)) / 4
+        # To-RGB is a convolution too, as one product for each sample.
+        kinds = ("conv", "bmm")
+        found[name] = sum(n for kind, n in counts.items() if any(k in str(kind) for k in kinds)) / 4
     return found
 
 
