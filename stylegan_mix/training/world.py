@@ -23,8 +23,9 @@ from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure, is_o
 
 __all__ = ["World", "joined", "speaks"]
 
-# How long a process waits for the others before it gives up.
+# How long a process waits for the others before it gives up: in a training, and to begin with.
 _PATIENCE = timedelta(minutes=5)
+_START = timedelta(minutes=4)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def joined(device: str) -> Iterator[World]:
     Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
     gloo.
     """
-    size = _number_in("WORLD_SIZE", 1)
+    size, rank = _number_in("WORLD_SIZE", 1), _number_in("RANK", 0)
     if size == 1 or "RANK" not in os.environ:
         yield World()
         return
@@ -197,17 +198,66 @@ def joined(device: str) -> Iterator[World]:
             # Else a lost process ends the others by SIGABRT, where they could say so and stop.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         backend = "gloo" if own is None else "nccl"
-        distributed.init_process_group(backend, timeout=_PATIENCE, device_id=own)
+        distributed.init_process_group(
+            backend,
+            timeout=_PATIENCE,
+            device_id=own,
+            store=_meeting(rank, size),
+            rank=rank,
+            world_size=size,
+        )
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise MissingEnvironment(
-            f"process {os.environ['RANK']} of {size} could not join the others: {error}",
-            remedy="start all of them with torchrun, on a GPU at most one for each GPU, and look "
-            "at the messages of the others",
+            f"process {rank} of {size} could not join the others: {error}", remedy=_TOGETHER
         ) from error
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+_TOGETHER = (
+    "start all of them with torchrun, on a GPU at most one for each GPU, and look at the messages "
+    "of the others"
+)
+
+
+def _meeting(rank: int, size: int) -> distributed.Store:
+    """Where all processes have said that they are there.
+
+    `MissingEnvironment` names those that do not within `_START`: process groups only count them.
+    """
+    host, port = os.environ.get("MASTER_ADDR", "localhost"), _number_in("MASTER_PORT", 29500)
+    # torchrun may keep the store itself.
+    keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        store = distributed.TCPStore(
+            host,
+            port,
+            is_master=keeps,
+            timeout=_START / 2,  # a connection is tried twice
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        trouble = "cannot listen" if keeps else "finds nobody"
+        raise MissingEnvironment(
+            f"process {rank} of {size} {trouble} at {host}:{port}, where process 0 meets the "
+            f"others: " + f"{error}".partition("\n")[0],
+            remedy=_TOGETHER,
+        ) from error
+    there = [f"stylegan-mix/there/{one}" for one in range(size)]
+    store.set(there[rank], "")
+    try:
+        store.wait(there, _START)
+    except RuntimeError as error:
+        missing = [str(one) for one in range(size) if not store.check([there[one]])]
+        raise MissingEnvironment(
+            f"process {rank} of {size} waited {_START.total_seconds():g} s for others that never "
+            f"came: {', '.join(missing)}",
+            remedy=_TOGETHER,
+        ) from error
+    return store
 
 
 def _number_in(variable: str, default: int) -> int:

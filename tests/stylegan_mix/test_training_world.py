@@ -181,6 +181,47 @@ def test_processes_that_hold_other_weights_are_told_apart_by_name(
     assert done.stdout.count(said) == 4, done.stdout
 
 
+_WAITS = """
+import sys
+from datetime import timedelta
+from stylegan_mix.console import MissingEnvironment
+from stylegan_mix.training import world
+
+world._START = timedelta(seconds=2)
+try:
+    with world.joined("cpu"):
+        print("joined")
+except MissingEnvironment as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        (0, "process 0 of 4 waited 2 s for others that never came: 1, 2, 3"),
+        (2, "process 2 of 4 finds nobody at localhost:"),
+    ],
+)
+def test_processes_that_never_come_are_named(
+    tmp_path: Path, repo_root: Path, rank: int, said: str
+) -> None:
+    script = tmp_path / "waits.py"
+    script.write_text(_WAITS)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": f"{rank}", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, **place, "MASTER_PORT": f"{port}", "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(said), done.stdout + done.stderr[-2000:]
+
+
 def test_the_number_of_processes_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
     wanted = pytest.raises(UsageFailure, match="WORLD_SIZE must be a whole number, got 'two'")
