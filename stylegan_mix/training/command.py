@@ -245,7 +245,7 @@ def run_training(
     """
     from stylegan_mix.training.world import joined
 
-    with joined(plan.device) as world:
+    with joined(plan.device, stop) as world:
         if not world.leads:
             with suppress(Stopped):  # the leader answers for all
                 train_on_plan(plan, stop, save_minutes, graphs, world)

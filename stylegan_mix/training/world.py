@@ -8,18 +8,27 @@ pass, is silently wrong under R1. `torchrun` starts the processes and says who t
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import os
-from collections.abc import Iterable, Iterator
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
+
+if TYPE_CHECKING:
+    from stylegan_mix.console import StopSignals
 
 __all__ = ["World", "joined", "speaks"]
 
@@ -180,16 +189,25 @@ def speaks() -> bool:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
+def joined(device: str, stop: StopSignals | None = None) -> Iterator[World]:
     """The world that torchrun's environment describes, joined for as long as the context lasts.
 
     Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
-    gloo.
+    gloo. `stop` ends the wait for the others. A process whose torchrun ends is told to stop.
     """
     size, rank = _number_in("WORLD_SIZE", 1), _number_in("RANK", 0)
     if size == 1 or "RANK" not in os.environ:
         yield World()
         return
+    if rank >= size:
+        raise UsageFailure(
+            f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0", remedy=_TOGETHER
+        )
+    _end_with_the_launcher()
+    # Its functions have the process group of the time of their import as a default: imported later
+    # (by the first step of Adam), they keep its threads up to the end of the interpreter, where a
+    # thread that comes too late aborts a process that has finished.
+    importlib.import_module("torch.distributed.nn")
     own = None
     try:
         if device == "cuda":
@@ -202,13 +220,14 @@ def joined(device: str) -> Iterator[World]:
             backend,
             timeout=_PATIENCE,
             device_id=own,
-            store=_meeting(rank, size),
+            store=_meeting(rank, size, stop),
             rank=rank,
             world_size=size,
         )
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise MissingEnvironment(
-            f"process {rank} of {size} could not join the others: {error}", remedy=_TOGETHER
+            f"process {rank} of {size} could not join the others: " + f"{error}".partition("\n")[0],
+            remedy=_TOGETHER,
         ) from error
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
@@ -222,42 +241,59 @@ _TOGETHER = (
 )
 
 
-def _meeting(rank: int, size: int) -> distributed.Store:
+def _meeting(rank: int, size: int, stop: StopSignals | None) -> distributed.Store:
     """Where all processes have said that they are there.
 
-    `MissingEnvironment` names those that do not within `_START`: process groups only count them.
+    `MissingEnvironment` (exit code 4) names those that do not within `_START`: a process group
+    only counts them, and hears no signal while it waits.
     """
     host, port = os.environ.get("MASTER_ADDR", "localhost"), _number_in("MASTER_PORT", 29500)
     # torchrun may keep the store itself.
     keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    try:
-        store = distributed.TCPStore(
-            host,
-            port,
-            is_master=keeps,
-            timeout=_START / 2,  # a connection is tried twice
-            wait_for_workers=False,
-            multi_tenant=True,
-        )
-    except RuntimeError as error:
-        trouble = "cannot listen" if keeps else "finds nobody"
-        raise MissingEnvironment(
-            f"process {rank} of {size} {trouble} at {host}:{port}, where process 0 meets the "
-            f"others: " + f"{error}".partition("\n")[0],
-            remedy=_TOGETHER,
-        ) from error
+    who = f"process {rank} of {size} waited {_START.total_seconds():g} s for"
+    if not (keeps or _comes_true(lambda: _listens(host, port), stop)):
+        raise MissingEnvironment(f"{who} process 0 at {host}:{port}", remedy=_TOGETHER)
+    store = distributed.TCPStore(
+        host, port, is_master=keeps, timeout=_START, wait_for_workers=False, multi_tenant=True
+    )
     there = [f"stylegan-mix/there/{one}" for one in range(size)]
     store.set(there[rank], "")
-    try:
-        store.wait(there, _START)
-    except RuntimeError as error:
-        missing = [str(one) for one in range(size) if not store.check([there[one]])]
+    if not _comes_true(lambda: store.check(there), stop):
+        missing = [f"{one}" for one in range(size) if not store.check([there[one]])]
         raise MissingEnvironment(
-            f"process {rank} of {size} waited {_START.total_seconds():g} s for others that never "
-            f"came: {', '.join(missing)}",
-            remedy=_TOGETHER,
-        ) from error
+            f"{who} others that never came: {', '.join(missing)}", remedy=_TOGETHER
+        )
     return store
+
+
+def _comes_true(condition: Callable[[], bool], stop: StopSignals | None) -> bool:
+    """Whether it does within `_START`; where `stop` asks first, its failure."""
+    until = time.monotonic() + _START.total_seconds()
+    while not condition():
+        if stop is not None and stop.requested:
+            raise stop.failure(saved=False, what="the processes had not met")
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _end_with_the_launcher() -> None:
+    """A torchrun that ends by a signal it does not know leaves its processes behind, training on.
+
+    On Linux they get SIGTERM then, as from a torchrun that knows it.
+    """
+    if sys.platform.startswith("linux") and "TORCHELASTIC_RUN_ID" in os.environ:
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _number_in(variable: str, default: int) -> int:

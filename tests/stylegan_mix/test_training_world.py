@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -181,45 +182,146 @@ def test_processes_that_hold_other_weights_are_told_apart_by_name(
     assert done.stdout.count(said) == 4, done.stdout
 
 
+_LEAVES = """
+from pathlib import Path
+import torch
+from stylegan_mix.training.world import joined
+
+def threads():
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+with joined("cpu") as world:
+    world.barrier()
+    inside = threads()
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    torch.optim.Adam([weight]).step()
+print(sum("gloo" in one for one in inside) > 0, [one for one in threads() if "gloo" in one])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux names the threads")
+def test_nothing_of_the_others_is_left_behind(tmp_path: Path, repo_root: Path) -> None:
+    """A thread of theirs at the end of the interpreter could abort what has finished."""
+    script = tmp_path / "leaves.py"
+    script.write_text(_LEAVES)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("True []") == 2, done.stdout + done.stderr
+
+
 _WAITS = """
-import sys
 from datetime import timedelta
-from stylegan_mix.console import MissingEnvironment
+from stylegan_mix.console import Failure, StopSignals
 from stylegan_mix.training import world
 
-world._START = timedelta(seconds=2)
+world._START = timedelta(seconds=PATIENCE)
 try:
-    with world.joined("cpu"):
+    with StopSignals() as stop, world.joined("cpu", stop):
         print("joined")
-except MissingEnvironment as error:
-    print(error)
+except Failure as error:
+    print(type(error).__name__, error)
 """
+
+
+def alone(tmp_path: Path, repo_root: Path, rank: int, patience: int) -> subprocess.Popen[str]:
+    """Process `rank` of four that waits for the others."""
+    script = tmp_path / "waits.py"
+    script.write_text(_WAITS.replace("PATIENCE", f"{patience}"))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": f"{rank}", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, **place, "MASTER_PORT": f"{port}", "PYTHONPATH": str(repo_root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize(
     ("rank", "said"),
     [
         (0, "process 0 of 4 waited 2 s for others that never came: 1, 2, 3"),
-        (2, "process 2 of 4 finds nobody at localhost:"),
+        (2, "process 2 of 4 waited 2 s for process 0 at localhost:"),
     ],
 )
 def test_processes_that_never_come_are_named(
     tmp_path: Path, repo_root: Path, rank: int, said: str
 ) -> None:
-    script = tmp_path / "waits.py"
-    script.write_text(_WAITS)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    place = {"RANK": f"{rank}", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, **place, "MASTER_PORT": f"{port}", "PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-        timeout=60,
+    told, _ = alone(tmp_path, repo_root, rank, patience=2).communicate(timeout=60)
+    assert told.startswith(f"MissingEnvironment {said}")
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_signal_ends_the_wait_for_the_others(tmp_path: Path, repo_root: Path, rank: int) -> None:
+    waiting = alone(tmp_path, repo_root, rank, patience=200)
+    status = Path(f"/proc/{waiting.pid}/status")
+    until = time.monotonic() + 60
+    while not _handles(status, signal.SIGUSR1) and time.monotonic() < until:
+        time.sleep(0.05)
+    waiting.send_signal(signal.SIGTERM)
+    told, _ = waiting.communicate(timeout=20)
+    assert told.startswith("Interrupted interrupted: the processes had not met")
+
+
+def _handles(status: Path, number: int) -> bool:
+    """Whether the process handles a signal, by what Linux says of it."""
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status.read_text())
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+_LEFT = """
+import os, signal, sys, time
+from pathlib import Path
+from stylegan_mix.training.world import joined
+
+def note(number, frame):
+    Path(sys.argv[1], os.environ["RANK"]).touch()
+    os._exit(0)
+
+with joined("cpu"):
+    signal.signal(signal.SIGTERM, note)
+    Path(sys.argv[1], "ready" + os.environ["RANK"]).touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a process so")
+def test_processes_whose_torchrun_is_killed_are_told_to_stop(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    script = tmp_path / "left.py"
+    script.write_text(_LEFT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    running = subprocess.Popen(
+        [sys.executable, *launcher, str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
     )
-    assert done.stdout.startswith(said), done.stdout + done.stderr[-2000:]
+    _wait_for(tmp_path / "ready0", tmp_path / "ready1")
+    running.kill()
+    running.wait()
+    _wait_for(tmp_path / "0", tmp_path / "1")
+
+
+def _wait_for(*paths: Path) -> None:
+    until = time.monotonic() + 60
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < until, f"{paths} never came"
+        time.sleep(0.05)
+
+
+def test_a_rank_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UsageFailure, match="RANK=2 is no process of WORLD_SIZE=2"), joined("cpu"):
+        pass
 
 
 def test_the_number_of_processes_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
