@@ -114,8 +114,9 @@ def tail_neighbours(
         return None
     sheet = Sheet(
         title=f"{dataset.name}: samples of the rarest classes and their nearest training images",
-        note=f"{subject.origin}; below a training image: its distance from the sample, as a "
-        "multiple of the median distance from a training image of the class to the next; far "
+        note=f"{subject.origin}; samples in the order of their distance, in the report's features, "
+        "to training images of any class; below a training image: its distance from the sample, as "
+        "a multiple of the median distance from a training image of the class to the next; far "
         "below 1x is a copy",
         left=names,
         right=None,
@@ -127,7 +128,7 @@ def tail_neighbours(
     )
     caption = (
         f"The {len(names)} rarest classes. Of the samples of the report, ordered by their distance "
-        "to the training images of any class, each row shows the nearest, those at a quarter and "
+        "in its features to the training images of any class, each row shows the nearest, those at a quarter and "
         "at the half, and one at three quarters; beside each the training image of its class that "
         "is nearest in pixels, and in the features of the probe. 1x is as far as a training image "
         f"of the class is from the next one, 0x is the same image; {subject.origin}."

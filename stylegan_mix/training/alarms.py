@@ -8,7 +8,6 @@ of each.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -170,7 +169,10 @@ class Alarms:
     def shown(
         health: Health, warnings: Mapping[str, str], means: Mapping[str, float]
     ) -> dict[str, str]:
-        """The facts for the progress line: the names of alarms, and what they are drawn from."""
+        """The facts for the progress line: the names of alarms, and what they are drawn from.
+
+        Of the classes the least and the most.
+        """
         facts = {"ALARMS": ", ".join(warnings)} if warnings else {}
         for name, values in (
             ("diversity", health.diversity),
@@ -179,7 +181,7 @@ class Alarms:
         ):
             known = [value for value in values if value is not None]
             if known:
-                facts[name] = f"{min(known):.2f}..{statistics.median(known):.2f}"
+                facts[name] = f"{min(known):.2f}..{max(known):.2f}"
         facts["class path"] = f"{health.class_norm:.2g}"
         if {"sign_real", "sign_fake"} <= set(means):
             facts["D"] = f"{means['sign_real']:+.2f}/{means['sign_fake']:+.2f}"

@@ -84,8 +84,8 @@ def test_the_progress_line_shows_alarms_first_and_what_they_are_drawn_from() -> 
     assert list(shown.items()) == [
         ("ALARMS", "diversity"),
         ("diversity", "0.05..0.05"),
-        ("copies", "0.30..0.60"),
-        ("w", "0.50..0.60"),
+        ("copies", "0.30..0.90"),
+        ("w", "0.50..0.70"),
         ("class path", "1.3"),
         ("D", "+0.24/-0.30"),
     ]
