@@ -39,6 +39,7 @@ __all__ = [
     "Stopped",
     "UsageFailure",
     "as_json",
+    "as_typed",
     "data_options",
     "machine",
     "main",
@@ -302,6 +303,11 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+def as_typed(value: float) -> str:
+    """A number as it is typed: exactly this one, without a needless ".0"."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def data_options(command: Command) -> Command:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.console import InvalidInput, UsageFailure, as_typed, nearest
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.settings import flat
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
@@ -54,15 +54,16 @@ _SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
 class Asked:
     """The options of `trainer run` that say what is run; None where nothing was said.
 
-    `bank` is a key, the beginning of one, a path, or a space (`SPACES`), meaning the newest bank
-    of that space for the data set and split; `teacher` the folder of a finished run; `views` how
-    often a label-only teacher is asked about each image.
+    `split_seed` is 0 where a data set is named without it; where none is, it can be a bank's, as
+    the data set is. `bank` is a key, the beginning of one, a path, or a space (`SPACES`), meaning
+    the newest bank of that space for the data set and split; `teacher` the folder of a finished
+    run; `views` how often a label-only teacher is asked about each image.
     """
 
     dataset: str | None = None
     imbalance: float | None = None
     profile: str | None = None
-    split_seed: int = 0
+    split_seed: int | None = None
     drop_overlap: bool = False
     val_per_class: int = 0
     aug: str | None = None
@@ -92,6 +93,15 @@ class Asked:
     out: str = "runs"
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.dataset is not None and self.split_seed is None:
+            object.__setattr__(self, "split_seed", DataSpec.split_seed)
+
+    @property
+    def named_bank(self) -> str | None:
+        """`bank` where it names one bank, not the newest of a space."""
+        return None if self.bank in SPACES else self.bank
+
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
         """From a table of a file; `UsageFailure` for an unknown name or a value of another type."""
@@ -106,8 +116,8 @@ class Asked:
 
     def command(self) -> str:
         """The command line that asks for this, one seed at a time."""
-        words = ["trainer", "run"]
-        plain = Asked()
+        words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
+        plain = Asked(dataset=self.dataset)
         for field in fields(self):
             value = getattr(self, field.name)
             if value == getattr(plain, field.name) or field.name in ("seeds", "out"):
@@ -116,7 +126,7 @@ class Asked:
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
-                text = f"{value:g}" if isinstance(value, float) else str(value)
+                text = as_typed(value) if isinstance(value, float) else str(value)
                 words += [f"--{option}", text]
         return shlex.join(words)
 
@@ -141,7 +151,7 @@ def _typed(value: Any, declared: str, where: str) -> Any:
 class Plan:
     """A run decided: `spec` of the first seed, the number of seeds, and where it will lie.
 
-    `why` are reasons to print, `decided` the options that the newest bank decided.
+    `why` are reasons to print, `decided` the options that a bank decided.
     """
 
     asked: Asked
@@ -165,9 +175,11 @@ class Plan:
     def command(self, seed: int) -> str:
         """The command that makes the run of one seed again."""
         spec = self.spec
-        # Said even where they are defaults, which may change.
+        # Said even where they are defaults, which may change, as the newest bank does.
         told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
-        return replace(self.asked, dataset=spec.data.name, seed=seed, **told).command()
+        if spec.bank is not None and self.asked.named_bank is None:
+            told["bank"] = spec.bank.key[:12]
+        return replace(self.asked, seed=seed, **told).command()
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Where each setting of the run comes from; `options` says it for those that were given."""
@@ -183,7 +195,7 @@ class Plan:
             elif source == "default" and (
                 self.spec.bank if first == "bank" else option in self.decided
             ):
-                source = "newest bank"
+                source = "named bank" if self.asked.named_bank else "newest bank"
             found[name] = source
         return found
 
@@ -198,8 +210,7 @@ def decide(asked: Asked) -> Plan:
         raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
-    said = asked
-    asked, because = _with_dataset(asked)
+    asked, because, decided = _with_dataset(asked)
     assert asked.dataset is not None
     split = {name: getattr(asked, name) for name in _SPLIT}
     data = _loaded(asked.dataset, **split)
@@ -207,8 +218,6 @@ def decide(asked: Asked) -> Plan:
     spec = _spec(asked, data, bank)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     why = tuple(text for text in (because, which) if text)
-    names = (field.name for field in fields(Asked))
-    decided = tuple(name for name in names if getattr(said, name) != getattr(asked, name))
     return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
 
 
@@ -243,27 +252,30 @@ def expected(asked: Asked) -> dict[str, Any]:
     return {**found, "data.name": asked.dataset}
 
 
-def _with_dataset(asked: Asked) -> tuple[Asked, str]:
-    """The data set: the one named, else the named bank's, else the newest bank's, else digits."""
+def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
+    """The data set: the one named, else the named bank's, else the newest bank's, else digits.
+
+    Returns what is asked then, the reason, and the options that the bank decided.
+    """
     if asked.dataset is not None:
-        return asked, f"data set {asked.dataset}: as asked"
-    if asked.bank is not None and asked.bank not in SPACES:
-        facts = open_bank(bank_store.resolve(asked.bank), verify=False).facts
-        reason = f"that of bank {asked.bank[:12]}"
+        return asked, f"data set {asked.dataset}: as asked", ()
+    if asked.named_bank is not None:
+        bank = open_bank(bank_store.resolve(asked.named_bank), verify=False)
+        facts, reason = bank.facts, f"that of bank {bank.key[:12]}"
     else:
         banks = bank_store.find()
         if not banks:
             reason = "data set digits_lt: there is no bank yet, and it is built in"
-            return replace(asked, dataset="digits_lt"), reason
+            return replace(asked, dataset="digits_lt"), reason, ()
         facts = banks[0].facts
         reason = f"that of the newest bank, {banks[0].key[:12]}"
-    split = {
+    taken = {
         name: facts[name]
-        for name in ("imbalance", "profile", "split_seed")
-        if getattr(asked, name) == getattr(Asked(), name) and facts.get(name) is not None
+        for name in ("dataset", "imbalance", "profile", "split_seed")
+        if getattr(asked, name) is None and facts.get(name) is not None
     }
-    chosen = replace(asked, dataset=str(facts["dataset"]), **split)
-    return chosen, f"data set {chosen.dataset}: {reason} (choose with --dataset)"
+    text = f"data set {taken['dataset']}: {reason} (choose with --dataset)"
+    return replace(asked, **taken), text, tuple(taken)
 
 
 def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
@@ -274,8 +286,8 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
                 remedy="use --aug bank or --aug hybrid, or leave --bank out",
             )
         return None, ""
-    if asked.bank is not None and asked.bank not in SPACES:
-        return _checked(bank_store.resolve(asked.bank), data, "as asked")
+    if asked.named_bank is not None:
+        return _checked(bank_store.resolve(asked.named_bank), data, "as asked")
     banks = bank_store.find(dataset=data.name, split_id=data.split_id)
     if asked.bank is None:
         fitting = [one for one in banks if one.facts["space"] not in CONTROLS]
@@ -286,7 +298,10 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
         kind = f" of space '{space}'"
     if not fitting:
         raise _missing_bank(data, asked, kind)
-    return _checked(fitting[0].folder, data, f"the newest{kind} for this split")
+    reason = f"the newest{kind} for this split"
+    if asked.bank is None and fitting[0] != banks[0]:
+        reason = "the newest of a mixing space for this split; controls are taken only by name"
+    return _checked(fitting[0].folder, data, reason)
 
 
 def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:

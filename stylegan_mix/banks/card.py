@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from stylegan_mix.datasets.records import draw_options
 from stylegan_mix.latents.plan import SPACES
 
-__all__ = ["card", "trained_for"]
+__all__ = ["card", "trained_for", "training_command"]
 
 
 def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
@@ -48,7 +50,7 @@ Mean pairwise pixel distance among a class's samples over that among its real tr
 ## Use
 
 ```text
-trainer run --dataset {facts["dataset"]} --aug hybrid --bank {facts["key"][:12]}
+{training_command(facts)}
 ```
 
 `bank.h5` is plain HDF5: `images` uint8 (N, H, W, C), `pair` int32 (N, 2) with the classes a and b,
@@ -79,6 +81,13 @@ Written again, byte for byte on the same kind of machine, by:
 The images derive from a generator, and that from the training images of {facts["dataset"]}: whoever
 passes them on must keep to the terms of that data, and to those of the generator's weights.
 """
+
+
+def training_command(facts: Mapping[str, Any]) -> str:
+    """The command that trains a classifier on this very bank and the split that it is of."""
+    split = {name: facts.get(name) for name in ("imbalance", "profile", "split_seed")}
+    draw = draw_options(str(facts["dataset"]), **split)
+    return shlex.join(["trainer", "run", *draw, "--aug", "hybrid", "--bank", facts["key"][:12]])
 
 
 def _imbalance(facts: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from stylegan_mix.console import (
     InvalidInput,
     Progress,
     StopSignals,
+    as_typed,
 )
 from stylegan_mix.generators import Published
 from stylegan_mix.latents import plan, spaces
@@ -259,10 +260,10 @@ def _command(facts: dict[str, Any], request: Request, numerics: Numerics) -> str
     for option in ("imbalance", "profile", "split_seed"):
         if facts[option] is not None:
             value = facts[option]
-            text = f"{value:g}" if isinstance(value, float) else str(value)
+            text = as_typed(value) if isinstance(value, float) else str(value)
             words += [f"--{option.replace('_', '-')}", text]
-    words += ["--n", str(request.n), "--space", request.space, "--alpha", f"{request.alpha:g}"]
-    words += ["--truncation", f"{request.truncation:g}", "--seed", str(request.seed)]
+    words += ["--n", str(request.n), "--space", request.space, "--alpha", as_typed(request.alpha)]
+    words += ["--truncation", as_typed(request.truncation), "--seed", str(request.seed)]
     words += ["--generator", request.generator[:12], "--precision", numerics.compute]
     return shlex.join(words)
 

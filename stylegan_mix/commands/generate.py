@@ -272,6 +272,8 @@ def _estimate(
 
 
 def _answer(record: Record, options: dict[str, Any], *, state: str) -> None:
+    from stylegan_mix.banks.card import training_command
+
     facts = {
         "state": state,
         "key": record.key,
@@ -287,4 +289,4 @@ def _answer(record: Record, options: dict[str, Any], *, state: str) -> None:
         return
     console.result(f"bank {record.key[:12]} {state}: {record.folder}")
     say(f"preview {facts['preview']}")
-    say(f"next    trainer run --dataset {record.facts['dataset']} --aug hybrid")
+    say(f"next    {training_command(record.facts)}")

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Dataset", "Part", "ShotGroups", "shot_groups"]
+from stylegan_mix.console import as_typed
+
+__all__ = ["Dataset", "Part", "ShotGroups", "draw_options", "shot_groups"]
 
 MANY_ABOVE = 100
 FEW_BELOW = 20
@@ -88,17 +90,29 @@ class Dataset:
     @property
     def options(self) -> list[str]:
         """The words of a command line that name this draw."""
-        words = ["--dataset", self.name]
-        if self.imbalance is not None:
-            words += ["--imbalance", f"{self.imbalance:g}"]
-        if self.profile != "exp":
-            words += ["--profile", self.profile]
-        return words + (["--split-seed", str(self.split_seed)] if self.split_seed else [])
+        return draw_options(
+            self.name,
+            imbalance=self.imbalance,
+            profile=self.profile,
+            split_seed=self.split_seed,
+        )
 
     @property
     def groups(self) -> ShotGroups:
         """The shot groups of the training part."""
         return shot_groups(self.counts)
+
+
+def draw_options(
+    name: str, *, imbalance: float | None, profile: str | None, split_seed: int | None
+) -> list[str]:
+    """The words of a command line that name a draw of a data set, defaults of all sets left out."""
+    words = ["--dataset", name]
+    if imbalance is not None:
+        words += ["--imbalance", as_typed(imbalance)]
+    if profile not in (None, "exp"):
+        words += ["--profile", str(profile)]
+    return words + (["--split-seed", str(split_seed)] if split_seed else [])
 
 
 def shot_groups(counts: Sequence[int] | np.ndarray) -> ShotGroups:

@@ -66,12 +66,32 @@ def test_the_same_request_again_is_the_same_bank(stored: Any, run: Run, toy: Any
     code, out, err = run(*GENERATE)
     assert (code, "written" in out) == (0, True), err
     assert "diversity at least 0.80 (bee)" in err
-    assert "trainer run --dataset letters --aug hybrid" in err
     toy.batches.clear()
     again = run(*GENERATE)
     assert (again[0], key_in(again[1])) == (0, key_in(out))
     assert "exists" in again[1]
     assert toy.batches == []
+
+
+@pytest.mark.parametrize("space", ["w", "none", "pixel"])
+def test_the_next_command_names_the_bank_and_its_split(
+    stored: Any, run: Run, card: dict[str, Any], space: str
+) -> None:
+    card |= {"dataset": "big letters", "imbalance": 10 / 3, "profile": "step", "split_seed": 7}
+    code, out, err = run(*GENERATE, "--space", space)
+    command = (
+        "trainer run --dataset 'big letters' --imbalance 3.3333333333333335 --profile step "
+        f"--split-seed 7 --aug hybrid --bank {key_in(out)}"
+    )
+    assert (code, err.splitlines()[-1]) == (0, f"next    {command}")
+    assert command in run("bank", "card", key_in(out))[1].splitlines()
+
+
+def test_the_next_command_leaves_defaults_out(stored: Any, run: Run) -> None:
+    _, out, err = run(*GENERATE)
+    assert err.splitlines()[-1] == (
+        f"next    trainer run --dataset letters --imbalance 10 --aug hybrid --bank {key_in(out)}"
+    )
 
 
 def test_a_dry_run_prints_the_cost_and_writes_nothing(stored: Any, run: Run, home: Path) -> None:

@@ -321,17 +321,18 @@ def test_card_says_where_a_bank_comes_from_and_how_to_use_it(write: Write) -> No
         assert part in text, part
 
 
-def test_command_of_a_bank_asks_for_it_again(write: Write) -> None:
+def test_command_of_a_bank_asks_for_it_again(write: Write, card: dict[str, Any]) -> None:
     from stylegan_mix.commands.generate import generate as command
 
-    bank = open_bank(write(n=77, space="z", alpha=0.5, seed=4, truncation=0.7))
+    card["imbalance"] = 10 / 3
+    bank = open_bank(write(n=77, space="z", alpha=1 / 3, seed=4, truncation=0.7))
     words = bank.facts["command"].split()
     assert words[:2] == ["stylegan-mix", "generate"]
     options = command.make_context("generate", words[2:]).params
     asked = {name: options[name] for name in ("n", "space", "alpha", "seed", "truncation")}
-    assert asked == {"n": 77, "space": "z", "alpha": 0.5, "seed": 4, "truncation": 0.7}
+    assert asked == {"n": 77, "space": "z", "alpha": 1 / 3, "seed": 4, "truncation": 0.7}
     assert options["dataset"] == "letters"
-    assert options["imbalance"] == 10.0
+    assert options["imbalance"] == 10 / 3
     assert bank.facts["generator"].startswith(options["generator"])
 
 

@@ -64,6 +64,7 @@ def test_another_seed_draws_other_images_of_the_same_number() -> None:
     [
         {},
         {"imbalance": 10.0, "split_seed": 3},
+        {"imbalance": 37.03703703803704},  # in six digits it would draw another split
         {"imbalance": 5.0, "profile": "step"},
         {"profile": "natural"},
     ],

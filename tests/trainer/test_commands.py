@@ -125,6 +125,21 @@ def test_an_arm_with_a_bank_runs_as_typed(bank: Any, trainer: Trainer) -> None:
     assert f"that of the newest bank, {key[:12]}" in err.splitlines()[0]
 
 
+def test_the_newest_bank_decides_the_split_of_the_command_line_too(
+    bank: Any, trainer: Trainer
+) -> None:
+    bank(name="older")
+    key = bank(name="newest", split_seed=3)
+    _, out, err = trainer("run", "--aug", "hybrid", "--dry-run")
+    assert f"bank {key[:12]}: the newest" in err
+    (command,) = (line for line in out.splitlines() if line.startswith("command"))
+    assert f"--split-seed 3 --aug hybrid --model resnet8 --bank {key[:12]}" in command
+    assert "None" not in command
+    assert "command" in out and "--split-seed" not in trainer("run", *TINY, "--dry-run")[1]
+    _, out, _ = trainer("run", "--split-seed", "0", "--dry-run", "--json")
+    assert json.loads(out)["run"]["data"]["split_seed"] == 0
+
+
 def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Trainer) -> None:
     Path("run.toml").write_text('dataset = "digits_lt"\nepochs = 9\nlr = 1e-2\n')
     code, _, _ = trainer(

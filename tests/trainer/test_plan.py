@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,17 @@ def test_the_data_set_is_that_of_the_newest_bank_whatever_the_arm(bank: Banks) -
 
 
 def test_what_is_said_wins_over_the_newest_bank(bank: Banks) -> None:
-    bank(imbalance=10.0)
+    bank(imbalance=10.0, split_seed=3)
     assert decide(Asked(dataset="digits_lt")).spec.data.imbalance == 20.0
+    assert decide(Asked(dataset="digits_lt")).spec.data.split_seed == 0
+    kept = decide(Asked(split_seed=0)).spec.data
+    assert (kept.imbalance, kept.split_seed) == (10.0, 0)
+
+
+def test_a_named_data_set_without_a_split_seed_is_the_run_of_seed_0(home: Path) -> None:
+    plain = decide(Asked(dataset="digits_lt"))
+    assert plain.spec == decide(Asked(dataset="digits_lt", split_seed=0)).spec
+    assert plain.spec.data.split_seed == 0
 
 
 def test_the_default_bank_is_the_newest_that_is_no_control(bank: Banks) -> None:
@@ -47,6 +58,20 @@ def test_the_default_bank_is_the_newest_that_is_no_control(bank: Banks) -> None:
     plan = decide(Asked(aug="hybrid"))
     assert plan.spec.bank is not None and plan.spec.bank.key == wanted
     assert plan.spec.arm == "hybrid"
+    assert "the newest of a mixing space for this split; controls are taken only by name" in str(
+        plan.why
+    )
+
+
+@pytest.mark.parametrize("older", [(), ("none",)])
+def test_no_control_is_spoken_of_where_none_was_passed_over(
+    bank: Banks, older: tuple[str, ...]
+) -> None:
+    for space in older:
+        bank(space)
+    key = bank("w", name="newest")
+    plan = decide(Asked(aug="hybrid"))
+    assert plan.why[1] == f"bank {key[:12]}: the newest for this split (64 rows, space w)"
 
 
 def test_the_default_bank_is_of_the_split_of_the_run(bank: Banks) -> None:
@@ -72,6 +97,7 @@ def test_a_space_means_its_newest_bank(bank: Banks, word: str, space: str, arm: 
     plan = decide(Asked(dataset="digits_lt", aug="hybrid", bank=word))
     assert plan.spec.bank is not None and plan.spec.bank.key == wanted
     assert plan.spec.arm == arm
+    assert f"the newest of space '{space}' for this split" in plan.why[1]
 
 
 def test_a_bank_is_found_by_key_beginning_and_path(bank: Banks, home: Path) -> None:
@@ -179,18 +205,37 @@ def test_a_name_stays_below_the_folder_of_runs(home: Path, name: str) -> None:
         decide(Asked(name=name))
 
 
-def test_the_command_of_a_run_asks_for_the_same_run(bank: Banks) -> None:
-    """Read back by the command line's own parser."""
-    from trainer.commands.run import run
+def typed(command: str) -> Asked:
+    """What the command line's own parser reads in a command."""
+    from trainer.commands.run import asked_for, run
 
-    bank()
-    plan = decide(Asked(aug="hybrid", lr=0.05, seeds=3, flip=False, drop_overlap=True))
-    words = plan.command(2).split()
+    words = shlex.split(command)
     assert words[:2] == ["trainer", "run"]
-    options = run.make_context("run", words[2:]).params
-    known = {name: value for name, value in options.items() if name in Asked.__annotations__}
-    again = decide(Asked(**{**known, "val_per_class": 0}))
-    assert again.spec == plan.of_seed(2)
+    return asked_for(run.make_context("run", words[2:]).params)
+
+
+@pytest.mark.parametrize("space", [None, "unmixed"])
+def test_the_command_of_a_run_asks_for_the_same_run(bank: Banks, space: str | None) -> None:
+    """Even when another bank and split have become the newest."""
+    split: dict[str, Any] = {"imbalance": 10.123456789, "split_seed": 3}
+    for kind in ("w", "none"):
+        bank(kind, **split)
+    asked = replace(typed("trainer run"), aug="hybrid", bank=space, lr=1 / 30, seeds=3, flip=False)
+    plan = decide(asked)
+    assert plan.spec.data.split_seed == 3
+    for kind in ("w", "none"):
+        bank(kind, name="newer", **split)
+        bank(kind, name="newest", split_seed=5)
+    assert decide(asked).spec != plan.spec
+    assert decide(typed(plan.command(2))).spec == plan.of_seed(2)
+
+
+def test_a_bank_that_was_named_stands_in_the_command_as_it_was_named(
+    bank: Banks, home: Path
+) -> None:
+    """A path may lie outside the store, where no key finds it."""
+    path = str((home / "banks" / bank()).rename("a copy"))
+    assert typed(decide(Asked(aug="bank", bank=path)).command(0)).bank == path
 
 
 def test_sources_tell_flags_defaults_and_the_newest_bank_apart(bank: Banks) -> None:
@@ -205,6 +250,15 @@ def test_sources_tell_flags_defaults_and_the_newest_bank_apart(bank: Banks) -> N
     assert found["momentum"] == "default"
 
 
+def test_sources_name_no_newest_bank_that_decided_nothing(bank: Banks) -> None:
+    options = dict.fromkeys(Asked.__annotations__, "default")
+    found = decide(Asked()).sources(options)
+    assert (found["data.name"], found["data.split_seed"]) == ("default", "default")
+    key = bank(split_seed=3)
+    found = decide(Asked(aug="bank", bank=key)).sources({**options, "bank": "flag"})
+    assert (found["data.name"], found["data.split_seed"]) == ("named bank", "named bank")
+
+
 def test_expected_settings_are_those_of_the_decided_run(bank: Banks) -> None:
     bank()
     asked = Asked(dataset="digits_lt", aug="hybrid", epochs=9, imbalance=20.0, flip=True)
@@ -216,6 +270,11 @@ def test_expected_settings_are_those_of_the_decided_run(bank: Banks) -> None:
             for name, value in actual.items()
         }.items()
     )
+
+
+def test_where_no_split_seed_is_said_seed_0_is_expected() -> None:
+    assert expected(Asked(dataset="digits_lt"))["data.split_seed"] == 0
+    assert expected(Asked(dataset="digits_lt", split_seed=3))["data.split_seed"] == 3
 
 
 def test_tables_of_files_are_typed_and_their_names_checked() -> None:

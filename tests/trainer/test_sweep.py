@@ -71,6 +71,7 @@ def test_lists_span_a_grid_and_seeds_stand_together(tmp_path: Path) -> None:
         ('[[runs]]\ndataset = "x"\nseeds = 0', "'seeds' must be a number or a list"),
         ('[[runs]]\ndataset = "x"\nseeds = [0, -1]', "'seeds' must be a number or a list"),
         ('[[runs]]\ndataset = "x"\n[[runs]]\ndataset = "x"', "stands there twice"),
+        ('[[runs]]\ndataset = "x"\n[[runs]]\ndataset = "x"\nsplit_seed = 0', "stands there twice"),
         ('[base]\ndataset = "x"', "at least one table [[runs]]"),
         ("runs = [5]", "is not a table"),
         ("a = 1\na = 2", "is not TOML"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,10 +15,10 @@ from stylegan_mix import console, store
 
 if TYPE_CHECKING:
     from stylegan_mix.console import StopSignals
-    from trainer.plan import Plan
+    from trainer.plan import Asked, Plan
     from trainer.results import Result
 
-__all__ = ["How", "execute", "run", "show"]
+__all__ = ["How", "asked_for", "execute", "run", "show"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,7 +26,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--aug", str, "none, mixup, bank or hybrid. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
-    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest."),
+    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
     ("--teacher", str, "Folder of a finished run that teaches."),
     ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
     ("--views", int, "Patches of each image that a label-only teacher votes on."),
@@ -72,16 +72,16 @@ def run(ctx: click.Context, **options: Any) -> None:
     """Train a classifier on a long-tailed data set, with or without a bank of hybrid images.
 
     The same command goes on with an interrupted run and prints the result of a finished one.
+    Without --dataset, what is not said of data set and split is that of the bank that is named, or
+    else of the newest.
 
     \b
     trainer run --aug hybrid --seeds 3
     trainer run --dataset cifar10_lt --aug mixup --recipe balanced-softmax --epochs 20
     """
-    from trainer.plan import Asked, decide
+    from trainer.plan import decide
 
-    known = {field.name for field in fields(Asked)}
-    asked = {name: value for name, value in options.items() if name in known}
-    plan = decide(Asked(**{**asked, "val_per_class": asked["val_per_class"] or 0}))
+    plan = decide(asked_for(options))
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
     for reason in plan.why:
         console.say(reason)
@@ -94,6 +94,15 @@ def run(ctx: click.Context, **options: Any) -> None:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
     _print(plan, found, as_json=options["as_json"])
+
+
+def asked_for(options: Mapping[str, Any]) -> Asked:
+    """What the options of the command line ask for."""
+    from trainer.plan import Asked
+
+    known = {field.name for field in fields(Asked)}
+    asked = {name: value for name, value in options.items() if name in known}
+    return Asked(**{**asked, "val_per_class": asked["val_per_class"] or 0})
 
 
 @dataclass(frozen=True)
