@@ -269,7 +269,6 @@ def train_on_plan(
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
     if world.leads:
-        plan.folder.mkdir(parents=True, exist_ok=True)
         store.write_json(plan.folder / "plan.json", plan.shown())
     world.barrier()
     began = time.monotonic()
