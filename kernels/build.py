@@ -37,6 +37,8 @@ __all__ = ["build", "main", "obtain"]
 
 KEPT = 4
 LOG_LINES = 15
+# Of compilers, and of the GNU linker, which says so after what is wrong.
+_ERROR = re.compile("error|undefined reference")
 
 
 def say(text: str) -> None:
@@ -109,6 +111,7 @@ def _compile(
 ) -> str:
     """Runs ninja in `work`; the name of the library there."""
     library = f"kernels_{target.label}.so"
+    (work / library).unlink(missing_ok=True)  # linked anew: ninja does not see a damaged one
     (work / "build.ninja").write_text(_ninja_file(tools, wanted, library), encoding="utf-8")
     # The lock goes along to ninja and its compilers: they outlive a killed parent by seconds, in
     # which nobody else may write here.
@@ -166,7 +169,7 @@ def _failed(tools: Toolchain, output: str, log: Path) -> str:
         return _full(log.parent)
     ours = (tools.program, "ninja: ", "FAILED: ")
     lines = [line for line in output.splitlines() if not line.startswith(ours)]
-    first = next((at for at, line in enumerate(lines) if "error" in line), -LOG_LINES)
+    first = next((at for at, line in enumerate(lines) if _ERROR.search(line)), -LOG_LINES)
     tail = "\n".join(f"  {line}" for line in lines[first:][:LOG_LINES])
     return (
         f"{tools.program} ({tools.version}) could not compile the operators:\n{tail}\n"
@@ -181,7 +184,8 @@ def _publish(root: Path, work: Path, library: str, wanted: dict[str, Any]) -> Bu
     try:
         for name in (library, "build.log"):
             shutil.copyfile(work / name, temporary / name)
-        manifest = json.dumps({"library": library, **wanted}, indent=1) + "\n"
+        facts = {"library_sha256": libraries.sha256(work / library), **wanted}
+        manifest = json.dumps({"library": library, **facts}, indent=1) + "\n"
         (temporary / "build.json").write_text(manifest, encoding="utf-8")
         for path in temporary.iterdir():
             with open(path, "rb") as file:
@@ -193,7 +197,7 @@ def _publish(root: Path, work: Path, library: str, wanted: dict[str, Any]) -> Bu
         os.rename(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Built(final / library, wanted)
+    return Built(final / library, facts)
 
 
 # --------------------------------------------------------------------- locks and disks

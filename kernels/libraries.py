@@ -1,7 +1,7 @@
 """What a compiled library is made from, and where finished ones lie.
 
-A library lies in `<root>/<digest>/` with `build.json` (all that the digest covers) and `build.log`.
-It appears there by one rename and is never changed.
+A library lies in `<root>/<digest>/` with `build.json` (all that the digest covers, and the hash of
+the library) and `build.log`. It appears there by one rename and is never changed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def sources(device: str) -> dict[str, str]:
     """SHA-256 of every source and header of a device, by its path in csrc/."""
     folders = [(SOURCES, HEADERS), (SOURCES / device, (*HEADERS, SUFFIX[device]))]
     found = {
-        path.relative_to(SOURCES).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(SOURCES).as_posix(): sha256(path)
         for folder, suffixes in folders
         for path in sorted(folder.glob("[!.]*"))
         if path.suffix in suffixes
@@ -103,6 +103,11 @@ def digest(data: object) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 # --------------------------------------------------------------------- looking it up
 
 
@@ -112,7 +117,7 @@ def search(root: Path, wanted: dict[str, Any]) -> Built | None:
         try:
             facts = json.loads(manifest.read_bytes())
             built = Built(manifest.parent / facts.pop("library"), facts)
-            if built.path.is_file() and _fits(built, wanted):
+            if _fits(built, wanted) and _whole(built):
                 return built
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged, or of another version of this file: not ours
@@ -128,6 +133,14 @@ def _fits(built: Built, wanted: dict[str, Any]) -> bool:
         free.add("compiler")
     same = all(built.facts[key] == value for key, value in wanted.items() if key not in free)
     return same and built.target.covers(target)
+
+
+def _whole(built: Built) -> bool:
+    """Whether the library is what was built: a process that runs code of a cut one is killed.
+
+    Half a millisecond for the library of a CPU.
+    """
+    return sha256(built.path) == built.facts["library_sha256"]
 
 
 def units(wanted: dict[str, Any]) -> dict[str, str]:

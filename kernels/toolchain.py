@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,9 @@ def _find_cxx(target: Target) -> Toolchain:
     sanitizer = tuple(flag for flag in SANITIZERS[target.sanitize] if flag.startswith("-fsan"))
     # clang's code calls another OpenMP runtime than the one that PyTorch brings.
     runtime = None if "clang" in version else openmp()
-    link = (*command, "-shared", "-pthread", *sanitizer)
+    # A missing function is told now and not at loading; a sanitizer's own come with the program.
+    complete = ("-Wl,-z,defs",) if sys.platform == "linux" and not sanitizer else ()
+    link = (*command, "-shared", "-pthread", *complete, *sanitizer)
     libraries = ("-fopenmp",) if runtime is None else (str(runtime),)
     told = " ".join([version, *named[1:]])
     return Toolchain(program, told, (*command, *flags(target)), link, libraries)

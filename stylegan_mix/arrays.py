@@ -277,7 +277,7 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     manifest = store.read_json(path, limit=_MANIFEST_LIMIT)
     try:
         _check_manifest(manifest, kind)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
     return dict(manifest)
 

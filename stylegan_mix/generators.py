@@ -10,21 +10,23 @@ declared, not known. It is never taken because its split fits, only by its hash.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix import arrays, store
+from stylegan_mix import arrays, generator_card, store
 from stylegan_mix.console import InvalidInput, say
-from stylegan_mix.presets import Preset
+from stylegan_mix.presets import preset_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from stylegan_mix.networks import Generator
 
-__all__ = ["GENERATOR_KIND", "Published", "find", "load", "network", "publish"]
+__all__ = ["GENERATOR_KIND", "Published", "check", "find", "load", "network", "publish"]
 
 GENERATOR_KIND = "generator"
 
@@ -46,40 +48,81 @@ class Published:
 def find(*, split_id: str | None = None) -> list[Published]:
     """The finished generators, the newest first; of a split, those that were trained here on it."""
     found: list[tuple[float, Published]] = []
-    for root in store.roots():
-        folder = root / "generators"
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.name.startswith("."):
-                continue
-            try:
-                published = _read(path)
-            except InvalidInput as error:
-                say(f"left out: {error}; move {path} away, and its command makes it again")
-                continue
-            known = published.imported is None and published.card.get("split_id") == split_id
-            if split_id is None or known:
-                found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
+    for path in _folders():
+        try:
+            published = _read(path)
+        except InvalidInput as error:
+            _leave_out(f"left out: {error}; {error.remedy}")
+            continue
+        known = published.imported is None and published.card["split_id"] == split_id
+        if split_id is None or known:
+            found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
     found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)
     return [published for _, published in found]
 
 
 def load(reference: str) -> Published:
     """The generator with that hash, or the only one whose hash begins so."""
-    matches = {one.hash: one for one in find() if reference and one.hash.startswith(reference)}
-    if len(matches) == 1:
-        return next(iter(matches.values()))
-    if matches:
-        raise InvalidInput(f"'{reference}' begins several generators: {', '.join(matches)}")
-    raise InvalidInput(
-        f"no generator '{reference}' in {store.home() / 'generators'}",
-        remedy="stylegan-mix train --dataset NAME trains one",
-    )
+    places = [path for path in _folders() if reference and path.name.startswith(reference)]
+    names = {path.name for path in places}
+    if len(names) > 1:
+        raise InvalidInput(f"'{reference}' begins several generators: {', '.join(sorted(names))}")
+    if not places:
+        raise InvalidInput(
+            f"no generator '{reference}' in {store.home() / 'generators'}",
+            remedy="stylegan-mix train --dataset NAME trains one",
+        )
+    return _read(places[0])
+
+
+def _folders() -> list[Path]:
+    """The folders of all generators: those of our own store first."""
+    parents = [root / "generators" for root in store.roots()]
+    return [
+        path
+        for parent in parents
+        if parent.is_dir()
+        for path in sorted(parent.iterdir())
+        if not path.name.startswith(".")
+    ]
+
+
+@cache
+def _leave_out(line: str) -> None:
+    """Says so once: a command may look for generators more than once."""
+    say(line)
 
 
 def _read(folder: Path) -> Published:
-    manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
-    card = manifest["facts"]["facts"]
+    with _damage(folder):
+        manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
+        try:
+            card = manifest["facts"]["facts"]
+            generator_card.check(card)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
     return Published(hash=folder.name, folder=folder, card=card)
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """Adds to what is wrong with a generator what to do about it."""
+    try:
+        yield
+    except InvalidInput as error:
+        remedy = (
+            f"move {folder} away; the same `train` or import command publishes it again, at once "
+            "if its training still stands there; where that has gone on, ask for a longer --kimg "
+            "or another --seed"
+        )
+        raise InvalidInput(str(error), remedy=remedy) from error
+
+
+def check(published: Published) -> Published:
+    """The same generator, its file found whole; else `InvalidInput` with what to do."""
+    with _damage(published.folder):
+        arrays.open_container(published.folder, kind=GENERATOR_KIND)
+    return published
 
 
 def network(published: Published, *, precision: str | None = None) -> Generator:
@@ -89,12 +132,13 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
     """
     from stylegan_mix import checkpoint
 
-    state, card = checkpoint.load(published.folder, kind=GENERATOR_KIND)
-    built = _blank(card, precision)
-    try:
-        built.load_state_dict(state)
-    except RuntimeError as error:
-        raise InvalidInput(f"{published.folder} does not fit its own card: {error}") from error
+    with _damage(published.folder):
+        state, _ = checkpoint.load(published.folder, kind=GENERATOR_KIND)
+        try:
+            built = _blank(published.card, precision)
+            built.load_state_dict(state)
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise InvalidInput(f"{published.folder} does not fit its own card: {error}") from error
     return built.eval().requires_grad_(False)
 
 
@@ -106,7 +150,7 @@ def _blank(card: dict[str, Any], precision: str | None) -> Generator:
     if "network" in card:
         return Generator(**card["network"], compute_dtype=PRECISIONS[precision or "float32"])
     return build_generator(
-        Preset(**card["preset"]),
+        preset_of(card["preset"]),
         resolution=card["resolution"],
         channels=card["channels"],
         classes=len(card["classes"]),
@@ -128,7 +172,7 @@ def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Pu
             grid.save(temporary / "grid.png")
         store.write_bytes(temporary / "GENERATOR_CARD.md", _card_text(name, card).encode())
         store.publish(temporary, final)
-    return _read(final)
+    return check(_read(final))
 
 
 def _card_text(name: str, card: dict[str, Any]) -> str:

@@ -6,12 +6,13 @@ A preset says everything about a training but the data, the seed and the budget 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from stylegan_mix.console import UsageFailure, nearest
 
-__all__ = ["PRESETS", "Preset", "default_preset", "preset_named"]
+__all__ = ["PRESETS", "Preset", "default_preset", "preset_named", "preset_of"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Preset:
         return found
 
 
+_TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
+_KINDS = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
 _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
@@ -160,21 +163,19 @@ label_power          0.25     0.5       1.0     0.5
 precision            float32  float32   mixed   mixed
 kimg                 250      200       100000  2000
 """
-_TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 def _parse(table: str) -> dict[str, Preset]:
     rows = [line.split() for line in table.strip().splitlines()]
-    kinds = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
     names = [row[0] for row in rows]
-    wanted = [name for name in kinds if name in names or name not in _DEFAULTS]
+    wanted = [name for name in _KINDS if name in names or name not in _DEFAULTS]
     if sorted(names) != sorted(wanted):
         raise ValueError(f"the preset table must have the rows {wanted}, got {names}")
     columns = zip(*(row[1:] for row in rows), strict=True)
     presets = []
     for column in columns:
         cells = zip(names, column, strict=True)
-        presets.append(Preset(**{name: kinds[name](cell) for name, cell in cells}))
+        presets.append(Preset(**{name: _KINDS[name](cell) for name, cell in cells}))
     return {preset.name: preset for preset in presets}
 
 
@@ -236,6 +237,20 @@ def preset_named(name: str, resolution: int) -> Preset:
             remedy=f"--preset auto, or {default_preset(resolution).name}",
         )
     return preset
+
+
+def preset_of(values: Mapping[str, Any]) -> Preset:
+    """The preset with these values, as a file keeps them; ValueError where they make none."""
+    missing = [name for name in _KINDS if name not in values and name not in _DEFAULTS]
+    if missing:
+        raise ValueError(f"the preset lacks {', '.join(missing)}")
+    for name, value in values.items():
+        if name not in _KINDS:
+            raise ValueError(f"the preset has the unknown field '{name}'")
+        kind = _KINDS[name]
+        if type(value) not in ((int, float) if kind is float else (kind,)):
+            raise ValueError(f"'{name}' of the preset must be {kind.__name__}, got {value!r:.40}")
+    return Preset(**values)
 
 
 def default_preset(resolution: int, device: str = "cpu") -> Preset:

@@ -259,8 +259,9 @@ def locked(path: Path, *, wait: bool = True, stop: StopSignals | None = None) ->
                 ) from None
             say(f"waiting for {holder}, which works on {work}")
             _wait_for(handle, stop, holder)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with disk_errors(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stylegan_mix import console, store
-from stylegan_mix.console import Failure
+from stylegan_mix.console import Failure, MissingEnvironment
 
 __all__ = ["doctor"]
 
@@ -49,4 +49,9 @@ def _unwritable(home: Path) -> Failure | None:
             probe.unlink()
     except Failure as error:
         return error
+    except OSError as error:  # a disk that fails, a file system without locks
+        return MissingEnvironment(
+            f"{home} does not work ({error.strerror})",
+            remedy="choose another place with STYLEGAN_MIX_HOME",
+        )
     return None

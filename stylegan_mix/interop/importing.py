@@ -136,7 +136,7 @@ def found(plan: ImportPlan) -> Published | None:
     for one in generators.find():
         if one.imported and one.imported["sha256"] == plan.sha256:
             _check_same(one, plan)
-            return one
+            return generators.check(one)
     return None
 
 
@@ -165,7 +165,7 @@ def publish(plan: ImportPlan, device: str) -> Published:
     for one in generators.find():
         if one.hash == name:
             _check_same(one, plan)
-            return one
+            return generators.check(one)
     return generators.publish(weights, plan.card(), _picture(network.to(device), plan))
 
 

@@ -222,13 +222,13 @@ def _check_strength(text: str) -> None:
 def finished(plan: TrainPlan) -> list[Published]:
     """The published generators of exactly this plan, the main one first; empty before it ends.
 
-    Averages that a ramp kept equal are one generator.
+    Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
     """
     found: dict[float, Published] = {}
     for published in generators.find(split_id=plan.dataset.split_id):
         card = published.card
         if (card.get("training"), card.get("kimg")) == (plan.key, plan.kimg):
-            found.setdefault(card.get("half_life", 0.0), published)
+            found.setdefault(card.get("half_life", 0.0), generators.check(published))
     wanted = [0.0, *plan.preset.half_lives()]
     return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
 
@@ -269,7 +269,6 @@ def train_on_plan(
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
     if world.leads:
-        plan.folder.mkdir(parents=True, exist_ok=True)
         store.write_json(plan.folder / "plan.json", plan.shown())
     world.barrier()
     began = time.monotonic()

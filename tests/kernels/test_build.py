@@ -265,6 +265,12 @@ def test_a_compile_error_shows_the_first_and_where_all_are(workshop: Any) -> Non
     assert "name it with CXX" in text
 
 
+def test_a_function_that_is_nowhere_is_told_when_the_library_is_linked(workshop: Any) -> None:
+    unit = workshop.sources / "cpu" / "other.cpp"
+    append(unit, "int nowhere(); KERNELS_EXPORT int32_t used(void) { return nowhere(); }\n")
+    assert "undefined reference to `nowhere()'" in failure()
+
+
 def test_a_full_disk_is_told_as_such(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
         'case "$*" in *--version*) echo "g++ 1";; *) echo "No space left on device"; exit 1; esac'

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import NativeUnavailable, build, native, toolchain
+from kernels import NativeUnavailable, build, libraries, native, toolchain
 from kernels.reference import ACTIVATIONS
 
 STRUCTURES = {
@@ -141,10 +141,14 @@ def test_a_library_that_lacks_a_function_is_refused(workshop: Any) -> None:
         native.library("cpu")
 
 
-def test_a_damaged_library_is_refused_with_the_folder_to_remove(workshop: Any) -> None:
+def test_what_is_no_library_is_refused_with_the_folder_to_remove(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one for another kind of machine, as whole as it was built."""
     path = build.obtain(toolchain.target_for("cpu")).path
     path.unlink()
     path.write_bytes(b"not a library")
+    monkeypatch.setattr(libraries, "_whole", lambda _: True)
     with pytest.raises(NativeUnavailable, match=f"remove the folder {path.parent}"):
         native.library("cpu")
 

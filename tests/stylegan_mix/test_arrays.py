@@ -107,6 +107,7 @@ def _spoil(folder: Path, **changes: Any) -> None:
         {"images__offset": 1 << 50},
         {"images__dtype": "O"},
         {"images__sha256": "0" * 64},
+        {"arrays": []},
         {"extra": 1},
     ],
     ids=str,

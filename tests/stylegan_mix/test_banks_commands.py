@@ -45,7 +45,11 @@ def stored(home: Path, toy: Any, published: Any, monkeypatch: pytest.MonkeyPatch
     def find(*, split_id: str | None = None) -> list[Any]:
         return [published] if split_id in (None, published.card["split_id"]) else []
 
+    def load(reference: str, others: Any = generators.load) -> Any:
+        return published if published.hash.startswith(reference) else others(reference)
+
     monkeypatch.setattr(generators, "find", find)
+    monkeypatch.setattr(generators, "load", load)
     monkeypatch.setattr(generators, "network", lambda *_, **__: toy)
     return published
 

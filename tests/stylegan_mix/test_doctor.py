@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +38,36 @@ def test_a_store_that_cannot_be_written_is_told_with_the_rest(
     assert "torch" in found
     assert "cannot be used: nothing can be written" in found["store"]
     assert "STYLEGAN_MIX_HOME" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "remedy"),
+    [
+        (errno.ENOSPC, "cannot be used: the disk is full", "free some space"),
+        (errno.EIO, "cannot be used: .* does not work", "choose another place"),
+    ],
+)
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_a_disk_that_takes_nothing_is_told_with_the_rest(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    call: str,
+    number: int,
+    told: str,
+    remedy: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("KERNELS", "reference")
+    monkeypatch.setattr(os, call, fail)
+    code, out, err = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 4
+    assert "torch" in found
+    assert re.search(told, found["store"])
+    assert remedy in err
 
 
 def test_the_reference_by_choice_is_told_with_the_rest(

@@ -121,6 +121,32 @@ def test_a_lock_is_freed_by_kill_and_names_its_holder(tmp_path: Path, repo_root:
         pass
 
 
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_lock_on_a_full_disk_says_what_to_free_and_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "thing.lock"
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as during:
+        during.setattr(os, call, fail)
+        with (
+            pytest.raises(MissingEnvironment, match=r"could not write .*thing\.lock") as end,
+            store.locked(path),
+        ):
+            raise AssertionError("the lock is not held")
+    assert "free some space" in str(end.value.remedy)
+    with store.locked(path, wait=False):
+        pass
+
+
+def test_what_fails_while_a_lock_is_held_is_not_told_of_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="another file"), store.locked(tmp_path / "thing.lock"):
+        raise OSError(errno.ENOSPC, "another file")
+
+
 def test_the_home_follows_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.home() == home
     assert store.roots() == [home]

@@ -83,7 +83,7 @@ def test_a_generator_in_pieces_is_the_same_but_for_rounding(
         "diversity": [None] * 3,
     }
     card |= {"training": "0" * 64, "kimg": 1.0, "seed": 0, "imbalance": 1.0, "profile": "exp"}
-    card |= {"split_seed": 0, "operators": "reference", "command": "python x"}
+    card |= {"split_seed": 0, "test_id": "y", "operators": "reference", "command": "python x"}
     grid = Image.new("L", (8, 8))
     whole = generators.publish(state.average.state_dict(), card, grid)
     out = tmp_path / "out"
