@@ -23,6 +23,7 @@ from stylegan_mix.metrics.measure import Judge, least_for_frechet
 from stylegan_mix.metrics.probe import Probe, ensure_probe
 from stylegan_mix.metrics.request import KIND, Found, Request, find, folder
 from stylegan_mix.metrics.subject import Subject
+from stylegan_mix.networks import Generator
 
 __all__ = ["make"]
 
@@ -48,6 +49,8 @@ def make(
     with store.locked(lock):
         found = find(request)
         if found is None:
+            # First of all: an altered generator is refused before anything is worked for it.
+            drawing = subject.network(device) if subject.bank is None else None
             probe = ensure_probe(subject.dataset, probe_seed, device)
             network = probe.network(device)
             backbone = (
@@ -58,7 +61,7 @@ def make(
             judge = Judge(
                 subject.dataset, references, network=network, backbone=backbone, device=device
             )
-            facts, rows = _measured(subject, request, judge, device)
+            facts, rows = _measured(subject, request, judge, drawing)
             facts = {
                 **_origin(subject, request, probe, probe_seed),
                 "features": {
@@ -82,11 +85,10 @@ def make(
 
 
 def _measured(
-    subject: Subject, request: Request, judge: Judge, device: torch.device
+    subject: Subject, request: Request, judge: Judge, network: Generator | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The figures of all seeds with their floors, and arrays [seeds, n] of answers by sample."""
     classes = subject.dataset.num_classes
-    network = subject.network(device) if subject.bank is None else None
     runs, kept = [], []
     counts = np.zeros(classes)
     for seed in request.seeds:
