@@ -400,7 +400,7 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
     plan = command.plan_training(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
-    show_plan(plan, False)
+    show_plan(plan)
     assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
 
 
