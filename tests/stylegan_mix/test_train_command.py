@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from stylegan_mix import console, generators, store
-from stylegan_mix.training import cost, publication
+from stylegan_mix.presets import preset_named
+from stylegan_mix.training import cost, publication, settings
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -195,6 +197,13 @@ def test_advice_on_utlo_can_be_followed_at_eight_pixels(
     code, _, err = run(*TRAIN, *options)
     assert (code, remedy in err) == (2, True), err
     assert "--utlo-resolution 8" not in err
+
+
+def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
+    preset = replace(preset_named("cpu32", 32), augment="ada", utlo_resolution=4)
+    with pytest.raises(console.UsageFailure) as refused:
+        settings.check(preset)
+    assert refused.value.remedy == "--utlo-resolution 8, or --augment ada:blit,color"
 
 
 @pytest.mark.parametrize(
