@@ -194,7 +194,7 @@ def test_the_default_data_set_is_said_to_be_one(home: Path, run: Run) -> None:
 def test_advice_on_utlo_can_be_followed_at_eight_pixels(
     home: Path, run: Run, options: tuple[str, ...], remedy: str
 ) -> None:
-    code, _, err = run(*TRAIN, *options)
+    code, _, err = run(*TRAIN, "--kimg", "0.032", *options)
     assert (code, remedy in err) == (2, True), err
     assert "--utlo-resolution 8" not in err
 
@@ -229,7 +229,7 @@ def test_one_option_under_two_spellings_in_a_file_is_refused(
 ) -> None:
     path = tmp_path / "train.toml"
     path.write_text('more_ema = "5"\n"more-ema" = "80"\n')
-    code, _, err = run(*TRAIN, "--config", path)
+    code, _, err = run(*TRAIN, "--kimg", "0.032", "--config", path)
     assert (code, "'more_ema' and 'more-ema' are one option" in err) == (2, True), err
 
 
