@@ -143,6 +143,11 @@ class Checkpoints:
             )
         return None
 
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint, which is not read; None if there never was one."""
+        return max(self._steps(), default=None)
+
     def clear(self) -> None:
         """Removes them all: the run that needed them is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -41,6 +41,7 @@ __all__ = [
     "as_json",
     "as_typed",
     "data_options",
+    "in_words",
     "machine",
     "main",
     "nearest",
@@ -310,11 +311,12 @@ def as_typed(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def data_options(command: Command) -> Command:
-    """Adds the options that name a data set and its long-tailed split."""
+def data_options(command: Command, *, default: str = "") -> Command:
+    """Adds the options that name a data set, in words its `default`, and its long-tailed split."""
+    usual = f"  [default: {default}]" if default else ""
     for option in reversed(
         [
-            click.option("--dataset", metavar="NAME", help="Data set, such as cifar10_lt."),
+            click.option("--dataset", metavar="NAME", help=f"Data set, such as cifar10_lt.{usual}"),
             click.option(
                 "--imbalance", type=float, metavar="FACTOR", help="Largest over smallest class."
             ),
@@ -372,11 +374,15 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         if name.startswith("--") and parameter.name not in ("config", "help")
     }
     defaults: dict[str, Any] = {}
+    named: dict[str, str] = {}
     for key, value in values.items():
         name = key.replace("_", "-")
         if name not in options:
             raise UsageFailure(f"{path}: no option '{key}'{nearest(name, options)}")
         parameter = options[name]
+        other = named.setdefault(str(parameter.name), key)
+        if other != key:
+            raise UsageFailure(f"{path}: '{other}' and '{key}' are one option: leave one out")
         defaults[str(parameter.name)] = _typed(value, parameter, ctx, f"{path}: '{key}'")
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
@@ -493,6 +499,14 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def in_words(seconds: float) -> str:
+    """A time to plan with, in minutes, hours or days."""
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.1f} minutes"
+    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"
 
 
 class StopSignals:

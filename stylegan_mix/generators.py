@@ -188,11 +188,14 @@ def _trained_text(name: str, card: dict[str, Any]) -> str:
     )
     factor = card["imbalance"]
     drawn = "as it is" if factor is None else f"imbalance {factor}"
+    average = "moving average"
+    if "half_life" in card:
+        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]} (split
 `{card["split_id"][:12]}`, {drawn}) for {card["kimg"]:g} thousand images, seed
-{card["seed"]}, in {card["preset"]["precision"]}. Weights: moving average, SHA-256 `{name}`.
+{card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
 
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.

@@ -129,10 +129,11 @@ def sha256_array(array: np.ndarray) -> str:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turns a full or unwritable disk, and a path that no file can have, into errors.
 
-    Exit code 4 for the disk, 2 for the path.
+    Exit code 4 for the disk and for a store that has no place, 2 for another path. `elsewhere`
+    says how another one is chosen, where it is no store's.
     """
     try:
         yield
@@ -145,14 +146,23 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in _NO_ACCESS:
             raise MissingEnvironment(
                 f"no permission to write {path} ({error.strerror})",
-                remedy="choose a writable place with STYLEGAN_MIX_HOME or --out",
+                remedy=elsewhere or _elsewhere(path),
             ) from error
         if error.errno in _NO_PLACE:
-            raise UsageFailure(
+            named = error.errno == errno.ENAMETOOLONG
+            in_store = path.is_relative_to(home()) and not named
+            raise (MissingEnvironment if in_store else UsageFailure)(
                 f"nothing can be written to {path} ({error.strerror})",
-                remedy="choose another place with STYLEGAN_MIX_HOME, --out or --name",
+                remedy="choose a shorter name" if named else elsewhere or _elsewhere(path),
             ) from error
         raise
+
+
+def _elsewhere(path: Path) -> str:
+    """How to choose a place for what could not be written to `path`."""
+    if path.is_relative_to(home()):
+        return "choose another place for the store with STYLEGAN_MIX_HOME"
+    return "choose another place for it, one that can be written to"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import shlex
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stylegan_mix import console
 from stylegan_mix.banks.request import Request
+from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 from stylegan_mix.console import InvalidInput, say
 from stylegan_mix.latents.plan import SPACES
+from stylegan_mix.training.collapse import warning
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.request import Numerics
     from stylegan_mix.banks.store import Record
     from stylegan_mix.datasets import Dataset
     from stylegan_mix.generators import Published
+    from stylegan_mix.training.command import TrainPlan
 
 __all__ = ["generate"]
 
@@ -27,7 +31,7 @@ _SPACE_HELP = "Where rows are mixed: " + "; ".join(
 
 
 @click.command("generate")
-@console.data_options
+@partial(console.data_options, default=f"{DEFAULT}, or that of --generator")
 @click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
 @click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
 @click.option(
@@ -115,14 +119,7 @@ def _published(options: dict[str, Any]) -> Published | None:
         published = generators.load(options["generator"])
         _check_asked(published, options)
         return published
-    from stylegan_mix import datasets
-
-    dataset = datasets.load(
-        options["dataset"] or "digits_lt",
-        imbalance=options["imbalance"],
-        profile=options["profile"],
-        split_seed=options["split_seed"],
-    )
+    dataset = chosen_dataset(options)
     found = generators.find(split_id=dataset.split_id)
     return found[0] if found else _trained(dataset, options)
 
@@ -161,18 +158,34 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     from stylegan_mix.commands.train import show_plan
     from stylegan_mix.training import command
 
+    console.set_up_process(options["threads"])
     plan = command.plan_training(
         dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
     )
+    start = command.start_of(plan)
     say(f"no finished generator of {dataset.name}: this one is trained first{imported}")
-    show_plan(plan, False)
+    show_plan(plan, start=start)
     if options["dry_run"]:
-        if options["as_json"]:
-            console.print_json({"state": "no generator", "train": plan.shown()})
+        _show_training_cost(plan, start, options)
         return None
-    console.set_up_process(options["threads"])
     with console.StopSignals(options["minutes"]) as stop:
         return command.ensure_generator(plan, stop)
+
+
+def _show_training_cost(plan: TrainPlan, start: float, options: dict[str, Any]) -> None:
+    """What it takes before the bank can be written, and the bank's space on the disk."""
+    from stylegan_mix.commands.train import cost_text
+    from stylegan_mix.training import cost
+
+    facts, dataset = cost.of(plan, start=start), plan.dataset
+    image = (dataset.num_classes, dataset.resolution, dataset.channels)
+    request = _request(options, generator="", split_id=dataset.split_id, image=image)
+    if options["as_json"]:
+        train = {"train": plan.shown(), "cost": facts}
+        console.print_json({"state": "no generator", **train, "bytes": request.bytes})
+        return
+    say(cost_text(facts, start))
+    say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
 
 
 def _imported(dataset: Dataset) -> str:
@@ -209,6 +222,8 @@ def _show_plan(request: Request, published: Published) -> None:
         return
     worst = _least_diverse(card)
     say(f"generator {published.hash[:12]}, {card['kimg']:g} thousand images{worst}")
+    if text := warning(dict(enumerate(card.get("diversity") or ())), card["classes"]):
+        say(text)
 
 
 def _least_diverse(card: dict[str, Any]) -> str:
@@ -266,7 +281,7 @@ def _estimate(
         return
     console.result(
         f"would write bank {facts['key'][:12]}: {request.n:,} images, "
-        f"{request.bytes / 1e6:,.1f} MB, about {facts['seconds'] / 60:,.1f} minutes at "
+        f"{request.bytes / 1e6:,.1f} MB, about {console.in_words(facts['seconds'])} at "
         f"{facts['images_per_second']:,.0f} images/s (one block was timed)"
     )
 

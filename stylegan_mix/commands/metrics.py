@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stylegan_mix import console
+from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 from stylegan_mix.console import InvalidInput, UsageFailure, result, say
 from stylegan_mix.metrics.request import AGAINST, LABELS, Found, Request, find, parse_against
 
@@ -31,7 +33,7 @@ _NOT_SPELLED = ("out", "page", "threads", "debug", "as_json", "dry_run")
 @click.command("metrics")
 @click.argument("generator", required=False)
 @click.option("--bank", metavar="KEY", help="Judge rows of this bank, not a generator.")
-@console.data_options
+@partial(console.data_options, default=f"{DEFAULT}, or that of what is judged")
 @click.option(
     "--against",
     default=",".join(AGAINST),
@@ -139,7 +141,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _subject(options: dict[str, Any]) -> Subject:
-    from stylegan_mix import datasets, generators
+    from stylegan_mix import generators
     from stylegan_mix.metrics.subject import Subject
 
     if options["bank"]:
@@ -158,7 +160,7 @@ def _subject(options: dict[str, Any]) -> Subject:
             )
         dataset = _dataset_of(published.card, f"generator {published.hash[:12]}", options)
         return Subject(dataset, published, None)
-    dataset = datasets.load(options["dataset"] or "digits_lt", **_draw(options, {}))
+    dataset = chosen_dataset(options)
     found = generators.find(split_id=dataset.split_id)
     if not found:
         raise InvalidInput(
@@ -306,8 +308,8 @@ def _estimate(subject: Subject, request: Request, options: dict[str, Any], *, th
         return
     console.result(
         f"would draw {facts['samples']:,} samples and train {facts['classifiers_to_train']} small "
-        f"classifiers ({facts['training_steps']:,} steps): about {facts['seconds'] / 60:,.1f} "
-        "minutes, and the time of the distances"
+        f"classifiers ({facts['training_steps']:,} steps): about "
+        f"{console.in_words(facts['seconds'])}, and the time of the distances"
         if not there
         else f"report {request.key[:12]} exists"
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stylegan_mix import console
+from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 
 if TYPE_CHECKING:
     from stylegan_mix.presets import Preset
 
-__all__ = ["train"]
+__all__ = ["cost_text", "show_plan", "train"]
 
 _POSITIVE = console.FiniteRange(0, min_open=True)
 _SHARE = console.FiniteRange(0, 1)
@@ -75,7 +77,7 @@ def _change_options(command: Any) -> Any:
 
 
 @click.command()
-@console.data_options
+@partial(console.data_options, default=DEFAULT)
 @click.option(
     "--preset",
     metavar="NAME",
@@ -114,17 +116,11 @@ def train(ctx: click.Context, **options: Any) -> None:
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
-    from stylegan_mix import datasets
     from stylegan_mix.training import command
     from stylegan_mix.training.world import speaks
 
     console.set_up_process(options["threads"])
-    dataset = datasets.load(
-        options["dataset"] or "digits_lt",
-        imbalance=options["imbalance"],
-        profile=options["profile"],
-        split_seed=options["split_seed"],
-    )
+    dataset = chosen_dataset(options, quiet=not speaks())
     changes = {name: options[name] for name, _, _ in _CHANGES if options[name] is not None}
     plan = command.plan_training(
         dataset,
@@ -136,11 +132,12 @@ def train(ctx: click.Context, **options: Any) -> None:
         changes=changes,
     )
     there = command.finished(plan)
+    start = plan.kimg if there else command.start_of(plan)
     if speaks():
-        show_plan(plan, bool(there))
+        show_plan(plan, done=bool(there), start=start)
     if options["dry_run"]:
         if speaks():
-            _show_cost(plan, bool(there), options["as_json"])
+            _show_cost(plan, start, bool(there), options["as_json"])
         return
     with console.StopSignals(options["minutes"]) as stop:
         found = there or command.run_training(
@@ -167,25 +164,30 @@ def train(ctx: click.Context, **options: Any) -> None:
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
 
 
-def _show_cost(plan: Any, done: bool, as_json: bool) -> None:
+def _show_cost(plan: Any, start: float, done: bool, as_json: bool) -> None:
     """Times a few steps and says what the training will take; nothing if it is finished."""
     from stylegan_mix.training import cost
 
-    facts = {} if done else cost.of(plan)
+    facts = {} if done else cost.of(plan, start=start)
     if as_json:
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
     elif not done:
-        console.say(
-            f"about {facts['seconds'] / 60:,.1f} minutes from the beginning on this machine, "
-            f"{facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
-        )
+        console.say(cost_text(facts, start))
 
 
-def show_plan(plan: Any, done: bool) -> None:
-    """Prints a training's plan and its cost in steps and images."""
+def cost_text(facts: dict[str, Any], start: float) -> str:
+    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
+    whole = f"about {console.in_words(facts['seconds'])} from the beginning on this machine"
+    rest = f", {console.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
+    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
+
+
+def show_plan(plan: Any, *, done: bool = False, start: float = 0.0) -> None:
+    """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
     preset = plan.preset
     steps = -(-int(plan.kimg * 1000) // preset.batch)
-    state = "finished already" if done else "to train, or to go on with"
+    going_on = f"to go on with from {start:g} kimg" if start else "to train"
+    state = "finished already" if done else going_on
     factor = plan.dataset.imbalance
     split = "as it is" if factor is None else f"imbalance {factor:g}"
     console.say(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,21 @@ __all__ = ["INDEX", "check", "write"]
 INDEX = "index.html"
 _RECORD = "page.json"
 _SCHEMA = "stylegan-mix-page"
+_ANOTHER = "choose another --page FOLDER"
 
 
 def check(folder: Path) -> list[str]:
     """The files of the earlier page in a folder; none of one that is empty or not there.
 
-    `UsageFailure` (exit code 2) for a folder that holds anything and no page, and for a file.
+    `UsageFailure` (exit code 2) for a folder that holds anything and no page, for a file, and for
+    what cannot be made; `MissingEnvironment` (4) where nothing may be written there.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageFailure(f"a page needs a folder, {folder} is a file", remedy=_ANOTHER)
+    with store.disk_errors(folder, elsewhere=_ANOTHER):
+        _try(folder)
     if not folder.exists():
         return []
-    if not folder.is_dir():
-        raise UsageFailure(
-            f"a page needs a folder, {folder} is a file", remedy="choose another --page FOLDER"
-        )
     if (folder / _RECORD).is_file():
         return _files(folder)
     with store.disk_errors(folder):
@@ -44,6 +47,13 @@ def check(folder: Path) -> list[str]:
     return []
 
 
+def _try(folder: Path) -> None:
+    """OSError unless something can be made in a folder, or in the first one above that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    Path(tempfile.mkdtemp(prefix=".page-", dir=folder)).rmdir()
+
+
 def _files(folder: Path) -> list[str]:
     try:
         record = store.read_json(folder / _RECORD)
@@ -51,12 +61,10 @@ def _files(folder: Path) -> list[str]:
     except (InvalidInput, KeyError, TypeError) as error:
         raise UsageFailure(
             f"{folder / _RECORD} is not the record of a page: {error}",
-            remedy="choose another --page FOLDER",
+            remedy=_ANOTHER,
         ) from error
     if files is None or any(Path(name).name != name for name in files):
-        raise UsageFailure(
-            f"{folder / _RECORD} is not the record of a page", remedy="choose another --page FOLDER"
-        )
+        raise UsageFailure(f"{folder / _RECORD} is not the record of a page", remedy=_ANOTHER)
     return files
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.training.collapse import COLLAPSED, ONE_PICTURE
 from stylegan_mix.training.diversity import class_samples, diversity_ratios
 
 __all__ = [
@@ -24,15 +25,13 @@ __all__ = [
     "Alarms",
     "Health",
     "class_path_norm",
-    "dead",
     "measure",
     "w_spread",
 ]
 
-# A class has collapsed when its diversity, once at least _ALIVE, stays below _COLLAPSED for
-# _LOGS logs in a row; after _LATEST kimg also where it never lived. On digits and CIFAR-10 sound
-# classes stay above 0.5, from the first 20 kimg on.
-_ALIVE, _COLLAPSED, _LOGS, _LATEST = 0.3, 0.1, 3, 100.0
+# A class has collapsed when its diversity, once at least _ALIVE, stays below COLLAPSED for
+# _LOGS logs in a row; after _LATEST kimg also where it never lived.
+_ALIVE, _LOGS, _LATEST = 0.3, 3, 100.0
 # Samples that lie five times nearer to a training image than its nearest other one does.
 COPIED = 0.2
 _POINT = 0.02
@@ -89,11 +88,6 @@ def w_spread(w: Mapping[int, Tensor]) -> dict[int, float]:
     return {label: float(one / whole) if whole > 0 else 0.0 for label, one in inside.items()}
 
 
-def dead(diversity: Mapping[int, float | None]) -> list[int]:
-    """The classes whose samples are little but one picture, of those that can be judged."""
-    return [c for c, ratio in diversity.items() if ratio is not None and ratio < _COLLAPSED]
-
-
 def class_path_norm(w: Mapping[int, Tensor]) -> float:
     """Spectral norm of the mean w of each class, less the mean of them all, over sqrt(K).
 
@@ -131,7 +125,7 @@ class Alarms:
                 continue
             self._best[label] = max(float(self._best[label]), ratio)
             lived = kimg >= _LATEST or float(self._best[label]) >= _ALIVE
-            fallen = lived and ratio < _COLLAPSED
+            fallen = lived and ratio < COLLAPSED
             self._low[label] = float(self._low[label]) + 1 if fallen else 0
         rows = torch.nonzero(self._low >= _LOGS).flatten().tolist()
         return [self._classes[label] for label in rows]
@@ -144,8 +138,8 @@ class Alarms:
     def warnings(self, health: Health, means: Mapping[str, float]) -> dict[str, str]:
         """What looks wrong at a log, short name -> in words; none of it stops a training."""
         found = {}
-        if flat := self._below(health.diversity, _COLLAPSED):
-            found["diversity"] = f"little but one picture is drawn of {flat}"
+        if flat := self._below(health.diversity, COLLAPSED):
+            found["diversity"] = f"{ONE_PICTURE} {flat}"
         if copied := self._below(health.copies, COPIED):
             found["copies"] = f"copies its training images: {copied}"
         if points := self._below(health.spread, _POINT):

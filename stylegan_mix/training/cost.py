@@ -23,8 +23,11 @@ _OVERHEAD = 1.15
 _SAVED = 3
 
 
-def of(plan: TrainPlan) -> dict[str, Any]:
-    """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan."""
+def of(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
+    """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan.
+
+    `seconds_left` are those from `start` on, in thousands of images.
+    """
     preset, dataset = plan.preset, plan.dataset
     device = torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device)
@@ -36,10 +39,13 @@ def of(plan: TrainPlan) -> dict[str, Any]:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     steps = total_steps(plan.kimg, preset.batch)
+    left = steps - round(start * 1000 / preset.batch)
+    step_seconds = _OVERHEAD * min(times[1:])
     return {
         "steps": steps,
         "images": steps * preset.batch,
-        "seconds": round(_OVERHEAD * min(times[1:]) * steps, 1),
+        "seconds": round(step_seconds * steps, 1),
+        "seconds_left": round(step_seconds * left, 1),
         "bytes": _SAVED * _bytes(state.state_dict()),
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_mix import rng, store
+from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.console import (
     Diverged,
@@ -26,12 +26,13 @@ from stylegan_mix.console import (
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
+from stylegan_mix.presets import Preset
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.journal import Journal
-from stylegan_mix.training.picture import class_grid, shown_classes, watched_classes
+from stylegan_mix.training.picture import save_grid, shown_classes, watched_classes
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.strength import taken_signs
@@ -40,8 +41,11 @@ __all__ = [
     "CHECKPOINT_KIND",
     "Rhythm",
     "class_samples_of",
+    "diverged",
+    "lost_picture",
     "numerics_of",
     "samples_each",
+    "saved_states",
     "total_steps",
     "train",
 ]
@@ -161,8 +165,7 @@ class _Training:
         )
         self.tick, self.warned = _Tick(), dict[str, str]()
         self.progress: Progress | None = None
-        self.checkpoints = Checkpoints(folder / "checkpoints", CHECKPOINT_KIND)
-        self.kept = Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1)
+        self.checkpoints, self.kept = saved_states(folder)
         self.numerics = [numerics_of(game)]
         self.journal = Journal(folder)
         self.alarms = Alarms(state.running, dataset.classes)
@@ -259,7 +262,7 @@ class _Training:
                 shown = self.log(counts=logs)
                 self.tick = _Tick()
             if keeps or last:
-                self.draw(f"kimg-{self.seen:09.3f}.png")
+                self.draw(_picture(self.folder, "kimg", self.seen))
                 # What a budget ends with off the rhythm, one long training would not have.
                 if keeps and self.alarms.sound:
                     self.save(self.kept)
@@ -321,16 +324,13 @@ class _Training:
                 self.say(f"alarm at {self.seen:.1f} kimg: {text}")
         self.warned = warnings
 
-    def draw(self, name: str) -> None:
-        """Writes a grid of every class below the folder."""
+    def draw(self, picture: Path) -> None:
+        """Writes a grid of every class."""
         if not self.game.world.leads:
             return
-        pictures = self.folder / "grids"
         labels = shown_classes(self.dataset.counts)
         samples = class_samples_of(self.state.average, self.game, 10, labels)
-        with store.disk_errors(pictures):
-            pictures.mkdir(exist_ok=True)
-            class_grid(samples, self.dataset).save(pictures / name)
+        save_grid(samples, self.dataset, picture)
 
     def failed(self, error: RuntimeError) -> Exception:
         """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
@@ -355,7 +355,8 @@ class _Training:
     def go_back(self, reason: str) -> None:
         """Back to the last kept state, once; `Diverged` where there is none, or a second time."""
         at, world = self.seen, self.game.world
-        self.draw(f"lost-{at:09.3f}.png")
+        picture = lost_picture(self.folder, at)
+        self.draw(picture)
         found = None if self.state.attempt else self.kept.latest()
         if world.leads:
             self.journal.event(
@@ -363,13 +364,11 @@ class _Training:
             )
         if found is None:
             again = " again, after it had been taken back once" if self.state.attempt else ""
-            short = self.game.preset.precision != "float32"
-            raise Diverged(
+            raise diverged(
                 f"training diverged at {at:.1f} kimg{again}: {reason}; the last sound states are "
-                f"in {self.folder}, a picture of it in {self.folder / 'grids'}",
-                remedy="try a smaller --lr or another --r1-gamma, --augment, a smaller "
-                "--real-power, a safeguard such as --twins"
-                + (", or --precision float32" if short else ""),
+                f"in {self.folder}",
+                picture,
+                self.game.preset,
             )
         world.barrier()
         self.take(self.kept, found)
@@ -379,6 +378,33 @@ class _Training:
             self.checkpoints.clear()
         self.save(self.checkpoints)
         self.say(f"{reason} at {at:.1f} kimg: back to {self.seen:.1f} kimg, on with other draws")
+
+
+def saved_states(folder: Path) -> tuple[Checkpoints, Checkpoints]:
+    """Where a training saves itself: what it goes on from, and what a collapse goes back to."""
+    return (
+        Checkpoints(folder / "checkpoints", CHECKPOINT_KIND),
+        Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1),
+    )
+
+
+def diverged(text: str, picture: Path, preset: Preset, *, also: str = "") -> Diverged:
+    """The end of a training that came to nothing: its picture, and what to try, `also` first."""
+    short = preset.precision != "float32"
+    return Diverged(
+        f"{text}, a picture of it in {picture}",
+        remedy=f"{also}try a smaller --lr or another --r1-gamma, --augment, a smaller "
+        "--real-power, a safeguard such as --twins" + (", or --precision float32" if short else ""),
+    )
+
+
+def lost_picture(folder: Path, kimg: float) -> Path:
+    """Where the picture of a training lies that came to nothing at `kimg`."""
+    return _picture(folder, "lost", kimg)
+
+
+def _picture(folder: Path, word: str, kimg: float) -> Path:
+    return folder / "grids" / f"{word}-{kimg:09.3f}.png"
 
 
 def numerics_of(game: Game) -> dict[str, str | int]:

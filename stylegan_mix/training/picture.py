@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training.diversity import class_samples
 
-__all__ = ["class_grid", "shown_classes", "watched_classes"]
+__all__ = ["class_grid", "save_grid", "shown_classes", "watched_classes"]
 
 _LEGIBLE = 40
 
@@ -57,6 +59,13 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
             x = margin + reals * cell + gap + column * cell
             canvas.paste(_enlarged(image, scale), (x, y))
     return canvas
+
+
+def save_grid(samples: Mapping[int, Tensor], dataset: Dataset, path: Path) -> None:
+    """Writes `class_grid` to a file, in a folder that is made where it is missing."""
+    with store.disk_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        class_grid(samples, dataset).save(path)
 
 
 def _enlarged(image: np.ndarray, scale: int) -> Image.Image:

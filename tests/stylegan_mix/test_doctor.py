@@ -34,7 +34,7 @@ def test_a_store_that_cannot_be_written_is_told_with_the_rest(
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "file" / "store"))
     code, out, err = run("doctor", "--json")
     found = json.loads(out)
-    assert code == 2
+    assert code == 4
     assert "torch" in found
     assert "cannot be used: nothing can be written" in found["store"]
     assert "STYLEGAN_MIX_HOME" in err

@@ -69,6 +69,20 @@ def test_a_report_names_numbers_seeds_and_hashes(generator: Published, run: Run)
     assert report["groups"]["rule"] == "index 3/4/3"
 
 
+def test_an_altered_generator_is_refused_before_real_images_are_looked_at(
+    generator: Published, run: Run
+) -> None:
+    data = generator.folder / "data.h5"
+    data.chmod(0o644)
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    code, out, err = run(*QUICK)
+    assert (code, out) == (3, "")
+    assert "data.h5 was altered" in err
+    assert f"move {generator.folder} away; the same `train`" in err
+    assert "features of" not in err
+    assert "step" not in err
+
+
 def test_the_same_request_is_answered_at_once(
     generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,16 @@ def test_a_file_and_a_bank_are_refused(generator: Published, run: Run) -> None:
     assert "bank preview" in err
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_done(
+    generator: Published, run: Run
+) -> None:
+    Path("file").touch()
+    code, out, err = run("metrics", generator.hash, "--page", "file/shown", "--dry-run")
+    assert (code, out) == (2, ""), err
+    assert "nothing can be written to file/shown" in err
+    assert err.endswith("  choose another --page FOLDER\n")
+
+
 def test_an_earlier_page_is_written_over_and_its_other_files_go(tmp_path: Path) -> None:
     place = tmp_path / "page"
     folder.write(place, {"a.png": b"1", "index.html": b"2"}, {"seed": 0})

@@ -368,6 +368,9 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
     refused = [
         ({"augment": "colour"}, "did you mean 'color'"),
         ({"augment": "ada", "utlo_resolution": 4}, "cannot move images of 4 pixels"),
+        ({"augment": "ada", "strength": "0.5", "ada_target": 0.3}, "fixed --strength 0.5"),
+        ({"augment": "ada", "strength": "0.5", "ada_groups": "shot"}, "fixed --strength 0.5"),
+        ({"r1_gamma": 0.0, "merged_r1": True}, "at --r1-gamma 0 there is none"),
         ({"utlo_resolution": 3}, "power of 2 from 4 to 4"),
         ({"utlo_resolution": 4, "transition_end": 1.0}, "choose one"),
         ({"transition_start": 2.0, "transition_end": 1.0}, "lies behind"),
@@ -397,7 +400,7 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
     plan = command.plan_training(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
-    show_plan(plan, False)
+    show_plan(plan)
     assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
 
 

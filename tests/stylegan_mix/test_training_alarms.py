@@ -15,6 +15,7 @@ from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.training import alarms, command, loop, picture
 from stylegan_mix.training.alarms import Alarms, Health
+from stylegan_mix.training.collapse import dead
 from stylegan_mix.training.step import play
 
 CLASSES = ("head", "tail")
@@ -55,7 +56,7 @@ def test_the_memory_of_alarms_lies_in_the_running_state() -> None:
 
 
 def test_dead_are_the_classes_of_which_one_picture_is_drawn() -> None:
-    assert alarms.dead({0: 0.7, 4: 0.0, 8: None, 9: 0.09}) == [4, 9]
+    assert dead({0: 0.7, 4: 0.0, 8: None, 9: 0.09}) == [4, 9]
 
 
 def test_warnings_name_what_is_wrong() -> None:

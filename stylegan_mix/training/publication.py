@@ -1,0 +1,130 @@
+"""What a training that has reached its budget puts into the store: its averages, judged first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from stylegan_mix import checkpoint, generators
+from stylegan_mix.console import say
+from stylegan_mix.generators import Published
+from stylegan_mix.networks import Generator
+from stylegan_mix.training.collapse import ONE_PICTURE, dead, warning
+from stylegan_mix.training.command import Trained, TrainPlan
+from stylegan_mix.training.diversity import diversity_ratios
+from stylegan_mix.training.loop import class_samples_of, diverged, lost_picture
+from stylegan_mix.training.picture import class_grid, save_grid, watched_classes
+
+__all__ = ["publish_all"]
+
+_SAMPLES, _SHOWN = 200, 10
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What an average draws: samples [n,H,W,C] uint8 and the diversity of every watched class."""
+
+    samples: dict[int, Tensor]
+    ratios: dict[int, float | None]
+
+    @classmethod
+    def at(cls, average: Generator, plan: TrainPlan, trained: Trained) -> _Looked:
+        labels = watched_classes(plan.dataset.counts)
+        samples = class_samples_of(average, trained.game, _SAMPLES, labels)
+        return cls(samples, diversity_ratios(samples, plan.dataset.train))
+
+    @property
+    def shown(self) -> dict[int, Tensor]:
+        """The samples of a grid."""
+        return {label: few[:_SHOWN] for label, few in self.samples.items()}
+
+
+def publish_all(plan: TrainPlan, trained: Trained) -> list[Published]:
+    """Publishes every average that differs from the main one, which comes last: it is the newest.
+
+    `Diverged` (exit code 5), and nothing published, where every class of the main one is dead.
+    """
+    (average, _), *more = trained.state.averages(plan.preset)
+    weights = _weights(average)
+    main = _Looked.at(average, plan, trained)
+    _check_alive(main, plan)
+    if text := warning(main.ratios, plan.dataset.classes):
+        say(text)
+    published, equal, digest = [], [], checkpoint.weights_sha256(weights)
+    for other, half_life in reversed(more):
+        own = _weights(other)
+        if checkpoint.weights_sha256(own) == digest:
+            equal.append(half_life)
+            continue
+        looked = _Looked.at(other, plan, trained)
+        card = _card(looked, plan, trained, {"half_life": half_life})
+        published.append(generators.publish(own, card, class_grid(looked.shown, plan.dataset)))
+    if equal:
+        say(_equal_text(equal[::-1], plan.preset.ema_ramp))
+    card = _card(main, plan, trained, {})
+    published.append(generators.publish(weights, card, class_grid(main.shown, plan.dataset)))
+    return published[::-1]
+
+
+def _weights(network: Generator) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in network.state_dict().items()}
+
+
+def _check_alive(main: _Looked, plan: TrainPlan) -> None:
+    """`Diverged`, with a picture, where no class that can be judged lives, unless told to go on."""
+    judged = [label for label, ratio in main.ratios.items() if ratio is not None]
+    all_dead = judged and len(dead(main.ratios)) == len(judged)
+    if not all_dead or plan.preset.on_collapse == "go-on":
+        return
+    picture = lost_picture(plan.folder, plan.kimg)
+    save_grid(main.shown, plan.dataset, picture)
+    raise diverged(
+        f"training ended at {plan.kimg:g} kimg without a generator: {ONE_PICTURE} every class; "
+        f"the state stays in {plan.folder}",
+        picture,
+        plan.preset,
+        also="a longer --kimg goes on from here; else ",
+    )
+
+
+def _card(
+    looked: _Looked, plan: TrainPlan, trained: Trained, own: dict[str, Any]
+) -> dict[str, Any]:
+    """What is said of an average: data, training, diversity, and `own`, what sets it apart."""
+    dataset, preset, state = plan.dataset, plan.preset, trained.state
+    card: dict[str, Any] = {
+        "dataset": dataset.name,
+        "split_id": dataset.split_id,
+        "test_id": dataset.test_id,
+        "profile": dataset.profile,
+        "imbalance": dataset.imbalance,
+        "split_seed": dataset.split_seed,
+        "classes": list(dataset.classes),
+        "counts": [int(count) for count in dataset.counts],
+        "resolution": dataset.resolution,
+        "channels": dataset.channels,
+        "training": plan.key,
+        "preset": {**preset.plain(), "kimg": preset.kimg},
+        "kimg": plan.kimg,
+        "seed": plan.seed,
+        "operators": trained.numerics[-1]["operators"],
+        "diversity": [looked.ratios.get(label) for label in range(dataset.num_classes)],
+        "command": plan.command,
+        **own,
+    }
+    if len(trained.numerics) > 1:
+        card["numerics"] = trained.numerics
+    if state.attempt:
+        card["attempts"] = state.attempt + 1
+    return card
+
+
+def _equal_text(half_lives: list[float], ramp: float) -> str:
+    """Which averages are no generators of their own, and the rule that made them equal."""
+    names = ", ".join(f"{half_life:g}" for half_life in half_lives)
+    why = (
+        f": a half-life is at most {100 * ramp:g} % of the images seen (--ema-ramp)" if ramp else ""
+    )
+    return f"equal to the main average, so not published apart: that of {names} kimg{why}"
