@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cost_text", "show_plan", "train"]
 
+_MOST_KIMG = 1e9
 _POSITIVE = console.FiniteRange(0, min_open=True)
 _SHARE = console.FiniteRange(0, 1)
 _WEIGHT = console.FiniteRange(0)
@@ -84,7 +85,9 @@ def _change_options(command: Any) -> Any:
     help="tiny8, cpu32, cifar, cifar-lt or auto. Default: by resolution and device.",
 )
 @click.option(
-    "--kimg", type=console.FiniteRange(0, min_open=True), help="Budget in thousands of images."
+    "--kimg",
+    type=console.FiniteRange(0, _MOST_KIMG, min_open=True),
+    help="Budget in thousands of images.",
 )
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
@@ -185,7 +188,6 @@ def cost_text(facts: dict[str, Any], start: float) -> str:
 def show_plan(plan: Any, *, done: bool = False, start: float = 0.0) -> None:
     """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
     preset = plan.preset
-    steps = -(-int(plan.kimg * 1000) // preset.batch)
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on
     factor = plan.dataset.imbalance
@@ -193,7 +195,7 @@ def show_plan(plan: Any, *, done: bool = False, start: float = 0.0) -> None:
     console.say(
         f"{plan.dataset.name} ({split}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
-        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {steps:,} steps of "
+        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
         f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
         f"training {plan.key[:12]} in {plan.folder}"
     )

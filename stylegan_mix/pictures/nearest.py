@@ -127,11 +127,12 @@ def tail_neighbours(
         group=3,
     )
     caption = (
-        f"The {len(names)} rarest classes. Of the samples of the report, ordered by their distance "
-        "in its features to the training images of any class, each row shows the nearest, those at a quarter and "
-        "at the half, and one at three quarters; beside each the training image of its class that "
-        "is nearest in pixels, and in the features of the probe. 1x is as far as a training image "
-        f"of the class is from the next one, 0x is the same image; {subject.origin}."
+        f"The {len(names)} rarest classes. Of the samples of the report, in the order of their "
+        "distance in its features to the training images of any class, each row shows the nearest, "
+        "those at a quarter and at the half, and one at three quarters; beside each the training "
+        "image of its class that is nearest in pixels, and in the features of the probe. 1x is as "
+        "far as a training image of the class is from the next one, 0x is the same image; "
+        f"{subject.origin}."
     )
     return of_image("neighbours.png", "Is the tail copied?", caption, draw(sheet), table)
 

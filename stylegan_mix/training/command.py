@@ -70,6 +70,17 @@ class TrainPlan:
         return store.digest(self.spec())
 
     @property
+    def steps(self) -> int:
+        """The number of steps that its budget takes."""
+        return self.steps_for(self.kimg)
+
+    def steps_for(self, kimg: float) -> int:
+        """The number of its steps that show so many thousand images."""
+        from stylegan_mix.training.loop import total_steps
+
+        return total_steps(kimg, self.preset.batch)
+
+    @property
     def folder(self) -> Path:
         """Where the training's checkpoints, log and grids lie."""
         return store.home() / "training" / self.key
@@ -142,14 +153,14 @@ def resolve_precision(preset: Preset, device: str) -> str:
 
 
 def finished(plan: TrainPlan) -> list[Published]:
-    """The published generators of exactly this plan, the main one first; empty before it ends.
+    """The published generators of this plan's last step, the main one first; empty before it ends.
 
     Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
     """
     found: dict[float, Published] = {}
     for published in generators.find(split_id=plan.dataset.split_id):
         card = published.card
-        if (card.get("training"), card.get("kimg")) == (plan.key, plan.kimg):
+        if card.get("training") == plan.key and plan.steps_for(card["kimg"]) == plan.steps:
             found.setdefault(card.get("half_life", 0.0), generators.check(published))
     wanted = [0.0, *plan.preset.half_lives()]
     return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
@@ -170,10 +181,7 @@ def start_of(plan: TrainPlan) -> float:
 
 def _check_ahead(plan: TrainPlan, step: int) -> None:
     """`UsageFailure` where a training that has taken so many steps is past the plan's budget."""
-    from stylegan_mix.training.loop import total_steps
-
-    batch = plan.preset.batch
-    if step <= total_steps(plan.kimg, batch):
+    if step <= plan.steps:
         return
     there = {
         one.card["kimg"]: one.hash[:12]
@@ -183,8 +191,9 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
     known = ", ".join(f"{kimg:g} kimg (generator {there[kimg]})" for kimg in sorted(there))
     take = f"take one that is there, such as --kimg {max(there):g}, or " if there else ""
     raise UsageFailure(
-        f"this training stands at {step * batch / 1000:g} kimg, past the {plan.kimg:g} that were "
-        f"asked for, and no generator was published there; published: {known or 'none'}",
+        f"this training stands at {step * plan.preset.batch / 1000:g} kimg, past the "
+        f"{plan.kimg:g} that were asked for, and no generator was published there; published: "
+        f"{known or 'none'}",
         remedy=f"{take}train on with a longer --kimg, or anew with another --seed",
     )
 

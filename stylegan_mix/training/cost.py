@@ -10,7 +10,6 @@ import torch
 from stylegan_mix.training.command import TrainPlan
 from stylegan_mix.training.game import begin
 from stylegan_mix.training.graphs import player_of
-from stylegan_mix.training.loop import total_steps
 from stylegan_mix.training.step import train_step
 
 __all__ = ["of"]
@@ -38,7 +37,7 @@ def of(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    steps = total_steps(plan.kimg, preset.batch)
+    steps = plan.steps
     left = steps - round(start * 1000 / preset.batch)
     step_seconds = _OVERHEAD * min(times[1:])
     return {

@@ -128,6 +128,22 @@ def test_a_shorter_budget_says_before_it_starts_where_the_training_stands_and_wh
     assert (code, json.loads(out)["generator"][:12]) == (0, there["0.16"]), err
 
 
+def test_a_budget_of_the_same_steps_is_the_same_generator_and_an_absurd_one_is_refused(
+    home: Path, run: Run
+) -> None:
+    code, first, _ = run(*TRAIN, "--kimg", "0.16")
+    assert code == 0
+    code, again, err = run(*TRAIN, "--kimg", "0.1599")  # 10 steps of 16 as well
+    assert (code, again) == (0, first)
+    assert "10 steps of 16" in err
+    code, _, err = run(*TRAIN, "--kimg", "1e-9", "--seed", "1")
+    assert code == 0
+    assert "= 1 steps of 16" in err
+    code, _, err = run(*TRAIN, "--kimg", "1e306")
+    assert code == 2
+    assert "is not in the range 0<x<=1000000000" in err
+
+
 def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
