@@ -205,10 +205,29 @@ class _Training:
 
     def saved(self) -> tuple[Checkpoints, Saved] | None:
         """The newest sound saved state and where it lies."""
-        for place in (self.checkpoints, self.kept):
-            found = place.latest()
+        return self.newest(self.checkpoints, self.kept)
+
+    def newest(self, *places: Checkpoints) -> tuple[Checkpoints, Saved] | None:
+        """The newest sound state in the first of `places` that has one, and where it lies.
+
+        None where nothing was ever saved, `InvalidInput` where nothing that was is sound.
+        """
+        damaged: InvalidInput | None = None
+        for place in places:
+            try:
+                found = place.latest()
+            except InvalidInput as error:
+                damaged = error
+                continue
             if found is not None:
+                if damaged is not None:
+                    self.say(f"{damaged}: taking what {place.folder} has")
                 return place, found
+        if damaged is not None:
+            raise InvalidInput(
+                f"no saved state in {self.folder} is sound",
+                remedy=f"move {self.folder} away to start again",
+            ) from damaged
         return None
 
     def resume(self) -> None:
@@ -345,7 +364,7 @@ class _Training:
         """Back to the last kept state, once; `Diverged` where there is none, or a second time."""
         at, world = self.seen, self.game.world
         self.draw(f"lost-{at:09.3f}.png")
-        found = None if self.state.attempt else self.kept.latest()
+        found = None if self.state.attempt else self.newest(self.kept)
         if world.leads:
             self.journal.event(
                 {"step": self.state.step, "kimg": at, "event": "lost", "reason": reason}
@@ -361,7 +380,7 @@ class _Training:
                 + (", or --precision float32" if short else ""),
             )
         world.barrier()
-        self.take(self.kept, found)
+        self.take(*found)
         self.state.attempt += 1
         self.begin_attempt()
         if world.leads:

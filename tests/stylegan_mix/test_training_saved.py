@@ -15,7 +15,7 @@ from stylegan_mix import datasets
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.console import InvalidInput, Stopped, StopSignals
 from stylegan_mix.generators import Published
-from stylegan_mix.training import command
+from stylegan_mix.training import command, loop
 from stylegan_mix.training.loop import CHECKPOINT_KIND
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
@@ -73,6 +73,71 @@ def plan(home: Path, trained: Path) -> command.TrainPlan:
     """The plan of a training that was stopped at steps 3 and 6, of 20."""
     shutil.copytree(trained, home)
     return _plan()
+
+
+def _saved(plan: command.TrainPlan, place: str) -> list[Path]:
+    return sorted((plan.folder / place).iterdir())
+
+
+# --------------------------------------------------------------------- states that are damaged
+
+
+def _damage(folder: Path) -> None:
+    path = folder / "data.h5"
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+def _bury_manifest(folder: Path) -> None:
+    (folder / "MANIFEST.json").unlink()
+    (folder / "MANIFEST.json").mkdir()
+
+
+@pytest.mark.parametrize("damage", [_damage, _bury_manifest])
+def test_where_no_checkpoint_is_sound_a_training_goes_on_from_the_kept_state(
+    plan: command.TrainPlan, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in _saved(plan, "checkpoints"):
+        damage(folder)
+    _stop(plan, 1)
+    said = capsys.readouterr().err
+    assert f"is damaged: taking what {plan.folder / 'kept'} has" in said
+    assert "going on from 0.0 kimg" in said
+    # What is saved now counts, not the damaged ones of later steps.
+    assert [path.name for path in _saved(plan, "checkpoints")] == ["step-000000002"]
+    _train(plan)
+    assert "going on from 0.0 kimg" in capsys.readouterr().err
+    lines = (plan.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [20]
+
+
+@pytest.mark.parametrize("places", [("kept",), ("checkpoints", "kept")])
+def test_where_nothing_is_sound_the_whole_training_has_to_be_moved_away(
+    plan: command.TrainPlan, tmp_path: Path, places: tuple[str, ...]
+) -> None:
+    if "checkpoints" not in places:
+        shutil.rmtree(plan.folder / "checkpoints")
+    for place in places:
+        for folder in _saved(plan, place):
+            _damage(folder)
+    with pytest.raises(InvalidInput, match="no saved state in") as refused:
+        _train(plan)
+    assert refused.value.remedy == f"move {plan.folder} away to start again"
+    plan.folder.rename(tmp_path / "away")
+    assert _train(plan).card["kimg"] == 0.32
+
+
+def test_a_training_that_diverges_names_a_kept_state_that_is_damaged(
+    plan: command.TrainPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in _saved(plan, "kept"):
+        _damage(folder)
+    monkeypatch.setattr(loop, "broken", lambda values: ["loss_g"] if "loss_g" in values else [])
+    with pytest.raises(InvalidInput, match="no saved state in") as refused:
+        _train(plan)
+    assert refused.value.remedy == f"move {plan.folder} away to start again"
 
 
 # --------------------------------------------------------------------- states of something else
