@@ -49,7 +49,7 @@ def load(folder: Path, *, kind: str) -> tuple[dict[Any, Any], dict[str, Any]]:
     try:
         state = _give(container.facts["state"], container)
         facts: dict[str, Any] = container.facts["facts"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InvalidInput(f"{folder} is not a checkpoint of kind '{kind}': {error!r}") from error
     return state, facts
 
@@ -110,7 +110,10 @@ class Checkpoints:
         self.folder, self._kind, self._keep = folder, kind, keep
 
     def save(self, step: int, state: Mapping[Any, Any], facts: Mapping[str, Any]) -> None:
-        """Writes the checkpoint of `step`, then removes those that are no longer kept."""
+        """Writes the checkpoint of `step`, then removes those that are no longer kept.
+
+        Those of later steps go first: whoever stands at `step` could not use them.
+        """
         target = self.folder / f"step-{step:09d}"
         if not target.exists():
             save(target, state, kind=self._kind, facts=facts)
@@ -120,7 +123,9 @@ class Checkpoints:
             save(fresh, state, kind=self._kind, facts=facts)
             shutil.rmtree(target)
             fresh.rename(target)
-        for old in self._steps()[self._keep :]:
+        steps = self._steps()
+        at = steps.index(step)
+        for old in steps[:at] + steps[at + self._keep :]:
             shutil.rmtree(self.folder / f"step-{old:09d}", ignore_errors=True)
         self._remove_leftovers()
 

@@ -200,6 +200,8 @@ def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(f"{path} is missing") from error
+    except IsADirectoryError as error:
+        raise InvalidInput(f"{path} is a folder, a file was expected") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
+from stylegan_mix.console import say
 
 __all__ = ["Journal"]
 
@@ -29,18 +30,26 @@ class Journal:
         _append(self._events, line)
 
     def cut(self, step: int) -> None:
-        """Drops log lines of steps that will be taken again, and a torn last line."""
-        if not self._metrics.exists():
-            return
-        text, kept = self._metrics.read_text(), []
-        for line in text.splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                continue
-        if "".join(kept) != text:
-            store.write_bytes(self._metrics, "".join(kept).encode())
+        """Drops log lines of steps that will be taken again, and what is no log line."""
+        with store.disk_errors(self._metrics):
+            if not self._metrics.exists():
+                return
+            text = self._metrics.read_bytes()
+        lines = [(line, _step_of(line)) for line in text.splitlines()]
+        if damaged := sum(1 for _, at in lines if at is None):
+            say(f"left out {damaged} line(s) of {self._metrics} that cannot be read")
+        kept = b"".join(line + b"\n" for line, at in lines if at is not None and at <= step)
+        if kept != text:
+            store.write_bytes(self._metrics, kept)
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a log line; None where it is torn or damaged."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if type(step) is int else None
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from stylegan_mix.training.picture import save_grid, shown_classes, watched_clas
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.strength import taken_signs
+from stylegan_mix.training.structure import Many, differences
+from stylegan_mix.training.tick import Tick, broken
 
 __all__ = [
     "CHECKPOINT_KIND",
@@ -52,6 +54,8 @@ __all__ = [
 
 CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
+# How many differences of a saved state are named.
+_NAMED = 5
 # Samples of a class for a log, and of all classes: drawing them must cost little of 10 kimg.
 _MOST_SAMPLES, _FEWEST_SAMPLES, _ALL_SAMPLES = 64, 16, 1600
 
@@ -68,41 +72,8 @@ class Rhythm:
     save_seconds: float = 60.0
 
 
-@dataclass
-class _Tick:
-    """Sums of the logged scalars since the last log line, on the device.
-
-    A saved state has them, so that a log does not depend on where a training was interrupted.
-    """
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    before: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def of(cls, saved: dict[str, Any], device: torch.device) -> _Tick:
-        """What `state_dict` gave; a fresh one for nothing."""
-        sums = {name: value.to(device) for name, value in saved.get("sums", {}).items()}
-        return cls(sums, dict(saved.get("counts", {})), saved.get("seconds", 0.0))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.began
-
-    def add(self, facts: dict[str, Tensor]) -> None:
-        for name, value in facts.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-
-    def broken(self) -> list[str]:
-        return [name for name, total in self.sums.items() if not bool(torch.isfinite(total))]
+# A saved state: its step, the state and the facts beside it.
+Saved = tuple[int, dict[Any, Any], dict[str, Any]]
 
 
 class _Lost(Exception):
@@ -163,7 +134,7 @@ class _Training:
             total_steps(every, game.preset.batch)
             for every in (kimg, rhythm.log_kimg, rhythm.picture_kimg)
         )
-        self.tick, self.warned = _Tick(), dict[str, str]()
+        self.tick, self.warned = Tick(), dict[str, str]()
         self.progress: Progress | None = None
         self.checkpoints, self.kept = saved_states(folder)
         self.numerics = [numerics_of(game)]
@@ -181,22 +152,20 @@ class _Training:
             state = {**self.state.state_dict(), "tick": self.tick.state_dict()}
             place.save(self.state.step, state, facts)
 
-    def take(self, place: Checkpoints, found: tuple[int, dict, dict]) -> None:
+    def take(self, place: Checkpoints, found: Saved) -> None:
         """Takes a saved state over, and notes what computes otherwise from here on."""
         step, saved, facts = found
-        try:
-            self.state.load_state_dict(saved)
-            self.tick = _Tick.of(saved.get("tick", {}), self.game.device)
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            # PyTorch's own words have a line for every weight.
-            first, more = str(error).splitlines()[:2], len(str(error).splitlines()) - 2
+        if wrong := self.misfits(found):
+            more = len(wrong) - _NAMED
             raise InvalidInput(
                 f"the checkpoint of step {step} in {place.folder} is not one of this training: "
-                + " ".join(line.strip() for line in first)
+                + "; ".join(wrong[:_NAMED])
                 + (f" (and {more} more)" if more > 0 else ""),
                 remedy=f"move {self.folder} away to start again",
-            ) from error
-        before = facts.get("numerics", [])
+            )
+        self.state.load_state_dict(saved)
+        self.tick = Tick.of(saved["tick"], self.game.device)
+        before = facts["numerics"]
         if before and before[-1] != self.numerics[-1]:
             changed = [key for key, value in before[-1].items() if self.numerics[-1][key] != value]
             self.say(
@@ -211,17 +180,57 @@ class _Training:
             self.journal.cut(step)
         self.game.world.check_same(self.state.named_tensors())
 
+    def misfits(self, found: Saved) -> list[str]:
+        """What a saved state has, or lacks, that one of this training would not."""
+        step, saved, facts = found
+        structure = {**self.state.structure(step), "tick": Tick.STRUCTURE}
+        names = self.state.moment_names("state")
+        wrong = [
+            *differences(saved, structure, "state", names),
+            *differences(facts, {"kimg": 0.0, "numerics": Many([self.numerics[-1]])}, "facts"),
+        ]
+        if wrong:
+            return wrong
+        if saved["step"] != step:
+            wrong.append(f"state/step is {saved['step']}")
+        sums, counts = saved["tick"]["sums"], saved["tick"]["counts"]
+        if sums.keys() != counts.keys() or 0 in counts.values():
+            wrong.append("state/tick/counts are not those of state/tick/sums")
+        # A training that diverges may be saved before it is seen to: the next look takes it back.
+        if not any(map(broken, (sums, *(saved[name] for name in self.state.NETWORKS)))):
+            wrong += [f"state/running/{one} is not finite" for one in broken(saved["running"])]
+        return wrong
+
     def begin_attempt(self) -> None:
         """Goes on from the state as it is now: graphs of another state are no use."""
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
         self.player = player_of(self.game, self.graphs)
 
-    def saved(self) -> tuple[Checkpoints, tuple[int, dict, dict]] | None:
+    def saved(self) -> tuple[Checkpoints, Saved] | None:
         """The newest sound saved state and where it lies."""
-        for place in (self.checkpoints, self.kept):
-            found = place.latest()
+        return self.newest(self.checkpoints, self.kept)
+
+    def newest(self, *places: Checkpoints) -> tuple[Checkpoints, Saved] | None:
+        """The newest sound state in the first of `places` that has one, and where it lies.
+
+        None where nothing was ever saved, `InvalidInput` where nothing that was is sound.
+        """
+        damaged: InvalidInput | None = None
+        for place in places:
+            try:
+                found = place.latest()
+            except InvalidInput as error:
+                damaged = error
+                continue
             if found is not None:
+                if damaged is not None:
+                    self.say(f"{damaged}: taking what {place.folder} has")
                 return place, found
+        if damaged is not None:
+            raise InvalidInput(
+                f"no saved state in {self.folder} is sound",
+                remedy=f"move {self.folder} away to start again",
+            ) from damaged
         return None
 
     def resume(self) -> None:
@@ -253,14 +262,14 @@ class _Training:
             looks = logs or keeps or last
             # A loss may break in one process alone: all must go back together.
             checks = state.step % _CHECK_EVERY == 0 or looks
-            if checks and world.any(bool(broken := self.tick.broken())):
-                raise _Lost(f"{', '.join(broken) or 'a loss'} is not a finite number")
+            if checks and world.any(bool(lost := broken(self.tick.sums))):
+                raise _Lost(f"{', '.join(lost) or 'a loss'} is not a finite number")
             # The losses were those of the weights before this step.
             if looks and world.any(not state.is_finite()):
                 raise _Lost("a weight is not a finite number")
             if logs or last:
                 shown = self.log(counts=logs)
-                self.tick = _Tick()
+                self.tick = Tick()
             if keeps or last:
                 self.draw(_picture(self.folder, "kimg", self.seen))
                 # What a budget ends with off the rhythm, one long training would not have.
@@ -334,10 +343,9 @@ class _Training:
 
     def failed(self, error: RuntimeError) -> Exception:
         """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
-        saved = self.saved()
-        kimg = 0 if saved is None else saved[1][2]["kimg"]
-        went_on = f"the same command goes on from {kimg:g} kimg"
-        why, batch = f"{error}".partition("\n")[0], self.game.preset.batch
+        saved, batch = self.saved(), self.game.preset.batch
+        kimg = 0 if saved is None else saved[1][0] * batch / 1000
+        went_on, why = f"the same command goes on from {kimg:g} kimg", f"{error}".partition("\n")[0]
         if is_out_of_memory(error):
             return MissingEnvironment(
                 f"out of memory at {self.seen:.1f} kimg, with batches of {batch} in "
@@ -357,7 +365,7 @@ class _Training:
         at, world = self.seen, self.game.world
         picture = lost_picture(self.folder, at)
         self.draw(picture)
-        found = None if self.state.attempt else self.kept.latest()
+        found = None if self.state.attempt else self.newest(self.kept)
         if world.leads:
             self.journal.event(
                 {"step": self.state.step, "kimg": at, "event": "lost", "reason": reason}
@@ -371,7 +379,7 @@ class _Training:
                 self.game.preset,
             )
         world.barrier()
-        self.take(self.kept, found)
+        self.take(*found)
         self.state.attempt += 1
         self.begin_attempt()
         if world.leads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from stylegan_mix.networks.shape import Architecture, default_clamp
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.strength import fresh_signs, fresh_strength, groups_by
+from stylegan_mix.training.structure import ANYTHING
 
 __all__ = ["PRECISIONS", "TrainState", "build_generator"]
 
@@ -66,6 +67,13 @@ class TrainState:
     more: list[Generator] = field(default_factory=list)
     step: int = 0
     attempt: int = 0
+
+    NETWORKS: ClassVar = ("generator", "discriminator", "average")
+    # By the network whose weights they move.
+    _OPTIMIZERS: ClassVar = {
+        "generator_optimizer": "generator",
+        "discriminator_optimizer": "discriminator",
+    }
 
     @classmethod
     def fresh(
@@ -135,7 +143,7 @@ class TrainState:
 
     def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """What every process of a training must hold alike, by name."""
-        for part in ("generator", "discriminator", "average"):
+        for part in self.NETWORKS:
             for name, weight in getattr(self, part).named_parameters():
                 yield f"{part}.{name}", weight
         yield from self.running.items()
@@ -145,46 +153,51 @@ class TrainState:
         return {
             "step": self.step,
             "attempt": self.attempt,
-            "running": dict(self.running),
+            **{name: getattr(self, name).state_dict() for name in self.NETWORKS},
             "more": [average.state_dict() for average in self.more],
-            **{name: getattr(self, name).state_dict() for name in self._PARTS},
+            **{name: getattr(self, name).state_dict() for name in self._OPTIMIZERS},
+            "running": dict(self.running),
+        }
+
+    def structure(self, step: int) -> dict[str, Any]:
+        """What `state_dict` gives after `step` steps, as far as it does not depend on values.
+
+        The settings of optimisers are the plan's, whatever lies in a saved state.
+        """
+        expected = self.state_dict()
+        for name, network in self._OPTIMIZERS.items():
+            weights = getattr(self, network).parameters() if step else ()
+            moments = {number: _moments(weight) for number, weight in enumerate(weights)}
+            expected[name] = {"state": moments, "param_groups": ANYTHING}
+        return expected
+
+    def moment_names(self, root: str) -> dict[str, str]:
+        """Moments below `root`, which optimisers number, by the names of their weights."""
+        return {
+            f"{root}/{name}/state/{number}": f"{root}/{name}/state/{weight}"
+            for name, network in self._OPTIMIZERS.items()
+            for number, (weight, _) in enumerate(getattr(self, network).named_parameters())
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave.
-
-        KeyError, ValueError, TypeError or RuntimeError says what does not fit.
-        """
-        for name in self._PARTS:
+        """Takes over what `state_dict` gave, of the structure that `structure` tells."""
+        for name in self.NETWORKS:
             getattr(self, name).load_state_dict(state[name])
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:  # the saved state may be that of another device
-                group["capturable"] = group["params"][0].is_cuda
-            _check_moments(optimizer)
-        for average, saved in zip(self.more, state.get("more", []), strict=True):
+        for name in self._OPTIMIZERS:
+            optimizer: torch.optim.Optimizer = getattr(self, name)
+            settings = optimizer.state_dict()["param_groups"]
+            moments = state[name]["state"]
+            optimizer.load_state_dict({"state": moments, "param_groups": settings})
+        for average, saved in zip(self.more, state["more"], strict=True):
             average.load_state_dict(saved)
-        saved = state.get("running", {})
-        for name in self.running.keys() & saved.keys():  # an earlier version had fewer, or others
-            self.running[name].copy_(saved[name])
-        self.step, self.attempt = int(state["step"]), int(state.get("attempt", 0))
-
-    _PARTS = (
-        "generator",
-        "discriminator",
-        "average",
-        "generator_optimizer",
-        "discriminator_optimizer",
-    )
+        for name, value in self.running.items():
+            value.copy_(state["running"][name])
+        self.step, self.attempt = state["step"], state["attempt"]
 
 
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """ValueError unless every moment has the shape of its weight, which Adam itself trusts."""
-    for parameter, kept in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            if kept[name].shape != parameter.shape:
-                raise ValueError(
-                    f"{name} has shape {list(kept[name].shape)}, its weight {list(parameter.shape)}"
-                )
+def _moments(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What Adam remembers of a weight, as far as it does not depend on values."""
+    return {"step": torch.zeros([]), "exp_avg": weight, "exp_avg_sq": weight}
 
 
 def _fresh_running(

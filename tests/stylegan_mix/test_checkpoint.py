@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from stylegan_mix import checkpoint
+from stylegan_mix import arrays, checkpoint
 from stylegan_mix.console import InvalidInput
 
 
@@ -98,6 +99,35 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> No
     found = checkpoints.latest()
     assert found is not None
     assert torch.equal(found[1]["t"], torch.ones(9))
+
+
+def test_what_lies_ahead_of_the_step_that_is_saved_goes(tmp_path: Path) -> None:
+    checkpoints = checkpoint.Checkpoints(tmp_path / "c", "run")
+    for step in (1, 8, 9):
+        checkpoints.save(step, {"t": torch.zeros(9)}, {})
+    for step in (8, 9):
+        _damage(tmp_path / "c" / f"step-00000000{step}")
+    for step, left in ((2, [2]), (3, [2, 3]), (4, [3, 4])):
+        checkpoints.save(step, {"t": torch.ones(9)}, {})
+        there = sorted(int(path.name[-1]) for path in (tmp_path / "c").iterdir())
+        assert there == left
+
+
+def test_a_forged_tree_of_names_is_no_checkpoint(tmp_path: Path) -> None:
+    for number, tree in enumerate(
+        [
+            {"$tensor": ["t", "float32", [7]]},
+            {"$tensor": ["t", "float32", [9], 1]},
+            {"$tensor": ["t", ["float32"], [9]]},
+            {"$names": [1]},
+            {"$names": {"t": {}}},
+        ]
+    ):
+        folder = tmp_path / f"{number}"
+        facts = {"state": tree, "facts": {}}
+        arrays.write(folder, {"t": np.zeros(9, np.float32)}, kind="run", facts=facts)
+        with pytest.raises(InvalidInput, match="is not a checkpoint of kind 'run'"):
+            checkpoint.load(folder, kind="run")
 
 
 def test_a_checkpoint_of_the_same_step_stays_until_another_one_is_there(

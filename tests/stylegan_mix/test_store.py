@@ -50,6 +50,8 @@ def test_strict_json(tmp_path: Path) -> None:
         store.read_json(path, limit=1000)
     store.write_json(path, {"a": [1, 2.5, None]})
     assert store.read_json(path) == {"a": [1, 2.5, None]}
+    with pytest.raises(InvalidInput, match="is a folder, a file was expected"):
+        store.read_json(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +19,9 @@ import pytest
 import torch
 
 from stylegan_mix import arrays, datasets, generators, store
-from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.commands.train import show_plan
 from stylegan_mix.console import (
     Diverged,
-    InvalidInput,
     MissingEnvironment,
     Stopped,
     StopSignals,
@@ -174,40 +171,6 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     assert "begun with other operators, torch, processes" in capsys.readouterr().err
     assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
     assert "numerics" not in _train(_plan(lr=0.001)).card
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"z_dim": 12}, r"size mismatch for mapping\.fc0\.weight.*\[8, 16\]\)\.$"),
-        ({"channel_max": 4}, r"size mismatch for synthesis\.b4\.\S+: .*\(and \d+ more\)$"),
-    ],
-)
-def test_a_checkpoint_of_another_network_is_refused_by_name(
-    home: Path, changes: dict[str, int], named: str
-) -> None:
-    other = _plan(**changes)
-    for plan in (_plan(), other):
-        with pytest.raises(Stopped):
-            command.run_training(plan, _StopAt(4))
-    shutil.rmtree(_plan().folder / "checkpoints")
-    shutil.copytree(other.folder / "checkpoints", _plan().folder / "checkpoints")
-    with pytest.raises(InvalidInput, match=f"not one of this training: .*{named}"):
-        _train(_plan())
-
-
-def test_a_checkpoint_whose_moments_do_not_fit_its_weights_is_refused(home: Path) -> None:
-    with pytest.raises(Stopped):
-        command.run_training(_plan(), _StopAt(4))
-    place = Checkpoints(_plan().folder / "checkpoints", CHECKPOINT_KIND)
-    found = place.latest()
-    assert found is not None
-    at, state, facts = found
-    moments = state["discriminator_optimizer"]["state"][0]
-    moments["exp_avg_sq"] = moments["exp_avg_sq"][:1]
-    place.save(at, state, facts)
-    with pytest.raises(InvalidInput, match=r"not one of this training(.|\n)*exp_avg_sq has shape"):
-        _train(_plan())
 
 
 def test_a_longer_budget_goes_on_and_equals_one_long_training(
