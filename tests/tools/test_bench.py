@@ -60,7 +60,8 @@ def test_a_peer_is_timed_in_every_pass_that_it_has(tmp_path: Path, repo_root: Pa
     peer.write_text(PEER)
     done = benchmark(
         repo_root,
-        *("--shape", "1x16x4x4", "--operator", "bias_act", "epilogue", "--beside"),
+        *("--shape", "1x16x4x4", "--operator", "bias_act", "epilogue", "--processes", "2"),
+        "--beside",
         *("--peer", str(peer), "--out", str(out)),
     )
     assert done.returncode == 0, done.stderr
@@ -93,6 +94,7 @@ def test_a_case_that_raises_takes_no_other_along(
     out = tmp_path / "out.json"
     monkeypatch.setattr(bench.kernels, "modulated_bias_act", broken)
     monkeypatch.setattr(bench, "_one_block_for_one_output", lambda: None)
+    monkeypatch.setattr(bench, "_alone", bench._measured)  # here, where it is replaced
     monkeypatch.setattr(bench, "_plot", lambda *rest: None)
     options = ["--rounds", "1", "--round-seconds", "0.001", "--beside", "--out", str(out)]
     cases = ["--shape", "1x2x4x4", "--operator", "epilogue", "bias_act"]
@@ -113,12 +115,25 @@ def test_what_is_left_out_for_want_of_time_is_told(
     monkeypatch.setattr(bench.time, "monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(bench, "_one_block_for_one_output", lambda: None)
     monkeypatch.setattr(bench, "_plot", lambda *rest: None)
-    monkeypatch.setattr(bench, "measure", lambda *rest: [])
+    monkeypatch.setattr(bench, "_alone", lambda *rest: [])
     options = ["--minutes", "1", "--shape", "1x2x4x4", "--operator", "up2", "blur", "down2"]
     monkeypatch.setattr(sys, "argv", ["kernels.py", *options, "--out", str(out)])
     assert bench.main() == 0
     left_out = ["blur 1x2x4x4 float32 nhwc", "down2 1x2x4x4 float32 nhwc"]
     assert json.loads(out.read_text())["left_out"] == left_out
+
+
+def test_the_medians_over_processes_count(bench: ModuleType) -> None:
+    def row(native: float, floor: float) -> dict[str, Any]:
+        return {
+            "pass": "forward",
+            "floor_ms": floor,
+            "times": {"native": {"ms": native, "clean": 3, "rounds": 3}},
+            "native_over_floor": native / floor,
+        }
+
+    found = bench._median((row(0.2, 0.1), row(0.4, 0.11), row(0.21, 0.3)))
+    assert found == {**row(0.21, 0.11), "native_over_floor": 1.91}
 
 
 # --------------------------------------------------------------------- what must be moved

@@ -7,7 +7,9 @@ Beside ours stand: "plain", the operator composed of PyTorch's and differentiate
 upfirdn2d that is a depthwise convolution); "fallback", what runs with KERNELS=reference;
 "compiled", torch.compile of the plain one (it has no double backward); and the floor: the fewest
 bytes that the operator can move, at the bandwidth of a plain copy measured in the same rounds. All
-variants run with one setting of the allocator, which the file names.
+variants run with one setting of the allocator, which the file names. Where memory comes to lie
+differs from process to process, and a pass can take twice as long in one as in the next: on a CPU
+each case is timed in `--processes` of its own, and the medians count.
 On a GPU each variant has two times: that of a loop in Python (`ms`) and that of its kernels
 (`device_ms`), whose ratio to the kernel of the copy is `native_over_floor`; no ratio where the
 profiler saw none of them. A case that raises is noted in the file, and the others are measured;
@@ -23,10 +25,13 @@ import argparse
 import importlib.util
 import itertools
 import math
+import multiprocessing
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,14 +125,15 @@ def main() -> int:
     options, began = _options(), time.monotonic()
     _one_block_for_one_output()
     console.set_up_process(options.threads)
-    torch.manual_seed(SEED)
     device = torch.device(options.device)
-    peer = _peer(options.peer) if options.peer else None
+    if options.peer:
+        _peer(options.peer)
     facts = {
         "schema": "bench-kernels/1",
         "machine": timing.machine(device),
         "allocator": os.environ.get(_TUNABLES),
         "seed": SEED,
+        "processes": options.processes if device.type == "cpu" else 1,
         "operators": native.identity(device),
     }
     rows: list[dict[str, Any]] = []
@@ -136,7 +142,7 @@ def main() -> int:
     while cases and time.monotonic() - began < 60 * options.minutes:
         name, case = cases.pop(0)
         try:
-            found = measure(case, peer, options.beside, options.rounds, options.round_seconds)
+            found = _alone(case, options)
         except RuntimeError as error:
             failed[f"{name} {case}"] = f"{type(error).__name__}: {error}"
             print(f"{name} {case} FAILED: {error}", flush=True)
@@ -201,6 +207,44 @@ class Case:
             one = torch.randn(shapes[name], device=self.device)
             found[name] = one.requires_grad_(name != "noise")
         return found
+
+
+def _alone(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What `measure` finds, on a CPU the medians over processes of its own.
+
+    A GPU has its own memory, and takes seconds to be set up.
+    """
+    if case.device.type != "cpu":
+        return _measured(case, options)
+    found = []
+    for _ in range(options.processes):
+        with ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=console.set_up_process,
+            initargs=(options.threads,),
+        ) as fresh:
+            found.append(fresh.submit(_measured, case, options).result())
+    return [_median(rows) for rows in zip(*found, strict=True)]
+
+
+def _median(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """One row for those of the same pass: of every variant the middle one, and so of the floor."""
+
+    def middle(times: list[dict[str, Any]]) -> dict[str, Any]:
+        return sorted(times, key=lambda one: one["ms"])[len(times) // 2]
+
+    names = rows[0]["times"]
+    times = {name: middle([row["times"][name] for row in rows]) for name in names}
+    floor = statistics.median(row["floor_ms"] for row in rows)
+    ratio = round(times["native"]["ms"] / floor, 2)
+    return {**rows[0], "floor_ms": floor, "times": times, "native_over_floor": ratio}
+
+
+def _measured(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    torch.manual_seed(SEED)
+    peer = _peer(options.peer) if options.peer else None
+    return measure(case, peer, options.beside, options.rounds, options.round_seconds)
 
 
 def measure(
@@ -405,6 +449,7 @@ def _options() -> argparse.Namespace:
     add("--beside", nargs="*", choices=OTHERS, default=list(OTHERS), help="timed beside ours")
     add("--rounds", type=int, default=15, help="at most so many of each variant")
     add("--round-seconds", type=float, default=0.1)
+    add("--processes", type=int, default=3, help="on a CPU, in which each case is timed")
     add("--minutes", type=float, default=math.inf, help="no further case is begun after that")
     add("--peer", type=Path)
     add("--out", type=Path, help="JSON to write; the plot gets the same name")
