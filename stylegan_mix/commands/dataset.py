@@ -184,8 +184,11 @@ def _say_there(name: str, *, as_json: bool) -> None:
 
 
 def _fetched(name: str, *, dry_run: bool) -> Path:
-    from stylegan_mix.datasets import official
+    from stylegan_mix.datasets import digits, official
+    from stylegan_mix.datasets.prepare import BUILT_IN
 
+    if name == digits.NAME:
+        raise UsageFailure(BUILT_IN, remedy=f"use it: stylegan-mix train --dataset {name}")
     if name not in official.SETS:
         raise UsageFailure(
             f"--from is needed: only {', '.join(official.SETS)} can be downloaded",

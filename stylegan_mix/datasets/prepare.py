@@ -28,10 +28,13 @@ from stylegan_mix.datasets.pictures import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
 
-__all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
+__all__ = ["BUILT_IN", "Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
 KEPT_SKIPPED = 10_000
+
+BUILT_IN = f"{DIGITS} is built in and needs no preparation"
+"""What is said to whoever would prepare it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -141,7 +144,7 @@ def _check(request: Request) -> None:
     if not _NAME.fullmatch(request.name):
         problems.append(f"'{request.name}' cannot name a data set: small letters, digits and _ . -")
     if request.name == DIGITS:
-        problems.append(f"{DIGITS} is built in and needs no preparation")
+        problems.append(BUILT_IN)
     if request.fit is not None and request.fit not in FITS:
         problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
     if request.fit is not None and request.size is None:

@@ -92,6 +92,7 @@ def test_json_of_show_has_everything_that_is_printed(run: Run) -> None:
         (["show", "digits_lt", "--profile", "natural", "--imbalance", "3"], 2, "natural"),
         (["show", "cifar10_lt"], 4, "c32a1d4ab5d03f1284b67883e8d87530"),
         (["prepare", "mine"], 2, "--from is needed"),
+        (["prepare", "digits_lt"], 2, "digits_lt is built in and needs no preparation"),
         (["prepare", "mine", "--from", "nothing.zip"], 3, "nothing.zip is missing"),
         (["verify", "mine"], 4, "not prepared"),
         (["prepare", "cifar10_lt", "--dry-run"], 4, "would be downloaded"),
