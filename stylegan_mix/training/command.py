@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import generators, store
-from stylegan_mix.console import MissingEnvironment, Stopped, StopSignals, UsageFailure, say
+from stylegan_mix.console import (
+    Diverged,
+    MissingEnvironment,
+    Stopped,
+    StopSignals,
+    UsageFailure,
+    say,
+)
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
@@ -213,7 +220,7 @@ def run_training(
 
     with joined(plan.device, stop) as world:
         if not world.leads:
-            with suppress(Stopped):  # the leader answers for all
+            with suppress(Stopped, Diverged):  # all end so: the leader answers for them
                 train_on_plan(plan, stop, save_minutes, graphs, world)
             return []
         with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):

@@ -126,6 +126,51 @@ def test_a_killed_process_ends_the_others_with_code_4(tmp_path: Path, repo_root:
     assert "process 0 of 2 no longer hears the others" in said
 
 
+_BREAKS = """
+import os, sys
+from stylegan_mix import cli
+from stylegan_mix.training import losses
+
+whole, calls = losses.spot_real_loss, 0
+
+def broken(logits):
+    global calls
+    calls += 1
+    lost = os.environ["RANK"] == "1" and calls >= 8
+    return whole(logits) * (float("nan") if lost else 1.0)
+
+losses.spot_real_loss = broken
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_ends_all_with_code_5(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    script = tmp_path / "breaks.py"
+    script.write_text(_BREAKS)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["train", "--dataset", "digits_lt", "--threads", "1", "--kimg", "20"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), *train],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(repo_root),
+            "STYLEGAN_MIX_HOME": str(tmp_path / "store"),
+            "KERNELS": "reference",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    _, _, cause = done.stderr.partition("Root Cause")
+    assert re.search(r"rank +: 0 .*\n +exitcode +: 5 ", cause), done.stderr
+    assert done.stderr.count("again, after it had been taken back once") == 1, done.stderr
+    log = next((tmp_path / "store").glob("training/*/events.jsonl"))
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()].count("lost") == 2
+
+
 @pytest.mark.parametrize(
     "call",
     [
