@@ -274,6 +274,11 @@ def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
         for name in ("dataset", "imbalance", "profile", "split_seed")
         if getattr(asked, name) is None and facts.get(name) is not None
     }
+    # Class sizes as they are have no factor: who asks for the one leaves the other behind.
+    if asked.profile == "natural":
+        taken.pop("imbalance", None)
+    if asked.imbalance is not None and taken.get("profile") == "natural":
+        del taken["profile"]
     text = f"data set {taken['dataset']}: {reason} (choose with --dataset)"
     return replace(asked, **taken), text, tuple(taken)
 

@@ -44,6 +44,15 @@ def test_what_is_said_wins_over_the_newest_bank(bank: Banks) -> None:
     assert (kept.imbalance, kept.split_seed) == (10.0, 0)
 
 
+def test_class_sizes_as_they_are_and_a_factor_leave_each_other_behind(bank: Banks) -> None:
+    bank(imbalance=10.0)
+    data = decide(Asked(profile="natural")).spec.data
+    assert (data.imbalance, data.profile) == (None, "natural")
+    bank(imbalance=None, profile="natural", name="newer")
+    data = decide(Asked(imbalance=7.0)).spec.data
+    assert (data.imbalance, data.profile) == (7.0, "exp")
+
+
 def test_a_named_data_set_without_a_split_seed_is_the_run_of_seed_0(home: Path) -> None:
     plain = decide(Asked(dataset="digits_lt"))
     assert plain.spec == decide(Asked(dataset="digits_lt", split_seed=0)).spec
