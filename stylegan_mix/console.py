@@ -306,9 +306,9 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-def as_typed(value: float) -> str:
-    """A number as it is typed: exactly this one, without a needless ".0"."""
-    return repr(float(value)).removesuffix(".0")
+def as_typed(value: object) -> str:
+    """A value as it is typed: a number exactly, without a needless ".0"."""
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def data_options(command: Command, *, default: str = "") -> Command:

@@ -126,8 +126,7 @@ class Asked:
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
-                text = as_typed(value) if isinstance(value, float) else str(value)
-                words += [f"--{option}", text]
+                words += [f"--{option}", as_typed(value)]
         return shlex.join(words)
 
 

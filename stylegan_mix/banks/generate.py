@@ -259,9 +259,7 @@ def _command(facts: dict[str, Any], request: Request, numerics: Numerics) -> str
     words = ["stylegan-mix", "generate", "--dataset", str(facts["dataset"])]
     for option in ("imbalance", "profile", "split_seed"):
         if facts[option] is not None:
-            value = facts[option]
-            text = as_typed(value) if isinstance(value, float) else str(value)
-            words += [f"--{option.replace('_', '-')}", text]
+            words += [f"--{option.replace('_', '-')}", as_typed(facts[option])]
     words += ["--n", str(request.n), "--space", request.space, "--alpha", as_typed(request.alpha)]
     words += ["--truncation", as_typed(request.truncation), "--seed", str(request.seed)]
     words += ["--generator", request.generator[:12], "--precision", numerics.compute]

@@ -28,7 +28,6 @@ __all__ = [
     "modulated_conv2d_per_sample",
     "modulated_product",
     "normalize_second_moment",
-    "scaled",
 ]
 
 EPSILON = 1e-8
@@ -180,10 +179,10 @@ def modulated_conv2d(
         style = style / style.abs().amax(dim=1, keepdim=True)
     d = demodulation(weight, style)
     weight = weight.to(x.dtype, memory_format=torch.channels_last)
-    return convolve(scaled(x, style), weight, None, resample_filter, up=up), d
+    return convolve(_scaled(x, style), weight, None, resample_filter, up=up), d
 
 
-def scaled(x: Tensor, style: Tensor) -> Tensor:
+def _scaled(x: Tensor, style: Tensor) -> Tensor:
     """x [N,C,H,W] * style [N,C], in the dtype of x; both gradients in one pass."""
     return modulated_bias_act(x, style, act="linear")
 
@@ -209,7 +208,8 @@ def modulated_product(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
     """The 1x1 modulated convolution without demodulation to a few channels, in NCHW.
 
     x [N,I,H,W], weight [O,I,1,1], style [N,I] in float32 -> [N,O,H,W] in the dtype of x. Every
-    sample has weights of its own, which for three channels is less to form than x * style.
+    sample has weights of its own (Karras et al. 2020, StyleGAN2, equation 1), which for three
+    channels is less to form than x * style.
     """
     weights = (weight.flatten(1) * style[:, None]).to(x.dtype)
     return _Products.apply(x.permute(0, 2, 3, 1).flatten(1, 2), weights).unflatten(2, x.shape[2:])

@@ -13,7 +13,6 @@ import pytest
 from stylegan_mix.rng import Draws
 
 CLASSES = ("ant", "bee", "cat")
-TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
 
 @pytest.fixture(scope="session")
@@ -200,6 +199,7 @@ def generator(home: Path) -> Any:
     """A tiny generator of the digits with random weights, in the store."""
     import torch
     from PIL import Image
+    from tiny_training import TINY
 
     from stylegan_mix import datasets, generators
     from stylegan_mix.presets import PRESETS, Preset

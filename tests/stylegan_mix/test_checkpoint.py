@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_training import damage
 
 from stylegan_mix import arrays, checkpoint
 from stylegan_mix.console import InvalidInput
@@ -62,14 +63,6 @@ def test_every_dtype_and_shape(tmp_path: Path, tensor: torch.Tensor) -> None:
     assert torch.equal(loaded, tensor)
 
 
-def _damage(folder: Path) -> None:
-    path = folder / "data.h5"
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 4
-    path.write_bytes(data)
-
-
 def test_two_are_kept_and_a_damaged_one_gives_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,12 +74,12 @@ def test_two_are_kept_and_a_damaged_one_gives_way(
         "step-000000002",
         "step-000000003",
     ]
-    _damage(tmp_path / "c" / "step-000000003")
+    damage(tmp_path / "c" / "step-000000003")
     found = checkpoints.latest()
     assert found is not None
     assert found[0] == 2
     assert "step-000000003" in capsys.readouterr().err
-    _damage(tmp_path / "c" / "step-000000002")
+    damage(tmp_path / "c" / "step-000000002")
     with pytest.raises(InvalidInput, match="every checkpoint"):
         checkpoints.latest()
 
@@ -94,7 +87,7 @@ def test_two_are_kept_and_a_damaged_one_gives_way(
 def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     checkpoints = checkpoint.Checkpoints(tmp_path / "c", "run")
     checkpoints.save(1, {"t": torch.zeros(9)}, {})
-    _damage(tmp_path / "c" / "step-000000001")
+    damage(tmp_path / "c" / "step-000000001")
     checkpoints.save(1, {"t": torch.ones(9)}, {})
     found = checkpoints.latest()
     assert found is not None
@@ -106,7 +99,7 @@ def test_what_lies_ahead_of_the_step_that_is_saved_goes(tmp_path: Path) -> None:
     for step in (1, 8, 9):
         checkpoints.save(step, {"t": torch.zeros(9)}, {})
     for step in (8, 9):
-        _damage(tmp_path / "c" / f"step-00000000{step}")
+        damage(tmp_path / "c" / f"step-00000000{step}")
     for step, left in ((2, [2]), (3, [2, 3]), (4, [3, 4])):
         checkpoints.save(step, {"t": torch.ones(9)}, {})
         there = sorted(int(path.name[-1]) for path in (tmp_path / "c").iterdir())

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import StopAfter, tiny_plan
 
 from stylegan_mix import arrays, datasets, generators, store
 from stylegan_mix.commands.train import show_plan
@@ -34,20 +35,6 @@ from stylegan_mix.training.loop import CHECKPOINT_KIND
 from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.state import TrainState
 
-TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
-
-
-def _plan(kimg: float = 0.32, **changes: Any) -> command.TrainPlan:
-    return command.plan_training(
-        datasets.load("digits_lt"),
-        preset="tiny8",
-        kimg=kimg,
-        seed=0,
-        device="cpu",
-        command="stylegan-mix train",
-        changes={**TINY, **changes},
-    )
-
 
 def _train(plan: command.TrainPlan) -> Published:
     with StopSignals() as stop:
@@ -55,7 +42,7 @@ def _train(plan: command.TrainPlan) -> Published:
 
 
 def test_a_finished_training_is_published_found_and_given_at_once(home: Path) -> None:
-    plan = _plan()
+    plan = tiny_plan()
     published = _train(plan)
     began = time.monotonic()
     assert _train(plan) == published
@@ -72,26 +59,13 @@ def test_a_finished_training_is_published_found_and_given_at_once(home: Path) ->
 
 
 def test_the_published_network_is_the_average_and_draws_images(home: Path) -> None:
-    published = _train(_plan())
+    published = _train(tiny_plan())
     network = generators.network(published)
     assert not network.training
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     images = network(z, torch.tensor([0, 1, 2]), noise="const")
     assert images.shape == (3, 1, 8, 8)
     assert torch.isfinite(images).all()
-
-
-class _StopAt(StopSignals):
-    """Asks for a stop when the training has taken so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @property
-    def requested(self) -> str | None:
-        self.left -= 1
-        return "minutes" if self.left < 0 else None
 
 
 # Everything that remembers something from step to step.
@@ -112,14 +86,14 @@ REMEMBERING = {
 def test_stopping_anywhere_gives_the_same_generator(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    plan = _plan(**changes)
+    plan = tiny_plan(**changes)
     with StopSignals() as stop:
         whole = command.run_training(plan, stop)
     undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
-            command.run_training(plan, _StopAt(steps))
+            command.run_training(plan, StopAfter(steps))
     with StopSignals() as stop:
         pieces = command.run_training(plan, stop)
     assert [one.hash for one in pieces] == [one.hash for one in whole]
@@ -140,8 +114,8 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(_plan(), _StopAt(4))
-    log = _plan().folder / "metrics.jsonl"
+        command.run_training(tiny_plan(), StopAfter(4))
+    log = tiny_plan().folder / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 19}\n')
 
     replace = os.replace
@@ -154,10 +128,10 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", full)
         with pytest.raises(MissingEnvironment, match=r"full: could not write \S+metrics.jsonl"):
-            _train(_plan())
+            _train(tiny_plan())
     assert len(log.read_text().splitlines()) == 2
-    _train(_plan())
-    assert [one["step"] for one in _logged(_plan())] == [1, 20]
+    _train(tiny_plan())
+    assert [one["step"] for one in _logged(tiny_plan())] == [1, 20]
 
 
 def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
@@ -166,28 +140,28 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     before = {"device": "cpu", "operators": "others", "torch": "2.11", "processes": 4}
     with monkeypatch.context() as then, pytest.raises(Stopped):
         then.setattr(loop, "numerics_of", lambda game: before)
-        command.run_training(_plan(), _StopAt(6))
-    published = _train(_plan())
+        command.run_training(tiny_plan(), StopAfter(6))
+    published = _train(tiny_plan())
     assert "begun with other operators, torch, processes" in capsys.readouterr().err
     assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
-    assert "numerics" not in _train(_plan(lr=0.001)).card
+    assert "numerics" not in _train(tiny_plan(lr=0.001)).card
 
 
 def test_a_longer_budget_goes_on_and_equals_one_long_training(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _train(_plan(kimg=0.16))
-    longer = _train(_plan(kimg=0.32))
+    _train(tiny_plan(kimg=0.16))
+    longer = _train(tiny_plan(kimg=0.32))
     assert len(generators.find()) == 2
     assert generators.find()[0].hash == longer.hash
     with pytest.raises(UsageFailure, match=r"stands at 0\.32 kimg"):
-        _train(_plan(kimg=0.08))
+        _train(tiny_plan(kimg=0.08))
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
-    assert _train(_plan(kimg=0.32)).hash == longer.hash
+    assert _train(tiny_plan(kimg=0.32)).hash == longer.hash
 
 
 def test_every_option_that_names_a_training_changes_its_key(home: Path) -> None:
-    base = _plan()
+    base = tiny_plan()
     changes = {
         "lr": 0.001,
         "r1_gamma": 0.1,
@@ -199,24 +173,24 @@ def test_every_option_that_names_a_training_changes_its_key(home: Path) -> None:
         "precision": "bfloat16",
         "ema_kimg": 5.0,
     }
-    keys = {_plan(**{name: value}).key for name, value in changes.items()}
+    keys = {tiny_plan(**{name: value}).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
-    assert _plan(kimg=7).key == base.key
+    assert tiny_plan(kimg=7).key == base.key
 
 
 def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(_plan(), _StopAt(4))
+        command.run_training(tiny_plan(), StopAfter(4))
     real = step.losses.fool_loss
     monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
     with pytest.raises(Diverged, match=r"again, after it had been taken back once: loss_g") as end:
-        _train(_plan())
+        _train(tiny_plan())
     assert "float32" not in str(end.value.remedy)
     monkeypatch.undo()
     os.environ["STYLEGAN_MIX_HOME"] = str(home)
-    assert _train(_plan()).card["kimg"] == 0.32
+    assert _train(tiny_plan()).card["kimg"] == 0.32
 
 
 def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
@@ -235,7 +209,7 @@ def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
         return facts
 
     monkeypatch.setattr(loop, "train_step", breaks)
-    plan = _plan(kimg=0.64)
+    plan = tiny_plan(kimg=0.64)
     assert _train(plan).card["attempts"] == 2
     assert lost == [20]
     (event,) = map(json.loads, (plan.folder / "events.jsonl").read_text().splitlines())
@@ -243,7 +217,7 @@ def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
 
 
 def test_a_generator_keeps_the_clamp_of_its_training_in_another_precision(home: Path) -> None:
-    half, full = (_train(_plan(kimg=0.016, precision=one)) for one in ("float16", "float32"))
+    half, full = (_train(tiny_plan(kimg=0.016, precision=one)) for one in ("float16", "float32"))
     loaded = [generators.network(one, precision="float32") for one in (half, full)]
     assert [one.synthesis.b8.conv0.clamp for one in loaded] == [256.0, None]
 
@@ -252,17 +226,17 @@ def test_a_budget_that_is_already_past_is_refused_and_nothing_is_written(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(_plan(), _StopAt(8))
-    checkpoints = _plan().folder / "checkpoints"
+        command.run_training(tiny_plan(), StopAfter(8))
+    checkpoints = tiny_plan().folder / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
     with pytest.raises(UsageFailure, match="past the"):
-        _train(_plan(kimg=0.016))
+        _train(tiny_plan(kimg=0.016))
     assert before == {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
 
 
 def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
-    plan = _plan()
-    stop = _StopAt(3)
+    plan = tiny_plan()
+    stop = StopAfter(3)
     with (
         store.locked(home / "training" / f"{plan.key}.lock"),
         pytest.raises(Stopped, match="while waiting for process"),
@@ -273,7 +247,7 @@ def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
 def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the_main_one(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = _plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
+    plan = tiny_plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
     with StopSignals() as stop:
         first = command.run_training(plan, stop)
     assert [one.card.get("half_life") for one in first] == [None, 0.001]
@@ -292,7 +266,7 @@ def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
         with monkeypatch.context() as patch:
             patch.setattr(place, full, raising=False)
             with pytest.raises(MissingEnvironment, match="space|full"):
-                _train(_plan(kimg=0.016))
+                _train(tiny_plan(kimg=0.016))
 
 
 def test_of_several_processes_one_answers_a_dry_run(
@@ -312,7 +286,7 @@ def test_of_several_processes_one_answers_a_dry_run(
 def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    published = _train(_plan(kimg=0.016))
+    published = _train(tiny_plan(kimg=0.016))
     (home / "generators" / "notes.txt").write_text("mine")
     assert [one.hash for one in generators.find()] == [published.hash]
     assert re.search(r"left out: (.|\n)*move \S+notes.txt away", capsys.readouterr().err)
@@ -350,7 +324,7 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
     ]
     for changes, message in refused:
         with pytest.raises(UsageFailure, match=message):
-            _plan(**changes)
+            tiny_plan(**changes)
     if not torch.cuda.is_available():
         with pytest.raises(MissingEnvironment, match="CUDA"):
             command.resolve_device("cuda")
@@ -369,14 +343,14 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
 
 def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:
     with pytest.raises(UsageFailure, match="must be a multiple of 4"):
-        cost.of(_plan(batch=6))
+        cost.of(tiny_plan(batch=6))
 
 
 @pytest.mark.parametrize("changes", [{"batch": 10**8}, {"channel_base": 10**8}])
 def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
     home: Path, changes: dict[str, int]
 ) -> None:
-    plan = _plan(**{**changes, "channel_max": 10**6})
+    plan = tiny_plan(**{**changes, "channel_max": 10**6})
     for way in (cost.of, _train):
         with pytest.raises(MissingEnvironment, match=r"need more than [\d,]+ GB"):
             way(plan)
@@ -384,7 +358,7 @@ def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
 
 @pytest.mark.parametrize("changes", [{}, {"more_ema": "5,80"}, {"channel_max": 64}])
 def test_the_least_memory_is_less_than_what_a_training_holds(changes: dict[str, Any]) -> None:
-    plan = _plan(**changes)
+    plan = tiny_plan(**changes)
     state, _ = begin(plan.preset, plan.dataset, seed=0, device=torch.device("cpu"))
     networks = [state.generator, state.discriminator, state.average, *state.more]
     copies = [4, 4, *[1] * (len(networks) - 2)]
@@ -399,13 +373,13 @@ def test_the_least_memory_is_less_than_what_a_training_holds(changes: dict[str, 
 
 
 def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None:
-    short, long = (cost.of(_plan(kimg=kimg)) for kimg in (0.32, 32))
+    short, long = (cost.of(tiny_plan(kimg=kimg)) for kimg in (0.32, 32))
     assert (short["steps"], short["images"]) == (20, 320)
     assert (long["steps"], long["images"]) == (2000, 32000)
     assert 0 < short["seconds"] < long["seconds"]
-    assert not _plan().folder.exists()
-    _train(_plan())
-    (saved,) = (_plan().folder / "checkpoints").iterdir()
+    assert not tiny_plan().folder.exists()
+    _train(tiny_plan())
+    (saved,) = (tiny_plan().folder / "checkpoints").iterdir()
     container = arrays.open_container(saved, kind=CHECKPOINT_KIND)
     assert short["bytes"] == pytest.approx(
         3 * sum(container[name].nbytes for name in container.names), rel=0.01

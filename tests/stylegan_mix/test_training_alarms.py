@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_training import tiny_plan
 
 from stylegan_mix import datasets
 from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
@@ -127,19 +128,6 @@ def test_w_spread_compares_inside_with_all() -> None:
     assert spread[7] < 1e-3
 
 
-def _plan(kimg: float = 0.64, **changes: Any) -> command.TrainPlan:
-    tiny = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
-    return command.plan_training(
-        datasets.load("digits_lt"),
-        preset="tiny8",
-        kimg=kimg,
-        seed=0,
-        device="cpu",
-        command="stylegan-mix train",
-        changes={**tiny, **changes},
-    )
-
-
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log every 2 steps, a kept state every 8."""
@@ -153,7 +141,7 @@ def _collapse_at(monkeypatch: pytest.MonkeyPatch, logs: dict[int, set[int]]) -> 
 
     def looked(samples: Any, w: Any, dataset: Dataset) -> Health:
         seen.append(len(seen))
-        attempt = sum(1 for _ in Path(_plan().folder).glob("events.jsonl"))
+        attempt = sum(1 for _ in Path(tiny_plan(0.64).folder).glob("events.jsonl"))
         low = len(seen) in logs.get(attempt, set())
         ratios: list[float | None] = [0.8] * 9 + [0.01 if low else 0.8]
         return Health(ratios, [1.0] * 10, [1.0] * 10, 1.0)
@@ -167,10 +155,10 @@ def test_a_collapse_takes_the_training_back_once_and_it_ends_with_other_draws(
 ) -> None:
     _collapse_at(monkeypatch, {0: {6, 7, 8}})
     with StopSignals() as stop:
-        (published,) = command.run_training(_plan(), stop)
+        (published,) = command.run_training(tiny_plan(0.64), stop)
     assert published.card["attempts"] == 2
     assert "9 collapsed to a few pictures at 0.3 kimg: back to 0.1 kimg" in capsys.readouterr().err
-    folder = _plan().folder
+    folder = tiny_plan(0.64).folder
     (event,) = [json.loads(x) for x in (folder / "events.jsonl").read_text().splitlines()]
     assert (event["event"], event["step"]) == ("lost", 16)
     steps = [json.loads(x)["step"] for x in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -183,9 +171,9 @@ def test_a_second_collapse_ends_with_code_5_and_a_picture(
 ) -> None:
     _collapse_at(monkeypatch, {0: {6, 7, 8}, 1: {11, 12, 13}})
     with StopSignals() as stop, pytest.raises(Diverged, match="again.*9 collapsed") as error:
-        command.run_training(_plan(), stop)
+        command.run_training(tiny_plan(0.64), stop)
     assert error.value.code == 5
-    pictures = sorted(path.name for path in (_plan().folder / "grids").glob("lost-*"))
+    pictures = sorted(path.name for path in (tiny_plan(0.64).folder / "grids").glob("lost-*"))
     assert len(pictures) == 2
 
 
@@ -195,9 +183,9 @@ def test_a_stop_off_the_rhythm_changes_nothing_of_what_alarms_and_a_rollback_kno
     # The fifth log is that of the end of the first budget, at 9 steps.
     _collapse_at(monkeypatch, {0: {5, 6, 7}})
     with StopSignals() as stop:
-        command.run_training(_plan(kimg=0.144), stop)
-        kept = [path.name for path in (_plan().folder / "kept").iterdir()]
-        (published,) = command.run_training(_plan(), stop)
+        command.run_training(tiny_plan(kimg=0.144), stop)
+        kept = [path.name for path in (tiny_plan(0.64).folder / "kept").iterdir()]
+        (published,) = command.run_training(tiny_plan(0.64), stop)
     assert kept == ["step-000000008"]
     assert "attempts" not in published.card
 
@@ -206,7 +194,7 @@ def test_on_collapse_go_on_only_warns(
     home: Path, often: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _collapse_at(monkeypatch, {0: set(range(6, 20))})
-    plan = _plan(on_collapse="go-on")
+    plan = tiny_plan(0.64, on_collapse="go-on")
     with StopSignals() as stop:
         (published,) = command.run_training(plan, stop)
     assert "attempts" not in published.card
@@ -235,9 +223,9 @@ def test_a_weight_that_breaks_just_before_a_log_takes_the_training_back(
 
     monkeypatch.setattr(loop, "train_step", breaks)
     with StopSignals() as stop:
-        (published,) = command.run_training(_plan(), stop)
+        (published,) = command.run_training(tiny_plan(0.64), stop)
     assert published.card["attempts"] == 2
-    event = json.loads((_plan().folder / "events.jsonl").read_text())
+    event = json.loads((tiny_plan(0.64).folder / "events.jsonl").read_text())
     assert event["step"] == broke_at + 1
     assert event["reason"] == "a weight is not a finite number"
 
@@ -256,8 +244,8 @@ def test_a_log_and_a_card_leave_out_the_classes_that_nobody_watches(
         picture, "shown_classes", lambda counts, most=2: every(counts, min(most, 4))
     )
     with StopSignals() as stop:
-        (published,) = command.run_training(_plan(), stop)
-    log = (_plan().folder / "metrics.jsonl").read_text().splitlines()
+        (published,) = command.run_training(tiny_plan(0.64), stop)
+    log = (tiny_plan(0.64).folder / "metrics.jsonl").read_text().splitlines()
     line = json.loads(log[-1])
     for values in (
         line["diversity"],
@@ -292,13 +280,13 @@ def test_a_failing_device_ends_with_code_4_and_training_goes_on_from_what_was_sa
 
     monkeypatch.setattr(loop, "train_step", fails)
     with StopSignals() as stop, pytest.raises(MissingEnvironment, match=said) as ended:
-        command.run_training(_plan(), stop)
+        command.run_training(tiny_plan(0.64), stop)
     assert ended.value.code == 4
     assert "goes on from 0.256 kimg" in str(ended.value.remedy)
     assert next_command in str(ended.value.remedy)
     monkeypatch.setattr(loop, "train_step", step)
     with StopSignals() as stop:
-        (published,) = command.run_training(_plan(), stop)
+        (published,) = command.run_training(tiny_plan(0.64), stop)
     assert published.card["kimg"] == 0.64
 
 
@@ -315,6 +303,6 @@ def test_every_attempt_has_a_player_of_its_own_that_knows_its_draws(
     monkeypatch.setattr(loop, "player_of", noted)
     _collapse_at(monkeypatch, {0: {6, 7, 8}})
     with StopSignals() as stop:
-        command.run_training(_plan(), stop, graphs=graphs)
+        command.run_training(tiny_plan(0.64), stop, graphs=graphs)
     # at the start, from the kept state, and on with other draws
     assert asked == [(0, graphs), (0, graphs), (1, graphs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,41 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import StopAfter, damage, tiny_plan
 
-from stylegan_mix import datasets
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.console import InvalidInput, Stopped, StopSignals
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command, loop
 from stylegan_mix.training.loop import CHECKPOINT_KIND
 
-TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 REMEMBERING = {"path_weight": 2.0, "path_interval": 4, "lecam": 0.3, "more_ema": "3"}
 
-
-def _plan(kimg: float = 0.32, **changes: Any) -> command.TrainPlan:
-    return command.plan_training(
-        datasets.load("digits_lt"),
-        preset="tiny8",
-        kimg=kimg,
-        seed=0,
-        device="cpu",
-        command="stylegan-mix train",
-        changes={**TINY, **REMEMBERING, **changes},
-    )
-
-
-class _StopAfter(StopSignals):
-    """Asks for a stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    @property
-    def requested(self) -> str | None:
-        self.left -= 1
-        return "minutes" if self.left < 0 else None
+_plan = functools.partial(tiny_plan, **REMEMBERING)
 
 
 def _train(plan: command.TrainPlan) -> Published:
@@ -54,7 +31,7 @@ def _train(plan: command.TrainPlan) -> Published:
 
 def _stop(plan: command.TrainPlan, steps: int) -> None:
     with pytest.raises(Stopped):
-        command.run_training(plan, _StopAfter(steps))
+        command.run_training(plan, StopAfter(steps))
 
 
 @pytest.fixture(scope="module")
@@ -82,25 +59,17 @@ def _saved(plan: command.TrainPlan, place: str) -> list[Path]:
 # --------------------------------------------------------------------- states that are damaged
 
 
-def _damage(folder: Path) -> None:
-    path = folder / "data.h5"
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 4
-    path.write_bytes(data)
-
-
 def _bury_manifest(folder: Path) -> None:
     (folder / "MANIFEST.json").unlink()
     (folder / "MANIFEST.json").mkdir()
 
 
-@pytest.mark.parametrize("damage", [_damage, _bury_manifest])
+@pytest.mark.parametrize("how", [damage, _bury_manifest])
 def test_where_no_checkpoint_is_sound_a_training_goes_on_from_the_kept_state(
-    plan: command.TrainPlan, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+    plan: command.TrainPlan, how: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in _saved(plan, "checkpoints"):
-        damage(folder)
+        how(folder)
     _stop(plan, 1)
     said = capsys.readouterr().err
     assert f"is damaged: taking what {plan.folder / 'kept'} has" in said
@@ -121,7 +90,7 @@ def test_where_nothing_is_sound_the_whole_training_has_to_be_moved_away(
         shutil.rmtree(plan.folder / "checkpoints")
     for place in places:
         for folder in _saved(plan, place):
-            _damage(folder)
+            damage(folder)
     with pytest.raises(InvalidInput, match="no saved state in") as refused:
         _train(plan)
     assert refused.value.remedy == f"move {plan.folder} away to start again"
@@ -133,7 +102,7 @@ def test_a_training_that_diverges_names_a_kept_state_that_is_damaged(
     plan: command.TrainPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in _saved(plan, "kept"):
-        _damage(folder)
+        damage(folder)
     monkeypatch.setattr(loop, "broken", lambda values: ["loss_g"] if "loss_g" in values else [])
     with pytest.raises(InvalidInput, match="no saved state in") as refused:
         _train(plan)

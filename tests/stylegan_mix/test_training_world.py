@@ -126,6 +126,22 @@ def test_a_killed_process_ends_the_others_with_code_4(tmp_path: Path, repo_root:
     assert "process 0 of 2 no longer hears the others" in said
 
 
+def _launched(
+    tmp_path: Path, repo_root: Path, script: str, *words: str, **environment: str
+) -> subprocess.Popen[str]:
+    """A script that torchrun has started in two processes."""
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(path), *words],
+        env={**os.environ, "PYTHONPATH": str(repo_root), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 _BREAKS = """
 import os, sys
 from stylegan_mix import cli
@@ -148,25 +164,12 @@ cli.main()
 def test_a_loss_that_is_no_number_in_one_process_ends_all_with_code_5(
     tmp_path: Path, repo_root: Path
 ) -> None:
-    script = tmp_path / "breaks.py"
-    script.write_text(_BREAKS)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["train", "--dataset", "digits_lt", "--threads", "1", "--kimg", "20"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), *train],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(repo_root),
-            "STYLEGAN_MIX_HOME": str(tmp_path / "store"),
-            "KERNELS": "reference",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    _, _, cause = done.stderr.partition("Root Cause")
-    assert re.search(r"rank +: 0 .*\n +exitcode +: 5 ", cause), done.stderr
-    assert done.stderr.count("again, after it had been taken back once") == 1, done.stderr
+    store = {"STYLEGAN_MIX_HOME": str(tmp_path / "store"), "KERNELS": "reference"}
+    train = ("train", "--dataset", "digits_lt", "--threads", "1", "--kimg", "20")
+    _, err = _launched(tmp_path, repo_root, _BREAKS, *train, **store).communicate(timeout=300)
+    _, _, cause = err.partition("Root Cause")
+    assert re.search(r"rank +: 0 .*\n +exitcode +: 5 ", cause), err
+    assert err.count("again, after it had been taken back once") == 1, err
     log = next((tmp_path / "store").glob("training/*/events.jsonl"))
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()].count("lost") == 2
 
@@ -213,18 +216,11 @@ with joined("cpu") as world:
 def test_processes_that_hold_other_weights_are_told_apart_by_name(
     tmp_path: Path, repo_root: Path
 ) -> None:
-    script = tmp_path / "apart.py"
-    script.write_text(_APART)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    running = _launched(tmp_path, repo_root, _APART)
+    out, err = running.communicate()
+    assert running.returncode == 0, err
     said = "the 2 processes of this training hold different weights, in 1 of 3 tensors, first b"
-    assert done.stdout.count(said) == 4, done.stdout
+    assert out.count(said) == 4, out
 
 
 _LEAVES = """
@@ -248,16 +244,8 @@ print(sum("gloo" in one for one in inside) > 0, [one for one in threads() if "gl
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux names the threads")
 def test_nothing_of_the_others_is_left_behind(tmp_path: Path, repo_root: Path) -> None:
     """A thread of theirs at the end of the interpreter could abort what has finished."""
-    script = tmp_path / "leaves.py"
-    script.write_text(_LEAVES)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.count("True []") == 2, done.stdout + done.stderr
+    out, err = _launched(tmp_path, repo_root, _LEAVES).communicate()
+    assert out.count("True []") == 2, out + err
 
 
 _WAITS = """
@@ -342,17 +330,11 @@ with joined("cpu"):
 def test_processes_whose_torchrun_is_killed_are_told_to_stop(
     tmp_path: Path, repo_root: Path
 ) -> None:
-    script = tmp_path / "left.py"
-    script.write_text(_LEFT)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    running = subprocess.Popen(
-        [sys.executable, *launcher, str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-    )
+    running = _launched(tmp_path, repo_root, _LEFT, str(tmp_path))
     _wait_for(tmp_path / "ready0", tmp_path / "ready1")
     running.kill()
-    running.wait()
     _wait_for(tmp_path / "0", tmp_path / "1")
+    running.communicate()
 
 
 def _wait_for(*paths: Path) -> None:

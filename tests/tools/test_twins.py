@@ -60,6 +60,12 @@ def test_the_work_of_convolutions_is_that_of_the_dossier() -> None:
     work = convolution_work(PRESETS["cifar"], torch.device("cpu"))
     assert work["generator"] / 1e9 == pytest.approx(8.04, rel=0.02)
     assert work["discriminator"] / 1e9 == pytest.approx(8.04, rel=0.02)
+    # Of 3x3 convolutions, transposed ones by their input, and the three channels of to-RGB.
+    c, sizes = 512, (4, 8, 16, 32)
+    convolutions = sum(9 * c * c * n * n for n in sizes) + sum(
+        9 * c * c * n * n for n in sizes[:-1]
+    )
+    assert work["generator"] == 2 * (convolutions + sum(3 * c * n * n for n in sizes))
 
 
 def test_the_rate_of_training_has_r1_at_its_share() -> None:
