@@ -1,4 +1,4 @@
-"""The memory-bound operators of StyleGAN2: bias + activation, and FIR resampling.
+"""The operators of StyleGAN2: bias + activation, FIR resampling, and the 3x3 convolution of a CPU.
 
 Knows torch, and neither networks nor files. Importing this package compiles nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kernels.backend import NativeUnavailable, backend
 from kernels.bias_act import ACTIVATIONS, Activation, bias_act
+from kernels.conv3x3 import conv3x3
 from kernels.modulated_bias_act import modulated_bias_act
 from kernels.native import identity
 from kernels.upfirdn2d import setup_filter, upfirdn2d
@@ -17,6 +18,7 @@ __all__ = [
     "NativeUnavailable",
     "backend",
     "bias_act",
+    "conv3x3",
     "identity",
     "modulated_bias_act",
     "setup_filter",

@@ -7,7 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["accumulation_dtype", "dense", "dense_like", "is_channels_last", "planes", "small"]
+__all__ = [
+    "accumulation_dtype",
+    "dense",
+    "dense_like",
+    "filter_like",
+    "is_channels_last",
+    "planes",
+    "small",
+]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -39,6 +47,13 @@ def dense_like(x: Tensor, pattern: Tensor) -> Tensor:
     """`x`, of the shape of the dense `pattern`, in the layout of it."""
     last = is_channels_last(pattern)
     return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def filter_like(weight: Tensor, x: Tensor) -> Tensor:
+    """`weight` [O,I,k,k] in the dtype and the layout of the images x, by one copy at most."""
+    last = is_channels_last(x)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return weight.to(x.dtype, memory_format=layout)
 
 
 def planes(x: Tensor, dim: int, *, samples: bool) -> tuple[bool, int, int, int]:

@@ -25,6 +25,7 @@ __all__ = [
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
     "DTYPES",
+    "Conv3x3",
     "Epilogue",
     "EpilogueBackward",
     "EpilogueDoubleBackward",
@@ -100,6 +101,15 @@ class Upfirdn2d(ctypes.Structure):
     )
 
 
+class Conv3x3(ctypes.Structure):
+    """Sizes of one 3x3 convolution, and how its filter lies."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("dtype", "filter_layout", "turned", "reserved")),
+        *((name, c_int64) for name in ("n", "h", "w", "c", "o")),
+    )
+
+
 # What each function takes. int32: 0 or an error; int64: bytes of scratch memory.
 _EPILOGUE, _RUN = POINTER(Epilogue), POINTER(Run)
 _BACKWARD, _DOUBLE, _UPFIRDN2D = (
@@ -107,6 +117,7 @@ _BACKWARD, _DOUBLE, _UPFIRDN2D = (
     POINTER(EpilogueDoubleBackward),
     POINTER(Upfirdn2d),
 )
+_CONV3X3 = POINTER(Conv3x3)
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "kernels_epilogue": (c_int32, (_EPILOGUE, c_void_p, c_void_p, _RUN)),
     "kernels_epilogue_backward_workspace": (c_int64, (_EPILOGUE, _BACKWARD)),
@@ -115,6 +126,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "kernels_epilogue_double_backward": (c_int32, (_EPILOGUE, _DOUBLE, _RUN)),
     "kernels_upfirdn2d_workspace": (c_int64, (_UPFIRDN2D,)),
     "kernels_upfirdn2d": (c_int32, (_UPFIRDN2D, c_void_p, c_void_p, _RUN)),
+    "kernels_conv3x3_workspace": (c_int64, (_CONV3X3, _RUN)),
+    "kernels_conv3x3": (c_int32, (_CONV3X3, c_void_p, c_void_p, c_void_p, _RUN)),
+    "kernels_conv3x3_gradient_workspace": (c_int64, (_CONV3X3, _RUN)),
+    "kernels_conv3x3_gradient": (c_int32, (_CONV3X3, c_void_p, c_void_p, c_void_p, _RUN)),
 }
 
 

@@ -110,6 +110,20 @@ typedef struct {
     const void *f, *fy, *fx;
 } KernelsUpfirdn2d;
 
+/* y[n,i,j,o] = sum over c, k, l of w[o,c,k,l] * x[n,i+k-1,j+l-1,c], x being 0 outside the image: a
+ * 3x3 convolution with padding 1, channels last, of `dtype` float32, or bfloat16 where the CPU
+ * multiplies that. h and w are even, c and o multiples of 16, all positive. For CPUs alone: on a
+ * GPU that is work for cuDNN.
+ *
+ * w is the filter [o,c,3,3]; if `turned`, w[o,c,k,l] = filter[c,o,2-k,2-l] of a filter [c,o,3,3]:
+ * that makes dx of dy. Filters are float; filter_layout as that of an image of n = o (or c). The
+ * gradient is
+ *   dw[o,c,k,l] = sum over n, i, j of dy[n,i,j,o] * x[n,i+k-1,j+l-1,c]. */
+typedef struct {
+    int32_t dtype, filter_layout, turned, reserved;
+    int64_t n, h, w, c, o;
+} KernelsConv3x3;
+
 KERNELS_EXPORT int32_t kernels_abi_version(void);
 KERNELS_EXPORT const char *kernels_error_text(int32_t error);
 
@@ -128,5 +142,13 @@ KERNELS_EXPORT int32_t kernels_epilogue_double_backward(const KernelsEpilogue *,
 KERNELS_EXPORT int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *);
 KERNELS_EXPORT int32_t kernels_upfirdn2d(const KernelsUpfirdn2d *, const void *x, void *y,
                                          const KernelsRun *);
+/* Their scratch memory depends on the threads. */
+KERNELS_EXPORT int64_t kernels_conv3x3_workspace(const KernelsConv3x3 *, const KernelsRun *);
+KERNELS_EXPORT int32_t kernels_conv3x3(const KernelsConv3x3 *, const void *x, const void *filter,
+                                       void *y, const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *,
+                                                          const KernelsRun *);
+KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *x,
+                                                const void *dy, void *dfilter, const KernelsRun *);
 
 #endif

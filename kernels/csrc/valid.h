@@ -88,6 +88,16 @@ inline bool is_valid(const KernelsUpfirdn2d &u, const void *x, const void *y) {
     return is_valid(u) && (!has_outputs(u) || ((x || !read) && y));
 }
 
+/* --------------------------------------------------------------------- conv3x3 */
+
+inline bool is_valid(const KernelsConv3x3 &p) {
+    const bool kind = p.dtype == KERNELS_FLOAT32 || p.dtype == KERNELS_BFLOAT16;
+    const bool some = p.n > 0 && p.h > 0 && p.w > 0 && p.c > 0 && p.o > 0;
+    const bool fits = p.h % 2 == 0 && p.w % 2 == 0 && p.c % 16 == 0 && p.o % 16 == 0;
+    return kind && is_known(p.dtype, p.filter_layout) && some && fits &&
+           is_size(p.n, p.c, p.h, p.w) && is_size(p.n, p.o, p.h, p.w) && is_size(p.c, p.o, 16, 16);
+}
+
 }  // namespace kernels
 
 #endif

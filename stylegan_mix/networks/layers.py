@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels import ACTIVATIONS, bias_act, modulated_bias_act, setup_filter, upfirdn2d
+from kernels import (
+    ACTIVATIONS,
+    bias_act,
+    conv3x3,
+    modulated_bias_act,
+    setup_filter,
+    upfirdn2d,
+)
+from kernels.layout import filter_like
 
 __all__ = [
     "Convolution",
@@ -78,11 +86,9 @@ class FullyConnected(nn.Module):
 class Convolution(Resampler):
     """act(conv(x, W / sqrt(I k k)) + b) * gain, resampled: [N,I,H,W] -> [N,O,H',W'].
 
-    Runs in the dtype of x, with weights that lie in memory as `layout` says. `up` or `down` of
-    2 resample through the filter. `clamp` bounds the result at gain 1.
+    Runs in the dtype of x. `up` or `down` of 2 resample through the filter. `clamp` bounds the
+    result at gain 1.
     """
-
-    layout = torch.channels_last
 
     def __init__(
         self,
@@ -106,22 +112,17 @@ class Convolution(Resampler):
     def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
         total = ACTIVATIONS[self.act].gain * gain
         weight = self.weight * (total / math.sqrt(self.weight[0].numel()))
-        bias = None if self.bias is None else (self.bias * total).to(x.dtype)
-        weight = weight.to(x.dtype, memory_format=self.layout)
-        x = convolve(x, weight, bias, self.resample_filter, up=self.up, down=self.down)
+        x = convolve(x, weight, self.resample_filter, up=self.up, down=self.down)
+        bias = None if self.bias is None else self.bias * total
         clamp = None if self.clamp is None else self.clamp * gain
-        return x if self.act == "linear" and clamp is None else _activate(x, self.act, clamp)
-
-
-def _activate(x: Tensor, act: str, clamp: float | None) -> Tensor:
-    """The activation alone: gain and bias are in the convolution already."""
-    return bias_act(x, act=act, gain=1, clamp=clamp)
+        if self.act == "linear" and bias is None and clamp is None:
+            return x
+        return bias_act(x, bias, act=self.act, gain=1, clamp=clamp)
 
 
 def convolve(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
     resample_filter: Tensor,
     *,
     up: int = 1,
@@ -129,25 +130,28 @@ def convolve(
 ) -> Tensor:
     """Convolution with padding k // 2 after up-sampling, or before down-sampling, by 2.
 
-    x [N,I,H,W], weight [O,I,k,k], bias [O]. Up-sampling is a strided transposed convolution (of
-    the transposed, unflipped weight) and then the filter; down-sampling the filter and then a
-    strided convolution (Karras et al. 2020; pads from the methods dossier, 1.7).
+    x [N,I,H,W]; weight [O,I,k,k], which is brought to the dtype of x. Up-sampling is a strided
+    transposed convolution (of the transposed, unflipped weight) and then the filter;
+    down-sampling the filter and then a strided convolution (Karras et al. 2020; pads from the
+    methods dossier, 1.7).
     """
     kernel = weight.shape[-1]
+    if kernel == 3 and up == down == 1:
+        return conv3x3(x, weight)
+    weight = filter_like(weight, x)
     if up == 2 and kernel == 1:
-        x = functional.conv2d(x, weight, bias)
+        x = functional.conv2d(x, weight)
         return upfirdn2d(x, resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
     if up == 2:
         x = functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        x = upfirdn2d(x, resample_filter, padding=1, gain=4)
-        return x if bias is None else x + bias[:, None, None]
+        return upfirdn2d(x, resample_filter, padding=1, gain=4)
     if down == 2 and kernel == 1:
         x = upfirdn2d(x, resample_filter, down=2, padding=1)
-        return functional.conv2d(x, weight, bias)
+        return functional.conv2d(x, weight)
     if down == 2:
         x = upfirdn2d(x, resample_filter, padding=2)
-        return functional.conv2d(x, weight, bias, stride=2)
-    return functional.conv2d(x, weight, bias, padding=kernel // 2)
+        return functional.conv2d(x, weight, stride=2)
+    return functional.conv2d(x, weight, padding=kernel // 2)
 
 
 def halved(images: Tensor, resample_filter: Tensor) -> Tensor:
@@ -178,8 +182,7 @@ def modulated_conv2d(
         weight = weight / math.sqrt(weight[0].numel())
         style = style / style.abs().amax(dim=1, keepdim=True)
     d = demodulation(weight, style)
-    weight = weight.to(x.dtype, memory_format=torch.channels_last)
-    return convolve(_scaled(x, style), weight, None, resample_filter, up=up), d
+    return convolve(_scaled(x, style), weight, resample_filter, up=up), d
 
 
 def _scaled(x: Tensor, style: Tensor) -> Tensor:
@@ -221,5 +224,5 @@ def modulated_conv2d_per_sample(
     """The slow twin of `modulated_conv2d`: every sample has its own weights, as in the paper."""
     weights = weight * style[:, None, :, None, None]  # [N,O,I,k,k]
     weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + EPSILON).rsqrt()
-    samples = zip(x.split(1), weights.to(x.dtype), strict=True)
-    return torch.cat([convolve(one, w, None, resample_filter, up=up) for one, w in samples])
+    samples = zip(x.split(1), weights, strict=True)
+    return torch.cat([convolve(one, w, resample_filter, up=up) for one, w in samples])

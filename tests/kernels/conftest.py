@@ -73,6 +73,15 @@ KERNELS_EXPORT int64_t kernels_epilogue_double_backward_workspace(
 KERNELS_EXPORT int32_t kernels_epilogue_double_backward(const KernelsEpilogue *,
     const KernelsEpilogueDoubleBackward *, const KernelsRun *) { return 0; }
 KERNELS_EXPORT int64_t kernels_upfirdn2d_workspace(const KernelsUpfirdn2d *) { return 0; }
+KERNELS_EXPORT int64_t kernels_conv3x3_workspace(const KernelsConv3x3 *, const KernelsRun *) {
+    return 0;
+}
+KERNELS_EXPORT int32_t kernels_conv3x3(const KernelsConv3x3 *, const void *, const void *, void *,
+                                       const KernelsRun *) { return 0; }
+KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *,
+                                                          const KernelsRun *) { return 0; }
+KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *, const void *,
+                                                void *, const KernelsRun *) { return 0; }
 """
 OTHER = """
 #include "../abi.h"

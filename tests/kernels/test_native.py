@@ -23,6 +23,7 @@ STRUCTURES = {
     "KernelsEpilogueBackward": native.EpilogueBackward,
     "KernelsEpilogueDoubleBackward": native.EpilogueDoubleBackward,
     "KernelsUpfirdn2d": native.Upfirdn2d,
+    "KernelsConv3x3": native.Conv3x3,
 }
 
 

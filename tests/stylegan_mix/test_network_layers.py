@@ -66,10 +66,9 @@ def slow_down(x: Tensor, weight: Tensor) -> Tensor:
 def test_resampling_convolutions_agree_with_the_long_way_inside(kernel: int) -> None:
     """At the border they differ: the filter there sees values that the long way has cut off."""
     x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, kernel, kernel)
-    bias = torch.randn(4)
     for name, slow, border in (("up", slow_up, 2), ("down", slow_down, 1)):
-        fast = convolve(x, weight, bias, FILTER, **{name: 2})
-        expected = slow(x, weight) + bias[:, None, None]
+        fast = convolve(x, weight, FILTER, **{name: 2})
+        expected = slow(x, weight)
         assert fast.shape == expected.shape
         inside = (..., slice(border, -border), slice(border, -border))
         torch.testing.assert_close(fast[inside], expected[inside], rtol=1e-4, atol=1e-4)

@@ -52,7 +52,7 @@ def unfused(
     x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Input scaled, one shared weight, scales of the output: [N,O,H',W'], [N,O]."""
-    y = convolve(x * style[:, :, None, None], weight, None, resample_filter, up=up)
+    y = convolve(x * style[:, :, None, None], weight, resample_filter, up=up)
     return y, demodulation(weight, style)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -26,7 +27,8 @@ def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
     """Operations of convolutions for one image: a generator pass, a discriminator pass.
 
     Counted on a device that has compiled operators: its own filters are no convolutions, and
-    PyTorch's would be counted as such.
+    PyTorch's would be counted as such. A 3x3 convolution counts for what the sum over its taps
+    takes, however it is computed.
     """
     preset = dataclasses.replace(preset, precision="float32")
     state = begun(preset, device)
@@ -39,13 +41,19 @@ def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
     }
     found = {}
     for name, call in calls.items():
-        with forced("native"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.kernels.conv3x3: _taps})
+        with forced("native"), torch.no_grad(), counter:
             call()
         counts = counter.get_flop_counts()["Global"]
         # To-RGB is a convolution too, as one product for each sample.
         kinds = ("conv", "bmm")
         found[name] = sum(n for kind, n in counts.items() if any(k in str(kind) for k in kinds)) / 4
     return found
+
+
+def _taps(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    """Of a 3x3 convolution of images of the shape x."""
+    return 2 * math.prod(out_shape) * 9 * x[1]
 
 
 def work_of_jobs(preset: Preset, device: torch.device) -> dict[str, float]:

@@ -1,4 +1,5 @@
-/* What the library says of itself: the version of its border and the text of its errors. */
+/* What the library says of itself: the version of its border, the text of its errors, and what it
+ * has not: cuDNN convolves. */
 #include <cuda_runtime.h>
 
 #include "../abi.h"
@@ -14,4 +15,23 @@ KERNELS_EXPORT const char *kernels_error_text(int32_t error) {
         default:
             return cudaGetErrorString(static_cast<cudaError_t>(error));
     }
+}
+
+KERNELS_EXPORT int64_t kernels_conv3x3_workspace(const KernelsConv3x3 *, const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int32_t kernels_conv3x3(const KernelsConv3x3 *, const void *, const void *, void *,
+                                       const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *,
+                                                          const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *, const void *,
+                                                void *, const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
 }
