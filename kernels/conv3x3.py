@@ -22,7 +22,7 @@ __all__ = ["conv3x3"]
 
 # Channels come in vectors of 16. An image of 4x4 is left to PyTorch: there, filters are as large.
 _CHANNELS, _LEAST = 16, 8
-_DTYPES = (torch.float32,)
+_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def conv3x3(x: Tensor, weight: Tensor) -> Tensor:

@@ -1,25 +1,20 @@
-/* The 3x3 convolution with padding 1 in float32, channels last, by Winograd's minimal filtering:
- * F(2x2, 3x3) of Lavin and Gray 2016 ("Fast Algorithms for Convolutional Neural Networks").
+/* The 3x3 convolution with padding 1, channels last, by Winograd's minimal filtering: F(2x2, 3x3)
+ * of Lavin and Gray 2016 ("Fast Algorithms for Convolutional Neural Networks").
  *
  * A tile of 2x2 outputs sees a patch d of 4x4 inputs, and y = A^T [(G g G^T) * (B^T d B)] A: 16
  * products in place of 36. Over channels each of the 16 places is a matrix product, so a block of
  * tiles is transformed, multiplied 16 times and transformed back while it lies in the cache. The
- * gradient of the filter g is the adjoint, G^T [sum of (A dy A^T) * (B^T d B)] G. Sums over
- * channels are shorter than those of the direct way, and errors half as large.
+ * gradient of the filter g is the adjoint, G^T [sum of (A dy A^T) * (B^T d B)] G.
  *
- * No bit of y depends on other images of the batch, nor on threads.
+ * Sums are float32. Of images in bfloat16 the factors, transformed patches and filters, are rounded
+ * to that before they are multiplied: where the direct way rounds a filter once and a result once,
+ * this one rounds three times. No bit of y depends on other images of the batch, nor on threads.
  */
 #include "../abi.h"
 #include "../valid.h"
-#include "lanes.h"
+#include "vectors.h"
 
 #include <omp.h>
-
-#if defined(__clang__)
-#define KERNELS_UNROLL _Pragma("unroll")
-#else
-#define KERNELS_UNROLL _Pragma("GCC unroll 32")
-#endif
 
 namespace kernels {
 namespace {
@@ -43,41 +38,67 @@ constexpr int64_t PARTS = 8;  // of the sum over tiles, each with a sum of its o
 int64_t round_up(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-KERNELS_INLINE V load(const float *x) {
-    V v;
-    std::memcpy(&v, x, sizeof v);
-    return v;
-}
+/* What is multiplied: words of four bytes, each of DEPTH values that follow in a sum. */
+template <class T>
+struct Word {
+    using type = float;
+    static constexpr int DEPTH = 1;
+    KERNELS_INLINE V dot(V sum, float a, V b) { return sum + splat<V>(a) * b; }
+};
 
-KERNELS_INLINE void store(float *x, V v) { std::memcpy(x, &v, sizeof v); }
+#if defined(__AVX512BF16__)
+template <>
+struct Word<BFloat16> {
+    using type = uint32_t;
+    static constexpr int DEPTH = 2;
+    KERNELS_INLINE V dot(V sum, uint32_t a, Vector<uint32_t> b) {
+        const __m512i both = _mm512_set1_epi32(static_cast<int32_t>(a));
+        return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)both, (__m512bh)b);
+    }
+};
+#endif
+
+/* DEPTH vectors of values that follow in a sum -> a vector of words. */
+KERNELS_INLINE V words(const V (&values)[1]) { return values[0]; }
+KERNELS_INLINE Vector<uint32_t> words(const V (&values)[2]) {
+    return Packet<BFloat16>{{values[0], values[1]}}.raw();
+}
 
 // ---------------------------------------------------------------- products
 
 /* Where element (row, k) of a matrix lies. */
+template <class W>
 struct Strided {
-    const float *first;
+    const W *first;
     int64_t row, step;
 };
 
 /* sum[r,v] = (or +=) sum over k of a[r,k] * b[k,v]: b and sums are rows of VECTORS vectors. */
-template <int VECTORS, bool ADD>
-void multiply(Strided a, const float *b, int64_t b_row, int64_t size, float *sum, int64_t sum_row) {
+template <class T, int VECTORS, bool ADD>
+void multiply(Strided<typename Word<T>::type> a, const typename Word<T>::type *b, int64_t b_row,
+              int64_t size, float *sum, int64_t sum_row) {
     constexpr int R = ROWS<VECTORS>;
     V sums[R][VECTORS];
     KERNELS_UNROLL
     for (int r = 0; r < R; ++r) {
         KERNELS_UNROLL
-        for (int v = 0; v < VECTORS; ++v) sums[r][v] = ADD ? load(sum + r * sum_row + v * L) : V{};
+        for (int v = 0; v < VECTORS; ++v) {
+            sums[r][v] = ADD ? load<L>(sum + r * sum_row + v * L) : V{};
+        }
     }
     for (int64_t k = 0; k < size; ++k) {
-        V factors[VECTORS];
+        Vector<typename Word<T>::type> factors[VECTORS];
         KERNELS_UNROLL
-        for (int v = 0; v < VECTORS; ++v) factors[v] = load(b + v * L);
+        for (int v = 0; v < VECTORS; ++v) {
+            factors[v] = copied<Vector<typename Word<T>::type>>(b + v * L);
+        }
         KERNELS_UNROLL
         for (int r = 0; r < R; ++r) {
-            const V factor = splat<V>(a.first[r * a.row]);
+            const typename Word<T>::type factor = a.first[r * a.row];
             KERNELS_UNROLL
-            for (int v = 0; v < VECTORS; ++v) sums[r][v] += factor * factors[v];
+            for (int v = 0; v < VECTORS; ++v) {
+                sums[r][v] = Word<T>::dot(sums[r][v], factor, factors[v]);
+            }
         }
         a.first += a.step;
         b += b_row;
@@ -85,25 +106,33 @@ void multiply(Strided a, const float *b, int64_t b_row, int64_t size, float *sum
     KERNELS_UNROLL
     for (int r = 0; r < R; ++r) {
         KERNELS_UNROLL
-        for (int v = 0; v < VECTORS; ++v) store(sum + r * sum_row + v * L, sums[r][v]);
+        for (int v = 0; v < VECTORS; ++v) store<L>(sum + r * sum_row + v * L, sums[r][v]);
     }
 }
 
 // ---------------------------------------------------------------- tiles
 
-/* For each tile of [begin, end): body(its number from begin on, image, y, x of its outputs). */
-template <class Body>
-KERNELS_INLINE void for_tiles(const KernelsConv3x3 &p, int64_t begin, int64_t end, Body body) {
-    const int64_t across = p.w / 2, down = p.h / 2;
-    int64_t x = begin % across, y = begin / across % down, image = begin / across / down;
-    for (int64_t tile = begin; tile < end; ++tile) {
-        body(tile - begin, image, 2 * y, 2 * x);
-        if (++x < across) continue;
+/* One after another, row by row, image by image: where the outputs of a tile begin. */
+struct Tile {
+    int64_t h = 0, w = 0, image = 0, y = 0, x = 0;
+
+    Tile() = default;
+    Tile(const KernelsConv3x3 &p, int64_t index)
+        : h(p.h), w(p.w), image(index / (h / 2 * (w / 2))), y(index / (w / 2) % (h / 2) * 2),
+          x(index % (w / 2) * 2) {}
+
+    void next() {
+        if ((x += 2) < w) return;
         x = 0;
-        if (++y < down) continue;
+        if ((y += 2) < h) return;
         y = 0, ++image;
     }
-}
+    bool inside() const { return y > 0 && y + 2 < h && x > 0 && x + 2 < w; }
+    int64_t pixel(int64_t i, int64_t j) const { return (image * h + y + i) * w + x + j; }
+    bool has(int64_t i, int64_t j) const {
+        return y + i >= 0 && y + i < h && x + j >= 0 && x + j < w;
+    }
+};
 
 /* B^T d. */
 KERNELS_INLINE void patch_side(const V (&d)[4], V (&to)[4]) {
@@ -113,99 +142,73 @@ KERNELS_INLINE void patch_side(const V (&d)[4], V (&to)[4]) {
     to[3] = d[1] - d[3];
 }
 
-/* B^T d B of the patch at (y, x), which lies INSIDE the image or has zeros around it. */
-template <bool INSIDE>
-KERNELS_INLINE void transform_patch(const KernelsConv3x3 &p, const float *image, int64_t y,
-                                    int64_t x, float *to, int64_t place) {
-    for (int64_t c = 0; c < p.c; c += L) {
-        V half[4][4];
-        KERNELS_UNROLL
-        for (int j = 0; j < 4; ++j) {
-            V column[4], side[4];
-            KERNELS_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                const bool there =
-                    INSIDE || (y + i >= 0 && y + i < p.h && x + j >= 0 && x + j < p.w);
-                column[i] = there ? load(image + ((y + i) * p.w + x + j) * p.c + c) : V{};
-            }
-            patch_side(column, side);
-            KERNELS_UNROLL
-            for (int i = 0; i < 4; ++i) half[i][j] = side[i];
-        }
+/* B^T d B of the patch around a tile, which lies INSIDE the image or has zeros around it. */
+template <bool INSIDE, class T>
+KERNELS_INLINE void patch(const T *x, int64_t channels, const Tile &tile, V (&to)[PLACES]) {
+    V half[4][4];
+    KERNELS_UNROLL
+    for (int j = 0; j < 4; ++j) {
+        V column[4], side[4];
         KERNELS_UNROLL
         for (int i = 0; i < 4; ++i) {
-            V side[4];
-            patch_side(half[i], side);
-            KERNELS_UNROLL
-            for (int j = 0; j < 4; ++j) store(to + (4 * i + j) * place + c, side[j]);
+            const bool there = INSIDE || tile.has(i - 1, j - 1);
+            column[i] = there ? load<L>(x + tile.pixel(i - 1, j - 1) * channels) : V{};
         }
+        patch_side(column, side);
+        KERNELS_UNROLL
+        for (int i = 0; i < 4; ++i) half[i][j] = side[i];
+    }
+    KERNELS_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        V side[4];
+        patch_side(half[i], side);
+        KERNELS_UNROLL
+        for (int j = 0; j < 4; ++j) to[4 * i + j] = side[j];
     }
 }
 
-/* The patches of tiles: x -> [place,tile,c]. */
-void transform_patches(const KernelsConv3x3 &p, const float *x, int64_t begin, int64_t end,
-                       float *to, int64_t place) {
-    for_tiles(p, begin, end, [&](int64_t tile, int64_t n, int64_t row, int64_t column) {
-        const float *image = x + n * p.h * p.w * p.c;
-        const bool inside = row > 0 && row + 2 < p.h && column > 0 && column + 2 < p.w;
-        float *at = to + tile * p.c;
-        if (inside) transform_patch<true>(p, image, row - 1, column - 1, at, place);
-        else transform_patch<false>(p, image, row - 1, column - 1, at, place);
-    });
+/* A^T m A -> the outputs of a tile. */
+template <class T>
+KERNELS_INLINE void outputs(const float *products, int64_t place, const Tile &tile,
+                            int64_t channels, T *y) {
+    V half[2][4];
+    KERNELS_UNROLL
+    for (int j = 0; j < 4; ++j) {
+        V m[4];
+        KERNELS_UNROLL
+        for (int i = 0; i < 4; ++i) m[i] = load<L>(products + (4 * i + j) * place);
+        half[0][j] = m[0] + m[1] + m[2];
+        half[1][j] = m[1] - m[2] - m[3];
+    }
+    KERNELS_UNROLL
+    for (int i = 0; i < 2; ++i) {
+        const V(&m)[4] = half[i];
+        store<L>(y + tile.pixel(i, 0) * channels, m[0] + m[1] + m[2]);
+        store<L>(y + tile.pixel(i, 1) * channels, m[1] - m[2] - m[3]);
+    }
 }
 
-/* A^T m A: [place,tile,o] -> the outputs of tiles in y. */
-void transform_back(const KernelsConv3x3 &p, const float *products, int64_t place, int64_t begin,
-                    int64_t end, float *y) {
-    for_tiles(p, begin, end, [&](int64_t tile, int64_t n, int64_t row, int64_t column) {
-        float *to = y + ((n * p.h + row) * p.w + column) * p.o;
-        for (int64_t o = 0; o < p.o; o += L) {
-            const float *from = products + tile * p.o + o;
-            V half[2][4];
-            KERNELS_UNROLL
-            for (int j = 0; j < 4; ++j) {
-                V m[4];
-                KERNELS_UNROLL
-                for (int i = 0; i < 4; ++i) m[i] = load(from + (4 * i + j) * place);
-                half[0][j] = m[0] + m[1] + m[2];
-                half[1][j] = m[1] - m[2] - m[3];
-            }
-            KERNELS_UNROLL
-            for (int i = 0; i < 2; ++i) {
-                const V(&m)[4] = half[i];
-                store(to + i * p.w * p.o + o, m[0] + m[1] + m[2]);
-                store(to + i * p.w * p.o + p.o + o, m[1] - m[2] - m[3]);
-            }
-        }
-    });
-}
-
-/* A d A^T of 2x2 gradients: dy -> [place,tile,o]. */
-void transform_gradients(const KernelsConv3x3 &p, const float *dy, int64_t begin, int64_t end,
-                         float *to, int64_t place) {
-    for_tiles(p, begin, end, [&](int64_t tile, int64_t n, int64_t row, int64_t column) {
-        const float *from = dy + ((n * p.h + row) * p.w + column) * p.o;
-        for (int64_t o = 0; o < p.o; o += L) {
-            V half[4][2];
-            KERNELS_UNROLL
-            for (int j = 0; j < 2; ++j) {
-                const V upper = load(from + j * p.o + o), lower = load(from + (p.w + j) * p.o + o);
-                half[0][j] = upper;
-                half[1][j] = upper + lower;
-                half[2][j] = upper - lower;
-                half[3][j] = -lower;
-            }
-            KERNELS_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                const V left = half[i][0], right = half[i][1];
-                float *at = to + 4 * i * place + tile * p.o + o;
-                store(at, left);
-                store(at + place, left + right);
-                store(at + 2 * place, left - right);
-                store(at + 3 * place, -right);
-            }
-        }
-    });
+/* A d A^T of the 2x2 gradients of a tile. */
+template <class T>
+KERNELS_INLINE void gradients(const T *dy, int64_t channels, const Tile &tile, V (&to)[PLACES]) {
+    V half[4][2];
+    KERNELS_UNROLL
+    for (int j = 0; j < 2; ++j) {
+        const V upper = load<L>(dy + tile.pixel(0, j) * channels);
+        const V lower = load<L>(dy + tile.pixel(1, j) * channels);
+        half[0][j] = upper;
+        half[1][j] = upper + lower;
+        half[2][j] = upper - lower;
+        half[3][j] = -lower;
+    }
+    KERNELS_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        const V left = half[i][0], right = half[i][1];
+        to[4 * i] = left;
+        to[4 * i + 1] = left + right;
+        to[4 * i + 2] = left - right;
+        to[4 * i + 3] = -right;
+    }
 }
 
 // ---------------------------------------------------------------- filters
@@ -235,32 +238,63 @@ KERNELS_INLINE void filter_side(V a, V b, V c, V (&to)[4]) {
     to[3] = c;
 }
 
-/* G g G^T: the filter -> [place,panel,c,column], o being column + panel * WIDTH. */
-template <int VECTORS>
-void transform_filter(const KernelsConv3x3 &p, int threads, const float *filter, float *to) {
-    constexpr int WIDTH = VECTORS * L;
-    const int64_t panels = p.o / WIDTH;
+/* x[0], x[step], x[2 step], ... */
+KERNELS_INLINE V gathered(const float *x, int64_t step) {
+#if defined(__AVX512F__)
+    const Vector<uint32_t> lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const auto places = (__m512i)(lane * static_cast<uint32_t>(step));
+    const __m512 unread = _mm512_setzero_ps();  // a mask of ones: see lanes.h
+    return (V)_mm512_mask_i32gather_ps(unread, 0xffff, places, x, sizeof(float));
+#else
+    V v = {};
+    for (int lane = 0; lane < L; ++lane) v[lane] = x[lane * step];
+    return v;
+#endif
+}
+
+/* G g G^T of L outputs from o on and of one input. */
+KERNELS_INLINE void transformed_filter(const Taps &at, const float *filter, int64_t o, int64_t c,
+                                       V (&to)[PLACES]) {
+    const float *from = filter + at.first + o * at.o + c * at.c;
+    V half[3][4];
+    KERNELS_UNROLL
+    for (int j = 0; j < 3; ++j) {
+        V column[3];
+        KERNELS_UNROLL
+        for (int i = 0; i < 3; ++i) column[i] = gathered(from + (3 * i + j) * at.tap, at.o);
+        filter_side(column[0], column[1], column[2], half[j]);
+    }
+    KERNELS_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        V side[4];
+        filter_side(half[0][i], half[1][i], half[2][i], side);
+        KERNELS_UNROLL
+        for (int j = 0; j < 4; ++j) to[4 * i + j] = side[j];
+    }
+}
+
+/* The filter -> words [place,panel,c,column], o being column + panel * WIDTH. */
+template <class T, int VECTORS>
+void transform_filter(const KernelsConv3x3 &p, int threads, const float *filter,
+                      typename Word<T>::type *to) {
+    constexpr int WIDTH = VECTORS * L, DEPTH = Word<T>::DEPTH;
+    const int64_t panels = p.o / WIDTH, depth = p.c / DEPTH;
     const Taps at(p);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t panel = 0; panel < panels; ++panel) {
-        for (int64_t c = 0; c < p.c; ++c) {
+        for (int64_t c = 0; c < depth; ++c) {
             for (int64_t v = 0; v < WIDTH; v += L) {
-                const float *from = filter + at.first + (panel * WIDTH + v) * at.o + c * at.c;
-                float taps[TAPS][L];
-                for (int lane = 0; lane < L; ++lane) {
-                    for (int k = 0; k < TAPS; ++k) taps[k][lane] = from[lane * at.o + k * at.tap];
+                V factors[DEPTH][PLACES];
+                KERNELS_UNROLL
+                for (int d = 0; d < DEPTH; ++d) {
+                    transformed_filter(at, filter, panel * WIDTH + v, c * DEPTH + d, factors[d]);
                 }
-                V half[3][4];
-                for (int j = 0; j < 3; ++j) {
-                    filter_side(load(taps[j]), load(taps[3 + j]), load(taps[6 + j]), half[j]);
-                }
-                for (int i = 0; i < 4; ++i) {
-                    V side[4];
-                    filter_side(half[0][i], half[1][i], half[2][i], side);
-                    for (int j = 0; j < 4; ++j) {
-                        const int64_t row = ((4 * i + j) * panels + panel) * p.c + c;
-                        store(to + row * WIDTH + v, side[j]);
-                    }
+                for (int place = 0; place < PLACES; ++place) {
+                    V values[DEPTH];
+                    for (int d = 0; d < DEPTH; ++d) values[d] = factors[d][place];
+                    const auto word = words(values);
+                    std::memcpy(to + ((place * panels + panel) * depth + c) * WIDTH + v, &word,
+                                sizeof word);
                 }
             }
         }
@@ -287,21 +321,20 @@ void transform_filter_back(const KernelsConv3x3 &p, int threads, const float *su
                 V s[4];
                 for (int j = 0; j < 4; ++j) {
                     const float *from = sums + (4 * i + j) * place + c * p.o + o;
-                    s[j] = load(from);
-                    for (int64_t k = 1; k < parts; ++k) s[j] += load(from + k * PLACES * place);
+                    s[j] = load<L>(from);
+                    for (int64_t k = 1; k < parts; ++k) s[j] += load<L>(from + k * PLACES * place);
                 }
                 filter_side_back(s, half[i]);
             }
-            float taps[TAPS][L];
+            float *to = dfilter + at.first + o * at.o + c * at.c;
             for (int j = 0; j < 3; ++j) {
                 V column[4], side[3];
                 for (int i = 0; i < 4; ++i) column[i] = half[i][j];
                 filter_side_back(column, side);
-                for (int i = 0; i < 3; ++i) store(taps[3 * i + j], side[i]);
-            }
-            float *to = dfilter + at.first + o * at.o + c * at.c;
-            for (int lane = 0; lane < L; ++lane) {
-                for (int k = 0; k < TAPS; ++k) to[lane * at.o + k * at.tap] = taps[k][lane];
+                for (int i = 0; i < 3; ++i) {
+                    float *tap = to + (3 * i + j) * at.tap;
+                    for (int lane = 0; lane < L; ++lane) tap[lane * at.o] = side[i][lane];
+                }
             }
         }
     }
@@ -311,60 +344,86 @@ void transform_filter_back(const KernelsConv3x3 &p, int threads, const float *su
 
 int64_t tiles_of(const KernelsConv3x3 &p) { return p.n * (p.h / 2) * (p.w / 2); }
 
-/* How a call divides, and where in the scratch memory, in floats, its parts lie. */
-template <int VECTORS>
+/* How a call divides, and where in the scratch memory, in words, its parts lie. */
+template <class T, int VECTORS>
 struct Forward {
     static constexpr int64_t R = ROWS<VECTORS>;
     int64_t tiles, block, blocks;
+    int64_t depth;              // words of the channels of a tile
     int64_t patches, products;  // from one place to the next
     int64_t filter, each;       // sizes: of the transformed filter, of what each thread has
 
-    explicit Forward(const KernelsConv3x3 &p) : tiles(tiles_of(p)) {
+    explicit Forward(const KernelsConv3x3 &p) : tiles(tiles_of(p)), depth(p.c / Word<T>::DEPTH) {
         // What a block has of both kinds takes half a megabyte, of a second-level cache of one.
-        const int64_t wanted = smaller(96, 8192 / (p.c + p.o));
+        const int64_t wanted = smaller(96, 8192 / (depth + p.o));
         block = round_up(smaller(tiles, wanted < 24 ? 24 : wanted), R);
         blocks = (tiles + block - 1) / block;
-        patches = block * p.c + PAD;
+        patches = block * depth + PAD;
         products = block * p.o + PAD;
-        filter = round_up(PLACES * p.c * p.o, PAD);
+        filter = round_up(PLACES * depth * p.o, PAD);
         each = PLACES * (patches + products);
     }
 
     int64_t scratch(int threads) const { return filter + threads * each; }
 };
 
-template <int VECTORS>
-void convolve(const KernelsConv3x3 &p, const KernelsRun &run, const float *x, const float *filter,
-              float *y) {
+/* The patches of tiles -> values [place,tile,c]. */
+template <class T>
+void transform_patches(const KernelsConv3x3 &p, const T *x, int64_t begin, int64_t end, T *to,
+                       int64_t place) {
+    Tile tile(p, begin);
+    for (int64_t t = begin; t < end; ++t, tile.next(), to += p.c) {
+        const bool inside = tile.inside();
+        for (int64_t c = 0; c < p.c; c += L) {
+            V values[PLACES];
+            if (inside) patch<true>(x + c, p.c, tile, values);
+            else patch<false>(x + c, p.c, tile, values);
+            KERNELS_UNROLL
+            for (int i = 0; i < PLACES; ++i) store<L>(to + i * place + c, values[i]);
+        }
+    }
+}
+
+template <class T, int VECTORS>
+void convolve(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, const float *filter,
+              T *y) {
+    using W = typename Word<T>::type;
     constexpr int WIDTH = VECTORS * L, R = ROWS<VECTORS>;
-    const Forward<VECTORS> plan(p);
-    float *const factors = static_cast<float *>(run.workspace);
-    transform_filter<VECTORS>(p, run.threads, filter, factors);
+    const Forward<T, VECTORS> plan(p);
+    W *const factors = static_cast<W *>(run.workspace);
+    transform_filter<T, VECTORS>(p, run.threads, filter, factors);
 #pragma omp parallel for schedule(static) num_threads(run.threads) if (run.threads > 1)
     for (int64_t b = 0; b < plan.blocks; ++b) {
-        float *patches = factors + plan.filter + omp_get_thread_num() * plan.each;
-        float *products = patches + PLACES * plan.patches;
+        W *patches = factors + plan.filter + omp_get_thread_num() * plan.each;
+        float *products = reinterpret_cast<float *>(patches + PLACES * plan.patches);
         const int64_t begin = b * plan.block, end = smaller(begin + plan.block, plan.tiles);
-        transform_patches(p, x, begin, end, patches, plan.patches);
-        const float *factor = factors;  // of place and panel
+        transform_patches(p, x, begin, end, reinterpret_cast<T *>(patches),
+                          plan.patches * Word<T>::DEPTH);
+        const W *factor = factors;  // of place and panel
         for (int64_t place = 0; place < PLACES; ++place) {
-            for (int64_t o = 0; o < p.o; o += WIDTH, factor += p.c * WIDTH) {
+            for (int64_t o = 0; o < p.o; o += WIDTH, factor += plan.depth * WIDTH) {
                 for (int64_t t = 0; t < end - begin; t += R) {
-                    const Strided rows{patches + place * plan.patches + t * p.c, p.c, 1};
+                    const Strided<W> rows{patches + place * plan.patches + t * plan.depth,
+                                          plan.depth, 1};
                     float *to = products + place * plan.products + t * p.o + o;
-                    multiply<VECTORS, false>(rows, factor, WIDTH, p.c, to, p.o);
+                    multiply<T, VECTORS, false>(rows, factor, WIDTH, plan.depth, to, p.o);
                 }
             }
         }
-        transform_back(p, products, plan.products, begin, end, y);
+        Tile tile(p, begin);
+        for (int64_t t = 0; t < end - begin; ++t, tile.next()) {
+            for (int64_t o = 0; o < p.o; o += L) {
+                outputs(products + t * p.o + o, plan.products, tile, p.o, y + o);
+            }
+        }
     }
 }
 
 // ---------------------------------------------------------------- the gradient of the filter
 
-template <int VECTORS>
+template <class T, int VECTORS>
 struct Backward {
-    static constexpr int64_t R = ROWS<VECTORS>, BLOCK = 64;
+    static constexpr int64_t R = ROWS<VECTORS>, BLOCK = 64, DEPTH = Word<T>::DEPTH;
     int64_t tiles, blocks, parts;
     int64_t patches, gradients, sums;  // from one place to the next
     int64_t all_sums, each;            // sizes: of the sums of all parts, of what each thread has
@@ -372,8 +431,8 @@ struct Backward {
     explicit Backward(const KernelsConv3x3 &p) : tiles(tiles_of(p)) {
         blocks = (tiles + BLOCK - 1) / BLOCK;
         parts = blocks / 4 < 1 ? 1 : smaller(blocks / 4, PARTS);
-        patches = BLOCK * p.c + PAD;
-        gradients = BLOCK * p.o + PAD;
+        patches = BLOCK / DEPTH * p.c + PAD;
+        gradients = BLOCK / DEPTH * p.o + PAD;
         sums = round_up(p.c, R) * p.o;
         all_sums = round_up(parts * PLACES * sums, PAD);
         each = PLACES * (patches + gradients);
@@ -382,29 +441,65 @@ struct Backward {
     int64_t scratch(int threads) const { return all_sums + threads * each; }
 };
 
-template <int VECTORS>
-void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const float *x, const float *dy,
+/* transform(tile, channel, values [PLACES]) of tiles -> words [place,tile,channel]: a word holds
+ * tiles that follow each other, and zeros behind the last. */
+template <class T, class Transform>
+KERNELS_INLINE void transform_tiles(const KernelsConv3x3 &p, int64_t channels, int64_t begin,
+                                    int64_t end, typename Word<T>::type *to, int64_t place,
+                                    Transform transform) {
+    constexpr int DEPTH = Word<T>::DEPTH;
+    Tile tile(p, begin);
+    for (int64_t t = begin; t < end; t += DEPTH, to += channels) {
+        Tile each[DEPTH];
+        for (int d = 0; d < DEPTH; ++d, tile.next()) each[d] = tile;
+        for (int64_t c = 0; c < channels; c += L) {
+            V values[DEPTH][PLACES] = {};
+            for (int d = 0; d < DEPTH && t + d < end; ++d) transform(each[d], c, values[d]);
+            KERNELS_UNROLL
+            for (int i = 0; i < PLACES; ++i) {
+                V both[DEPTH];
+                for (int d = 0; d < DEPTH; ++d) both[d] = values[d][i];
+                const auto word = words(both);
+                std::memcpy(to + i * place + c, &word, sizeof word);
+            }
+        }
+    }
+}
+
+template <class T, int VECTORS>
+void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, const T *dy,
                    float *dfilter) {
+    using W = typename Word<T>::type;
     constexpr int WIDTH = VECTORS * L, R = ROWS<VECTORS>;
-    const Backward<VECTORS> plan(p);
+    const Backward<T, VECTORS> plan(p);
     float *const all_sums = static_cast<float *>(run.workspace);
+    W *const scratch = reinterpret_cast<W *>(all_sums + plan.all_sums);
 #pragma omp parallel for schedule(static) num_threads(run.threads) if (run.threads > 1)
     for (int64_t part = 0; part < plan.parts; ++part) {
-        float *patches = all_sums + plan.all_sums + omp_get_thread_num() * plan.each;
-        float *gradients = patches + PLACES * plan.patches;
+        W *patches = scratch + omp_get_thread_num() * plan.each;
+        W *factors = patches + PLACES * plan.patches;
         const int64_t first = plan.blocks * part / plan.parts;
         for (int64_t b = first; b < plan.blocks * (part + 1) / plan.parts; ++b) {
             const int64_t begin = b * plan.BLOCK, end = smaller(begin + plan.BLOCK, plan.tiles);
-            transform_patches(p, x, begin, end, patches, plan.patches);
-            transform_gradients(p, dy, begin, end, gradients, plan.gradients);
-            const auto product = b == first ? multiply<VECTORS, false> : multiply<VECTORS, true>;
+            transform_tiles<T>(p, p.c, begin, end, patches, plan.patches,
+                               [&](const Tile &tile, int64_t c, V(&to)[PLACES]) {
+                                   if (tile.inside()) patch<true>(x + c, p.c, tile, to);
+                                   else patch<false>(x + c, p.c, tile, to);
+                               });
+            transform_tiles<T>(p, p.o, begin, end, factors, plan.gradients,
+                               [&](const Tile &tile, int64_t o, V(&to)[PLACES]) {
+                                   gradients(dy + o, p.o, tile, to);
+                               });
+            const auto product = b == first ? multiply<T, VECTORS, false>  //
+                                            : multiply<T, VECTORS, true>;
+            const int64_t depth = (end - begin + plan.DEPTH - 1) / plan.DEPTH;
             for (int64_t place = 0; place < PLACES; ++place) {
                 for (int64_t o = 0; o < p.o; o += WIDTH) {
-                    const float *factor = gradients + place * plan.gradients + o;
+                    const W *factor = factors + place * plan.gradients + o;
                     float *sum = all_sums + (part * PLACES + place) * plan.sums + o;
                     for (int64_t c = 0; c < p.c; c += R) {
-                        const Strided rows{patches + place * plan.patches + c, 1, p.c};
-                        product(rows, factor, p.o, end - begin, sum + c * p.o, p.o);
+                        const Strided<W> rows{patches + place * plan.patches + c, 1, p.c};
+                        product(rows, factor, p.o, depth, sum + c * p.o, p.o);
                     }
                 }
             }
@@ -413,20 +508,32 @@ void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const float *
     transform_filter_back(p, run.threads, all_sums, plan.parts, plan.sums, dfilter);
 }
 
-/* run(how many vectors a product is wide). */
-template <class Run>
-auto by_width(const KernelsConv3x3 &p, Run run) {
+// ---------------------------------------------------------------- types and widths
+
+/* run(a value of the type of images, how many vectors a product is wide). */
+template <class T, class Run>
+int64_t by_width(const KernelsConv3x3 &p, Run run) {
     using std::integral_constant;
-    if (p.o % (WIDEST * L) == 0) return run(integral_constant<int, WIDEST>{});
-    if (p.o % (2 * L) == 0) return run(integral_constant<int, 2>{});
-    return run(integral_constant<int, 1>{});
+    if (p.o % (WIDEST * L) == 0) return run(T{}, integral_constant<int, WIDEST>{});
+    if (p.o % (2 * L) == 0) return run(T{}, integral_constant<int, 2>{});
+    return run(T{}, integral_constant<int, 1>{});
 }
 
-template <template <int> class Plan>
-int64_t workspace(const KernelsConv3x3 &p, const KernelsRun &run) {
+/* The same for what this library computes; KERNELS_UNSUPPORTED for the rest. */
+template <class Run>
+int64_t by_type(const KernelsConv3x3 &p, Run run) {
     if (!is_valid(p)) return KERNELS_UNSUPPORTED;
-    return by_width(p, [&](auto vectors) {
-        return Plan<vectors()>(p).scratch(run.threads) * int64_t(sizeof(float));
+    if (p.dtype == KERNELS_FLOAT32) return by_width<float>(p, run);
+#if defined(__AVX512BF16__)
+    if (p.dtype == KERNELS_BFLOAT16) return by_width<BFloat16>(p, run);
+#endif
+    return KERNELS_UNSUPPORTED;
+}
+
+template <template <class, int> class Plan>
+int64_t workspace(const KernelsConv3x3 &p, const KernelsRun &run) {
+    return by_type(p, [&](auto type, auto vectors) -> int64_t {
+        return Plan<decltype(type), vectors()>(p).scratch(run.threads) * int64_t(sizeof(float));
     });
 }
 
@@ -441,13 +548,14 @@ KERNELS_EXPORT int64_t kernels_conv3x3_workspace(const KernelsConv3x3 *p, const 
 
 KERNELS_EXPORT int32_t kernels_conv3x3(const KernelsConv3x3 *p, const void *x, const void *filter,
                                        void *y, const KernelsRun *run) {
-    if (!is_valid(*p) || !x || !filter || !y) return KERNELS_UNSUPPORTED;
-    if (!run->workspace) return KERNELS_NO_MEMORY;
-    by_width(*p, [&](auto vectors) {
-        convolve<vectors()>(*p, *run, static_cast<const float *>(x),
-                            static_cast<const float *>(filter), static_cast<float *>(y));
-    });
-    return KERNELS_OK;
+    if (!x || !filter || !y) return KERNELS_UNSUPPORTED;
+    return static_cast<int32_t>(by_type(*p, [&](auto type, auto vectors) -> int64_t {
+        using T = decltype(type);
+        if (!run->workspace) return KERNELS_NO_MEMORY;
+        convolve<T, vectors()>(*p, *run, static_cast<const T *>(x),
+                               static_cast<const float *>(filter), static_cast<T *>(y));
+        return KERNELS_OK;
+    }));
 }
 
 KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *p,
@@ -458,11 +566,12 @@ KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *
 KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *p, const void *x,
                                                 const void *dy, void *dfilter,
                                                 const KernelsRun *run) {
-    if (!is_valid(*p) || !x || !dy || !dfilter) return KERNELS_UNSUPPORTED;
-    if (!run->workspace) return KERNELS_NO_MEMORY;
-    by_width(*p, [&](auto vectors) {
-        differentiate<vectors()>(*p, *run, static_cast<const float *>(x),
-                                 static_cast<const float *>(dy), static_cast<float *>(dfilter));
-    });
-    return KERNELS_OK;
+    if (!x || !dy || !dfilter) return KERNELS_UNSUPPORTED;
+    return static_cast<int32_t>(by_type(*p, [&](auto type, auto vectors) -> int64_t {
+        using T = decltype(type);
+        if (!run->workspace) return KERNELS_NO_MEMORY;
+        differentiate<T, vectors()>(*p, *run, static_cast<const T *>(x),
+                                    static_cast<const T *>(dy), static_cast<float *>(dfilter));
+        return KERNELS_OK;
+    }));
 }
