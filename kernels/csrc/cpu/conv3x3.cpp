@@ -33,7 +33,7 @@ constexpr int ROWS = SUMS / VECTORS;
 /* Between the matrices of two places, so that they do not all meet in one set of the cache; rows
  * of a product may read on into it. */
 constexpr int64_t PAD = 32;
-constexpr int64_t PARTS = 8;  // of the sum over tiles, each with a sum of its own
+constexpr int64_t TASKS = 8;  // of the gradient of a filter, where there are enough tiles
 
 int64_t round_up(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -309,20 +309,25 @@ KERNELS_INLINE void filter_side_back(const V (&s)[4], V (&to)[3]) {
     to[2] = sum + s[3];
 }
 
-/* G^T s G of the sum of `parts`: [part,place,c,o] -> the gradient of the filter. */
+/* G^T s G of the sum over parts of [part,panel,place,c,column] -> the gradient of the filter. */
+template <int VECTORS>
 void transform_filter_back(const KernelsConv3x3 &p, int threads, const float *sums, int64_t parts,
                            int64_t place, float *dfilter) {
+    constexpr int WIDTH = VECTORS * L;
     const Taps at(p);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < p.c; ++c) {
         for (int64_t o = 0; o < p.o; o += L) {
+            const float *first = sums + o / WIDTH * PLACES * place + c * WIDTH + o % WIDTH;
             V half[4][3];
             for (int i = 0; i < 4; ++i) {
                 V s[4];
                 for (int j = 0; j < 4; ++j) {
-                    const float *from = sums + (4 * i + j) * place + c * p.o + o;
+                    const float *from = first + (4 * i + j) * place;
                     s[j] = load<L>(from);
-                    for (int64_t k = 1; k < parts; ++k) s[j] += load<L>(from + k * PLACES * place);
+                    for (int64_t part = 1; part < parts; ++part) {
+                        s[j] += load<L>(from + part * (p.o / WIDTH) * PLACES * place);
+                    }
                 }
                 filter_side_back(s, half[i]);
             }
@@ -421,20 +426,23 @@ void convolve(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, const 
 
 // ---------------------------------------------------------------- the gradient of the filter
 
+/* A task has a part of the tiles and a panel of WIDTH outputs, whose sums stay in the cache: it
+ * transforms its patches again for every panel, which costs less than larger sums would. */
 template <class T, int VECTORS>
 struct Backward {
-    static constexpr int64_t R = ROWS<VECTORS>, BLOCK = 64, DEPTH = Word<T>::DEPTH;
-    int64_t tiles, blocks, parts;
+    static constexpr int64_t WIDTH = VECTORS * L, DEPTH = Word<T>::DEPTH, BLOCK = 64 * DEPTH;
+    int64_t tiles, blocks, panels, parts;
     int64_t patches, gradients, sums;  // from one place to the next
-    int64_t all_sums, each;            // sizes: of the sums of all parts, of what each thread has
+    int64_t all_sums, each;            // sizes: of the sums of all tasks, of what each thread has
 
-    explicit Backward(const KernelsConv3x3 &p) : tiles(tiles_of(p)) {
+    explicit Backward(const KernelsConv3x3 &p) : tiles(tiles_of(p)), panels(p.o / WIDTH) {
         blocks = (tiles + BLOCK - 1) / BLOCK;
-        parts = blocks / 4 < 1 ? 1 : smaller(blocks / 4, PARTS);
+        parts = smaller(tiles / 256, TASKS / panels);
+        parts = parts < 1 ? 1 : parts;
         patches = BLOCK / DEPTH * p.c + PAD;
-        gradients = BLOCK / DEPTH * p.o + PAD;
-        sums = round_up(p.c, R) * p.o;
-        all_sums = round_up(parts * PLACES * sums, PAD);
+        gradients = BLOCK / DEPTH * WIDTH + PAD;
+        sums = round_up(p.c, ROWS<VECTORS>) * WIDTH;
+        all_sums = round_up(parts * panels * PLACES * sums, PAD);
         each = PLACES * (patches + gradients);
     }
 
@@ -470,15 +478,16 @@ template <class T, int VECTORS>
 void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, const T *dy,
                    float *dfilter) {
     using W = typename Word<T>::type;
-    constexpr int WIDTH = VECTORS * L, R = ROWS<VECTORS>;
     const Backward<T, VECTORS> plan(p);
     float *const all_sums = static_cast<float *>(run.workspace);
     W *const scratch = reinterpret_cast<W *>(all_sums + plan.all_sums);
 #pragma omp parallel for schedule(static) num_threads(run.threads) if (run.threads > 1)
-    for (int64_t part = 0; part < plan.parts; ++part) {
+    for (int64_t task = 0; task < plan.parts * plan.panels; ++task) {
         W *patches = scratch + omp_get_thread_num() * plan.each;
         W *factors = patches + PLACES * plan.patches;
-        const int64_t first = plan.blocks * part / plan.parts;
+        float *const sums = all_sums + task * PLACES * plan.sums;
+        const int64_t part = task / plan.panels, first = plan.blocks * part / plan.parts;
+        const T *const own = dy + task % plan.panels * plan.WIDTH;
         for (int64_t b = first; b < plan.blocks * (part + 1) / plan.parts; ++b) {
             const int64_t begin = b * plan.BLOCK, end = smaller(begin + plan.BLOCK, plan.tiles);
             transform_tiles<T>(p, p.c, begin, end, patches, plan.patches,
@@ -486,26 +495,24 @@ void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, c
                                    if (tile.inside()) patch<true>(x + c, p.c, tile, to);
                                    else patch<false>(x + c, p.c, tile, to);
                                });
-            transform_tiles<T>(p, p.o, begin, end, factors, plan.gradients,
+            transform_tiles<T>(p, plan.WIDTH, begin, end, factors, plan.gradients,
                                [&](const Tile &tile, int64_t o, V(&to)[PLACES]) {
-                                   gradients(dy + o, p.o, tile, to);
+                                   gradients(own + o, p.o, tile, to);
                                });
             const auto product = b == first ? multiply<T, VECTORS, false>  //
                                             : multiply<T, VECTORS, true>;
             const int64_t depth = (end - begin + plan.DEPTH - 1) / plan.DEPTH;
             for (int64_t place = 0; place < PLACES; ++place) {
-                for (int64_t o = 0; o < p.o; o += WIDTH) {
-                    const W *factor = factors + place * plan.gradients + o;
-                    float *sum = all_sums + (part * PLACES + place) * plan.sums + o;
-                    for (int64_t c = 0; c < p.c; c += R) {
-                        const Strided<W> rows{patches + place * plan.patches + c, 1, p.c};
-                        product(rows, factor, p.o, depth, sum + c * p.o, p.o);
-                    }
+                const W *factor = factors + place * plan.gradients;
+                float *sum = sums + place * plan.sums;
+                for (int64_t c = 0; c < p.c; c += ROWS<VECTORS>) {
+                    const Strided<W> rows{patches + place * plan.patches + c, 1, p.c};
+                    product(rows, factor, plan.WIDTH, depth, sum + c * plan.WIDTH, plan.WIDTH);
                 }
             }
         }
     }
-    transform_filter_back(p, run.threads, all_sums, plan.parts, plan.sums, dfilter);
+    transform_filter_back<VECTORS>(p, run.threads, all_sums, plan.parts, plan.sums, dfilter);
 }
 
 // ---------------------------------------------------------------- types and widths
