@@ -8,7 +8,7 @@ import sys
 from emulated import STREAM, run_cases
 from refused import calls, wrong
 
-CALLS = calls()
+CALLS = calls("cuda")
 
 
 def check_refused(library: ctypes.CDLL, name: str) -> str | None:

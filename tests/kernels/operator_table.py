@@ -150,27 +150,32 @@ def drawn(call: Call, layout: str, dtype: torch.dtype, seed: int = 0) -> dict[st
     return {"x": x, **small}
 
 
+def line(start: float, end: float, like: Tensor) -> Tensor:
+    """Constants on a line, in float64, of the shape of `like`."""
+    return torch.linspace(start, end, like.numel(), dtype=torch.float64).reshape(like.shape)
+
+
 def derivatives(
     function: Callable[..., Tensor],
     inputs: dict[str, Tensor],
     dtype: torch.dtype,
     device: torch.device = CPU,
+    constants: Callable[[float, float, Tensor], Tensor] = line,
 ) -> dict[str, Tensor]:
     """The value, the first gradients, and the gradients of a product of those with constants.
 
     The constants are numbers of `dtype`, whatever the dtype in which the function computes.
     """
 
-    def line(start: float, end: float, like: Tensor) -> Tensor:
-        points = torch.linspace(start, end, like.numel(), dtype=torch.float64).to(dtype)
-        return points.reshape(like.shape).to(device, like.dtype)
+    def constant(start: float, end: float, like: Tensor) -> Tensor:
+        return constants(start, end, like).to(dtype).to(device, like.dtype)
 
     inputs = {name: one.detach().to(device) for name, one in inputs.items()}
     wanted = {name: one.requires_grad_() for name, one in inputs.items() if name != "noise"}
     y = function(**inputs)
-    dy = line(-1, LARGEST, y).requires_grad_()
+    dy = constant(-1, LARGEST, y).requires_grad_()
     first = torch.autograd.grad(y, list(wanted.values()), dy, create_graph=True)
-    tied = sum((one * line(1, -LARGEST, one)).sum() for one in first)
+    tied = sum((one * constant(1, -LARGEST, one)).sum() for one in first)
     second = torch.autograd.grad(tied, [dy, *wanted.values()], allow_unused=True)
     names = [f"d{name}" for name in wanted], ["ddy", *(f"dd{name}" for name in wanted)]
     found = dict(zip(("y", *names[0], *names[1]), (y, *first, *second), strict=True))

@@ -1,7 +1,8 @@
 """Calls that every library of the operators must refuse, and good ones beside them that none may.
 
-What computes them, a CPU, a GPU or its emulator, makes no difference (csrc/valid.h). A call is a
-good one with some fields changed: of the operation, or of the tensors that go with it.
+What computes them, a CPU, a GPU or its emulator, makes no difference (csrc/valid.h), but that a
+GPU convolves nothing. A call is a good one with some fields changed: of the operation, or of the
+tensors that go with it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch
 
 from kernels import native
 
-# All tensors of all calls; 24 floats are the largest.
-MEMORY = torch.zeros(1024)
+# All tensors of all calls; a filter of 16x16x3x3 floats is the largest.
+MEMORY = torch.zeros(4096)
 HERE = MEMORY.data_ptr()
 
 EPILOGUE = (
@@ -29,6 +30,7 @@ UPFIRDN2D = (
     | dict.fromkeys(("n", "c", "h", "w", "out_h", "out_w"), 2)
     | dict.fromkeys(("fh", "fw", "up_y", "up_x", "down_y", "down_x"), 1)
 )
+CONV3X3 = {"dtype": 1, "filter_layout": 0, "turned": 0, "n": 2, "h": 2, "w": 2, "c": 16, "o": 16}
 # Of each function: its operation, the fields of a good one, the structure and names of its tensors.
 GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
     "epilogue": (native.Epilogue, EPILOGUE, None, ("x", "y")),
@@ -41,9 +43,12 @@ GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
         ("x", "dy", "gdx", "gdd", "gdstrength", "gdb", "gdy", "gx", "gd", "gstrength", "gb"),
     ),
     "upfirdn2d": (native.Upfirdn2d, UPFIRDN2D, None, ("x", "y")),
+    "conv3x3": (native.Conv3x3, CONV3X3, None, ("x", "filter", "y")),
+    "conv3x3_gradient": (native.Conv3x3, CONV3X3, None, ("x", "dy", "dfilter")),
 }
 EPILOGUES = ("epilogue", "epilogue_backward", "epilogue_double_backward")
 DERIVATIVES = EPILOGUES[1:]
+CONVOLUTIONS = ("conv3x3", "conv3x3_gradient")
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Call:
         kind, fields, pointers, names = GOOD[self.function]
         operation = kind(**{**fields, **self.operation})
         placed = {**dict.fromkeys(names, HERE), **self.tensors}
-        scratch = torch.zeros(4096)
+        scratch = torch.zeros(1 << 16)
         run = native.Run(threads=1, stream=stream, workspace=scratch.data_ptr())
         tensors: tuple[Any, ...] = tuple(placed.values())
         if pointers is not None:
@@ -68,6 +73,10 @@ class Call:
             yield _answer(library, f"{self.function}_workspace", operation, *tensors)
         elif self.function == "upfirdn2d" and not self.tensors:
             yield _answer(library, "upfirdn2d_workspace", operation)
+        elif self.function in CONVOLUTIONS and not self.tensors:
+            size = _answer(library, f"{self.function}_workspace", operation, run)
+            assert size <= scratch.nbytes
+            yield size
         yield _answer(library, self.function, operation, *tensors, run)
 
 
@@ -88,8 +97,8 @@ def wrong(library: Any, call: Call, stream: int | None = None) -> str | None:
     return None if good else f"answers {found}"
 
 
-def calls() -> dict[str, Call]:
-    """Every call of the table, by what it is about."""
+def calls(device: str = "cpu") -> dict[str, Call]:
+    """Every call of the table, by what it is about, and whether libraries of `device` refuse it."""
     read = {"from_output": 1, "d": None}
     told = {"epilogue_backward": ["dd"], "epilogue_double_backward": ["gdd", "gd"]}
     every = {
@@ -132,7 +141,7 @@ def calls() -> dict[str, Call]:
         clamped = {**linear, "clamp": 1.0}
         found[f"{name}: clamped without x"] = Call(name, clamped, {**off, "x": None})
         found[f"{name}: {told[name][0]} without x"] = Call(name, linear, {"x": None})
-    return found | _resampling()
+    return found | _resampling() | _convolving(computed=device == "cpu")
 
 
 def _resampling() -> dict[str, Call]:
@@ -162,3 +171,38 @@ def _resampling() -> dict[str, Call]:
         f"{name}: of nothing": Call(name, nothing, {"x": None, "y": None}, refused=False),
         f"{name}: nothing by no filter": Call(name, {**nothing, "f": None}),
     }
+
+
+def _convolving(*, computed: bool) -> dict[str, Call]:
+    sizes = ("n", "h", "w", "c", "o")
+    large = {"h": 1 << 15, "w": 1 << 15}
+    changes: dict[str, dict[str, int]] = {
+        "unknown dtype": {"dtype": 4},
+        "negative dtype": {"dtype": -1},
+        "float64": {"dtype": native.DTYPES[torch.float64]},
+        "float16": {"dtype": native.DTYPES[torch.float16]},
+        "unknown layout of its filter": {"filter_layout": 2},
+        "negative layout of its filter": {"filter_layout": -1},
+        **{f"{name} of 0": {name: 0} for name in sizes},
+        **{f"negative {name}": {name: -16} for name in sizes},
+        **{f"odd {name}": {name: 3} for name in ("h", "w")},
+        **{f"{name} of a vector and a half": {name: 24} for name in ("c", "o")},
+        "more inputs than there are addresses": {**large, "c": 1 << 30},
+        "more outputs than there are addresses": {**large, "o": 1 << 30},
+        "a filter of more than there are addresses": {"c": 1 << 27, "o": 1 << 27},
+    }
+    good: dict[str, dict[str, int]] = {
+        "good": {},
+        "turned": {"turned": 1},
+        "channels last": {"filter_layout": 1},
+        "turned, channels last": {"turned": 1, "filter_layout": 1},
+        "an image that is no square": {"n": 1, "w": 4},
+    }
+    found = {}
+    for name in CONVOLUTIONS:
+        found |= {f"{name}: {what}": Call(name, fields) for what, fields in changes.items()}
+        found |= {f"{name}: no {one}": Call(name, {}, {one: None}) for one in GOOD[name][3]}
+        for what, fields in good.items():
+            if name == "conv3x3" or "turned" not in fields:
+                found[f"{name}: {what}"] = Call(name, fields, refused=not computed)
+    return found

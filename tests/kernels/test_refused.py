@@ -20,7 +20,10 @@ def refused(load_file: Callable[[Path], ModuleType]) -> ModuleType:
     return load_file(Path(__file__).parent / "refused.py")
 
 
-FUNCTIONS = ("epilogue", "epilogue_backward", "epilogue_double_backward", "upfirdn2d")
+FUNCTIONS = (
+    *("epilogue", "epilogue_backward", "epilogue_double_backward", "upfirdn2d"),
+    *("conv3x3", "conv3x3_gradient"),
+)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -36,6 +39,6 @@ def test_nonsense_is_refused_and_what_makes_sense_is_not(
 @pytest.mark.cuda
 def test_a_gpu_refuses_the_same(refused: ModuleType) -> None:
     library = native.library("cuda")
-    calls = {name: one for name, one in refused.calls().items() if one.refused}
+    calls = {name: one for name, one in refused.calls("cuda").items() if one.refused}
     found = {name: refused.wrong(library, one) for name, one in calls.items()}
     assert {name: why for name, why in found.items() if why} == {}
