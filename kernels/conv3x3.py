@@ -2,8 +2,8 @@
 
 Winograd's minimal filtering (csrc/cpu/conv3x3.cpp) where it fits, PyTorch's convolution elsewhere:
 in other types, on a GPU, for odd sizes or a few channels. Filters and their gradients are float32,
-whatever the images are. Two registered operators, the convolution
-and the gradient of its filter, are each the derivatives of the other, and so of every order.
+whatever the images are. Two registered operators, the convolution and the gradient of its filter,
+are each the derivatives of the other, and so of every order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ __all__ = ["conv3x3"]
 
 # Channels come in vectors of 16. An image of 4x4 is left to PyTorch: there, filters are as large.
 _CHANNELS, _LEAST = 16, 8
-_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
@@ -36,17 +35,28 @@ def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    if x.dtype not in _DTYPES or x.device.type != "cpu" or not is_channels_last(x):
+    """Whether the compiled operator takes them."""
+    if x.device.type != "cpu" or not is_channels_last(x) or not calls.takes(x):
         return False
     (n, c, h, w), filters = x.shape, weight.shape
-    sized = n > 0 and h >= _LEAST and w >= _LEAST and h % 2 == 0 and w % 2 == 0
     return (
-        sized
+        _multiplies(x.dtype)
+        and weight.device == x.device
+        and n > 0
+        and h >= _LEAST
+        and w >= _LEAST
+        and h % 2 == w % 2 == 0
         and filters[1:] == (c, 3, 3)
-        and c % _CHANNELS == 0
-        and filters[0] % _CHANNELS == 0
-        and calls.takes(x)
+        and filters[0] > 0
+        and c % _CHANNELS == filters[0] % _CHANNELS == 0
     )
+
+
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Whether the CPU's library has products of that type."""
+    if dtype == torch.bfloat16:
+        return native.library("cpu").built.isa == "avx512_bf16"
+    return dtype == torch.float32
 
 
 # --------------------------------------------------------------------- kernels

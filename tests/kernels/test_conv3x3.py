@@ -209,6 +209,7 @@ BAD: dict[str, tuple[Tensor, Tensor]] = {
     "other channels": (IMAGE, FILTERS[:, :8]),
     "more channels": (IMAGE, torch.cat([FILTERS, FILTERS], dim=1)),
     "no channels": (IMAGE[:, :0], FILTERS),
+    "no filters": (IMAGE, FILTERS[:0]),
     "a row": (IMAGE[0, 0], FILTERS),
     "other channels, 4x4": (IMAGE[:, :, :4, :4], FILTERS[:, :8]),
 }

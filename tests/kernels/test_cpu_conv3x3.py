@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from kernels import native
 
-DTYPES = (torch.float32,)
+DTYPES = (torch.float32, torch.bfloat16)
 FILTER_LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
 GUARD = 64  # elements before and after every tensor
 SENTINEL = 7.0
@@ -147,6 +147,24 @@ def differentiated(
     return dw.permute(0, 3, 1, 2) if last else dw
 
 
+@pytest.fixture(params=DTYPES, ids=str)
+def dtype(request: pytest.FixtureRequest, library: native.Library) -> torch.dtype:
+    """Each of which the library has products."""
+    if request.param == torch.bfloat16 and library.built.isa != "avx512_bf16":
+        pytest.skip("no instructions for bfloat16")
+    return request.param
+
+
+def test_products_that_an_instruction_set_has_not_are_refused(library: native.Library) -> None:
+    if library.built.isa == "avx512_bf16":
+        pytest.skip("it has them")
+    x = torch.zeros(1, 2, 2, 16, dtype=torch.bfloat16)
+    with pytest.raises(NotImplementedError):
+        convolved(library, x, torch.zeros(16, 16, 3, 3))
+    with pytest.raises(NotImplementedError):
+        differentiated(library, x, x)
+
+
 # --------------------------------------------------------------------- the truth
 
 IMAGE = torch.tensor([[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]).double()
@@ -223,7 +241,6 @@ def test_the_truth_is_the_filtering_that_the_library_does(name: str) -> None:
     torch.testing.assert_close(same, values.y[0], rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_the_definition(library: native.Library, name: str, dtype: torch.dtype) -> None:
     values = truth(CASES[name], dtype)
@@ -235,7 +252,6 @@ def test_agrees_with_the_definition(library: native.Library, name: str, dtype: t
     assert all(torch.equal(bits[0], one) for one in bits[1:]), "how a filter lies shows in y"
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradient_agrees_with_the_definition(
     library: native.Library, name: str, dtype: torch.dtype
@@ -249,7 +265,6 @@ def test_the_gradient_agrees_with_the_definition(
 SHARED = ("one tile", "five vectors", "nine to one", "97 tiles", "two parts", "eight parts")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", SHARED)
 def test_the_number_of_threads_changes_no_bit(
     library: native.Library, name: str, dtype: torch.dtype
@@ -262,7 +277,6 @@ def test_the_number_of_threads_changes_no_bit(
         assert torch.equal(dw, differentiated(library, values.x, values.dy, threads=threads))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_threads_that_meet_share_no_scratch_memory(
     library: native.Library, dtype: torch.dtype
 ) -> None:
@@ -274,7 +288,6 @@ def test_threads_that_meet_share_no_scratch_memory(
         assert torch.equal(dw, differentiated(library, x, x, threads=threads))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["no patch inside", "five vectors", "96 tiles", "eight parts"])
 def test_no_bit_of_an_image_depends_on_the_others(
     library: native.Library, name: str, dtype: torch.dtype
@@ -285,7 +298,6 @@ def test_no_bit_of_an_image_depends_on_the_others(
         assert torch.equal(convolved(library, one[None], values.w)[0], y)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["one tile", "five vectors", "two parts"])
 def test_what_is_no_number_stays_in_its_channel_of_the_gradient(
     library: native.Library, name: str, dtype: torch.dtype
