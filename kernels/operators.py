@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-__all__ = ["register"]
+__all__ = ["register", "short_way"]
 
 _LIBRARY = torch.library.Library("kernels", "FRAGMENT")
 _DEVICES = ("CPU", "CUDA")
+# What calls every operator that was registered.
+_CALLS: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
 def register(
@@ -68,7 +70,16 @@ def register(
             return function.apply(x, *rest)
         return kernel(x, *rest)
 
+    _CALLS[operator] = call
     return call
+
+
+def short_way(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """What does the same as an operator that a dispatch mode has seen, in less time if it is ours.
+
+    For whoever records operators and calls them again: with the same arguments, by position.
+    """
+    return _CALLS.get(operator, operator)  # type: ignore[call-overload]
 
 
 def _watched(x: Tensor) -> bool:

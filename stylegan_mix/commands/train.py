@@ -103,7 +103,7 @@ def _change_options(command: Any) -> Any:
     "--graphs/--no-graphs",
     default=True,
     show_default=True,
-    help="On one GPU, replay whole steps as CUDA graphs.",
+    help="In one process, replay whole steps: on a GPU as CUDA graphs.",
 )
 @_change_options
 @console.run_options

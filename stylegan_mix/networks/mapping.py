@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from stylegan_mix.networks.layers import FullyConnected, normalize_second_moment
 from stylegan_mix.rng import Draws
@@ -27,8 +26,11 @@ def class_weights(label: Tensor, classes: int) -> Tensor:
             f"label must be integers [N] or floating-point weights [N, {classes}], "
             f"got {label.dtype} {list(label.shape)}"
         )
+    rows = torch.zeros(len(label), classes, device=label.device)
     try:
-        return functional.one_hot(label.long(), classes).to(torch.float32)
+        # one_hot reads the least and the largest label before it does this, which checks them, too:
+        # a step that waits for no number can be recorded.
+        return rows.scatter_(1, label.long()[:, None], 1)
     except RuntimeError as error:
         low, high = label.min().item(), label.max().item()
         message = f"labels must lie in 0 to {classes - 1}, got {low} to {high}"

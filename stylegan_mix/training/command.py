@@ -211,7 +211,7 @@ def run_training(
     """Trains, going on from what is there, and publishes; what is finished is given at once.
 
     A checkpoint is written every `save_minutes`, and when `stop` asks for one. With `graphs` a
-    single GPU replays steps as CUDA graphs, which changes nothing but the time. Gives one
+    single process replays its steps, which changes nothing but the time. Gives one
     generator for each half-life, the main one first. Under torchrun every process calls this with
     the same plan: the first writes, and the others give an empty list.
     """

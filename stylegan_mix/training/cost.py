@@ -14,7 +14,8 @@ from stylegan_mix.training.step import train_step
 
 __all__ = ["of"]
 
-# A GPU needs some before it replays a step as a graph.
+# A GPU needs some before it replays a step as a graph. On a CPU a replay saves too little of the
+# time to play more steps for that.
 _TIMED_STEPS = {"cpu": 3, "cuda": 15}
 # Regularisers, logs, grids and checkpoints come on top of a plain step.
 _OVERHEAD = 1.15

@@ -1,8 +1,9 @@
-"""Steps that a GPU repeats as graphs: one launch for the thousands of operators of a step.
+"""Steps that are captured once and repeated: on a GPU as graphs, on a CPU as lists of operators.
 
 The steps of one `Due` run the same operators, so each kind of step is one graph: both phases,
 their backward passes and the optimisers. What changes between steps goes through a `Tape`. The
 first steps of a kind run as usual, the next is recorded on a tape, the one after that captured.
+A graph is one launch on a GPU; on a CPU it is thousands, but without autograd and modules.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from stylegan_mix.console import say
 from stylegan_mix.training.game import Game
+from stylegan_mix.training.replay import OperatorLists
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Due, Facts, play
 from stylegan_mix.training.tape import Tape
@@ -33,14 +35,22 @@ _COUNTED = ("sign_real", "sign_fake")
 
 
 class Recorder(Protocol):
-    """What makes graphs."""
+    """What makes graphs of a device."""
 
     def warm(self, run: Callable[[], Facts]) -> Facts:
         """Runs, so that it can be captured later."""
         ...
 
     def capture(self, run: Callable[[], Facts]) -> Callable[[], Facts]:
-        """What repeats the operators of `run` on the same memory; runs nothing by itself."""
+        """What repeats the operators of `run` on the same memory.
+
+        Whether `run` changes anything on the way is the recorder's; RuntimeError where it cannot
+        be captured.
+        """
+        ...
+
+    def agree(self, name: str, replayed: Tensor, played: Tensor) -> bool:
+        """Whether a fact of a step is the same, as far as two runs of the device can give it."""
         ...
 
 
@@ -74,6 +84,10 @@ class CudaGraphs:
 
         return replay
 
+    def agree(self, name: str, replayed: Tensor, played: Tensor) -> bool:
+        """Whether a fact is nearly the same; not asked of shares of a batch."""
+        return name in _COUNTED or torch.allclose(replayed, played, rtol=_RELATIVE, atol=_ABSOLUTE)
+
 
 @dataclass
 class _Kind:
@@ -88,8 +102,7 @@ class GraphedPlayer:
     """Plays steps as `step.play` does, from the fifth of a kind on by replaying its graph.
 
     Two run as usual, the third is recorded, the fourth captured and compared with the step itself.
-    Where capturing fails or the two disagree, it says so once and all later steps run one operator
-    at a time.
+    Where capturing fails or the two disagree, it says so once and all later steps run as usual.
 
     A graph writes to the memory that it was captured with: after the state of a training was
     replaced, another player must take over.
@@ -112,13 +125,17 @@ class GraphedPlayer:
             kind.tape = Tape(state.step)
             taped = dataclasses.replace(game, tape=kind.tape)
             return self._recorder.warm(lambda: play(state, taped))
+        if kind.replay is None:
+            return self._first_replay(kind, kind.tape, state, game)
         kind.tape.refill(state.step)
-        if kind.replay is not None:
-            return kind.replay()
-        return self._first_replay(kind, kind.tape, state, game)
+        return kind.replay()
 
     def _first_replay(self, kind: _Kind, tape: Tape, state: TrainState, game: Game) -> Facts:
-        """Captures a step whose tape is ready, compares both ways, and takes the usual one."""
+        """Captures a step whose tape is ready, compares both ways, and takes the usual one.
+
+        What is captured is an earlier step of the kind: had that frozen a draw or a number, the two
+        would disagree.
+        """
         taped = dataclasses.replace(game, tape=tape)
 
         def run() -> Facts:
@@ -127,21 +144,27 @@ class GraphedPlayer:
 
         tensors = list(_changing(state))
         before = [tensor.detach().clone() for tensor in tensors]
+        found: Facts = {}
         try:
-            kind.replay = self._recorder.capture(run)
-            found = {**kind.replay(), **_sizes(state)}
+            state.step, now = tape.step, state.step
+            try:
+                replay = self._recorder.capture(run)
+            finally:
+                state.step = now
+                tape.refill(now)
+            _put_back(tensors, before)
+            found = {**replay(), **_sizes(state)}
         except RuntimeError as error:
             self._give_up(state, f"{error}".partition("\n")[0])
-            found = {}
-        with torch.no_grad():
-            torch._foreach_copy_(tensors, before)
+        _put_back(tensors, before)
         facts = self._recorder.warm(run)
         expected = {**facts, **_sizes(state)}
         for name, value in found.items():
-            if name in _COUNTED:
-                continue
-            if not torch.allclose(value, expected[name], rtol=_RELATIVE, atol=_ABSOLUTE):
+            if not self._recorder.agree(name, value, expected[name]):
                 self._give_up(state, f"{name} was {float(value)}, not {float(expected[name])}")
+                break
+        if not self.failure:
+            kind.replay = replay
         return facts
 
     def _give_up(self, state: TrainState, reason: str) -> None:
@@ -150,14 +173,17 @@ class GraphedPlayer:
         for optimizer in (state.generator_optimizer, state.discriminator_optimizer):
             optimizer.zero_grad(set_to_none=True)
         state.discriminator.requires_grad_(True)
-        say(f"steps are not replayed as CUDA graphs, but run one operator at a time: {reason}")
+        say(f"steps run as usual, and are not replayed: {reason}")
 
 
 def player_of(game: Game, graphs: bool) -> Callable[[TrainState, Game], Facts]:
-    """What plays the steps of a training: graphs on one GPU, else, or if not wanted, the usual."""
-    if graphs and game.device.type == "cuda" and game.world.size == 1:
-        return GraphedPlayer(CudaGraphs(game.device))
-    return play
+    """What plays the steps of a training: one that replays them, in a world of one process.
+
+    The usual where there are more, or if `graphs` are not wanted.
+    """
+    if not graphs or game.world.size > 1:
+        return play
+    return GraphedPlayer(CudaGraphs(game.device) if game.device.type == "cuda" else OperatorLists())
 
 
 def _changing(state: TrainState) -> Iterator[Tensor]:
@@ -169,6 +195,11 @@ def _changing(state: TrainState) -> Iterator[Tensor]:
         for known in optimizer.state.values():
             yield from (value for value in known.values() if isinstance(value, Tensor))
     yield from state.running.values()
+
+
+@torch.no_grad()
+def _put_back(tensors: list[Tensor], before: list[Tensor]) -> None:
+    torch._foreach_copy_(tensors, before)
 
 
 @torch.no_grad()

@@ -97,8 +97,8 @@ def train(
     collapses or a loss is no number any more, goes back once to the last kept step and on with
     other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
     Raises the stop's failure, with everything saved, when `stop` asks for one. Gives what computed
-    it, `numerics_of`, more than one where that changed on the way. `graphs` lets one GPU replay
-    steps as CUDA graphs.
+    it, `numerics_of`, more than one where that changed on the way. `graphs` lets a
+    training in one process replay its steps.
     """
     training = _Training(state, game, dataset, kimg, folder, rhythm, graphs)
     training.resume()

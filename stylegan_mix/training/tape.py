@@ -23,11 +23,12 @@ class Tape:
     """The values that a step asks for, in the order of asking.
 
     The first time, at step `step`, every value is made and kept. After `rewind` the same questions
-    in the same order are answered from what is kept; `refill` makes all of it anew, in place.
+    in the same order are answered from what is kept; `refill` makes all of it anew, in place, for
+    another `step`.
     """
 
     def __init__(self, step: int) -> None:
-        self._step = step
+        self.step = step
         self._entries: list[_Entry] = []
         self._kept: list[Tensor] | None = None
         self._asked = 0
@@ -37,7 +38,7 @@ class Tape:
         if self._kept is not None:
             self._asked += 1
             return self._kept[self._asked - 1]
-        made = make(self._step)
+        made = make(self.step)
         self._entries.append((made, make))
         return made
 
@@ -69,6 +70,7 @@ class Tape:
     @torch.no_grad()
     def refill(self, step: int) -> None:
         """Makes everything anew for another step, where it lies."""
+        self.step = step
         for kept, make in self._entries:
             made = make(step)
             if kept is not None and made is not None:

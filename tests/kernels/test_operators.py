@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import kernels
-from kernels import bias_act, modulated_bias_act, upfirdn2d
+from kernels import bias_act, modulated_bias_act, native, upfirdn2d
+from kernels.operators import short_way
 from kernels.reference import ACTIVATIONS
 
 
@@ -355,3 +356,24 @@ def test_compile_sees_operators_and_breaks_no_graph(native: torch.device) -> Non
     tensors = _critics(native)
     compiled = torch.compile(_critic, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(*tensors), _critic(*tensors))
+
+
+def test_the_short_way_to_an_operator_skips_the_dispatcher_only_where_nobody_looks(
+    dispatched: type, operators: torch.device
+) -> None:
+    x = torch.randn(2, 16, 8, 8, device=operators)
+    with dispatched() as seen:
+        y = bias_act(x, act="lrelu")
+    ours = {name for name in (one.name for one in seen.calls) if name.startswith("kernels.")}
+    assert ours <= {"kernels.epilogue.default"}
+    operator = torch.ops.kernels.epilogue.default
+    arguments = (x, None, None, None, None, 1, native.ACTS["lrelu"], 0.2, 2**0.5, -1.0)
+    if ours:
+        assert torch.equal(short_way(operator)(*arguments), y)
+    with dispatched() as seen:
+        short_way(operator)(torch.empty_like(x, device="meta"), *arguments[1:])
+    assert seen.calls[-1].name == "kernels.epilogue.default"
+    assert short_way(torch.ops.aten.mul.Tensor) is torch.ops.aten.mul.Tensor
+    for name in ("epilogue_backward", "epilogue_double_backward", "upfirdn2d", "conv3x3"):
+        overload = getattr(torch.ops.kernels, name).default
+        assert short_way(overload) is not overload

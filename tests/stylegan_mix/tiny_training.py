@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stylegan_mix import datasets
 from stylegan_mix.console import StopSignals
-from stylegan_mix.training import command
+from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training import command, game
+from stylegan_mix.training.game import Game
+from stylegan_mix.training.state import TrainState
 
-__all__ = ["TINY", "StopAfter", "damage", "tiny_plan"]
+__all__ = [
+    "SCHEDULED",
+    "SWITCHES",
+    "TINY",
+    "StopAfter",
+    "damage",
+    "small_game",
+    "small_preset",
+    "tiny_plan",
+]
 
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
@@ -47,3 +62,36 @@ def damage(folder: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-5] ^= 4
     path.write_bytes(data)
+
+
+def small_preset(**changes: Any) -> Preset:
+    return dataclasses.replace(PRESETS["tiny8"], **{**TINY, **changes})
+
+
+def small_game(preset: Preset) -> tuple[TrainState, Game]:
+    return game.begin(preset, datasets.load("digits_lt"), seed=0, device=torch.device("cpu"))
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "path length": {"path_weight": 2.0, "path_interval": 2},
+    "style mixing": {"style_mixing": 0.9},
+    "merged R1": {"merged_r1": True},
+    "diffaugment": {"augment": "color,translation,cutout"},
+    "ada": {"augment": "ada", "strength": "0.5"},
+    "ada, adaptive": {"augment": "ada:blit,color", "ada_kimg": 0.1, "ada_target": -1.0},
+    "noise": {"noise_beta": 0.99},
+    "noise in the discriminator": {"critic_label_noise": 0.5},
+    "twins": {"twins": 0.01},
+    "gsr": {"gsr": 0.5},
+    "lecam": {"lecam": 0.3},
+    "utlo": {"utlo_resolution": 4},
+    "transition": {"transition_end": 1.0},
+}
+
+# Everything that begins, ends or is ramped does so within the steps of the test.
+SCHEDULED: dict[str, dict[str, Any]] = {
+    "ada": {"ada_kimg": 0.5},
+    "twins": {"twins_kimg": 0.12},
+    "lecam": {"lecam_kimg": 0.12},
+    "transition": {"transition_start": 0.1, "transition_end": 0.4},
+}

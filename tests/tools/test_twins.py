@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +15,11 @@ import pytest
 import torch
 
 import kernels
+from kernels import NativeUnavailable
 from stylegan_mix.networks import Discriminator, Generator
-from stylegan_mix.presets import PRESETS
+from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.training import graphs
+from stylegan_mix.training.replay import OperatorLists
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +87,62 @@ def test_the_table_in_the_readme_is_that_of_the_file(twins: ModuleType, repo_roo
     file = repo_root / "tools" / "results" / "kernels" / "twins-cpu.json"
     printed = twins.table(json.loads(file.read_text())["rows"])
     assert printed in (repo_root / "README.md").read_text()
+
+
+@pytest.fixture
+def generator(twins: ModuleType) -> ModuleType:
+    """The script that makes the jobs."""
+    module = sys.modules[twins.jobs.__module__]
+    assert module.__name__ == "tools.bench.generator"
+    return module
+
+
+def _small() -> Preset:
+    small = {"channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+    return dataclasses.replace(PRESETS["cpu32"], **small)
+
+
+def test_what_is_timed_of_ours_is_a_replay_and_of_slow_twins_is_not(
+    twins: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {name: twins.variant(name, _small()) for name in ("float32", "unfused")}
+
+    def played(*_: object) -> None:
+        raise AssertionError("played")
+
+    monkeypatch.setattr(graphs, "play", played)
+    for job in ("generation", "step", "step with R1"):
+        made["float32"][job]()
+        made["unfused"][job]()
+
+
+def test_settings_that_share_networks_replay_operators_of_their_own(
+    generator: ModuleType, dispatched: type
+) -> None:
+    preset, device = _small(), torch.device("cpu")
+    state, game = generator.begun(preset, device), generator.game_of_noise(preset, device)
+    names = {}
+    for setting in ("native", "reference"):
+        within = functools.partial(generator.forced, setting)
+        try:
+            names[setting] = generator.replayed_jobs(state, game, within)
+        except NativeUnavailable as error:
+            pytest.skip(f"no compiled operators here: {error}")
+    for setting, made in names.items():
+        with dispatched() as seen:
+            made["step"]()
+        called = {one.name for one in seen.calls}
+        assert ("kernels.epilogue.default" in called) is (setting == "native")
+
+
+def test_a_benchmark_whose_steps_are_not_replayed_ends(
+    generator: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: OperatorLists, run: object) -> None:
+        raise RuntimeError("a number was read")
+
+    monkeypatch.setattr(OperatorLists, "capture", refused)
+    preset, device = _small(), torch.device("cpu")
+    state, game = generator.begun(preset, device), generator.game_of_noise(preset, device)
+    with pytest.raises(RuntimeError, match="not replayed: a number was read"):
+        generator.replayed_jobs(state, game, nullcontext)

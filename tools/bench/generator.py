@@ -33,12 +33,15 @@ from stylegan_mix import console
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.game import Game
+from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Facts, play, train_step
 from tools.bench import timing
 
 CLASSES = 10
 GENERATION_BATCH = 64
+# Steps of a kind after which it is replayed: it is captured in the fourth.
+WARM = 5
 
 
 def main() -> None:
@@ -90,6 +93,24 @@ def jobs(
     return {"generation": generate, "step": step(1), "step with R1": step(0)}
 
 
+def replayed_jobs(
+    state: TrainState, game: Game, within: Callable[[], AbstractContextManager[object]]
+) -> dict[str, Callable[[], object]]:
+    """The jobs with the player of a training on this device, which replays their steps from now on.
+
+    RuntimeError where it cannot.
+    """
+    player = player_of(game, graphs=True)
+    made = jobs(state, game, within, player)
+    for _ in range(WARM):
+        for name in ("step", "step with R1"):
+            made[name]()
+    failure = getattr(player, "failure", None)
+    if failure:
+        raise RuntimeError(f"steps are not replayed: {failure}")
+    return made
+
+
 def rates(seconds: dict[str, float], preset: Preset) -> dict[str, float]:
     """Images a second of generation and of training, from the seconds of the three jobs."""
     plain, with_r1 = seconds["step"], seconds["step with R1"]
@@ -125,7 +146,8 @@ class _Noise:
 def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, Any]]:
     state, game = begun(preset, device), game_of_noise(preset, device)
     settings = ("native", "reference")
-    calls = {one: jobs(state, game, functools.partial(forced, one)) for one in settings}
+    # Each replays operators of its own, on the same networks.
+    calls = {one: replayed_jobs(state, game, functools.partial(forced, one)) for one in settings}
     named = {f"{one}: {job}": call for one in settings for job, call in calls[one].items()}
     taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.5)
     found = {

@@ -5,7 +5,7 @@
 On synthetic 32-pixel images, for each number of channels: images a second of generation (batch
 64) and of training (batch 32, R1 at its share of one step in sixteen), all alternated in one run:
 
-* `bfloat16`, `float32`: ours, channels last, compiled operators;
+* `bfloat16`, `float32`: ours, channels last, compiled operators, replayed steps;
 * `unfused`: float32, channels first, the operators of `kernels.reference`, one shared weight whose
   input and output are scaled: the composition with which the published code trains;
 * `grouped`: the same with weights of its own for every sample, in one grouped convolution: with
@@ -40,7 +40,14 @@ from stylegan_mix.networks import layers, synthesis
 from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
 from tools.bench import timing
-from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
+from tools.bench.generator import (
+    GENERATION_BATCH,
+    begun,
+    game_of_noise,
+    jobs,
+    rates,
+    replayed_jobs,
+)
 from tools.bench.work import peak_call, work_of_jobs
 
 VARIANTS = {"bfloat16": "bfloat16", "float32": "float32", "unfused": "float32"}
@@ -83,12 +90,12 @@ def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
     """The jobs of a variant, on networks of its own."""
     preset = dataclasses.replace(preset, precision=VARIANTS[name])
     device = torch.device("cpu")
-    state = begun(preset, device)
-    if name not in OURS:
-        for network in (state.generator, state.discriminator):
-            _slow(network, unfused if name == "unfused" else grouped)
-    operators = nullcontext if name in OURS else composed
-    return jobs(state, game_of_noise(preset, device), operators)
+    state, game = begun(preset, device), game_of_noise(preset, device)
+    if name in OURS:
+        return replayed_jobs(state, game, nullcontext)
+    for network in (state.generator, state.discriminator):
+        _slow(network, unfused if name == "unfused" else grouped)
+    return jobs(state, game, composed)
 
 
 @contextmanager

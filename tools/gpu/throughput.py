@@ -35,17 +35,20 @@ from kernels import native
 from kernels.selfcheck import forced
 from stylegan_mix import console
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training.graphs import player_of
-from stylegan_mix.training.step import train_step
 from tools.bench import timing
-from tools.bench.generator import GENERATION_BATCH, begun, game_of_noise, jobs, rates
+from tools.bench.generator import (
+    GENERATION_BATCH,
+    begun,
+    game_of_noise,
+    jobs,
+    rates,
+    replayed_jobs,
+)
 from tools.bench.work import peak_call, work_of_jobs
 
 SHAPES = ("cifar", "cifar-lt", "half")
 PRECISIONS = ("float32", "bfloat16")
 OPERATORS = ("native", "reference")
-# Steps of each kind before timing: a graph takes some to be made.
-WARM = 5
 
 
 def main() -> int:
@@ -141,15 +144,7 @@ def _jobs(
     """
     within = functools.partial(forced, operators)
     state, game = begun(preset, device), game_of_noise(preset, device)
-    player = player_of(game, graphs)
-    with within():
-        for number in (0, 1) * WARM:
-            state.step = number
-            train_step(state, game, player)
-    failure = getattr(player, "failure", None)
-    if failure:
-        raise RuntimeError(f"no CUDA graphs: {failure}")
-    return jobs(state, game, within, player)
+    return (replayed_jobs if graphs else jobs)(state, game, within)
 
 
 def _peak_calls(
