@@ -5,7 +5,7 @@
 For each number of channels and each precision, on synthetic 32-pixel images: images a second of
 generation (batch 64) and of training (batch 32, R1 in one step of sixteen), with the compiled
 operators and with KERNELS=reference, alternated; and how the time divides among convolutions, our
-operators and the rest, by PyTorch's profiler.
+other operators and the rest, by PyTorch's profiler.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, A
 
 
 def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Shares of the time in convolutions, in our operators, in matrix products, in the rest."""
+    """Shares of the time in convolutions, our other operators, matrix products, the rest."""
     kinds = {"convolution": 0.0, "ours": 0.0, "matrix product": 0.0, "rest": 0.0}
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []
@@ -187,10 +187,10 @@ def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float
 
 
 def _kind(name: str) -> str:
-    if "kernels" in name or name.startswith(("_UpFirDn", "_PiecewiseLinear", "_Slope")):
-        return "ours"
     if "conv" in name:
         return "convolution"
+    if "kernels" in name or name.startswith(("_UpFirDn", "_PiecewiseLinear", "_Slope")):
+        return "ours"
     if name in ("aten::mm", "aten::addmm", "aten::bmm"):
         return "matrix product"
     return "rest"
