@@ -4,6 +4,9 @@ Winograd's minimal filtering (csrc/cpu/conv3x3.cpp) where it fits, PyTorch's con
 in other types, on a GPU, for odd sizes or a few channels. Filters and their gradients are float32,
 whatever the images are. Two registered operators, the convolution and the gradient of its filter,
 are each the derivatives of the other, and so of every order.
+
+With stride 2, and transposed, the same filtering saves 11 of 36 products; it was written, measured
+and left out: as fast as PyTorch's, and only the gradient of its filter a third faster.
 """
 
 from __future__ import annotations
