@@ -149,8 +149,8 @@ def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
         f"- Hardware: {_only(record['hardware'] for record in records)}, "
         f"{_only(str(record['threads']) for record in records)} thread, torch "
         f"{_only(record['torch'] for record in records)}, operators "
-        f"{_only(record['operators'] for record in records)}; {min(minutes):.0f} to "
-        f"{max(minutes):.0f} minutes of training a row, on a busy machine."
+        f"{_only(record['operators'] for record in records)}; {_short_time(min(minutes))} to "
+        f"{_short_time(max(minutes))} minutes of training a row, on a busy machine."
     )
     if missing:
         lines.append(f"- Not run yet: {', '.join(missing)}.")
@@ -160,6 +160,10 @@ def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
 def _scale(decimals: int) -> int:
     """Accuracies, which have one decimal, are shown in per cent."""
     return 100 if decimals == 1 else 1
+
+
+def _short_time(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
 def _only(values: Iterable[str]) -> str:
