@@ -30,7 +30,9 @@ _CHANNELS, _LEAST = 16, 8
 def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
     """conv2d(x, weight, padding=1): [N,I,H,W], [O,I,3,3] -> [N,O,H,W].
 
-    Computes in the dtype of x, and the result lies in memory as x does. Errors are PyTorch's.
+    Computes in the dtype of x, and the result lies in memory as x does. Where the compiled operator
+    runs, it is F(2x2, 3x3) of Lavin and Gray 2016: in bfloat16 the factors of its products, sums of
+    up to four values of x and of up to nine of the filter, are rounded too. Errors are PyTorch's.
     """
     if _fits(x, weight):
         return _conv3x3(x, weight.to(torch.float32), False)

@@ -13,6 +13,7 @@ __all__ = [
     "dense_like",
     "filter_like",
     "is_channels_last",
+    "layout_of",
     "planes",
     "small",
 ]
@@ -38,6 +39,11 @@ def is_channels_last(x: Tensor) -> bool:
     )
 
 
+def layout_of(x: Tensor) -> torch.memory_format:
+    """The one of the two in which `x` lies: channels_last, or contiguous where it is both."""
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+
+
 def dense(x: Tensor, dim: int = 1) -> Tensor:
     """`x` itself if it is contiguous, or channels_last with `dim` as its channels; else a copy."""
     return x if dim == 1 and is_channels_last(x) else x.contiguous()
@@ -45,15 +51,12 @@ def dense(x: Tensor, dim: int = 1) -> Tensor:
 
 def dense_like(x: Tensor, pattern: Tensor) -> Tensor:
     """`x`, of the shape of the dense `pattern`, in the layout of it."""
-    last = is_channels_last(pattern)
-    return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return x.contiguous(memory_format=layout_of(pattern))
 
 
 def filter_like(weight: Tensor, x: Tensor) -> Tensor:
     """`weight` [O,I,k,k] in the dtype and the layout of the images x, by one copy at most."""
-    last = is_channels_last(x)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return weight.to(x.dtype, memory_format=layout)
+    return weight.to(x.dtype, memory_format=layout_of(x))
 
 
 def planes(x: Tensor, dim: int, *, samples: bool) -> tuple[bool, int, int, int]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels import calls, native, operators
-from kernels.layout import dense, is_channels_last, small
+from kernels.layout import dense, is_channels_last, layout_of, small
 
 __all__ = ["Axis", "apply"]
 
@@ -47,8 +47,7 @@ def _empty(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: f
     """What the operator fills: [N,C,H',W'] in the layout of x."""
     n, c, h, w = x.shape
     shape = n, c, Axis(*along_y).out_size(h, f.shape[0]), Axis(*along_x).out_size(w, f.shape[-1])
-    form = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=form)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
 
 
 def _resampled(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
@@ -95,7 +94,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     h, w = x.shape[2:]
     adjoint = Axis(*along_x).adjoint(w, f.shape[-1]), Axis(*along_y).adjoint(h, f.shape[0])
     ctx.facts = *adjoint, not flip, gain
-    ctx.format = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    ctx.format = layout_of(x)
     ctx.save_for_backward(f)
 
 

@@ -38,8 +38,8 @@ class Outcome:
 
     @property
     def allowed(self) -> float:
-        """A rounding of the result, one of the gradient it follows from, six in sums."""
-        return 8 * torch.finfo(self.dtype).eps
+        """A rounding of the result, one of the gradient it follows from, and as much again."""
+        return 4 * torch.finfo(self.dtype).eps
 
     @property
     def good(self) -> bool:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from kernels import calls, resample
 from kernels.checks import check_image, check_operand, kind
-from kernels.layout import is_channels_last
+from kernels.layout import layout_of
 from kernels.reference import padded
 from kernels.resample import Axis
 
@@ -209,8 +209,8 @@ def _resample(
     y = padded(y, rest)
     if along_x.down == along_y.down == 1:
         return y
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return y[:, :, :: along_y.down, :: along_x.down].contiguous(memory_format=layout)
+    y = y[:, :, :: along_y.down, :: along_x.down]
+    return y.contiguous(memory_format=layout_of(x))
 
 
 def _crops(axis: Axis, taps: int) -> tuple[int, int]:

@@ -50,6 +50,20 @@ def test_convolution_layer_is_its_equation(gain: float) -> None:
     torch.testing.assert_close(layer(x, gain=gain), y)
 
 
+@pytest.mark.parametrize("resampled", [{}, {"up": 2}, {"down": 2}])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("act", ["lrelu", "linear"])
+def test_every_convolution_layer_adds_its_bias(
+    act: str, kernel: int, resampled: dict[str, int]
+) -> None:
+    layer = Convolution(5, 4, kernel, act=act, **resampled)
+    layer.bias.data.normal_()
+    x = torch.randn(2, 5, 6, 6)
+    weight = layer.weight / (5 * kernel**2) ** 0.5
+    y = reference.bias_act(convolve(x, weight, FILTER, **resampled), layer.bias, act=act)
+    torch.testing.assert_close(layer(x), y)
+
+
 def slow_up(x: Tensor, weight: Tensor) -> Tensor:
     """Zero-stuffing, the filter, and then a true convolution at the full resolution."""
     x = reference.upfirdn2d(x, FILTER, up=(2, 2), down=ONE, padding=(2, 1, 2, 1), gain=4)

@@ -65,10 +65,12 @@ def damage(folder: Path) -> None:
 
 
 def small_preset(**changes: Any) -> Preset:
+    """`tiny8` with the networks and the batch of `tiny_plan`."""
     return dataclasses.replace(PRESETS["tiny8"], **{**TINY, **changes})
 
 
 def small_game(preset: Preset) -> tuple[TrainState, Game]:
+    """A training of the digits before its first step."""
     return game.begin(preset, datasets.load("digits_lt"), seed=0, device=torch.device("cpu"))
 
 

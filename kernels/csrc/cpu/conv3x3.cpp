@@ -36,7 +36,6 @@ constexpr int64_t PAD = 32;
 constexpr int64_t TASKS = 8;  // of the gradient of a filter, where there are enough tiles
 
 int64_t round_up(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* What is multiplied: words of four bytes, each of DEPTH values that follow in a sum. */
 template <class T>
@@ -165,6 +164,12 @@ KERNELS_INLINE void patch(const T *x, int64_t channels, const Tile &tile, V (&to
         KERNELS_UNROLL
         for (int j = 0; j < 4; ++j) to[4 * i + j] = side[j];
     }
+}
+
+template <class T>
+KERNELS_INLINE void patch(const T *x, int64_t channels, const Tile &tile, V (&to)[PLACES]) {
+    if (tile.inside()) patch<true>(x, channels, tile, to);
+    else patch<false>(x, channels, tile, to);
 }
 
 /* A^T m A -> the outputs of a tile. */
@@ -360,8 +365,8 @@ struct Forward {
 
     explicit Forward(const KernelsConv3x3 &p) : tiles(tiles_of(p)), depth(p.c / Word<T>::DEPTH) {
         // What a block has of both kinds takes half a megabyte, of a second-level cache of one.
-        const int64_t wanted = smaller(96, 8192 / (depth + p.o));
-        block = round_up(smaller(tiles, wanted < 24 ? 24 : wanted), R);
+        const int64_t wanted = larger(24, smaller(96, 8192 / (depth + p.o)));
+        block = round_up(smaller(tiles, wanted), R);
         blocks = (tiles + block - 1) / block;
         patches = block * depth + PAD;
         products = block * p.o + PAD;
@@ -378,11 +383,9 @@ void transform_patches(const KernelsConv3x3 &p, const T *x, int64_t begin, int64
                        int64_t place) {
     Tile tile(p, begin);
     for (int64_t t = begin; t < end; ++t, tile.next(), to += p.c) {
-        const bool inside = tile.inside();
         for (int64_t c = 0; c < p.c; c += L) {
             V values[PLACES];
-            if (inside) patch<true>(x + c, p.c, tile, values);
-            else patch<false>(x + c, p.c, tile, values);
+            patch(x + c, p.c, tile, values);
             KERNELS_UNROLL
             for (int i = 0; i < PLACES; ++i) store<L>(to + i * place + c, values[i]);
         }
@@ -437,8 +440,7 @@ struct Backward {
 
     explicit Backward(const KernelsConv3x3 &p) : tiles(tiles_of(p)), panels(p.o / WIDTH) {
         blocks = (tiles + BLOCK - 1) / BLOCK;
-        parts = smaller(tiles / 256, TASKS / panels);
-        parts = parts < 1 ? 1 : parts;
+        parts = larger(1, smaller(tiles / 256, TASKS / panels));
         patches = BLOCK / DEPTH * p.c + PAD;
         gradients = BLOCK / DEPTH * WIDTH + PAD;
         sums = round_up(p.c, ROWS<VECTORS>) * WIDTH;
@@ -492,8 +494,7 @@ void differentiate(const KernelsConv3x3 &p, const KernelsRun &run, const T *x, c
             const int64_t begin = b * plan.BLOCK, end = smaller(begin + plan.BLOCK, plan.tiles);
             transform_tiles<T>(p, p.c, begin, end, patches, plan.patches,
                                [&](const Tile &tile, int64_t c, V(&to)[PLACES]) {
-                                   if (tile.inside()) patch<true>(x + c, p.c, tile, to);
-                                   else patch<false>(x + c, p.c, tile, to);
+                                   patch(x + c, p.c, tile, to);
                                });
             transform_tiles<T>(p, plan.WIDTH, begin, end, factors, plan.gradients,
                                [&](const Tile &tile, int64_t o, V(&to)[PLACES]) {

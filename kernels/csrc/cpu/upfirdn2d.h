@@ -53,8 +53,6 @@ bool resample_flat(const Resampling<Accumulation<T>> &call, const T *x, T *y);
 
 static inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 static inline int64_t ceil_divide(int64_t a, int64_t b) { return -floor_divide(-a, b); }
-static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* for i in vectors of L that cover [0, n); the last may overlap the one before. n >= L, or 0. */
 #define KERNELS_FOR_VECTORS(i, n, L) \

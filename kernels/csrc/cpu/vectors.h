@@ -16,6 +16,9 @@
 
 namespace kernels {
 
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 /* L values of A, for rows shorter than the vectors of lanes.h too. */
 template <class A, int L>
 struct ShortVectorOf {
