@@ -248,7 +248,8 @@ def expected(asked: Asked) -> dict[str, Any]:
             found[field.name] = default if value is None else value
         elif field.name in _SPLIT and value is not None:
             found[f"data.{field.name}"] = value
-    return {**found, "data.name": asked.dataset}
+    version = _recipe_version(found["recipe"])
+    return {**found, "recipe_version": version, "data.name": asked.dataset}
 
 
 def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
@@ -354,4 +355,12 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
     defaults = _BY_DATASET.get(data.name, {})
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
-    return RunSpec(data=part, bank=bank, teacher=teacher, **{**defaults, **said, **votes})
+    own_settings = {**defaults, **said, **votes}
+    version = _recipe_version(own_settings.get("recipe", RunSpec.recipe))
+    return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)
+
+
+def _recipe_version(name: str) -> int:
+    from trainer.recipes import recipe  # loads torch
+
+    return recipe(name).version

@@ -6,8 +6,8 @@ folders are is the command's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, get_args
 
 from stylegan_mix.console import UsageFailure, nearest
 from trainer.objectives import (
@@ -55,11 +55,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method: its name, one line about it, and its stages in order; the last is the result."""
+    """A method: its name, one line about it, and its stages in order; the last is the result.
+
+    A change of the stages, or of code that they call, that changes results takes the next
+    `version`: it is part of a run's key, so that no result of the old method passes for the new.
+    """
 
     name: str
     about: str
     stages: tuple[Stage, ...]
+    version: int = 1
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -77,6 +82,10 @@ class Recipe:
     def teachers(self) -> frozenset[str]:
         """The stages that teach another one."""
         return frozenset(stage.teacher for stage in self.stages if stage.teacher)
+
+    def plain(self) -> dict[str, Any]:
+        """The whole recipe as JSON values, defaults included; a value's class is its "kind"."""
+        return {"name": self.name, "version": self.version, "stages": _plain(self.stages)}
 
 
 def _problems(stage: Stage, earlier: list[str]) -> list[str]:
@@ -107,6 +116,15 @@ def _problems(stage: Stage, earlier: list[str]) -> list[str]:
     if not 0 < stage.share <= 10:
         found.append(f"share must lie in (0, 10], got {stage.share}")
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        settings = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {"kind": type(value).__name__, **settings}
+    return value
 
 
 _TEACHER = Stage("teacher", CrossEntropy(), rows="real")

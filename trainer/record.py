@@ -37,6 +37,7 @@ def of(
         "arm": spec.arm,
         "aug": spec.aug,
         "recipe": spec.recipe,
+        "method": recipe(spec.recipe).plain(),
         "model": spec.model,
         "seed": spec.seed,
         "budget": _budget(spec, trained),

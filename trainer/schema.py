@@ -120,7 +120,13 @@ _BANK_FIELDS: dict[str, _Kind] = {
     "bank.n": _SIZE,
     "bank.space": _TEXT,
 }
-_TOP = {path.split(".")[0] for path in _FIELDS}
+# Records made before recipes had versions lack it.
+_METHOD_FIELDS: dict[str, _Kind] = {
+    "method.name": _TEXT,
+    "method.version": _SIZE,
+    "method.stages": _list(_TABLE),
+}
+_TOP = {path.split(".")[0] for path in (*_FIELDS, *_METHOD_FIELDS)}
 _MISSING = object()
 
 
@@ -142,6 +148,8 @@ def check(record: Any, where: str) -> dict[str, Any]:
     problems += _wrong_fields(record, _FIELDS)
     if record.get("bank"):
         problems += _wrong_fields(record, _BANK_FIELDS)
+    if "method" in record:
+        problems += _wrong_fields(record, _METHOD_FIELDS)
     if not problems:
         problems = _inconsistencies(record)
     if problems:
@@ -254,6 +262,9 @@ def _wrong_config(record: Mapping[str, Any]) -> list[str]:
         "budget.lr": spec.lr,
         "budget.precision": spec.precision,
     }
+    if "method" in record:
+        stated["method.name"] = spec.recipe
+        stated["method.version"] = spec.recipe_version
     if spec.bank and record["bank"]:
         stated["bank.content_sha256"] = spec.bank.content_sha256
         stated["bank.space"] = spec.bank.space

@@ -36,6 +36,12 @@ __all__ = ["check", "device_of", "plan", "run"]
 def check(spec: RunSpec) -> Recipe:
     """The recipe of a run, after checking every name in it; `UsageFailure` (exit code 2)."""
     chosen = recipe(spec.recipe)
+    if spec.recipe_version != chosen.version:
+        raise UsageFailure(
+            f"recipe '{spec.recipe}' is at version {chosen.version}, "
+            f"but the run asks for version {spec.recipe_version}",
+            remedy="run it with the release of its time, or ask for the recipe as it is now",
+        )
     for name in (spec.model, spec.teacher_model):
         models.require(name or spec.model)
     if not chosen.teachers and (spec.teacher or spec.teacher_model):

@@ -15,6 +15,7 @@ from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import InvalidInput, UsageFailure
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
+from trainer.recipes import RECIPES
 from trainer.settings import differing, flat
 
 Banks = Callable[..., str]
@@ -221,6 +222,17 @@ def typed(command: str) -> Asked:
     words = shlex.split(command)
     assert words[:2] == ["trainer", "run"]
     return asked_for(run.make_context("run", words[2:]).params)
+
+
+def test_another_version_of_a_recipe_is_another_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = decide(Asked(dataset="digits_lt", recipe="kd"))
+    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], version=2))
+    after = decide(Asked(dataset="digits_lt", recipe="kd"))
+    assert (before.spec.recipe_version, after.spec.recipe_version) == (1, 2)
+    assert after.folder(0) != before.folder(0)
+    assert expected(after.asked)["recipe_version"] == 2
 
 
 @pytest.mark.parametrize("space", [None, "unmixed"])

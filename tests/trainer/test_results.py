@@ -62,6 +62,17 @@ def test_a_sound_record_passes_and_reads_back_as_written(record: Maker, tmp_path
         ("bank.content_sha256", "0" * 64, "'bank.content_sha256'"),
         ("config.lr", 0.0, "no configuration of a run"),
         ("budget.lr", 0.2, "'budget.lr' is 0.2, but the configuration says 0.1"),
+        ("method", {"name": "ce", "stages": []}, "'method.version' is missing"),
+        (
+            "method",
+            {"name": "ce", "version": 2, "stages": []},
+            "'method.version' is 2, but the configuration says 1",
+        ),
+        (
+            "method",
+            {"name": "kd", "version": 1, "stages": []},
+            "'method.name' is 'kd', but the configuration says 'ce'",
+        ),
         ("extra", 1, "no field 'extra' is known"),
         ("schema", "trainer-result/2", "this version reads 'trainer-result/1'"),
     ],

@@ -25,7 +25,7 @@ from stylegan_mix.console import (
 )
 from trainer import evaluate, inputs, runs, stages
 from trainer.batches import Transform
-from trainer.recipes import RECIPES
+from trainer.recipes import RECIPES, recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
 
 DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
@@ -104,6 +104,7 @@ def test_the_record_says_what_was_run(
     assert record["budget"]["steps"] == 6  # of the student: its teacher's stand under stages
     assert [s["steps"] for s in record["budget"]["stages"]] == [6, 6]
     assert record["bank"]["n"] == 300 and record["bank"]["key"] == bank.key
+    assert record["method"] == recipe("kd").plain()
     assert record["teacher"]["kind"] == "logits" and record["teacher"]["model"] == "resnet20"
     confusion = np.array(record["confusion"])
     assert confusion.sum() == len(data.test.labels)
@@ -243,6 +244,7 @@ def test_names_are_checked_before_anything_is_written(tmp_path: Path, stop_after
         (small(model="resnet9"), "unknown model 'resnet9'"),
         (small(recipe="kd", teacher_model="x"), "unknown model 'x'"),
         (small(teacher=reference), "recipe 'ce' has no teacher"),
+        (small(recipe_version=2), "recipe 'ce' is at version 1, but the run asks for version 2"),
         (small(recipe="kd", teacher=reference, teacher_model="resnet8"), "no teacher network"),
     ):
         with pytest.raises(UsageFailure, match=problem):
