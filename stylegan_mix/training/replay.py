@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from kernels.operators import short_way
+from kernels.registration import short_way
 from stylegan_mix.training.step import Facts
 
 __all__ = ["OperatorLists"]

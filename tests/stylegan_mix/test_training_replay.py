@@ -15,7 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from kernels.operators import short_way
+from kernels.registration import short_way
 from stylegan_mix.console import Stopped, StopSignals
 from stylegan_mix.training import command, graphs, replay
 from stylegan_mix.training.game import Game

@@ -25,7 +25,7 @@ from torch.nn import functional
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import conv3x3, native
+from kernels import conv3x3, dispatch
 from stylegan_mix import console
 from tools.bench import timing
 
@@ -57,7 +57,7 @@ def main() -> None:
                 rows += measured(shape, getattr(torch, dtype), options.rounds, device)
     print(table(rows))
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-convolution/1", **facts, "rows": rows})
 
 

@@ -20,7 +20,7 @@ import torch
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import modulated_bias_act, native, setup_filter, upfirdn2d
+from kernels import dispatch, modulated_bias_act, setup_filter, upfirdn2d
 from stylegan_mix import console
 from stylegan_mix.presets import PRESETS
 from tools.bench import timing
@@ -41,7 +41,7 @@ def main() -> None:
             rows.append(_row(channels, batch, options.rounds, device))
             print(_line(rows[-1]), flush=True)
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-fused-blur/1", **facts, "rows": rows})
 
 

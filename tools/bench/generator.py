@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import native
+from kernels import dispatch
 from kernels.selfcheck import forced
 from stylegan_mix import console
 from stylegan_mix.datasets import Dataset, Part
@@ -62,7 +62,7 @@ def main() -> None:
                 rows.append(row)
                 print(_line(row), flush=True)
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-generator/1", **facts, "rows": rows})
 
 

@@ -45,7 +45,7 @@ from torch import Tensor
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import kernels
-from kernels import native, reference
+from kernels import dispatch, reference
 from stylegan_mix import console
 from tools.bench import timing
 
@@ -134,7 +134,7 @@ def main() -> int:
         "allocator": os.environ.get(_TUNABLES),
         "seed": SEED,
         "processes": options.processes if device.type == "cpu" else 1,
-        "operators": native.identity(device),
+        "operators": dispatch.identity(device),
     }
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}

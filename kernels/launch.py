@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels import abi, dispatch, native
 
 __all__ = ["Call", "address", "calling", "takes", "wanted_address"]
 
 
 def takes(x: Tensor) -> bool:
     """Whether the compiled operators run for `x`: by its device, its dtype and KERNELS."""
-    return x.dtype in native.DTYPES and native.enabled(x.device.type)
+    return x.dtype in abi.DTYPES and dispatch.enabled(x.device.type)
 
 
 def address(tensor: Tensor | None) -> int | None:
@@ -34,7 +34,7 @@ class Call:
 
     def __init__(self, x: Tensor) -> None:
         self.library: Any = native.library(x.device.type)
-        self.run = native.Run(threads=torch.get_num_threads())
+        self.run = abi.Run(threads=torch.get_num_threads())
         if x.device.type == "cuda":
             self.run.stream = torch.cuda.current_stream(x.device).cuda_stream
         self._device = x.device
