@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import arrays, generator_card, store
-from stylegan_mix.console import InvalidInput, say
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.presets import preset_of
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image

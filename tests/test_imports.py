@@ -19,6 +19,9 @@ MAY_IMPORT = {
     "stylegan_mix": ("kernels",),
     "trainer": (
         "stylegan_mix.console",
+        "stylegan_mix.errors",
+        "stylegan_mix.progress",
+        "stylegan_mix.process",
         "stylegan_mix.rng",
         "stylegan_mix.store",
         "stylegan_mix.arrays",
@@ -34,6 +37,9 @@ MAY_IMPORT = {
 # These answer at once: importing them must not import torch, nor anything that does.
 WITHOUT_TORCH = (
     "stylegan_mix.console",
+    "stylegan_mix.errors",
+    "stylegan_mix.progress",
+    "stylegan_mix.process",
     "stylegan_mix.rng",
     "stylegan_mix.store",
     "stylegan_mix.arrays",

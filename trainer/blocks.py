@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from stylegan_mix import store
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = ["fill", "is_fresh"]
 

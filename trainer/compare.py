@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.rng import stream
 from trainer.report import PARTS, aligned, comparable
 from trainer.results import Result

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.process import resolve_device
 from trainer import models, stages
 from trainer.loop import autocast
 from trainer.spec import RunSpec
@@ -23,7 +24,7 @@ OVERHEAD = 1.25
 def of(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
     """Stages, steps, images, evaluations, bytes on disk and seconds (an estimate) of one run."""
     planned = stages.plan(spec, data)
-    place = stages.device_of(device)
+    place = torch.device(resolve_device(device))
     one = seconds_per_step(spec, data, place)
     model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
     numbers = sum(value.numel() for value in model.state_dict().values())

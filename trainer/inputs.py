@@ -11,8 +11,8 @@ from typing import Any
 
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer import results
 from trainer.spec import BankRef, RunSpec, TeacherRef
 

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from stylegan_mix.console import Diverged, StopSignals
+from stylegan_mix.errors import Diverged
+from stylegan_mix.progress import StopSignals
 from trainer.batches import Batch
 from trainer.models import Outputs
 from trainer.objectives import Loss, TeacherAnswer

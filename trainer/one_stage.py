@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.console import Progress, StopSignals
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.progress import Progress, StopSignals
 from trainer import evaluate, loop, models, runs, teachers, votes
 from trainer.batches import Batches, transform_of
 from trainer.inputs import Inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.page import document, folded, listed
 from stylegan_mix.page import table as rows_of
 from trainer import plots

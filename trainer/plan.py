@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure, as_typed, nearest
+from stylegan_mix.console import as_typed
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.settings import flat
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Dataset
-from trainer import evaluate, runs, stages
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.process import resolve_device
+from trainer import evaluate, runs
 from trainer.batches import Transform
 from trainer.results import RESULT_FILE, Result, read
 from trainer.spec import DataSpec
@@ -83,7 +84,7 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
     images = getattr(data, part)
     if images is None:
         raise UsageFailure(f"{data.name} has no validation part", remedy="give --val-per-class N")
-    place = stages.device_of(device)
+    place = torch.device(resolve_device(device))
     transform = Transform(facts["mean"], facts["std"], pad=0, flip=False, device=place)
     logits = evaluate.logits_of(
         network.to(place), images, transform, device=place, precision=result.spec.precision

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 from trainer.objectives import (
     CrossEntropy,
     Distill,

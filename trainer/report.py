@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from trainer.results import Result
 from trainer.schema import GROUPS
 from trainer.settings import flat

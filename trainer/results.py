@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, UsageFailure, say
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.progress import say
 from trainer.schema import check
 from trainer.settings import differing
 from trainer.spec import RunSpec

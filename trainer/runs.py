@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 from stylegan_mix import checkpoint, store
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.process import cpu_name
 from trainer import models, results
 from trainer.inputs import WEIGHTS, final_weights
 from trainer.models.resnet import ResNet
@@ -34,7 +35,6 @@ __all__ = [
     "CHECKPOINT",
     "Finished",
     "RunFolder",
-    "cpu_name",
     "environment",
     "load_network",
     "now",
@@ -148,16 +148,6 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "device": name,
         "numerics": f"{device.type} {precision}",
     }
-
-
-def cpu_name() -> str:
-    """The name of this machine's processor, for records."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def save_network(

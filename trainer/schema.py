@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer.spec import RunSpec
 
 __all__ = ["GROUPS", "SCHEMA", "check", "group_means"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
 
 __all__ = [

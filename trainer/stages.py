@@ -14,23 +14,23 @@ from typing import Any
 import torch
 
 from stylegan_mix import store
-from stylegan_mix.console import (
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import (
     Diverged,
     Failure,
     Interrupted,
-    MissingEnvironment,
     Stopped,
-    StopSignals,
     UsageFailure,
 )
-from stylegan_mix.datasets import Dataset
+from stylegan_mix.process import resolve_device
+from stylegan_mix.progress import StopSignals
 from trainer import evaluate, models, record, results, runs
 from trainer.inputs import final_weights, open_inputs
 from trainer.one_stage import StageRun, Work, steps_of
 from trainer.recipes import Recipe, Stage, recipe
 from trainer.spec import RunSpec
 
-__all__ = ["check", "device_of", "plan", "run"]
+__all__ = ["check", "plan", "run"]
 
 
 def check(spec: RunSpec) -> Recipe:
@@ -80,7 +80,7 @@ def run(
     """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu" or "cuda[:n]"; `sources` says where each setting
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each setting
     came from; `label` heads the progress lines.
     """
     chosen = check(spec)
@@ -91,7 +91,9 @@ def run(
             return finished.record
         at.begin(spec, sources or {}, command)
         try:
-            work = Work(spec, chosen, at, stop, device_of(device), open_inputs(spec))
+            work = Work(
+                spec, chosen, at, stop, torch.device(resolve_device(device)), open_inputs(spec)
+            )
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))
@@ -131,17 +133,6 @@ def _stage_after_stage(
     trained = {stage.name: done[stage.name] for stage in own}
     teacher = done.get(work.recipe.stages[-1].teacher or "")
     return record.of(spec, work.inputs, trained, teacher, command=command, environment=environment)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; `MissingEnvironment` (exit code 4) for CUDA that is not there."""
-    if name not in ("auto", "cpu") and name.split(":")[0] != "cuda":
-        raise UsageFailure(f"--device must be auto, cpu or cuda, got '{name}'")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingEnvironment("there is no CUDA device", remedy="use --device cpu")
-    return torch.device(name)
 
 
 def _end(error: BaseException) -> tuple[str, int]:

@@ -24,13 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import (
-    InvalidInput,
-    MissingEnvironment,
-    UsageFailure,
-    nearest,
-    read_toml,
-)
+from stylegan_mix.console import read_toml
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from trainer.plan import CONTROLS, SPACES, Asked, Plan, decide, expected
 from trainer.results import Result, small
 from trainer.settings import flat

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix import arrays, store
-from stylegan_mix.console import Progress, StopSignals, say
+from stylegan_mix.progress import Progress, StopSignals, say
 from stylegan_mix.rng import stream
 from trainer.batches import Images, Transform, windows
 from trainer.loop import autocast

@@ -26,24 +26,21 @@ from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
 from stylegan_mix.banks.preview import STEPS, Sheet, corner, default_pairs, draw, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
-from stylegan_mix.console import (
-    InvalidInput,
-    Progress,
-    StopSignals,
-    as_typed,
-)
+from stylegan_mix.console import as_typed
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import Published
 from stylegan_mix.latents import plan, spaces
 from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
 from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
+from stylegan_mix.progress import Progress, StopSignals
 
 __all__ = ["bank_facts", "numerics_class", "seconds_per_block", "write_bank"]
 
 
 def numerics_class(device: str, precision: str) -> Numerics:
     """The numerics class of this process on `device` with convolutions in `precision`."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         # Random numbers of large tensors and the choice of algorithms follow the multiprocessors.
         gpu = torch.cuda.get_device_properties()
         family = f"cuda-sm{gpu.major}{gpu.minor}-{gpu.multi_processor_count}"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.latents.plan import BLOCK, CONTROLS, SPACES
 
 __all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Numerics", "Request"]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest, result, say
+from stylegan_mix.console import result
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.reader import Bank

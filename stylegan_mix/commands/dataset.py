@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
-from stylegan_mix.console import UsageFailure, result, say
+from stylegan_mix import console, errors
+from stylegan_mix.console import result
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
@@ -85,7 +87,7 @@ def _prepared_row(name: str) -> dict[str, Any]:
 
     try:
         pool, container = open_pool(name, verify=False)
-    except console.InvalidInput:
+    except errors.InvalidInput:
         row = dict.fromkeys(("classes", "train", "test", "shape", "default draw"))
         return {"name": name, **row, "state": "damaged", "folder": str(find_folder(name))}
     return _pool_row(pool, "prepared", container.folder)
@@ -196,7 +198,7 @@ def _fetched(name: str, *, dry_run: bool) -> Path:
         )
     found = official.present(name)
     if found is None and dry_run:
-        raise console.MissingEnvironment(
+        raise errors.MissingEnvironment(
             f"the archive of {name} would be downloaded", remedy=official.what_to_get(name)
         )
     return found or official.fetch(name)
@@ -397,7 +399,7 @@ def verify(name: str, as_json: bool) -> None:
     data = datasets.load(name)
     again = datasets.identity(data.train.images, data.train.labels, data.classes)
     if again != data.split_id:
-        raise console.InvalidInput(
+        raise errors.InvalidInput(
             f"{name}: the split id is {data.split_id}, its images say {again}"
         )
     facts.update(test_id=data.test_id, split_id=data.split_id)

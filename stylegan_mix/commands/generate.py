@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 from stylegan_mix.banks.request import Request
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
-from stylegan_mix.console import InvalidInput, say
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.plan import SPACES
+from stylegan_mix.progress import say
 from stylegan_mix.training.collapse import warning
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     from stylegan_mix.commands.train import show_plan
     from stylegan_mix.training import command
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     plan = command.plan_training(
         dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
     )
@@ -168,7 +169,7 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
     if options["dry_run"]:
         _show_training_cost(plan, start, options)
         return None
-    with console.StopSignals(options["minutes"]) as stop:
+    with progress.StopSignals(options["minutes"]) as stop:
         return command.ensure_generator(plan, stop)
 
 
@@ -239,7 +240,7 @@ def _write(request: Request, published: Published, options: dict[str, Any], bega
     from stylegan_mix import generators
     from stylegan_mix.banks import generate as work
     from stylegan_mix.banks import store
-    from stylegan_mix.training.command import resolve_device
+    from stylegan_mix.process import resolve_device
 
     device = resolve_device(options["device"])
     numerics = work.numerics_class(device, options["precision"])
@@ -249,7 +250,7 @@ def _write(request: Request, published: Published, options: dict[str, Any], bega
     if exact:
         _answer(exact[0], options, state="exists")
         return
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     network = generators.network(published, precision=options["precision"]).to(device)
     if options["dry_run"]:
         _estimate(request, numerics, work.seconds_per_block(network, request), options)
@@ -281,7 +282,7 @@ def _estimate(
         return
     console.result(
         f"would write bank {facts['key'][:12]}: {request.n:,} images, "
-        f"{request.bytes / 1e6:,.1f} MB, about {console.in_words(facts['seconds'])} at "
+        f"{request.bytes / 1e6:,.1f} MB, about {progress.in_words(facts['seconds'])} at "
         f"{facts['images_per_second']:,.0f} images/s (one block was timed)"
     )
 

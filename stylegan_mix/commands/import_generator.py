@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
-from stylegan_mix.console import UsageFailure, result, say
+from stylegan_mix import console, process
+from stylegan_mix.console import result
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
@@ -48,7 +50,7 @@ def import_generator(file: Path, **options: Any) -> None:
 
     from stylegan_mix.interop import importing
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     plan = importing.ImportPlan(
         path=file,
         sha256=sha256,
@@ -67,7 +69,7 @@ def import_generator(file: Path, **options: Any) -> None:
     if there is not None:
         _answer(there, plan, options, state="exists")
         return
-    from stylegan_mix.training.command import resolve_device
+    from stylegan_mix.process import resolve_device
 
     published = importing.publish(plan, resolve_device(options["device"]))
     _answer(published, plan, options, state="imported")

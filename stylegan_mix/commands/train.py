@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def train(ctx: click.Context, **options: Any) -> None:
     from stylegan_mix.training import command
     from stylegan_mix.training.world import speaks
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     dataset = chosen_dataset(options, quiet=not speaks())
     changes = {name: options[name] for name, _, _ in _CHANGES if options[name] is not None}
     plan = command.plan_training(
@@ -142,7 +142,7 @@ def train(ctx: click.Context, **options: Any) -> None:
         if speaks():
             _show_cost(plan, start, bool(there), options["as_json"])
         return
-    with console.StopSignals(options["minutes"]) as stop:
+    with progress.StopSignals(options["minutes"]) as stop:
         found = there or command.run_training(
             plan, stop, save_minutes=options["save_minutes"], graphs=options["graphs"]
         )
@@ -175,13 +175,13 @@ def _show_cost(plan: Any, start: float, done: bool, as_json: bool) -> None:
     if as_json:
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
     elif not done:
-        console.say(cost_text(facts, start))
+        progress.say(cost_text(facts, start))
 
 
 def cost_text(facts: dict[str, Any], start: float) -> str:
     """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
-    whole = f"about {console.in_words(facts['seconds'])} from the beginning on this machine"
-    rest = f", {console.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
+    whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
+    rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
     return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
@@ -192,7 +192,7 @@ def show_plan(plan: Any, *, done: bool = False, start: float = 0.0) -> None:
     state = "finished already" if done else going_on
     factor = plan.dataset.imbalance
     split = "as it is" if factor is None else f"imbalance {factor:g}"
-    console.say(
+    progress.say(
         f"{plan.dataset.name} ({split}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
         f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "

@@ -14,8 +14,8 @@ import torch
 
 from stylegan_mix import checkpoint, generators, rng
 from stylegan_mix.banks.preview import Sheet, draw
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.generators import Published
 from stylegan_mix.interop.foreign import KINDS, Foreign
 from stylegan_mix.networks import Generator, to_uint8

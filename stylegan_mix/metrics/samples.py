@@ -12,11 +12,12 @@ import torch
 
 from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
-from stylegan_mix.console import InvalidInput, Progress
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents import spaces
 from stylegan_mix.latents.plan import BLOCK, Rows
 from stylegan_mix.metrics.scores import allocate
 from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.progress import Progress
 
 __all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for", "redrawn"]
 

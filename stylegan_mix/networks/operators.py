@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels import NativeUnavailable, identity
-from stylegan_mix.console import MissingEnvironment, UsageFailure
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
 __all__ = ["operators_on"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from stylegan_mix import arrays, generators
-from stylegan_mix.console import say
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import Published
 from stylegan_mix.metrics.probe import find_probe
@@ -24,6 +23,7 @@ from stylegan_mix.pictures.picture import Picture
 from stylegan_mix.pictures.strips import strips
 from stylegan_mix.pictures.subject import Subject
 from stylegan_mix.pictures.truncation import sweeps
+from stylegan_mix.progress import say
 
 __all__ = ["Measured", "make_page", "pictures_of"]
 

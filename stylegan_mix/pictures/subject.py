@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylegan_mix import rng
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import Published
 from stylegan_mix.latents import spaces
 from stylegan_mix.latents.plan import Rows

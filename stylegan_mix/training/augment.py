@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.rng import Draws
 from stylegan_mix.training.ada import ADA
 from stylegan_mix.training.diffaugment import DIFFAUGMENT

@@ -14,17 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import generators, store
-from stylegan_mix.console import (
-    Diverged,
-    MissingEnvironment,
-    Stopped,
-    StopSignals,
-    UsageFailure,
-    say,
-)
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import Diverged, Stopped, UsageFailure
 from stylegan_mix.generators import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
+from stylegan_mix.process import resolve_device
+from stylegan_mix.progress import StopSignals, say
 
 if TYPE_CHECKING:
     from stylegan_mix.training.game import Game
@@ -134,26 +129,13 @@ def plan_training(
     return plan
 
 
-def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda" for the option's value; asking for CUDA where there is none is error 4."""
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageFailure(f"--device must be auto, cpu or cuda, got '{device}'")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MissingEnvironment(
-            "--device cuda, but torch finds no CUDA device", remedy="use --device cpu or auto"
-        )
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def resolve_precision(preset: Preset, device: str) -> str:
     """The dtype of the preset's convolutions on that device, where it says `mixed`."""
     import torch
 
     if preset.precision != "mixed":
         return preset.precision
-    if device != "cuda":
+    if not device.startswith("cuda"):
         return "float32"
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if native else "float16"

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import say
+from stylegan_mix.progress import say
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.replay import OperatorLists
 from stylegan_mix.training.state import TrainState

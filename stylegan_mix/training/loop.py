@@ -14,19 +14,12 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.console import (
-    Diverged,
-    InvalidInput,
-    MissingEnvironment,
-    Progress,
-    StopSignals,
-    is_out_of_memory,
-    say,
-)
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, is_out_of_memory
 from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.presets import Preset
+from stylegan_mix.progress import Progress, StopSignals, say
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.game import Game

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from stylegan_mix import checkpoint, generators
-from stylegan_mix.console import say
 from stylegan_mix.generators import Published
 from stylegan_mix.networks import Generator
+from stylegan_mix.progress import say
 from stylegan_mix.training.collapse import ONE_PICTURE, dead, warning
 from stylegan_mix.training.command import Trained, TrainPlan
 from stylegan_mix.training.diversity import diversity_ratios

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.networks.shape import block_resolutions, check_conditioning
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.augment import augmentation_named

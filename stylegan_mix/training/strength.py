@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import UsageFailure, nearest
 from stylegan_mix.datasets.records import shot_groups
+from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = [
     "SCOPES",

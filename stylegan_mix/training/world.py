@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
-from stylegan_mix.console import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
+from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
 
 if TYPE_CHECKING:
-    from stylegan_mix.console import StopSignals
+    from stylegan_mix.progress import StopSignals
 
 __all__ = ["World", "joined", "speaks"]
 
@@ -210,7 +210,7 @@ def joined(device: str, stop: StopSignals | None = None) -> Iterator[World]:
     importlib.import_module("torch.distributed.nn")
     own = None
     try:
-        if device == "cuda":
+        if device.startswith("cuda"):
             own = torch.device("cuda", _number_in("LOCAL_RANK", 0))
             torch.cuda.set_device(own)
             # Else a lost process ends the others by SIGABRT, where they could say so and stop.

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stylegan_mix import arrays, store
-from stylegan_mix.console import Failure, InvalidInput
+from stylegan_mix.errors import Failure, InvalidInput
 
 
 def _content() -> dict[str, np.ndarray]:

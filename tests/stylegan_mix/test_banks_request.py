@@ -10,7 +10,7 @@ import pytest
 
 from stylegan_mix import store
 from stylegan_mix.banks.request import Numerics, Request
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 
 HERE = Numerics("cpu-AVX2", "float32", "reference", "2.13.0", "2.4.0")
 

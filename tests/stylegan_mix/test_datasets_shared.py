@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets.prepare import Request, prepare, verify
+from stylegan_mix.errors import InvalidInput
 
 # The pixels behind these ids are the official ones: the batch files rebuilt from the source of
 # the archive have the published MD5 sums.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stylegan_mix import arrays, generators, store
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import Published
 
 Run = Callable[..., tuple[int, str, str]]

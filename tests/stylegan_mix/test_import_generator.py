@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stylegan_mix import datasets, generators
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import foreign, nvlabs, rosinality
 from stylegan_mix.networks import Generator
 

@@ -312,7 +312,7 @@ def test_a_generator_of_another_split_is_refused(generator: Published, run: Run)
 def test_a_training_part_that_is_the_balanced_one_has_no_other(
     generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylegan_mix.console import InvalidInput
+    from stylegan_mix.errors import InvalidInput
 
     load = datasets.load
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from stylegan_mix import rng
 from stylegan_mix.banks.preview import Sheet, draw
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets import Part
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents import centres
 from stylegan_mix.latents.plan import BLOCK
 from stylegan_mix.metrics.samples import drawn, redrawn

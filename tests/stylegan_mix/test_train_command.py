@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import console, generators, store
+from stylegan_mix import errors, generators, progress, store
 from stylegan_mix.presets import preset_named
 from stylegan_mix.training import cost, publication, settings
 
@@ -184,7 +184,7 @@ def test_a_bank_that_needs_a_training_first_has_the_cost_of_both_in_its_plan(
     [(30, "0.5 minutes"), (7140, "119.0 minutes"), (7200, "2.0 hours"), (1470426, "17.0 days")],
 )
 def test_times_to_plan_with_are_readable(seconds: float, words: str) -> None:
-    assert console.in_words(seconds) == words
+    assert progress.in_words(seconds) == words
 
 
 def test_the_default_data_set_is_said_to_be_one(home: Path, run: Run) -> None:
@@ -217,7 +217,7 @@ def test_advice_on_utlo_can_be_followed_at_eight_pixels(
 
 def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
     preset = replace(preset_named("cpu32", 32), augment="ada", utlo_resolution=4)
-    with pytest.raises(console.UsageFailure) as refused:
+    with pytest.raises(errors.UsageFailure) as refused:
         settings.check(preset)
     assert refused.value.remedy == "--utlo-resolution 8, or --augment ada:blit,color"
 

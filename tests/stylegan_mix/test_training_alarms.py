@@ -12,8 +12,9 @@ import torch
 from tiny_training import tiny_plan
 
 from stylegan_mix import datasets
-from stylegan_mix.console import Diverged, MissingEnvironment, StopSignals
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import Diverged, MissingEnvironment
+from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import alarms, command, loop, picture
 from stylegan_mix.training.alarms import Alarms, Health
 from stylegan_mix.training.collapse import dead

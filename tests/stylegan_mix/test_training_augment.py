@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stylegan_mix import rng
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.training.ada import ADA
 from stylegan_mix.training.augment import augmentation_named
 from stylegan_mix.training.strength import Feedback, adjust, fresh_strength, observe, strength_of

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stylegan_mix import rng
-from stylegan_mix.console import UsageFailure
 from stylegan_mix.datasets import Part
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.presets import PRESETS, Preset, default_preset, preset_named
 from stylegan_mix.training import losses
 from stylegan_mix.training.augment import augmentation_named

@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from kernels.registration import short_way
-from stylegan_mix.console import Stopped, StopSignals
+from stylegan_mix.errors import Stopped
+from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import command, graphs, replay
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import GraphedPlayer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.training.strength import (
     SCOPES,
     Feedback,

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from stylegan_mix import checkpoint
-from stylegan_mix.console import MissingEnvironment, UsageFailure
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from stylegan_mix.generators import GENERATOR_KIND
 from stylegan_mix.training.world import World, joined
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.console import StopSignals
 from stylegan_mix.presets import PRESETS, Preset
+from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import command, game
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from stylegan_mix import datasets, generators
-from stylegan_mix.console import Stopped
+from stylegan_mix.errors import Stopped
 from stylegan_mix.presets import PRESETS
 from stylegan_mix.training.command import TrainPlan
 from stylegan_mix.training.state import TrainState

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from trainer import compare, results
 from trainer.results import Result
 

@@ -12,7 +12,7 @@ import pytest
 
 from stylegan_mix import datasets, store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
 from trainer.recipes import RECIPES

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer import results, schema
 
 Maker = Callable[..., dict[str, Any]]

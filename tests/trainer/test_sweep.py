@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stylegan_mix import datasets
-from stylegan_mix.console import Diverged, InvalidInput, UsageFailure
+from stylegan_mix.errors import Diverged, InvalidInput, UsageFailure
 from trainer import results, sweep
 from trainer.plan import Asked, decide
 from trainer.results import Result

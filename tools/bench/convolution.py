@@ -26,7 +26,7 @@ from torch.nn import functional
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import conv3x3, dispatch
-from stylegan_mix import console
+from stylegan_mix import process
 from tools.bench import timing
 
 PASSES = ("forward", "gradient of x", "gradient of the filter")
@@ -47,7 +47,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())["rows"]))
         return
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device("cpu")
     rows = []
     for dtype in options.dtype:

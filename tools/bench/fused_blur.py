@@ -21,7 +21,7 @@ import torch
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch, modulated_bias_act, setup_filter, upfirdn2d
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.presets import PRESETS
 from tools.bench import timing
 from tools.bench.generator import begun
@@ -33,7 +33,7 @@ SIZES = (8, 16, 32)  # of the outputs of the layers that up-sample
 def main() -> None:
     """Measures what the options ask for, prints a table, writes JSON."""
     options = _options()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device("cpu")
     rows = []
     for channels in options.channels:

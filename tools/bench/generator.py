@@ -29,7 +29,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch
 from kernels.selfcheck import forced
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training.game import Game
@@ -47,7 +47,7 @@ WARM = 5
 def main() -> None:
     """Measures what the options ask for, prints a table, writes JSON."""
     options = _options()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device(options.device)
     rows = []
     for channels in options.channels:

@@ -35,7 +35,7 @@ from torch.nn import functional
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch, reference
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.networks import layers, synthesis
 from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
@@ -226,7 +226,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())["rows"]))
         return
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     rows = []
     for channels in options.channels:
         rows.append(measure(channels, options.rounds))

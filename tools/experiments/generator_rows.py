@@ -31,8 +31,8 @@ import torch
 from scipy import stats
 
 from stylegan_mix import generators, store
+from stylegan_mix.process import cpu_name
 from trainer import blocks
-from trainer.runs import cpu_name
 
 # What the table shows: figure, reference, scopes, decimals.
 COLUMNS = (

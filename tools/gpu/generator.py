@@ -39,7 +39,7 @@ from PIL import Image
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import checkpoint, console, datasets, generators, store
+from stylegan_mix import checkpoint, datasets, errors, generators, process, progress, store
 from stylegan_mix.generators import Published
 from stylegan_mix.training import command
 from stylegan_mix.training.game import begin
@@ -53,7 +53,7 @@ def main() -> None:
     kept = options.store or options.out / "store"
     os.environ["STYLEGAN_MIX_HOME"] = str(kept)
     options.out.mkdir(parents=True, exist_ok=True)
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     _prepare(options.data)
     plan = _plan(options)
     budget = kept / "budget.json"
@@ -61,7 +61,7 @@ def main() -> None:
         facts = store.read_json(budget)
     else:
         facts = _throughput(plan, options.steps, graphs=True)
-        if plan.device == "cuda":
+        if plan.device.startswith("cuda"):
             alone = _throughput(plan, options.steps, graphs=False)
             facts["images_per_second_without_graphs"] = alone["images_per_second"]
         # Of what is left of the minutes, a quarter is for logs, pictures and checkpoints.
@@ -73,9 +73,9 @@ def main() -> None:
     left = max(options.minutes * 1.1 - (time.monotonic() - began) / 60, 0.1 * options.minutes)
     began = time.monotonic()
     try:
-        with console.StopSignals(left) as stop:
+        with progress.StopSignals(left) as stop:
             published = command.run_training(plan, stop)[0]
-    except console.Failure as end:
+    except errors.Failure as end:
         _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
         raise SystemExit(end.code) from end
@@ -193,7 +193,7 @@ def _record(
 ) -> None:
     """Writes `generator.json` and prints the table."""
     last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
-    cuda = plan.device == "cuda"
+    cuda = plan.device.startswith("cuda")
     record = {
         **facts,
         "generator": published.hash,

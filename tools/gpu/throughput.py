@@ -33,7 +33,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch
 from kernels.selfcheck import forced
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.presets import PRESETS, Preset
 from tools.bench import timing
 from tools.bench.generator import (
@@ -54,7 +54,7 @@ OPERATORS = ("native", "reference")
 def main() -> int:
     """Measures, prints a line for each row, writes JSON; 1 if a setting failed."""
     options, began = _options(), time.monotonic()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device(options.device)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"schema": "gpu-throughput/1", "machine": timing.machine(device)}

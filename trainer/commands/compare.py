@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, errors
 
 if TYPE_CHECKING:
     from trainer.results import Result
@@ -72,18 +72,18 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
     if path.exists():
         found = results.collect([path])
         if not found:
-            raise console.UsageFailure(f"there is no finished run in {path}")
+            raise errors.UsageFailure(f"there is no finished run in {path}")
         return _only_one(reference, found)
     words = set(reference.split("/"))
     known = results.collect(places)
     found = [one for one in known if words <= {one.arm, one.recipe, one.model, one.key}]
     if not known:
-        raise console.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
+        raise errors.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
     if not found:
         arms = {word for one in known for word in (one.arm, one.recipe, one.model)}
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"no finished run of '{reference}' in {', '.join(map(str, places))}"
-            f"{console.nearest(reference, arms)}"
+            f"{errors.nearest(reference, arms)}"
         )
     return _only_one(reference, found)
 
@@ -102,7 +102,7 @@ def _only_one(reference: str, found: list[Result]) -> list[Result]:
             f"{one.budget['epochs']} epochs"
             for key, one in sorted(kinds.items())
         )
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
             remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
         )

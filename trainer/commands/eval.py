@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 
 __all__ = ["evaluate"]
 
@@ -26,7 +26,7 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
     """
     from trainer import predict, report
 
-    console.set_up_process(threads)
+    process.set_up_process(threads)
     found = predict.answers(run, "test", None, device=device)
     scores, stored = found.scores(), found.result.record["accuracy"]
     if as_json:
@@ -34,9 +34,9 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
         return
     console.result("\n".join(_lines(found.data, scores, report.PARTS)))
     if scores == stored:
-        console.say("the same as when the run ended")
+        progress.say("the same as when the run ended")
     else:
-        console.say(
+        progress.say(
             f"the run had found {stored['overall']:.2f} overall: another device, precision or "
             "torch rounds differently, and images at the border change sides"
         )

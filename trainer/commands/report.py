@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, errors
 
 if TYPE_CHECKING:
     from trainer.results import Result
@@ -57,11 +57,11 @@ def report(
     found = results.collect(paths or (Path("runs"),))
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
-            raise console.UsageFailure("--into writes Markdown; leave --format and --out out")
+            raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
         _into(into, block, found, paths, oracle=oracle, check=check)
         return
     if check:
-        raise console.UsageFailure("--check needs --into FILE")
+        raise errors.UsageFailure("--check needs --into FILE")
     chosen = "json" if as_json else form or _by_ending(out)
     text = _rendered(found, chosen, oracle, confusion)
     if out is None:
@@ -80,9 +80,9 @@ def _by_ending(out: Path | None) -> str:
     if out is None:
         return "table"
     if out.suffix not in _ENDINGS:
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"the format of {out} cannot be told from its ending"
-            f"{console.nearest(out.suffix, _ENDINGS)}",
+            f"{errors.nearest(out.suffix, _ENDINGS)}",
             remedy="say --format table, md, html or json",
         )
     return _ENDINGS[out.suffix]
@@ -92,7 +92,7 @@ def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | Non
     from trainer import report as tables
 
     if confusion is not None and form != "html":
-        raise console.UsageFailure("--confusion chooses a picture of --format html")
+        raise errors.UsageFailure("--confusion chooses a picture of --format html")
     if form == "json":
         return console.as_json(tables.plain(found))
     if form == "md":
@@ -122,6 +122,6 @@ def _into(
         changed = blocks.fill(into, block, text, command=command)
         console.result(f"{into}: block {block} {'written' if changed else 'was fresh'}")
     elif not blocks.is_fresh(into, block, text, command=command):
-        raise console.UsageFailure(f"{into}: block '{block}' is stale", remedy=command)
+        raise errors.UsageFailure(f"{into}: block '{block}' is stale", remedy=command)
     else:
         console.result(f"{into}: block {block} is fresh")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, store
+from stylegan_mix import console, process, progress, store
 
 if TYPE_CHECKING:
-    from stylegan_mix.console import StopSignals
+    from stylegan_mix.progress import StopSignals
     from trainer.plan import Asked, Plan
     from trainer.results import Result
 
@@ -84,13 +84,13 @@ def run(ctx: click.Context, **options: Any) -> None:
     plan = decide(asked_for(options))
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
     for reason in plan.why:
-        console.say(reason)
+        progress.say(reason)
     if options["dry_run"]:
-        console.set_up_process(options["threads"])
+        process.set_up_process(options["threads"])
         _show_cost(plan, options["device"], as_json=options["as_json"])
         return
     show(plan)
-    with console.StopSignals(options["minutes"]) as stop:
+    with progress.StopSignals(options["minutes"]) as stop:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
     _print(plan, found, as_json=options["as_json"])
@@ -123,7 +123,7 @@ def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
         folder = plan.folder(seed)
         result = results.finished(folder, plan.of_seed(seed))
         if result is not None:
-            console.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
+            progress.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
         elif found and stop.requested:
             raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
         else:
@@ -137,7 +137,7 @@ def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
 
     folder = plan.folder(seed)
     stages.check(plan.spec)
-    console.set_up_process(how.threads)
+    process.set_up_process(how.threads)
     _say_whose(folder)
     label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
     stages.run(
@@ -152,7 +152,7 @@ def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
     result = results.read(folder / results.RESULT_FILE)
     plots.of_run(result, folder / "plots")
     seconds = result.record["budget"]["seconds"]
-    console.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
+    progress.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
     return result
 
 
@@ -171,7 +171,7 @@ def _say_whose(folder: Path) -> None:
     try:
         os.kill(int(note["process"]), 0)
     except ProcessLookupError:
-        console.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
+        progress.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
     except PermissionError:
         return
 
@@ -181,7 +181,7 @@ def show(plan: Plan) -> None:
     spec, data = plan.spec, plan.data
     factor = "" if data.imbalance is None else f", imbalance {data.imbalance:g}"
     seeds = ", ".join(map(str, plan.seeds))
-    console.say(
+    progress.say(
         f"{data.name}{factor}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images, split {data.split_id[:12]}, shot groups by "
         f"{data.groups.rule}, {len(data.overlap)} images in both parts\n"
@@ -232,4 +232,4 @@ def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:
         console.print_json(report.plain(found))
         return
     console.result(report.seed_table(found))
-    console.say(f"next: trainer report {plan.root}")
+    progress.say(f"next: trainer report {plan.root}")

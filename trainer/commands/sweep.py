@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, errors, progress
 
 if TYPE_CHECKING:
-    from stylegan_mix.console import StopSignals
+    from stylegan_mix.progress import StopSignals
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
@@ -52,25 +52,25 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     known = collect([results]) if results is not None and results.exists() else []
     settled = grid.settle(items, known, out=out)
     missing = [one for one in settled if one.found is None]
-    console.say(f"{file}: {len(items)} runs, {len(items) - len(missing)} have a result")
+    progress.say(f"{file}: {len(items)} runs, {len(items) - len(missing)} have a result")
     if options["dry_run"]:
         _tell(settled, as_json=options["as_json"])
         return
-    failures: list[console.Failure] = []
-    with console.StopSignals(options["minutes"]) as stop:
+    failures: list[errors.Failure] = []
+    with progress.StopSignals(options["minutes"]) as stop:
         for number, one in enumerate(missing, start=1):
-            console.say(f"\nrun {number} of {len(missing)}: {one.asked.command()}")
+            progress.say(f"\nrun {number} of {len(missing)}: {one.asked.command()}")
             failure = _run(one, stop, results, options)
             failures += [failure] if failure else []
     if failures:
-        console.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
+        progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
     _tell(grid.settle(items, collect([results or Path(out)]), out=out), options["as_json"])
 
 
 def _run(
     one: Settled, stop: StopSignals, results: Path | None, options: dict[str, Any]
-) -> console.Failure | None:
+) -> errors.Failure | None:
     """Runs one experiment and keeps its result; a failure that is its own is handed back."""
     from trainer import sweep as grid
     from trainer.commands.run import How, execute
@@ -80,11 +80,11 @@ def _run(
         raise stop.failure(saved=True, what="the runs before this one are finished")
     try:
         found = execute(one.plan, stop, How(options["device"], options["threads"], {}))
-    except (console.Diverged, console.InvalidInput, console.UsageFailure) as error:
-        console.say(f"failed: {error}")
+    except (errors.Diverged, errors.InvalidInput, errors.UsageFailure) as error:
+        progress.say(f"failed: {error}")
         return error
     if results is not None:
-        console.say(f"kept: {grid.keep(found[0], results)}")
+        progress.say(f"kept: {grid.keep(found[0], results)}")
     return None
 
 

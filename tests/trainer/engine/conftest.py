@@ -14,7 +14,7 @@ import pytest
 
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
-from stylegan_mix.console import Failure, Stopped
+from stylegan_mix.errors import Failure, Stopped
 from stylegan_mix.rng import stream
 from trainer import runs
 from trainer.inputs import bank_reference

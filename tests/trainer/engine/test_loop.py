@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from stylegan_mix.console import Diverged, Stopped
+from stylegan_mix.errors import Diverged, Stopped
 from trainer import loop, models
 from trainer.batches import Batch
 from trainer.models import Outputs

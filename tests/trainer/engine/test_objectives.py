@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from trainer import objectives
 from trainer.loop import Losses, row_losses
 from trainer.models import Outputs

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from trainer import recipes
 from trainer.objectives import CrossEntropy, Distill, Sum
 from trainer.recipes import RECIPES, Recipe, Stage, recipe

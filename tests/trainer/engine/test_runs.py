@@ -15,11 +15,10 @@ import pytest
 import torch
 
 from stylegan_mix import datasets, store
-from stylegan_mix.console import (
+from stylegan_mix.errors import (
     Diverged,
     Interrupted,
     InvalidInput,
-    MissingEnvironment,
     Stopped,
     UsageFailure,
 )
@@ -341,15 +340,6 @@ def test_a_run_that_diverges_says_so_and_leaves_no_result(
     note = json.loads((tmp_path / "run/run.json").read_text())
     assert (note["status"], note["exit_code"]) == ("diverged", 5)
     assert not (tmp_path / "run/result.json").exists()
-
-
-def test_cuda_that_is_not_there_is_an_error_and_not_a_cpu_run() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    with pytest.raises(MissingEnvironment) as error:
-        stages.device_of("cuda")
-    assert error.value.code == 4
-    assert stages.device_of("auto").type == "cpu"
 
 
 def test_a_plan_counts_what_the_run_will_do(home: Path, stop_after: Any, tmp_path: Path) -> None:

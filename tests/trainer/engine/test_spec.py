@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer import spec
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
 

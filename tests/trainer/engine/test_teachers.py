@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stylegan_mix import store
-from stylegan_mix.console import Stopped
+from stylegan_mix.errors import Stopped
 from stylegan_mix.rng import stream
 from trainer import models, teachers, votes
 from trainer.batches import Batch, Transform
