@@ -52,8 +52,8 @@ WITHOUT_TORCH = (
     "stylegan_mix.commands",
     "trainer.cli",
     "trainer.commands",
-    "trainer.results",
-    "trainer.report",
+    "trainer.reports.records",
+    "trainer.reports.tables",
     "trainer.sweep",
 )
 
@@ -296,7 +296,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     [
         ("kernels/a.py", "import stylegan_mix.networks"),
         ("kernels/a.py", "def f():\n    from trainer import loop"),
-        ("stylegan_mix/a.py", "from trainer.loop import run"),
+        ("stylegan_mix/a.py", "from trainer.engine.loop import run"),
         ("stylegan_mix/commands/a.py", 'LAZY = {"run": "trainer.cli:run"}'),
         ("trainer/a.py", "import kernels"),
         ("trainer/a.py", "from stylegan_mix import networks"),
@@ -326,7 +326,10 @@ def test_allowed_directions_pass(tmp_path: Path) -> None:
         {"stylegan_mix/store.py": "import torch"},
         {"stylegan_mix/store.py": "from torch.nn import functional"},
         {"stylegan_mix/datasets/cifar.py": "try:\n    import torch\nexcept ImportError:\n    pass"},
-        {"trainer/report.py": "from .loop import run", "trainer/loop.py": "import torch"},
+        {
+            "trainer/reports/tables.py": "from .loop import run",
+            "trainer/engine/loop.py": "import torch",
+        },
         {
             "stylegan_mix/banks/__init__.py": "from . import blocks",
             "stylegan_mix/banks/blocks.py": "import torch",

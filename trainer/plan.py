@@ -19,8 +19,8 @@ from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from trainer.differences import flat
 from trainer.inputs import bank_reference, teacher_reference
-from trainer.settings import flat
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
@@ -362,6 +362,6 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
 
 
 def _recipe_version(name: str) -> int:
-    from trainer.recipes import recipe  # loads torch
+    from trainer.recipes.catalogue import recipe  # loads torch
 
     return recipe(name).version

@@ -18,9 +18,10 @@ from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import resolve_device
-from trainer import evaluate, runs
-from trainer.batches import Transform
-from trainer.results import RESULT_FILE, Result, read
+from trainer.engine import evaluate
+from trainer.engine.batches import Transform
+from trainer.engine.folder import load_network
+from trainer.reports.records import RESULT_FILE, Result, read
 from trainer.spec import DataSpec
 
 __all__ = ["PARTS", "Answers", "answers", "as_csv", "run_folder"]
@@ -75,7 +76,7 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
     folder = run_folder(run)
     result = read(folder / RESULT_FILE)
     data = datasets.load(**asdict(other or result.spec.data))
-    network, facts = runs.load_network(folder)
+    network, facts = load_network(folder)
     for name, found in (("classes", list(data.classes)), ("channels", data.channels)):
         if facts[name] != found:
             raise InvalidInput(f"{folder} knows {name} {facts[name]}, {data.name} has {found}")

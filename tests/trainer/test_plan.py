@@ -13,10 +13,10 @@ import pytest
 from stylegan_mix import datasets, store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer.differences import differing, flat
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
-from trainer.recipes import RECIPES
-from trainer.settings import differing, flat
+from trainer.recipes.catalogue import RECIPES
 
 Banks = Callable[..., str]
 
@@ -129,7 +129,7 @@ def test_a_split_that_is_only_declared_is_called_so(bank: Banks, imported: bool)
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_the_record_says_whether_a_split_is_only_declared(bank: Banks, imported: bool) -> None:
-    from trainer import record
+    from trainer.engine import record
 
     opened = open_bank(store.home() / "banks" / bank(imported=imported))
     said = record._bank(Inputs(datasets.load("digits_lt"), opened, {}))

@@ -32,7 +32,7 @@ from scipy import stats
 
 from stylegan_mix import generators, store
 from stylegan_mix.process import cpu_name
-from trainer import blocks
+from trainer.reports import markdown_blocks
 
 # What the table shows: figure, reference, scopes, decimals.
 COLUMNS = (
@@ -253,7 +253,7 @@ def main() -> None:
             return
         words = f"{options.plan} --results {options.results} {kind} --into {options.into}"
         command = f"python tools/experiments/generator_rows.py {words} --block {options.block}"
-        blocks.fill(options.into, options.block, text, command=command)
+        markdown_blocks.fill(options.into, options.block, text, command=command)
         return
     for row in plan["rows"]:
         out = options.results / f"{row['name']}-seed{options.seed}.json"

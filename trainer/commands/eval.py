@@ -24,7 +24,8 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
     \b
     trainer eval runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0
     """
-    from trainer import predict, report
+    from trainer import predict
+    from trainer.reports import tables
 
     process.set_up_process(threads)
     found = predict.answers(run, "test", None, device=device)
@@ -32,7 +33,7 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
     if as_json:
         console.print_json({"accuracy": scores, "stored": stored, "same": scores == stored})
         return
-    console.result("\n".join(_lines(found.data, scores, report.PARTS)))
+    console.result("\n".join(_lines(found.data, scores, tables.PARTS)))
     if scores == stored:
         progress.say("the same as when the run ended")
     else:

@@ -11,7 +11,7 @@ import click
 from stylegan_mix import console, errors
 
 if TYPE_CHECKING:
-    from trainer.results import Result
+    from trainer.reports.records import Result
 
 __all__ = ["report"]
 
@@ -52,9 +52,9 @@ def report(
     trainer report runs --out report.html
     trainer report tools/results --format md
     """
-    from trainer import results
+    from trainer.reports import records
 
-    found = results.collect(paths or (Path("runs"),))
+    found = records.collect(paths or (Path("runs"),))
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
@@ -89,7 +89,7 @@ def _by_ending(out: Path | None) -> str:
 
 
 def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | None) -> str:
-    from trainer import report as tables
+    from trainer.reports import tables as tables
 
     if confusion is not None and form != "html":
         raise errors.UsageFailure("--confusion chooses a picture of --format html")
@@ -98,7 +98,7 @@ def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | Non
     if form == "md":
         return tables.markdown_table(found, oracle=oracle)
     if form == "html":
-        from trainer import page
+        from trainer.reports import page
 
         return page.html(tables.tables(found), oracle=oracle, matrix_of=confusion)
     return tables.text_table(tables.tables(found), oracle=oracle)
@@ -113,15 +113,15 @@ def _into(
     oracle: bool,
     check: bool,
 ) -> None:
-    from trainer import blocks, report
+    from trainer.reports import markdown_blocks, tables
 
     words = ["trainer", "report", *map(str, paths), "--into", into.name, "--block", block]
     command = shlex.join(words + ["--oracle"] * oracle)
-    text = report.markdown_table(found, oracle=oracle)
+    text = tables.markdown_table(found, oracle=oracle)
     if not check:
-        changed = blocks.fill(into, block, text, command=command)
+        changed = markdown_blocks.fill(into, block, text, command=command)
         console.result(f"{into}: block {block} {'written' if changed else 'was fresh'}")
-    elif not blocks.is_fresh(into, block, text, command=command):
+    elif not markdown_blocks.is_fresh(into, block, text, command=command):
         raise errors.UsageFailure(f"{into}: block '{block}' is stale", remedy=command)
     else:
         console.result(f"{into}: block {block} is fresh")

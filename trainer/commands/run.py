@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, process, progress, store
+from stylegan_mix import console, process, progress
 
 if TYPE_CHECKING:
-    from stylegan_mix.progress import StopSignals
     from trainer.plan import Asked, Plan
-    from trainer.results import Result
+    from trainer.reports.records import Result
 
-__all__ = ["How", "asked_for", "execute", "run", "show"]
+__all__ = ["asked_for", "run", "show"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,6 +86,8 @@ def run(ctx: click.Context, **options: Any) -> None:
         _show_cost(plan, options["device"], as_json=options["as_json"])
         return
     show(plan)
+    from trainer.execute import How, execute
+
     with progress.StopSignals(options["minutes"]) as stop:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
@@ -103,77 +101,6 @@ def asked_for(options: Mapping[str, Any]) -> Asked:
     known = {field.name for field in fields(Asked)}
     asked = {name: value for name, value in options.items() if name in known}
     return Asked(**{**asked, "val_per_class": asked["val_per_class"] or 0})
-
-
-@dataclass(frozen=True)
-class How:
-    """What a run is carried out with: no part of what it is."""
-
-    device: str
-    threads: int | None
-    sources: dict[str, str]
-
-
-def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
-    """Trains every seed of a plan that is not finished, in order; returns all results."""
-    from trainer import results
-
-    found: list[Result] = []
-    for seed in plan.seeds:
-        folder = plan.folder(seed)
-        result = results.finished(folder, plan.of_seed(seed))
-        if result is not None:
-            progress.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
-        elif found and stop.requested:
-            raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
-        else:
-            result = _train(plan, seed, stop, how)
-        found.append(result)
-    return found
-
-
-def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
-    from trainer import plots, results, stages
-
-    folder = plan.folder(seed)
-    stages.check(plan.spec)
-    process.set_up_process(how.threads)
-    _say_whose(folder)
-    label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
-    stages.run(
-        plan.of_seed(seed),
-        folder,
-        stop=stop,
-        device=how.device,
-        command=plan.command(seed),
-        sources=plan.sources(how.sources),
-        label=label,
-    )
-    result = results.read(folder / results.RESULT_FILE)
-    plots.of_run(result, folder / "plots")
-    seconds = result.record["budget"]["seconds"]
-    progress.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
-    return result
-
-
-def _brief(result: Result) -> str:
-    return f"overall {result.accuracy('overall'):.1f}"
-
-
-def _say_whose(folder: Path) -> None:
-    """Says that an earlier process left this run unfinished without a word, if one did."""
-    path = folder / "run.json"
-    if not path.is_file():
-        return
-    note = store.read_json(path)
-    if note.get("status") != "running" or note.get("host") != socket.gethostname():
-        return
-    try:
-        os.kill(int(note["process"]), 0)
-    except ProcessLookupError:
-        progress.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
-    except PermissionError:
-        return
 
 
 def show(plan: Plan) -> None:
@@ -192,14 +119,15 @@ def show(plan: Plan) -> None:
 
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
-    from trainer import cost, results
+    from trainer.engine import cost
+    from trainer.reports import records
 
     open_seeds = [
         seed
         for seed in plan.seeds
-        if results.finished(plan.folder(seed), plan.of_seed(seed)) is None
+        if records.finished(plan.folder(seed), plan.of_seed(seed)) is None
     ]
-    found = cost.of(plan.spec, plan.data, device)
+    found = cost.estimate(plan.spec, plan.data, device)
     total = found["seconds"] * len(open_seeds)
     if as_json:
         run = {"run": plan.spec.plain(), "folder": str(plan.folder(plan.seeds[0]).parent)}
@@ -226,10 +154,10 @@ def _duration(seconds: float) -> str:
 
 
 def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:
-    from trainer import report
+    from trainer.reports import tables
 
     if as_json:
-        console.print_json(report.plain(found))
+        console.print_json(tables.plain(found))
         return
-    console.result(report.seed_table(found))
+    console.result(tables.seed_table(found))
     progress.say(f"next: trainer report {plan.root}")

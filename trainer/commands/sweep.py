@@ -42,7 +42,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     trainer sweep tools/experiments/digits.toml --results tools/results/digits
     """
     from trainer import sweep as grid
-    from trainer.results import collect
+    from trainer.reports.records import collect
 
     items = grid.load(file)
     if options["print_commands"]:
@@ -73,7 +73,7 @@ def _run(
 ) -> errors.Failure | None:
     """Runs one experiment and keeps its result; a failure that is its own is handed back."""
     from trainer import sweep as grid
-    from trainer.commands.run import How, execute
+    from trainer.execute import How, execute
 
     assert one.plan is not None
     if stop.requested:

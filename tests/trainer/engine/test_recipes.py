@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from stylegan_mix.errors import UsageFailure
-from trainer import recipes
 from trainer.objectives import CrossEntropy, Distill, Sum
-from trainer.recipes import RECIPES, Recipe, Stage, recipe
+from trainer.recipes.catalogue import RECIPES, recipe
+from trainer.recipes.stage import Recipe, Stage
 
 CE = CrossEntropy()
 
@@ -38,8 +38,9 @@ def test_the_joints_have_recipes() -> None:
 
 def test_a_recipe_prints_as_its_source() -> None:
     from trainer import objectives
+    from trainer.recipes import stage
 
-    names = {**vars(objectives), **vars(recipes)}
+    names = {**vars(objectives), **vars(stage)}
     for item in RECIPES.values():
         assert eval(repr(item), names) == item
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from stylegan_mix import arrays, store
 from stylegan_mix.progress import Progress, StopSignals, say
 from stylegan_mix.rng import stream
-from trainer.batches import Images, Transform, windows
-from trainer.loop import autocast
+from trainer.engine.batches import Images, Transform, windows
+from trainer.engine.loop import autocast
+from trainer.engine.teachers import Ask
 from trainer.spec import VoteSpec
-from trainer.teachers import Ask
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Part

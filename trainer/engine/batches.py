@@ -18,8 +18,8 @@ from torch import Tensor
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
-from trainer import mixing, samplers
-from trainer.recipes import Stage
+from trainer.engine import mixing, samplers
+from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
 __all__ = ["Batch", "Batches", "Images", "Transform", "transform_of", "windows"]

@@ -25,17 +25,18 @@ from torch import nn
 from stylegan_mix import checkpoint, store
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import cpu_name
-from trainer import models, results
+from trainer import models
+from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
 from trainer.models.resnet import ResNet
-from trainer.settings import differing
+from trainer.reports import records
 from trainer.spec import RunSpec
 
 __all__ = [
     "CHECKPOINT",
     "Finished",
     "RunFolder",
-    "environment",
+    "environment_of",
     "load_network",
     "now",
     "save_network",
@@ -130,14 +131,14 @@ class RunFolder:
 
     def write_result(self, record: dict[str, Any]) -> None:
         """Checks and writes the record: from now on the run is finished."""
-        results.write(self.path / results.RESULT_FILE, record)
+        records.write(self.path / records.RESULT_FILE, record)
 
     def clear_checkpoints(self) -> None:
         """Removes what only an unfinished run needs."""
         checkpoint.Checkpoints(self.checkpoints, CHECKPOINT).clear()
 
 
-def environment(device: torch.device, precision: str) -> dict[str, Any]:
+def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
     """What a figure depends on besides the settings."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {

@@ -23,8 +23,8 @@ from stylegan_mix.figures import (
     png,
     styled,
 )
-from trainer.report import Row, Table
-from trainer.results import Result
+from trainer.reports.records import Result
+from trainer.reports.tables import Row, Table
 
 if TYPE_CHECKING:
     pass

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.engine.folder import Finished, now
 from trainer.inputs import Inputs
-from trainer.recipes import recipe
-from trainer.runs import Finished, now
-from trainer.schema import SCHEMA
+from trainer.recipes.catalogue import recipe
+from trainer.reports.schema import SCHEMA
 from trainer.spec import RunSpec
 
-__all__ = ["of"]
+__all__ = ["of_run"]
 
 
-def of(
+def of_run(
     spec: RunSpec,
     inputs: Inputs,
     trained: Mapping[str, Finished],

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.progress import Progress, StopSignals
-from trainer import evaluate, loop, models, runs, teachers, votes
-from trainer.batches import Batches, transform_of
+from trainer import models
+from trainer.engine import evaluate, loop, teachers, votes
+from trainer.engine.batches import Batches, transform_of
+from trainer.engine.folder import CHECKPOINT, Finished, RunFolder, save_network
 from trainer.inputs import Inputs
 from trainer.objectives import Task
-from trainer.recipes import Recipe, Stage
+from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
 __all__ = ["StageRun", "Work", "steps_of"]
@@ -30,7 +32,7 @@ class Work:
 
     spec: RunSpec
     recipe: Recipe
-    folder: runs.RunFolder
+    folder: RunFolder
     stop: StopSignals
     device: torch.device
     inputs: Inputs
@@ -56,14 +58,14 @@ class StageRun:
         work: Work,
         stage: Stage,
         number: int,
-        done: Mapping[str, runs.Finished],
+        done: Mapping[str, Finished],
         before: list[dict[str, Any]],
     ) -> None:
         self._work, self._spec, self._stage, self._number = work, work.spec, stage, number
         self._data, self._device = work.inputs.data, work.device
         self._done, self._before = done, before
         self._transform = transform_of(self._spec, self._data, self._device)
-        self._checkpoints = Checkpoints(work.folder.checkpoints, runs.CHECKPOINT)
+        self._checkpoints = Checkpoints(work.folder.checkpoints, CHECKPOINT)
         earlier = work.recipe.stages[:number]
         self._offset = sum(steps_of(self._spec, other, self._data) for other in earlier)
         self._steps = steps_of(self._spec, stage, self._data)
@@ -251,4 +253,4 @@ class StageRun:
             "votes": self._votes,
             "history": state.history,
         }
-        runs.save_network(weights, state.model, {"confusion": torch.from_numpy(confusion)}, facts)
+        save_network(weights, state.model, {"confusion": torch.from_numpy(confusion)}, facts)

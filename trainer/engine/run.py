@@ -24,13 +24,17 @@ from stylegan_mix.errors import (
 )
 from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import StopSignals
-from trainer import evaluate, models, record, results, runs
+from trainer import models
+from trainer.engine import evaluate, record
+from trainer.engine.folder import Finished, RunFolder, environment_of
+from trainer.engine.stage import StageRun, Work, steps_of
 from trainer.inputs import final_weights, open_inputs
-from trainer.one_stage import StageRun, Work, steps_of
-from trainer.recipes import Recipe, Stage, recipe
+from trainer.recipes.catalogue import recipe
+from trainer.recipes.stage import Recipe, Stage
+from trainer.reports import records
 from trainer.spec import RunSpec
 
-__all__ = ["check", "plan", "run"]
+__all__ = ["budget", "check", "run_recipe"]
 
 
 def check(spec: RunSpec) -> Recipe:
@@ -51,7 +55,7 @@ def check(spec: RunSpec) -> Recipe:
     return chosen
 
 
-def plan(spec: RunSpec, data: Dataset) -> dict[str, Any]:
+def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
     """The cost of a run before it starts: epochs and steps of its stages, images, evaluations."""
     own = own_stages(spec, check(spec))
     steps = sum(steps_of(spec, stage, data) for stage in own)
@@ -66,13 +70,13 @@ def plan(spec: RunSpec, data: Dataset) -> dict[str, Any]:
     }
 
 
-def run(
+def run_recipe(
     spec: RunSpec,
     folder: Path,
     *,
     stop: StopSignals,
     device: str = "cpu",
-    command: str = "trainer.stages.run",
+    command: str = "trainer.engine.run.run_recipe",
     sources: Mapping[str, str] | None = None,
     label: str = "training",
     checkpoint_seconds: float = 60.0,
@@ -84,9 +88,9 @@ def run(
     came from; `label` heads the progress lines.
     """
     chosen = check(spec)
-    at = runs.RunFolder(folder)
+    at = RunFolder(folder)
     with store.locked(folder / "lock", wait=False):
-        finished = results.finished(folder, spec)
+        finished = records.finished(folder, spec)
         if finished is not None:
             return finished.record
         at.begin(spec, sources or {}, command)
@@ -114,25 +118,27 @@ def _stage_after_stage(
 ) -> dict[str, Any]:
     spec = work.spec
     work.folder.require_inputs(work.inputs.identity)
-    environment = runs.environment(work.device, spec.precision)
+    environment = environment_of(work.device, spec.precision)
     store.write_json(work.folder.path / "env.json", environment)
     own = own_stages(spec, work.recipe)
-    done: dict[str, runs.Finished] = {}
+    done: dict[str, Finished] = {}
     before: list[dict[str, Any]] = []  # events of the finished stages of this run
     for number, stage in enumerate(work.recipe.stages):
         if stage not in own and spec.teacher:
-            done[stage.name] = runs.Finished.load(final_weights(Path(spec.teacher.folder)))
+            done[stage.name] = Finished.load(final_weights(Path(spec.teacher.folder)))
             continue
         weights = work.folder.path / "weights" / stage.name
         if not weights.is_dir():
             heading = f"{label}, {stage.name}" if len(own) > 1 else label
             StageRun(work, stage, number, done, before).train(weights, heading, checkpoint_seconds)
-        done[stage.name] = runs.Finished.load(weights)
+        done[stage.name] = Finished.load(weights)
         before = before + done[stage.name].facts["history"]
     work.folder.write_history(before)
     trained = {stage.name: done[stage.name] for stage in own}
     teacher = done.get(work.recipe.stages[-1].teacher or "")
-    return record.of(spec, work.inputs, trained, teacher, command=command, environment=environment)
+    return record.of_run(
+        spec, work.inputs, trained, teacher, command=command, environment=environment
+    )
 
 
 def _end(error: BaseException) -> tuple[str, int]:

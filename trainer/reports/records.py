@@ -19,8 +19,8 @@ from typing import Any
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
-from trainer.schema import check
-from trainer.settings import differing
+from trainer.differences import differing
+from trainer.reports.schema import check
 from trainer.spec import RunSpec
 
 __all__ = [

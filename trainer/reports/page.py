@@ -8,8 +8,8 @@ from html import escape
 from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.page import document, folded, listed
 from stylegan_mix.page import table as rows_of
-from trainer import plots
-from trainer.report import Row, Table, cells
+from trainer.reports import plots
+from trainer.reports.tables import Row, Table, cells
 
 __all__ = ["html"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Batch
-from trainer.loop import Answers
+from trainer.engine.batches import Batch
+from trainer.engine.loop import Answers
 from trainer.objectives import TeacherAnswer
 
 __all__ = ["Ask", "LabelTeacher", "LogitsTeacher", "VotesTeacher", "label_only", "logits_only"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stylegan_mix.errors import UsageFailure
-from trainer.results import Result
-from trainer.schema import GROUPS
-from trainer.settings import flat
+from trainer.differences import flat
+from trainer.reports.records import Result
+from trainer.reports.schema import GROUPS
 
 __all__ = [
     "PARTS",

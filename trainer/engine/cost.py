@@ -10,20 +10,21 @@ import torch.nn.functional as F
 
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.process import resolve_device
-from trainer import models, stages
-from trainer.loop import autocast
+from trainer import models
+from trainer.engine.loop import autocast
+from trainer.engine.run import budget
 from trainer.spec import RunSpec
 
-__all__ = ["of", "seconds_per_step"]
+__all__ = ["estimate", "seconds_per_step"]
 
 TIMED_STEPS = 3
 # Fetching and augmenting a batch, teachers and evaluations come on top of the network's step.
 OVERHEAD = 1.25
 
 
-def of(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
+def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
     """Stages, steps, images, evaluations, bytes on disk and seconds (an estimate) of one run."""
-    planned = stages.plan(spec, data)
+    planned = budget(spec, data)
     place = torch.device(resolve_device(device))
     one = seconds_per_step(spec, data, place)
     model = models.build(spec.model, classes=data.num_classes, channels=data.channels)

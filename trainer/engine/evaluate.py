@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.batches import Images, Transform
-from trainer.loop import autocast
+from trainer.engine.batches import Images, Transform
+from trainer.engine.loop import autocast
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Part, ShotGroups

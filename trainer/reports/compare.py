@@ -21,16 +21,16 @@ import numpy as np
 
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.rng import stream
-from trainer.report import PARTS, aligned, comparable
-from trainer.results import Result
-from trainer.settings import differing, flat
+from trainer.differences import differing, flat
+from trainer.reports.records import Result
+from trainer.reports.tables import PARTS, aligned, comparable
 
 __all__ = [
     "BOOTSTRAP_FROM",
     "Comparison",
     "Difference",
     "bootstrap_interval",
-    "compare",
+    "compare_runs",
     "difference",
     "t_interval",
 ]
@@ -164,7 +164,7 @@ def _caveat(decides: str | None) -> str:
     )
 
 
-def compare(
+def compare_runs(
     a: Sequence[Result], b: Sequence[Result], *, level: float = 0.95, margin: float | None = None
 ) -> Comparison:
     """Compares the runs of two experiments, seed by seed.

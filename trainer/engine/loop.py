@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from stylegan_mix.errors import Diverged
 from stylegan_mix.progress import StopSignals
-from trainer.batches import Batch
+from trainer.engine.batches import Batch
 from trainer.models import Outputs
 from trainer.objectives import Loss, TeacherAnswer
-from trainer.recipes import Stage
+from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
 __all__ = ["Job", "Losses", "State", "Tally", "Teacher", "rate_of", "refresh_norms", "train"]
