@@ -24,11 +24,12 @@ from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
-from stylegan_mix.banks.preview import STEPS, Sheet, corner, default_pairs, draw, heads
+from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
 from stylegan_mix.console import as_typed
+from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.generators import Published
+from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan, spaces
 from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
 from stylegan_mix.networks import Generator, to_uint8

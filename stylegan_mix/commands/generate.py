@@ -13,15 +13,15 @@ from stylegan_mix import console, process, progress
 from stylegan_mix.banks.request import Request
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators.collapse import warning
 from stylegan_mix.latents.plan import SPACES
 from stylegan_mix.progress import say
-from stylegan_mix.training.collapse import warning
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.request import Numerics
     from stylegan_mix.banks.store import Record
     from stylegan_mix.datasets import Dataset
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
     from stylegan_mix.training.command import TrainPlan
 
 __all__ = ["generate"]
@@ -114,14 +114,14 @@ def _existing(request: Request) -> Record | None:
 
 def _published(options: dict[str, Any]) -> Published | None:
     """The generator to use; None after a dry run has said that one would be trained."""
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
 
     if options["generator"]:
-        published = generators.load(options["generator"])
+        published = generator_store.load(options["generator"])
         _check_asked(published, options)
         return published
     dataset = chosen_dataset(options)
-    found = generators.find(split_id=dataset.split_id)
+    found = generator_store.find(split_id=dataset.split_id)
     return found[0] if found else _trained(dataset, options)
 
 
@@ -191,9 +191,9 @@ def _show_training_cost(plan: TrainPlan, start: float, options: dict[str, Any]) 
 
 def _imported(dataset: Dataset) -> str:
     """A hint at an imported generator that is said to be of this split: never taken unasked."""
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
 
-    for one in generators.find():
+    for one in generator_store.find():
         if one.imported and one.card["split_id"] == dataset.split_id:
             return f"; an imported one is taken if named: --generator {one.hash[:12]}"
     return ""
@@ -237,9 +237,9 @@ def _least_diverse(card: dict[str, Any]) -> str:
 
 
 def _write(request: Request, published: Published, options: dict[str, Any], began: float) -> None:
-    from stylegan_mix import generators
     from stylegan_mix.banks import generate as work
     from stylegan_mix.banks import store
+    from stylegan_mix.generators import store as generator_store
     from stylegan_mix.process import resolve_device
 
     device = resolve_device(options["device"])
@@ -251,7 +251,7 @@ def _write(request: Request, published: Published, options: dict[str, Any], bega
         _answer(exact[0], options, state="exists")
         return
     process.set_up_process(options["threads"])
-    network = generators.network(published, precision=options["precision"]).to(device)
+    network = generator_store.network(published, precision=options["precision"]).to(device)
     if options["dry_run"]:
         _estimate(request, numerics, work.seconds_per_block(network, request), options)
         return

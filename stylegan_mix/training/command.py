@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix import generators, store
+from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import Diverged, Stopped, UsageFailure
-from stylegan_mix.generators import Published
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import StopSignals, say
@@ -147,10 +148,10 @@ def finished(plan: TrainPlan) -> list[Published]:
     Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
     """
     found: dict[float, Published] = {}
-    for published in generators.find(split_id=plan.dataset.split_id):
+    for published in generator_store.find(split_id=plan.dataset.split_id):
         card = published.card
         if card.get("training") == plan.key and plan.steps_for(card["kimg"]) == plan.steps:
-            found.setdefault(card.get("half_life", 0.0), generators.check(published))
+            found.setdefault(card.get("half_life", 0.0), generator_store.check(published))
     wanted = [0.0, *plan.preset.half_lives()]
     return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
 
@@ -174,7 +175,7 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
         return
     there = {
         one.card["kimg"]: one.hash[:12]
-        for one in generators.find(split_id=plan.dataset.split_id)
+        for one in generator_store.find(split_id=plan.dataset.split_id)
         if one.card.get("training") == plan.key and "half_life" not in one.card
     }
     known = ", ".join(f"{kimg:g} kimg (generator {there[kimg]})" for kimg in sorted(there))
@@ -245,5 +246,5 @@ def train_on_plan(
 
 def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:
     """The newest finished generator of the plan's split, or the one that the plan trains."""
-    existing = generators.find(split_id=plan.dataset.split_id)
+    existing = generator_store.find(split_id=plan.dataset.split_id)
     return existing[0] if existing else run_training(plan, stop)[0]

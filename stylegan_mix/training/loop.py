@@ -16,6 +16,7 @@ from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, is_out_of_memory
+from stylegan_mix.generators.class_grid import save_grid, shown_classes, watched_classes
 from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.networks.operators import operators_on
 from stylegan_mix.presets import Preset
@@ -25,7 +26,6 @@ from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import player_of
 from stylegan_mix.training.journal import Journal
-from stylegan_mix.training.picture import save_grid, shown_classes, watched_classes
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.strength import taken_signs

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from stylegan_mix import rng
+from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.shape import Architecture, default_clamp
 from stylegan_mix.presets import Preset
-from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.strength import fresh_signs, fresh_strength, groups_by
 from stylegan_mix.training.structure import ANYTHING
 

@@ -140,7 +140,7 @@ def card() -> dict[str, Any]:
 @pytest.fixture
 def published(card: dict[str, Any], tmp_path: Path) -> Any:
     """The toy as if it had been trained."""
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
 
     return Published(hash="ab" * 32, folder=tmp_path / "generator", card=card)
 
@@ -201,7 +201,8 @@ def generator(home: Path) -> Any:
     from PIL import Image
     from tiny_training import TINY
 
-    from stylegan_mix import datasets, generators
+    from stylegan_mix import datasets
+    from stylegan_mix.generators import store as generator_store
     from stylegan_mix.presets import PRESETS, Preset
     from stylegan_mix.training.state import TrainState
 
@@ -233,4 +234,4 @@ def generator(home: Path) -> Any:
         "diversity": [None] * 10,
         "command": "stylegan-mix train",
     }
-    return generators.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))
+    return generator_store.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))

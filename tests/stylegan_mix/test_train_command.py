@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import errors, generators, progress, store
+from stylegan_mix import errors, progress, store
+from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import preset_named
 from stylegan_mix.training import cost, publication, settings
 
@@ -55,12 +56,12 @@ def test_a_training_whose_every_class_is_dead_publishes_nothing_and_may_go_on(
     assert f"every class; the state stays in {_folder()}, a picture of it in {picture}" in err
     assert "a longer --kimg goes on from here; else try a smaller --lr" in err
     assert picture.is_file()
-    assert generators.find() == []
+    assert generator_store.find() == []
     monkeypatch.undo()
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(home))
     code, out, err = run(*TRAIN, "--kimg", "0.32", "--json")
     assert code == 0, err
-    assert [one.hash for one in generators.find()] == [json.loads(out)["generator"]]
+    assert [one.hash for one in generator_store.find()] == [json.loads(out)["generator"]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_averages_that_equal_the_main_one_are_named_and_the_others_say_which_the
     )
     found = json.loads(out)
     main, other = (
-        (generators.load(one).folder / "GENERATOR_CARD.md").read_text()
+        (generator_store.load(one).folder / "GENERATOR_CARD.md").read_text()
         for one in (found["generator"], *found["more"])
     )
     assert "Weights: moving average of half-life 0.001 kimg, kept beside the main one," in other

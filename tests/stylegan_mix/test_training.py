@@ -19,10 +19,11 @@ import pytest
 import torch
 from tiny_training import StopAfter, tiny_plan
 
-from stylegan_mix import arrays, datasets, generators, store
+from stylegan_mix import arrays, datasets, store
 from stylegan_mix.commands.train import show_plan
 from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped, UsageFailure
-from stylegan_mix.generators import Published
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import command, cost, loop, step
 from stylegan_mix.training.game import Game, begin
@@ -42,9 +43,9 @@ def test_a_finished_training_is_published_found_and_given_at_once(home: Path) ->
     began = time.monotonic()
     assert _train(plan) == published
     assert time.monotonic() - began < 1
-    assert generators.find(split_id=plan.dataset.split_id) == [published]
-    assert generators.load(published.hash[:10]) == published
-    assert generators.find(split_id="0" * 64) == []
+    assert generator_store.find(split_id=plan.dataset.split_id) == [published]
+    assert generator_store.load(published.hash[:10]) == published
+    assert generator_store.find(split_id="0" * 64) == []
     assert (published.folder / "grid.png").stat().st_size > 1000
     assert (
         "zero" in (published.folder / "GENERATOR_CARD.md").read_text()
@@ -55,7 +56,7 @@ def test_a_finished_training_is_published_found_and_given_at_once(home: Path) ->
 
 def test_the_published_network_is_the_average_and_draws_images(home: Path) -> None:
     published = _train(tiny_plan())
-    network = generators.network(published)
+    network = generator_store.network(published)
     assert not network.training
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     images = network(z, torch.tensor([0, 1, 2]), noise="const")
@@ -147,8 +148,8 @@ def test_a_longer_budget_goes_on_and_equals_one_long_training(
 ) -> None:
     _train(tiny_plan(kimg=0.16))
     longer = _train(tiny_plan(kimg=0.32))
-    assert len(generators.find()) == 2
-    assert generators.find()[0].hash == longer.hash
+    assert len(generator_store.find()) == 2
+    assert generator_store.find()[0].hash == longer.hash
     with pytest.raises(UsageFailure, match=r"stands at 0\.32 kimg"):
         _train(tiny_plan(kimg=0.08))
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
@@ -213,7 +214,7 @@ def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
 
 def test_a_generator_keeps_the_clamp_of_its_training_in_another_precision(home: Path) -> None:
     half, full = (_train(tiny_plan(kimg=0.016, precision=one)) for one in ("float16", "float32"))
-    loaded = [generators.network(one, precision="float32") for one in (half, full)]
+    loaded = [generator_store.network(one, precision="float32") for one in (half, full)]
     assert [one.synthesis.b8.conv0.clamp for one in loaded] == [256.0, None]
 
 
@@ -283,7 +284,7 @@ def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
 ) -> None:
     published = _train(tiny_plan(kimg=0.016))
     (home / "generators" / "notes.txt").write_text("mine")
-    assert [one.hash for one in generators.find()] == [published.hash]
+    assert [one.hash for one in generator_store.find()] == [published.hash]
     assert re.search(r"left out: (.|\n)*move \S+notes.txt away", capsys.readouterr().err)
 
 

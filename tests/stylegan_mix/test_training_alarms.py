@@ -14,10 +14,11 @@ from tiny_training import tiny_plan
 from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import Diverged, MissingEnvironment
+from stylegan_mix.generators import class_grid
+from stylegan_mix.generators.collapse import dead
 from stylegan_mix.progress import StopSignals
-from stylegan_mix.training import alarms, command, loop, picture
+from stylegan_mix.training import alarms, command, loop
 from stylegan_mix.training.alarms import Alarms, Health
-from stylegan_mix.training.collapse import dead
 from stylegan_mix.training.step import play
 
 CLASSES = ("head", "tail")
@@ -240,9 +241,9 @@ def test_many_classes_share_the_samples_of_a_log() -> None:
 def test_a_log_and_a_card_leave_out_the_classes_that_nobody_watches(
     home: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = picture.shown_classes
+    every = class_grid.shown_classes
     monkeypatch.setattr(
-        picture, "shown_classes", lambda counts, most=2: every(counts, min(most, 4))
+        class_grid, "shown_classes", lambda counts, most=2: every(counts, min(most, 4))
     )
     with StopSignals() as stop:
         (published,) = command.run_training(tiny_plan(0.64), stop)

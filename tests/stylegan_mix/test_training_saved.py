@@ -15,7 +15,7 @@ from tiny_training import StopAfter, damage, tiny_plan
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.errors import InvalidInput, Stopped
-from stylegan_mix.generators import Published
+from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import command, loop
 from stylegan_mix.training.loop import CHECKPOINT_KIND

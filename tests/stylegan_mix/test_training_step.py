@@ -12,9 +12,9 @@ import torch
 from tiny_training import SCHEDULED, SWITCHES, small_game, small_preset
 
 from stylegan_mix import datasets, rng
+from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.training import game, graphs, step
-from stylegan_mix.training.effective import inverse_effective_number
 from stylegan_mix.training.ema import ema_decay
 from stylegan_mix.training.game import Game
 from stylegan_mix.training.graphs import CudaGraphs, GraphedPlayer

@@ -39,8 +39,9 @@ from PIL import Image
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import checkpoint, datasets, errors, generators, process, progress, store
-from stylegan_mix.generators import Published
+from stylegan_mix import checkpoint, datasets, errors, process, progress, store
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.training import command
 from stylegan_mix.training.game import begin
 from stylegan_mix.training.graphs import player_of
@@ -168,7 +169,7 @@ def _copy_log(folder: Path, out: Path) -> None:
 
 def _pack(published: Published, out: Path, mib: float) -> None:
     """The generator with weights rounded to bfloat16, whose zeros pack well, in pieces."""
-    weights, _ = checkpoint.load(published.folder, kind=generators.GENERATOR_KIND)
+    weights, _ = checkpoint.load(published.folder, kind=generator_store.GENERATOR_KIND)
     rounded = {
         name: value.bfloat16().to(value.dtype) if value.is_floating_point() else value
         for name, value in weights.items()
@@ -177,7 +178,7 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     # Not into the store, where it would be taken for the finished generator.
     before, os.environ["STYLEGAN_MIX_HOME"] = store.home(), str(store.home() / "rounded")
     with Image.open(grid) as picture:
-        small = generators.publish(rounded, published.card, picture)
+        small = generator_store.publish(rounded, published.card, picture)
     os.environ["STYLEGAN_MIX_HOME"] = str(before)
     packed, most = io.BytesIO(), int(mib * 2**20)
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix import arrays, generator_card, store
+from stylegan_mix import arrays, store
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.presets import preset_of
 from stylegan_mix.progress import say
@@ -99,7 +99,7 @@ def _read(folder: Path) -> Published:
         manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
         try:
             card = manifest["facts"]["facts"]
-            generator_card.check(card)
+            card.check(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
     return Published(hash=folder.name, folder=folder, card=card)
