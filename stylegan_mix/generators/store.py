@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import arrays, store
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators.card import check as check_card
 from stylegan_mix.presets import preset_of
 from stylegan_mix.progress import say
 
@@ -99,7 +100,7 @@ def _read(folder: Path) -> Published:
         manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
         try:
             card = manifest["facts"]["facts"]
-            card.check(card)
+            check_card(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
     return Published(hash=folder.name, folder=folder, card=card)
