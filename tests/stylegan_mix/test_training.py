@@ -25,10 +25,10 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import cost, loop, step
-from stylegan_mix.training.loop import CHECKPOINT_KIND
 from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.plan import TrainPlan, finished, plan_training, show_plan
 from stylegan_mix.training.run import run_training
+from stylegan_mix.training.saves import CHECKPOINT_KIND
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step_inputs import Game, begin
 
