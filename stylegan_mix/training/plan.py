@@ -8,6 +8,7 @@ from typing import Any
 
 from stylegan_mix import progress, store
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
@@ -180,10 +181,8 @@ def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> Non
     preset = plan.preset
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on
-    factor = plan.dataset.imbalance
-    split = "as it is" if factor is None else f"imbalance {factor:g}"
     progress.say(
-        f"{plan.dataset.name} ({split}, "
+        f"{plan.dataset.name} ({draw_name(plan.dataset.imbalance)}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
         f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
         f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
