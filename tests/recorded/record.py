@@ -85,7 +85,7 @@ REPORTS = ("", "--against train --truncation 0.7 --seeds 2", "--labels frequency
 
 RUN = (
     "trainer run --dataset digits_lt --model resnet8 --epochs 2 --warmup-epochs 1 --batch 96 "
-    "--bn-refresh-batches 2 --views 4 --out runs --json"
+    "--bn-refresh-batches 1 --eval-every 2 --views 4 --out runs --json"
 )
 WITHOUT_BANK = ("none", "mixup")
 WITH_BANK = (*WITHOUT_BANK, "bank --bank w", "hybrid --bank w")
@@ -171,12 +171,12 @@ def found(checkout: Path, folder: Path) -> dict[str, Any]:
     shutil.rmtree(taken)
     banks = [f"{GENERATE} {space}" for space in SPACES]
     reports = [f"stylegan_mix metrics {options} --dry-run --json" for options in REPORTS]
-    others = ("stylegan_mix bank list --json", f"{RUN} --aug hybrid --dry-run")
-    told = run(checkout, folder, [*banks, *reports, *others])
-    *told, listed, planned = told
+    others = ("stylegan_mix bank list --json", f"{RUN} --aug hybrid --bank pixel --dry-run")
+    *told, listed, planned = run(checkout, folder, [*banks, *reports, *others])
+    answers, judged = told[: len(banks)], told[len(banks) :]
     return {
-        "banks": {space: _bank(bank) for space, bank in zip(SPACES, told, strict=False)},
-        "reports": {options: one["key"] for options, one in zip(REPORTS, told[len(banks) :])},
+        "banks": {space: _bank(bank) for space, bank in zip(SPACES, answers, strict=True)},
+        "reports": {options: one["key"] for options, one in zip(REPORTS, judged, strict=True)},
         "listed": sorted(bank["key"] for bank in listed if bank["state"] == "published"),
         "run": {"folder": planned["folder"], "bank": planned["run"]["bank"]["key"]},
     }
