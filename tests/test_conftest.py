@@ -109,10 +109,10 @@ def test_a_slice_that_is_none_is_refused(text: str, conftest: ModuleType) -> Non
         conftest.parse_slice(text)
 
 
-ONE_PROCESS, WORKERS = (), ("--numprocesses", "2", "--dist", "worksteal")
+WORKERS = ("--numprocesses", "2", "--dist", "worksteal")
 
 
-@pytest.mark.parametrize("workers", [ONE_PROCESS, WORKERS], ids=["alone", "workers"])
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
 def test_a_slice_leaves_the_other_slow_tests_out(suite: Path, workers: tuple[str, ...]) -> None:
     said = outcomes(suite, "-m", "slow", "--slice", "2/2", *workers)
     passed = re.findall(r"^PASSED .*::(\S+)", said, re.MULTILINE)
@@ -126,26 +126,25 @@ def test_a_slice_that_is_none_is_refused_by_the_command(suite: Path) -> None:
     assert "--slice: a slice is i/n" in outcomes(suite, "--slice", "3/2")
 
 
-@pytest.mark.parametrize("workers", [ONE_PROCESS, WORKERS], ids=["alone", "workers"])
-def test_a_test_starts_clean_and_leaves_no_trace(suite: Path, workers: tuple[str, ...]) -> None:
-    words = ("-k", "traces or home", *workers)
-    assert "3 passed" in outcomes(suite, *words, STYLEGAN_MIX_SHARED="/somewhere")
-
-
-@pytest.mark.parametrize("workers", [ONE_PROCESS, WORKERS], ids=["alone", "workers"])
-def test_a_failure_tells_its_seed_and_the_same_seed_draws_the_same(
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
+def test_a_test_starts_clean_with_the_seed_and_leaves_no_trace(
     suite: Path, workers: tuple[str, ...]
 ) -> None:
-    def draws(**environment: str) -> set[str]:
-        said = outcomes(suite, "-k", "draws", *workers, **environment)
-        return {line for line in said.splitlines() if line.startswith("drawn ")}
+    words = ("-k", "traces or home or draws", *workers)
+    said = outcomes(suite, *words, STYLEGAN_MIX_SHARED="/somewhere")
+    assert "5 passed" in said
+    assert len(set(re.findall("^drawn .*", said, re.MULTILINE))) == 1
 
-    assert len(draws()) == 1
-    assert draws() != draws(STYLEGAN_MIX_TEST_SEED="7")
-    words = ("-k", "test_d_draws", *workers)
+
+def test_a_failure_tells_its_seed_and_another_seed_draws_others(suite: Path) -> None:
+    def drawn(said: str) -> str:
+        return said.partition("drawn ")[2].partition("\n")[0]
+
+    words = ("-k", "test_d_draws")
     said = outcomes(suite, *words, FAIL="SEED", STYLEGAN_MIX_TEST_SEED="7")
     assert " seed ---" in said[said.index("as asked") :], "the report has a section for it"
     assert "STYLEGAN_MIX_TEST_SEED=7 ./tools/test" in said
+    assert drawn(said) != drawn(outcomes(suite, *words)) != ""
 
 
 def test_what_a_machine_lacks_is_skipped_with_a_reason(suite: Path) -> None:

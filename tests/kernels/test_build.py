@@ -169,15 +169,15 @@ def test_sources_that_change_while_they_are_compiled_are_compiled_again(
     assert built.digest == libraries.digest(wanted)
 
 
-def test_a_killed_build_is_no_obstacle(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_build_is_no_obstacle(workshop: Any) -> None:
     code = "build.obtain(toolchain.Target('cpu', 'baseline'))"
     killed = workshop.start(code, COMPILER_SECONDS="1")
     wait_for(workshop.folder / "compiled")
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=300)
     assert libraries.search(workshop.cache, libraries.specification(CPU, "")) is None
+    # Its compilers hold the lock until they end, and nothing does after them.
     assert build.obtain(CPU).path.exists()
-    assert "waiting for" not in capsys.readouterr().err
 
 
 def test_of_two_processes_at_once_one_builds_and_the_other_says_for_whom_it_waits(

@@ -162,8 +162,9 @@ def test_a_bank_that_exists_is_given_unread_and_without_torch(start: Start) -> N
         "sys.addaudithook(lambda event, words: event == 'open' and opened.add(str(words[0]))); "
         "atexit.register(lambda: print("
         "{'torch', 'h5py', 'sklearn', 'matplotlib'} & set(sys.modules), "
-        "{path[-8:] for path in opened} & {'FEST.json', '/bank.h5'}, file=sys.stderr))"
+        "{path.rpartition('/')[2] for path in opened} & {'MANIFEST.json', 'bank.h5'}, "
+        "file=sys.stderr))"
     )
     out, err = start("--n", "100", before=check).communicate()
     assert "exists" in out
-    assert err.endswith("set() {'FEST.json'}\n")
+    assert err.endswith("set() {'MANIFEST.json'}\n")

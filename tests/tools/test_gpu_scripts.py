@@ -153,7 +153,8 @@ def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root:
         [
             *(sys.executable, "tools/gpu/throughput.py", "--device", "cpu", "--channels", "8"),
             *("--presets", "cifar-lt", "half", "--precision", "float32", "--peak-rows", "64"),
-            *("--rounds", "1", "--round-seconds", "0.01", "--threads", "1", "--out", str(out)),
+            *("--rounds", "1", "--round-seconds", "0.01", "--minutes", "inf"),
+            *("--threads", "1", "--out", str(out)),
         ],
         cwd=repo_root,
         env={**os.environ, "PYTHONPATH": str(repo_root)},
