@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A training and its budget, resolved: what is printed before it starts."""
+    """A training and its budget, resolved and printed before it starts."""
 
     dataset: Dataset
     preset: Preset
@@ -38,7 +38,7 @@ class TrainPlan:
     command: str
 
     def spec(self) -> dict[str, Any]:
-        """What names the training: data, preset, seed; not the budget, device or place."""
+        """Names the training by data, preset and seed, not by budget, device or folder."""
         return {
             "algorithm": 1,
             "split_id": self.dataset.split_id,
@@ -57,16 +57,16 @@ class TrainPlan:
         return self.steps_for(self.kimg)
 
     def steps_for(self, kimg: float) -> int:
-        """The number of its steps that show so many thousand images."""
+        """Counts the steps that show `kimg` thousand images."""
         return total_steps(kimg, self.preset.batch)
 
     @property
     def folder(self) -> Path:
-        """Where the training's checkpoints, log and grids lie."""
+        """The folder of the training's checkpoints, log and grids."""
         return store.home() / "training" / self.key
 
     def shown(self) -> dict[str, Any]:
-        """The plan as plain data for people and for `--json`."""
+        """Describes the plan in plain data, for people and for `--json`."""
         return {
             "dataset": self.dataset.name,
             "split_id": self.dataset.split_id,
@@ -80,7 +80,7 @@ class TrainPlan:
 
 
 def total_steps(kimg: float, batch: int) -> int:
-    """The number of steps that shows at least `kimg` thousand images; at least one."""
+    """Counts the steps that show at least `kimg` thousand images; at least one."""
     return max(-(-int(kimg * 1000) // batch), 1)
 
 
@@ -94,7 +94,7 @@ def plan_training(
     command: str,
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
-    """Resolves a training: the preset (by default that of the resolution) and its budget."""
+    """Resolves a training: the preset (the default is that of the resolution) and its budget."""
     from stylegan_mix.training.preset_checks import beyond, check, check_effect
 
     chosen_device = resolve_device(device)
@@ -113,7 +113,7 @@ def plan_training(
 
 
 def resolve_precision(preset: Preset, device: str) -> str:
-    """The dtype of the preset's convolutions on that device, where it says `mixed`."""
+    """Chooses the dtype of the preset's convolutions on that device, if the preset says `mixed`."""
     import torch
 
     if preset.precision != "mixed":
@@ -125,9 +125,10 @@ def resolve_precision(preset: Preset, device: str) -> str:
 
 
 def finished(plan: TrainPlan) -> list[Published]:
-    """The published generators of this plan's last step, the main one first; empty before it ends.
+    """Finds the published generators of this plan's last step; none before it ends.
 
-    Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
+    The main one comes first. EMAs that a ramp kept equal are one generator. A damaged generator is
+    `InvalidInput`.
     """
     found: dict[float, Published] = {}
     for published in generator_store.find(split_id=plan.dataset.split_id):
@@ -139,9 +140,9 @@ def finished(plan: TrainPlan) -> list[Published]:
 
 
 def start_of(plan: TrainPlan) -> float:
-    """The thousands of images that the plan's training has seen and goes on from; 0: none yet.
+    """Reads the thousands of images from which the plan's training will go on; 0 if it is new.
 
-    `UsageFailure` (exit code 2) where they are more than its budget.
+    `UsageFailure` (exit code 2) if they are more than its budget.
     """
     from stylegan_mix.training.saves import Saves
 
@@ -151,7 +152,7 @@ def start_of(plan: TrainPlan) -> float:
 
 
 def _check_ahead(plan: TrainPlan, step: int) -> None:
-    """`UsageFailure` where a training that has taken so many steps is past the plan's budget."""
+    """Raises `UsageFailure` if a training has taken more steps than the plan's budget."""
     if step <= plan.steps:
         return
     there = {
@@ -170,7 +171,7 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
 
 
 def cost_text(facts: dict[str, Any], start: float) -> str:
-    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
+    """Puts the findings of `cost.of` into words; `start` is the kimg to go on from."""
     whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
     rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
     return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
@@ -191,7 +192,7 @@ def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> Non
 
 
 def _changed(preset: Preset) -> str:
-    """How it differs from the preset of its name, in words."""
+    """Lists in words the differences from the preset of that name."""
     own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
     changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
     return f" with {', '.join(changed)}" if changed else ""
