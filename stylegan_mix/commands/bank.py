@@ -181,7 +181,8 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
     The picture `preview.png` in the bank's folder is another: fixed latents, not rows.
     """
     from stylegan_mix import store
-    from stylegan_mix.banks.preview import default_pairs, draw, stored_sheet
+    from stylegan_mix.banks.preview import default_pairs, stored_sheet
+    from stylegan_mix.drawing.sheet import draw
 
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))

@@ -15,7 +15,7 @@ from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
     from stylegan_mix.interop.importing import ImportPlan
 
 __all__ = ["import_generator"]

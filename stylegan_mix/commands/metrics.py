@@ -19,7 +19,7 @@ from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset, Part
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
     from stylegan_mix.metrics.subject import Subject
 
 __all__ = ["metrics"]
@@ -143,7 +143,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _subject(options: dict[str, Any]) -> Subject:
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
     from stylegan_mix.metrics.subject import Subject
 
     if options["bank"]:
@@ -154,7 +154,7 @@ def _subject(options: dict[str, Any]) -> Subject:
         dataset = _dataset_of(bank.facts, f"bank {bank.key[:12]}", options)
         return Subject(dataset, None, bank)
     if options["generator"]:
-        published = generators.load(options["generator"])
+        published = generator_store.load(options["generator"])
         if not published.card["classes"]:
             raise InvalidInput(
                 f"generator {published.hash[:12]} {_UNCONDITIONAL}",
@@ -163,7 +163,7 @@ def _subject(options: dict[str, Any]) -> Subject:
         dataset = _dataset_of(published.card, f"generator {published.hash[:12]}", options)
         return Subject(dataset, published, None)
     dataset = chosen_dataset(options)
-    found = generators.find(split_id=dataset.split_id)
+    found = generator_store.find(split_id=dataset.split_id)
     if not found:
         raise InvalidInput(
             f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}",
@@ -401,12 +401,12 @@ def _made(
 
 def _without_reals(options: dict[str, Any]) -> tuple[Published, str] | None:
     """The generator that is named, and why it cannot be set beside real images; None if it can."""
-    from stylegan_mix import generators
     from stylegan_mix.datasets import available
+    from stylegan_mix.generators import store as generator_store
 
     if not options["generator"]:
         return None
-    published = generators.load(options["generator"])
+    published = generator_store.load(options["generator"])
     name = published.card["dataset"]
     if not published.card["classes"]:
         return published, f"the generator {_UNCONDITIONAL}"

@@ -13,8 +13,8 @@ import numpy as np
 
 from stylegan_mix.datasets import cifar, layouts, official
 from stylegan_mix.datasets.archives import Archive, open_tar_bytes
+from stylegan_mix.datasets.image_files import BadImage, Header, Shape, decode, inspect
 from stylegan_mix.datasets.layouts import Entry, Listing
-from stylegan_mix.datasets.pictures import BadImage, Header, Shape, decode, inspect
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import Progress
 

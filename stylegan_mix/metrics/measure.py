@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.generators.diversity import diversity_ratios
 from stylegan_mix.metrics.distances import (
     Kernel,
     Labelled,
@@ -30,7 +31,6 @@ from stylegan_mix.metrics.probe import SmallNet, answers, schedule_for, train_cl
 from stylegan_mix.metrics.samples import Samples
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
 from stylegan_mix.progress import say
-from stylegan_mix.training.diversity import diversity_ratios
 
 __all__ = ["NEIGHBOURS", "Judge", "Values", "compare", "least_for_frechet", "scopes"]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stylegan_mix import arrays, datasets, store
-from stylegan_mix.generators import Published
+from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics import make, probe
 
 Run = Callable[..., tuple[int, str, str]]

@@ -19,7 +19,7 @@ import torch
 
 from stylegan_mix import checkpoint
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
-from stylegan_mix.generators import GENERATOR_KIND
+from stylegan_mix.generators.store import GENERATOR_KIND
 from stylegan_mix.training.world import World, joined
 
 # Everything that looks across the batch: minibatch-std, twins, path length, LeCam, averages.

@@ -39,12 +39,14 @@ from PIL import Image
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import checkpoint, datasets, errors, generators, process, progress, store
-from stylegan_mix.generators import Published
-from stylegan_mix.training import command
-from stylegan_mix.training.game import begin
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix import checkpoint, datasets, errors, process, progress, store
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
+from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.plan import TrainPlan, plan_training
+from stylegan_mix.training.run import run_training
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.step_inputs import begin
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         with progress.StopSignals(left) as stop:
-            published = command.run_training(plan, stop)[0]
+            published = run_training(plan, stop)[0]
     except errors.Failure as end:
         _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
@@ -107,9 +109,9 @@ def _options() -> Any:
     return parser.parse_args()
 
 
-def _plan(options: Any) -> command.TrainPlan:
+def _plan(options: Any) -> TrainPlan:
     changes = {"batch": options.batch, "precision": options.precision}
-    return command.plan_training(
+    return plan_training(
         datasets.load("cifar10_lt", imbalance=options.imbalance),
         preset=options.preset,
         kimg=None,
@@ -135,7 +137,7 @@ def _prepare(data: Path) -> None:
     )
 
 
-def _throughput(plan: command.TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
+def _throughput(plan: TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
     """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
@@ -168,7 +170,7 @@ def _copy_log(folder: Path, out: Path) -> None:
 
 def _pack(published: Published, out: Path, mib: float) -> None:
     """The generator with weights rounded to bfloat16, whose zeros pack well, in pieces."""
-    weights, _ = checkpoint.load(published.folder, kind=generators.GENERATOR_KIND)
+    weights, _ = checkpoint.load(published.folder, kind=generator_store.GENERATOR_KIND)
     rounded = {
         name: value.bfloat16().to(value.dtype) if value.is_floating_point() else value
         for name, value in weights.items()
@@ -177,7 +179,7 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     # Not into the store, where it would be taken for the finished generator.
     before, os.environ["STYLEGAN_MIX_HOME"] = store.home(), str(store.home() / "rounded")
     with Image.open(grid) as picture:
-        small = generators.publish(rounded, published.card, picture)
+        small = generator_store.publish(rounded, published.card, picture)
     os.environ["STYLEGAN_MIX_HOME"] = str(before)
     packed, most = io.BytesIO(), int(mib * 2**20)
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -188,9 +190,7 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     shutil.copyfile(grid, out / grid.name)
 
 
-def _record(
-    out: Path, plan: command.TrainPlan, published: Published, facts: dict[str, Any]
-) -> None:
+def _record(out: Path, plan: TrainPlan, published: Published, facts: dict[str, Any]) -> None:
     """Writes `generator.json` and prints the table."""
     last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
     cuda = plan.device.startswith("cuda")

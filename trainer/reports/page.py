@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from stylegan_mix.drawing.page import document, folded, listed
+from stylegan_mix.drawing.page import table as rows_of
 from stylegan_mix.errors import UsageFailure, nearest
-from stylegan_mix.page import document, folded, listed
-from stylegan_mix.page import table as rows_of
 from trainer.reports import plots
 from trainer.reports.tables import Row, Table, cells
 

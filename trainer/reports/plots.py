@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stylegan_mix import store
-from stylegan_mix.figures import (
+from stylegan_mix.drawing.plots import (
     COLOURS,
     MOST_BARS,
     blank,

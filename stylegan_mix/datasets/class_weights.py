@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inverse_effective_number"]
+__all__ = ["class_probabilities", "inverse_effective_number"]
 
 
 def inverse_effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
@@ -18,3 +18,9 @@ def inverse_effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
     counts = np.maximum(counts.astype(np.float64), 1)
     weights = (1 - beta) / (1 - beta**counts)
     return np.asarray(weights * (len(counts) / weights.sum()), np.float64)
+
+
+def class_probabilities(counts: np.ndarray, power: float) -> np.ndarray:
+    """q_c in proportion to n_c ** power: [K] counts -> [K] probabilities."""
+    weights = counts.astype(np.float64) ** power
+    return weights / weights.sum()

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix import arrays, generator_card, store
+from stylegan_mix import arrays, store
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.presets import preset_of
 from stylegan_mix.progress import say
@@ -99,7 +99,7 @@ def _read(folder: Path) -> Published:
         manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
         try:
             card = manifest["facts"]["facts"]
-            generator_card.check(card)
+            card.check(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
     return Published(hash=folder.name, folder=folder, card=card)
@@ -146,7 +146,7 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
 def _blank(card: dict[str, Any], precision: str | None) -> Generator:
     """The network of a card, with fresh weights: the preset's, or the imported one's own."""
     from stylegan_mix.networks import Generator
-    from stylegan_mix.training.state import PRECISIONS, build_generator
+    from stylegan_mix.networks.build import PRECISIONS, build_generator
 
     if "network" in card:
         return Generator(**card["network"], compute_dtype=PRECISIONS[precision or "float32"])

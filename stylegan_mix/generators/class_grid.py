@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.training.diversity import class_samples
+from stylegan_mix.generators.diversity import class_samples
 
 __all__ = ["class_grid", "save_grid", "shown_classes", "watched_classes"]
 

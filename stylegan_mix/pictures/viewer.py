@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.generators import Published
+from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import spaces
 from stylegan_mix.latents.plan import Rows
 from stylegan_mix.networks import Generator, to_uint8
