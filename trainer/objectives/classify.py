@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from trainer.objectives.base import Loss, Objective, Outputs, Rows, Task
 
-from trainer.objectives.base import Loss, Objective, Outputs, Task, TeacherAnswer
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["CrossEntropy", "LogitAdjusted"]
 
@@ -17,9 +17,11 @@ __all__ = ["CrossEntropy", "LogitAdjusted"]
 class CrossEntropy(Objective):
     """-log softmax(z)_y."""
 
-    def bind(self, task: Task) -> Loss:
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            return F.cross_entropy(student.logits, label, reduction="none")
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer import losses
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            return losses.cross_entropy(student.logits, rows.label)
 
         return loss
 
@@ -34,12 +36,15 @@ class LogitAdjusted(Objective):
 
     tau: float = 1.0
 
-    def bind(self, task: Task) -> Loss:
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        import torch
+
+        from trainer import losses
+
         counts = torch.tensor(task.counts, dtype=torch.float64)
         shift = self.tau * (counts / counts.sum()).log()  # [K]
 
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            shifted = student.logits + shift.to(student.logits)
-            return F.cross_entropy(shifted, label, reduction="none")
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            return losses.logit_adjusted(student.logits, rows.label, shift)
 
         return loss

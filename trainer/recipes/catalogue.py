@@ -12,7 +12,7 @@ from trainer.objectives import (
     Sum,
     VoteDistill,
 )
-from trainer.recipes.stage import Recipe, Stage
+from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["RECIPES", "recipe"]
 
@@ -23,7 +23,7 @@ _TEACHER = Stage("teacher", CrossEntropy(), rows="real")
 def _taught(name: str, about: str, label_weight: float, distill: Objective) -> Recipe:
     """A plainly trained teacher, then a student of labels and teacher in shares that add to 1."""
     both = Sum(((label_weight, CrossEntropy()), (round(1 - label_weight, 6), distill)))
-    return Recipe(name, about, (_TEACHER, Stage("student", both, teacher="teacher")))
+    return Recipe(name, about, (_TEACHER, Stage("student", both, teachers=("teacher",))))
 
 
 _ALL = (
@@ -43,10 +43,11 @@ _ALL = (
                 CrossEntropy(),
                 share=0.1,
                 rows="real",
-                sampler="class",
+                draws=(Draw("class"),),
                 train="head",
                 schedule="cosine",
                 start="train",
+                norms="frozen",
             ),
         ),
     ),

@@ -12,7 +12,7 @@ import pytest
 from stylegan_mix.errors import UsageFailure
 from trainer.objectives import CrossEntropy, Distill, Sum
 from trainer.recipes.catalogue import RECIPES, recipe
-from trainer.recipes.stage import Recipe, Stage
+from trainer.recipes.stage import Draw, Recipe, Stage
 
 CE = CrossEntropy()
 
@@ -23,24 +23,26 @@ def made(*stages: Stage) -> Recipe:
 
 def test_the_joints_have_recipes() -> None:
     assert list(RECIPES) == ["ce", "balanced-softmax", "crt", "kd", "one-hot", "patched-one-hot"]
-    needs = {name: r.stages[-1].objective.needs_teacher for name, r in RECIPES.items()}
+    needs = {name: set(r.stages[-1].objective.needs.answers) for name, r in RECIPES.items()}
     assert needs == {
-        "ce": None,
-        "balanced-softmax": None,
-        "crt": None,
-        "kd": "logits",
-        "one-hot": "label",
-        "patched-one-hot": "votes",
+        "ce": set(),
+        "balanced-softmax": set(),
+        "crt": set(),
+        "kd": {"logits"},
+        "one-hot": {"label"},
+        "patched-one-hot": {"votes"},
     }
     head = RECIPES["crt"].stages[1]
-    assert (head.sampler, head.train, head.start, head.rows) == ("class", "head", "train", "real")
+    assert (head.draws, head.train, head.start) == ((Draw("class"),), "head", "train")
+    assert (head.rows, head.head, head.norms) == ("real", "new", "frozen")
 
 
 def test_a_recipe_prints_as_its_source() -> None:
     from trainer import objectives
+    from trainer.engine import features
     from trainer.recipes import stage
 
-    names = {**vars(objectives), **vars(stage)}
+    names = {**vars(features), **vars(objectives), **vars(stage)}
     for item in RECIPES.values():
         assert eval(repr(item), names) == item
 
@@ -107,7 +109,11 @@ def test_the_plain_form_of_a_recipe_is_the_whole_of_it() -> None:
     assert json.loads(json.dumps(plain)) == plain
     assert (plain["name"], plain["version"]) == ("kd", 1)
     student = plain["stages"][1]
-    assert (student["kind"], student["teacher"], student["share"]) == ("Stage", "teacher", 1.0)
+    assert (student["kind"], student["teachers"], student["share"]) == ("Stage", ["teacher"], 1.0)
+    assert student["forward"] == {"kind": "Plain"}
+    assert student["draws"] == [
+        {"kind": "Draw", "sampler": "instance", "share": 1.0, "judged": True}
+    ]
     assert student["objective"]["terms"][1] == [0.9, {"kind": "Distill", "temperature": 4.0}]
 
 
@@ -126,19 +132,19 @@ def test_weights_of_label_and_teacher_add_to_one() -> None:
         ((Stage("a", CE), Stage("b", CE, start="c")), "start 'c' is no earlier stage"),
         (
             (Stage("a", Distill()),),
-            r"objective Distill\(temperature=4.0\) needs a teacher; name one in `teacher`",
+            r"objective Distill\(temperature=4.0\) needs a teacher; name one in `teachers`",
         ),
-        ((Stage("a", CE), Stage("b", CE, teacher="a")), "nothing reads teacher 'a'"),
+        ((Stage("a", CE), Stage("b", CE, teachers=("a",))), "nothing reads teacher 'a'"),
         ((Stage("a", CE), Stage("b", CE)), "nothing uses stage 'a'"),
         ((Stage("a", CE, train="head", rows="real"),), "needs the backbone of an earlier stage"),
-        ((Stage("a", CE, sampler="class"),), "see real rows only"),
+        ((Stage("a", CE, draws=(Draw("class"),)),), "see real rows only"),
         (
             (Stage("a", CE), Stage("b", CE, train="head", start="a")),
-            "samplers and head training see real rows only",
+            "samplers, head training and mixing forwards see real rows only",
         ),
         ((Stage("a", CE, share=0.0),), "share must lie in"),
         ((Stage("a", CE, rows="bank"),), "rows must be one of"),
-        ((Stage("a", CE, sampler="sqrt", rows="real"),), "sampler must be one of"),
+        ((Stage("a", CE, draws=(Draw("sqrt"),), rows="real"),), "sampler must be one of"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(stages: Any, problem: str) -> None:
