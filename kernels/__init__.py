@@ -5,11 +5,11 @@ Knows torch, and neither networks nor files. Importing this package compiles not
 
 from __future__ import annotations
 
-from kernels.backend import NativeUnavailable, backend
 from kernels.bias_act import ACTIVATIONS, Activation, bias_act
 from kernels.conv3x3 import conv3x3
+from kernels.dispatch import backend, identity
+from kernels.errors import NativeUnavailable
 from kernels.modulated_bias_act import modulated_bias_act
-from kernels.native import identity
 from kernels.upfirdn2d import setup_filter, upfirdn2d
 
 __all__ = [

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import calls, epilogue, reference
-from kernels.checks import check_image, kind
+from kernels import epilogue, launch, reference
+from kernels.arguments import check_image, kind
 from kernels.layout import accumulation_dtype
 from kernels.reference import ACTIVATIONS, Activation
 
@@ -42,7 +42,7 @@ def bias_act(
     ValueError and TypeError say which argument does not fit.
     """
     alpha, gain = checked("bias_act", x, b, dim, act, alpha, gain, clamp)
-    if calls.takes(x):
+    if launch.takes(x):
         return epilogue.apply(x, None, None, None, b, dim, act, alpha, gain, clamp)
     b = None if b is None else b.to(x.dtype)
     slope = _HOMOGENEOUS.get(act, -1.0)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels import libraries, ptxas, toolchain
-from kernels.backend import NativeUnavailable
+from kernels.errors import NativeUnavailable
 from kernels.libraries import Built
 from kernels.toolchain import Target, Toolchain, target_for
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import calls, native, operators
+from kernels import abi, launch, native, registration
 from kernels.layout import filter_like, is_channels_last
 
 __all__ = ["conv3x3"]
@@ -41,7 +41,7 @@ def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
     """Whether the compiled operator takes them."""
-    if x.device.type != "cpu" or not is_channels_last(x) or not calls.takes(x):
+    if x.device.type != "cpu" or not is_channels_last(x) or not launch.takes(x):
         return False
     (n, c, h, w), filters = x.shape, weight.shape
     return (
@@ -71,10 +71,10 @@ def _images(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _described(x: Tensor, channels: int, *, last: bool, turned: bool) -> native.Conv3x3:
+def _described(x: Tensor, channels: int, *, last: bool, turned: bool) -> abi.Conv3x3:
     n, c, h, w = x.shape
-    return native.Conv3x3(
-        dtype=native.DTYPES[x.dtype],
+    return abi.Conv3x3(
+        dtype=abi.DTYPES[x.dtype],
         filter_layout=int(last),
         turned=int(turned),
         n=n,
@@ -97,7 +97,7 @@ def _forward(x: Tensor, weight: Tensor, turned: bool) -> Tensor:
     weight = weight if last else weight.contiguous()
     y = _empty(x, weight, turned)
     described = _described(x, y.shape[1], last=last, turned=turned)
-    with calls.calling(x) as call:
+    with launch.calling(x) as call:
         call.reserve(call.library.kernels_conv3x3_workspace(byref(described), byref(call.run)))
         call.library.kernels_conv3x3(
             byref(described), x.data_ptr(), weight.data_ptr(), y.data_ptr(), byref(call.run)
@@ -113,7 +113,7 @@ def _gradient(x: Tensor, dy: Tensor) -> Tensor:
     x, dy = _images(x), _images(dy)
     dweight = _empty_gradient(x, dy)
     described = _described(x, dy.shape[1], last=False, turned=False)
-    with calls.calling(x) as call:
+    with launch.calling(x) as call:
         size = call.library.kernels_conv3x3_gradient_workspace(byref(described), byref(call.run))
         call.reserve(size)
         call.library.kernels_conv3x3_gradient(
@@ -153,14 +153,14 @@ def _differentiate_gradient(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None,
     return gx, gdy
 
 
-_conv3x3 = operators.register(
+_conv3x3 = registration.register(
     "conv3x3(Tensor x, Tensor weight, bool turned) -> Tensor",
     kernel=_forward,
     fake=_empty,
     keep=_keep,
     differentiate=_differentiate,
 )
-_conv3x3_gradient = operators.register(
+_conv3x3_gradient = registration.register(
     "conv3x3_gradient(Tensor x, Tensor dy) -> Tensor",
     kernel=_gradient,
     fake=_empty_gradient,

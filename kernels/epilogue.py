@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import calls, native, operators
+from kernels import abi, launch, registration
 from kernels.layout import accumulation_dtype, dense, dense_like, planes, small
 
 __all__ = ["apply"]
 
-_PIECEWISE_LINEAR = tuple(native.ACTS[name] for name in ("linear", "relu", "lrelu"))
+_PIECEWISE_LINEAR = tuple(abi.ACTS[name] for name in ("linear", "relu", "lrelu"))
 
 _OPERANDS = "Tensor? d, Tensor? noise, Tensor? strength, Tensor? b"
 _FACTS = "int dim, int act, float alpha, float gain, float clamp"
@@ -52,14 +52,14 @@ def apply(
         small(strength, x),
         small(b, x),
         dim % x.ndim if b is not None else 1,
-        native.ACTS[act],
+        abi.ACTS[act],
         alpha,
         gain,
         -1.0 if clamp is None else clamp,
     )
 
 
-def _described(x: Tensor, operands: _Operands, facts: _Facts, from_output: bool) -> native.Epilogue:
+def _described(x: Tensor, operands: _Operands, facts: _Facts, from_output: bool) -> abi.Epilogue:
     """The structure of abi.h; it keeps alive the tensors that it points to."""
     d, noise, strength, b = (None if one is None else one.contiguous() for one in operands)
     dim, act, alpha, gain, clamp = facts
@@ -67,8 +67,8 @@ def _described(x: Tensor, operands: _Operands, facts: _Facts, from_output: bool)
         last, n, c, p = False, 1, 1, x.numel()
     else:
         last, n, c, p = planes(x, dim, samples=d is not None or noise is not None)
-    described = native.Epilogue(
-        dtype=native.DTYPES[x.dtype],
+    described = abi.Epilogue(
+        dtype=abi.DTYPES[x.dtype],
         layout=int(last),
         act=act,
         from_output=from_output,
@@ -79,10 +79,10 @@ def _described(x: Tensor, operands: _Operands, facts: _Facts, from_output: bool)
         alpha=alpha,
         gain=gain,
         clamp=clamp,
-        d=calls.address(d),
-        noise=calls.address(noise),
-        strength=calls.address(strength),
-        b=calls.address(b),
+        d=launch.address(d),
+        noise=launch.address(noise),
+        strength=launch.address(strength),
+        b=launch.address(b),
     )
     described.tensors = (d, noise, strength, b)
     return described
@@ -92,7 +92,7 @@ def _forward(x: Tensor, d: Any, noise: Any, strength: Any, b: Any, *facts: Any) 
     x = dense(x, facts[0])
     y = torch.empty_like(x)
     described = _described(x, (d, noise, strength, b), facts, False)
-    with calls.calling(x) as call:
+    with launch.calling(x) as call:
         call.library.kernels_epilogue(byref(described), x.data_ptr(), y.data_ptr(), byref(call.run))
     return y
 
@@ -124,11 +124,11 @@ def _backward(dy: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     dy = dense_like(dy, saved)
     outputs = _backward_outputs(dy, saved, *rest)
     described = _described(saved, operands, facts, from_output)
-    dx, dd, dstrength, db = map(calls.wanted_address, outputs, wanted)
-    gradients = native.EpilogueBackward(
+    dx, dd, dstrength, db = map(launch.wanted_address, outputs, wanted)
+    gradients = abi.EpilogueBackward(
         x=saved.data_ptr(), dy=dy.data_ptr(), dx=dx, dd=dd, dstrength=dstrength, db=db
     )
-    with calls.calling(saved) as call:
+    with launch.calling(saved) as call:
         size = call.library.kernels_epilogue_backward_workspace(byref(described), byref(gradients))
         call.reserve(size)
         call.library.kernels_epilogue_backward(byref(described), byref(gradients), byref(call.run))
@@ -152,21 +152,21 @@ def _double_backward(dy: Tensor, saved: Tensor, *rest: Any) -> tuple[Tensor, ...
     sums = [None if one is None else one.contiguous() for one in (gdd, gdstrength, gdb)]
     outputs = _double_backward_outputs(dy, saved, *rest)
     described = _described(saved, operands, facts, from_output)
-    gdy, gx, gd, gstrength, gb = map(calls.wanted_address, outputs, wanted)
-    gradients = native.EpilogueDoubleBackward(
+    gdy, gx, gd, gstrength, gb = map(launch.wanted_address, outputs, wanted)
+    gradients = abi.EpilogueDoubleBackward(
         x=saved.data_ptr(),
         dy=dy.data_ptr(),
-        gdx=calls.address(gdx),
-        gdd=calls.address(sums[0]),
-        gdstrength=calls.address(sums[1]),
-        gdb=calls.address(sums[2]),
+        gdx=launch.address(gdx),
+        gdd=launch.address(sums[0]),
+        gdstrength=launch.address(sums[1]),
+        gdb=launch.address(sums[2]),
         gdy=gdy,
         gx=gx,
         gd=gd,
         gstrength=gstrength,
         gb=gb,
     )
-    with calls.calling(saved) as call:
+    with launch.calling(saved) as call:
         size = call.library.kernels_epilogue_double_backward_workspace(
             byref(described), byref(gradients)
         )
@@ -242,14 +242,14 @@ def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     pass
 
 
-_epilogue = operators.register(
+_epilogue = registration.register(
     f"epilogue(Tensor x, {_OPERANDS}, {_FACTS}) -> Tensor",
     kernel=_forward,
     fake=_forward_fake,
     keep=_keep,
     differentiate=_differentiate,
 )
-_epilogue_backward = operators.register(
+_epilogue_backward = registration.register(
     f"epilogue_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
     "bool[] wanted) -> (Tensor dx, Tensor dd, Tensor dstrength, Tensor db)",
     kernel=_backward,
@@ -257,7 +257,7 @@ _epilogue_backward = operators.register(
     keep=_keep_backward,
     differentiate=_differentiate_backward,
 )
-_epilogue_double_backward = operators.register(
+_epilogue_double_backward = registration.register(
     f"epilogue_double_backward(Tensor dy, Tensor saved, {_OPERANDS}, {_FACTS}, bool from_output, "
     "Tensor? gdx, Tensor? gdd, Tensor? gdstrength, Tensor? gdb, bool[] wanted) -> "
     "(Tensor gdy, Tensor gx, Tensor gd, Tensor gstrength, Tensor gb)",

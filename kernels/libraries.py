@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kernels import toolchain
-from kernels.backend import NativeUnavailable, NothingToBuild
+from kernels.errors import NativeUnavailable, NothingToBuild
 from kernels.toolchain import Target
 
 __all__ = ["PREBUILT", "SOURCES", "Built", "cache", "digest", "search", "specification", "units"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels import calls, epilogue
+from kernels import epilogue, launch
+from kernels.arguments import check_image, check_operand
 from kernels.bias_act import bias_act, checked
-from kernels.checks import check_image, check_operand
 
 __all__ = ["modulated_bias_act"]
 
@@ -37,7 +37,7 @@ def modulated_bias_act(
     """
     _check(x, d, noise, strength)
     alpha, gain = checked("modulated_bias_act", x, b, 1, act, alpha, gain, clamp)
-    if calls.takes(x):
+    if launch.takes(x):
         return epilogue.apply(x, d, noise, strength, b, 1, act, alpha, gain, clamp)
     scale = d.to(x.dtype)[:, :, None, None]
     if noise is None or strength is None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import calls, native, operators
+from kernels import abi, launch, registration
 from kernels.layout import dense, is_channels_last, layout_of, small
 
 __all__ = ["Axis", "apply"]
@@ -54,8 +54,8 @@ def _resampled(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gai
     x, f = dense(x), f.contiguous()
     y = _empty(x, f, along_x, along_y, flip, gain)
     separable = f.ndim == 1
-    described = native.Upfirdn2d(
-        dtype=native.DTYPES[x.dtype],
+    described = abi.Upfirdn2d(
+        dtype=abi.DTYPES[x.dtype],
         layout=int(is_channels_last(x)),
         n=x.shape[0],
         c=x.shape[1],
@@ -77,7 +77,7 @@ def _resampled(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gai
         fy=f.data_ptr() if separable else None,
         fx=f.data_ptr() if separable else None,
     )
-    with calls.calling(x) as call:
+    with launch.calling(x) as call:
         call.reserve(call.library.kernels_upfirdn2d_workspace(byref(described)))
         call.library.kernels_upfirdn2d(
             byref(described), x.data_ptr(), y.data_ptr(), byref(call.run)
@@ -104,7 +104,7 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     return _upfirdn2d(dy, f, *ctx.facts), *[None] * 5
 
 
-_upfirdn2d = operators.register(
+_upfirdn2d = registration.register(
     "upfirdn2d(Tensor x, Tensor f, int[4] along_x, int[4] along_y, bool flip, float gain) "
     "-> Tensor",
     kernel=_resampled,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 import kernels
-from kernels import native, toolchain
-from kernels.backend import NativeUnavailable
+from kernels import dispatch, native, toolchain
+from kernels.errors import NativeUnavailable
 
 __all__ = ["Outcome", "findings", "forced", "outcomes"]
 
@@ -154,7 +154,7 @@ def _findings(device: str) -> dict[str, str]:
         return found
     try:
         built = native.library(device).built
-        native.enabled(device)
+        dispatch.enabled(device)
     except (NativeUnavailable, ValueError) as error:
         instead = "reference" if asked == "KERNELS=auto" else "none"
         return {**found, "operators": f"{instead} ({asked}): {error}"}

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kernels.backend import NativeUnavailable, NothingToBuild
+from kernels.errors import NativeUnavailable, NothingToBuild
 
 __all__ = ["Target", "Toolchain", "find", "ninja", "openmp", "target_for"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import calls, resample
-from kernels.checks import check_image, check_operand, kind
+from kernels import launch, resample
+from kernels.arguments import check_image, check_operand, kind
 from kernels.layout import layout_of
 from kernels.reference import padded
 from kernels.resample import Axis
@@ -90,7 +90,7 @@ def upfirdn2d(
     along_y = Axis(up_y, down_y, top, bottom)
     flip = bool(flip_filter)
     _check_size(x, (f.shape[0], f.shape[-1]), along_x, along_y)
-    if calls.takes(x):
+    if launch.takes(x):
         return resample.apply(x, f, along_x, along_y, flip, float(gain))
     if f.ndim == 2:
         return _UpFirDn.apply(x, f, along_x, along_y, flip, float(gain))

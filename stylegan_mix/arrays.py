@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 
 __all__ = ["Container", "Writer", "open_container", "read_manifest", "write"]
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from stylegan_mix import arrays
-from stylegan_mix.console import InvalidInput, say
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.progress import say
 
 __all__ = ["Checkpoints", "load", "save", "weights_sha256"]
 

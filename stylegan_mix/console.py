@@ -1,122 +1,57 @@
-"""What every command shares: failures and exit codes, options, progress, signals, JSON.
+"""The border between a command line and the code: options, configuration files, results, ends.
 
-Exit codes (DESIGN section 2): 0 done, 1 our bug, 2 usage, 3 invalid input, 4 environment,
-5 diverged, 75 stopped with state saved, 130 SIGINT, 143 SIGTERM without state.
+`main` ends the process with the exit code of a failure (see `errors`); 130 is SIGINT and 143
+SIGTERM without a saved state.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import json
 import math
 import os
-import signal
 import sys
-import time
 import tomllib
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from stylegan_mix.errors import (
+    Failure,
+    Interrupted,
+    MissingEnvironment,
+    UsageFailure,
+    is_out_of_memory,
+    nearest,
+)
+from stylegan_mix.progress import say
+
 __all__ = [
-    "Diverged",
-    "Failure",
     "FiniteRange",
     "Group",
-    "Interrupted",
-    "InvalidInput",
     "LazyGroup",
-    "MissingEnvironment",
-    "Progress",
-    "StopSignals",
-    "Stopped",
-    "UsageFailure",
+    "age",
     "as_json",
     "as_typed",
     "data_options",
-    "in_words",
-    "machine",
+    "debug_option",
+    "json_option",
     "main",
-    "nearest",
     "print_findings",
     "print_json",
+    "print_table",
     "read_toml",
     "resolved",
     "result",
     "run_options",
-    "say",
-    "set_up_process",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Failure(Exception):
-    """An end that the user can act on: what happened and where, and what to do next."""
-
-    code: ClassVar[int] = 1
-
-    def __init__(self, what: str, *, remedy: str | None = None) -> None:
-        super().__init__(what)
-        self.remedy = remedy
-
-
-class UsageFailure(Failure):
-    """The command or its configuration asks for something that cannot be (exit code 2)."""
-
-    code = 2
-
-
-class InvalidInput(Failure):
-    """A file, bank, split or checkpoint is not what it should be (exit code 3)."""
-
-    code = 3
-
-
-class MissingEnvironment(Failure):
-    """Data to fetch, a device, a compiler, disk or memory is missing (exit code 4)."""
-
-    code = 4
-
-
-class Diverged(Failure):
-    """Training produced no usable numbers any more (exit code 5)."""
-
-    code = 5
-
-
-class Stopped(Failure):
-    """Stopped on request with the state saved; the same command goes on (exit code 75)."""
-
-    code = 75
-
-
-class Interrupted(Failure):
-    """Stopped by a signal; `number` gives the exit code 128 + number."""
-
-    def __init__(self, what: str, number: int, *, remedy: str | None = None) -> None:
-        super().__init__(what, remedy=remedy)
-        self.number = number
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest one and all that are known."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    guess = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{guess} Known: {', '.join(names) or 'none'}"
-
-
-def say(text: str) -> None:
-    """Prints a line for the person who watches (stderr)."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
@@ -154,22 +89,23 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
         result(f"{name:<12} {value}")
 
 
-def machine() -> dict[str, str]:
-    """What this machine has for computing: Python, torch, CPU, CUDA, compiled operators."""
-    import platform
+def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Prints cells in aligned columns; those whose numbers are in `right` end at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        result("  ".join(cells).rstrip())
 
-    import torch
 
-    from kernels import selfcheck
-
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cpu": f"{os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads",
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        **selfcheck.findings(),
-    }
+def age(seconds: float) -> str:
+    """The age of an entry of a list, in its largest unit of which there are two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 # Running a command
@@ -259,13 +195,6 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
         return _unexpected(error, prog, "--debug" in arguments)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory, of a CPU or a GPU, ran out."""
-    # PyTorch's own ends are RuntimeErrors: a class of CUDA's, a sentence of the CPU's.
-    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return memory or "can't allocate memory" in str(error)
-
-
 def _unexpected(error: Exception, prog: str, debug: bool) -> int:
     if is_out_of_memory(error):
         say(f"{prog}: out of memory\n  try a smaller batch, or fewer processes side by side")
@@ -311,6 +240,10 @@ def as_typed(value: object) -> str:
     return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
+
+
 def data_options(command: Command, *, default: str = "") -> Command:
     """Adds the options that name a data set, in words its `default`, and its long-tailed split."""
     usual = f"  [default: {default}]" if default else ""
@@ -354,7 +287,7 @@ def run_options(command: Command) -> Command:
                 help="TOML file with values for these options.",
             ),
             click.option("--dry-run", is_flag=True, help="Print plan and cost, then stop."),
-            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+            json_option,
             click.option("--debug", is_flag=True, help="Print tracebacks."),
         ]
     ):
@@ -435,158 +368,3 @@ def resolved(ctx: click.Context) -> dict[str, dict[str, Any]]:
         }
         for name, value in ctx.params.items()
     }
-
-
-# Progress and signals
-
-
-class Progress:
-    """Says how far, how fast and how long yet, on stderr.
-
-    On a terminal one line is rewritten; elsewhere a line appears every 30 s. `total`, and the
-    `done` of `update`, are counted in `unit`.
-    """
-
-    def __init__(self, total: float, unit: str, label: str, *, start: float = 0.0) -> None:
-        self._total, self._unit, self._label = total, unit, label
-        self._start, self._began = start, time.monotonic()
-        self._terminal = sys.stderr.isatty()
-        self._next = self._began + (0.0 if self._terminal else 30.0)
-        self._shown = False
-
-    def update(self, done: float, **facts: object) -> None:
-        """Reports that `done` units of the total are finished."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (0.5 if self._terminal else 30.0)
-        rate = (done - self._start) / max(now - self._began, 1e-9)
-        left = (self._total - done) / rate if rate > 0 else float("inf")
-        numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
-        text = (
-            f"{self._label}: {_three(done)} of {_three(self._total)} {self._unit}, "
-            f"{_three(rate)} {self._unit}/s, {_duration(left)} left  {numbers}"
-        ).rstrip()
-        if self._terminal:
-            sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
-            sys.stderr.flush()
-            self._shown = True
-        else:
-            say(text)
-
-    def close(self) -> None:
-        """Ends the line on a terminal."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except OSError:
-        return 80
-
-
-def _three(number: float) -> str:
-    """Three digits, or all of those before the point."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "unknown time"
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def in_words(seconds: float) -> str:
-    """A time to plan with, in minutes, hours or days."""
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.1f} minutes"
-    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"
-
-
-class StopSignals:
-    """Turns SIGINT, SIGTERM, SIGUSR1 and a time limit into a request that a loop can read.
-
-    Inside the context the first signal only sets `requested`; a second SIGINT acts at once.
-    `minutes` counts from entering the context.
-    """
-
-    _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self, minutes: float | None = None) -> None:
-        self._minutes = minutes
-        self._deadline = float("inf")
-        self._signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if self._minutes is not None:
-            self._deadline = time.monotonic() + 60.0 * self._minutes
-        for number in self._HANDLED:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if number == signal.SIGINT:
-            say("\nstopping after this step and saving; Ctrl-C again stops at once")
-        self._signal = number
-
-    @property
-    def requested(self) -> str | None:
-        """What asks for a stop: "SIGINT", "SIGTERM", "SIGUSR1", "minutes", or None."""
-        if self._signal is not None:
-            return signal.Signals(self._signal).name
-        return "minutes" if time.monotonic() >= self._deadline else None
-
-    def failure(self, *, saved: bool, what: str) -> Failure:
-        """The exception to raise once the loop has stopped; `what` says where it stands."""
-        remedy = "run the same command to go on" if saved else "nothing was saved"
-        if self._signal == signal.SIGINT or (self._signal is not None and not saved):
-            return Interrupted(f"interrupted: {what}", int(self._signal), remedy=remedy)
-        return Stopped(f"stopped ({self.requested}): {what}", remedy=remedy)
-
-
-# The process
-
-
-def set_up_process(threads: int | None = None) -> None:
-    """Sets the number of CPU threads, makes the C library keep large blocks, and float32 float32.
-
-    GPUs would convolve float32 with the ten bits of TensorFloat-32 unless told not to.
-    glibc hands blocks over 32 MiB back to the kernel at every free and faults them in again page
-    by page; keeping them makes the networks' large element-wise passes 3 to 4 times faster.
-    """
-    import ctypes
-
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-    for option, value in (
-        (m_mmap_threshold, 1 << 30),
-        (m_trim_threshold, 1 << 31),
-        (m_top_pad, 64 << 20),
-    ):
-        mallopt(ctypes.c_int(option), ctypes.c_int(min(value, 2**31 - 1)))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = ["PRESETS", "Preset", "default_preset", "preset_named", "preset_of"]
 
@@ -259,7 +259,7 @@ def default_preset(resolution: int, device: str = "cpu") -> Preset:
     `tiny8` for 8 pixels, `cpu32`, or on CUDA `cifar-lt`, for 32, `auto` for all others.
     """
     if resolution == PRESETS["cpu32"].resolution:
-        return PRESETS["cifar-lt" if device == "cuda" else "cpu32"]
+        return PRESETS["cifar-lt" if device.startswith("cuda") else "cpu32"]
     if resolution == PRESETS["tiny8"].resolution:
         return PRESETS["tiny8"]
     return preset_named("auto", resolution)

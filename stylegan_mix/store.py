@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, UsageFailure, say
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
-    from stylegan_mix.console import StopSignals
+    from stylegan_mix.progress import StopSignals
 
 __all__ = [
     "canonical",

@@ -19,12 +19,15 @@ MAY_IMPORT = {
     "stylegan_mix": ("kernels",),
     "trainer": (
         "stylegan_mix.console",
+        "stylegan_mix.errors",
+        "stylegan_mix.progress",
+        "stylegan_mix.process",
         "stylegan_mix.rng",
         "stylegan_mix.store",
         "stylegan_mix.arrays",
         "stylegan_mix.checkpoint",
-        "stylegan_mix.page",
-        "stylegan_mix.figures",
+        "stylegan_mix.drawing.page",
+        "stylegan_mix.drawing.plots",
         "stylegan_mix.datasets",
         "stylegan_mix.banks.reader",
         "stylegan_mix.banks.store",
@@ -34,11 +37,14 @@ MAY_IMPORT = {
 # These answer at once: importing them must not import torch, nor anything that does.
 WITHOUT_TORCH = (
     "stylegan_mix.console",
+    "stylegan_mix.errors",
+    "stylegan_mix.progress",
+    "stylegan_mix.process",
     "stylegan_mix.rng",
     "stylegan_mix.store",
     "stylegan_mix.arrays",
-    "stylegan_mix.page",
-    "stylegan_mix.figures",
+    "stylegan_mix.drawing.page",
+    "stylegan_mix.drawing.plots",
     "stylegan_mix.datasets",
     "stylegan_mix.banks.reader",
     "stylegan_mix.banks.store",
@@ -46,8 +52,8 @@ WITHOUT_TORCH = (
     "stylegan_mix.commands",
     "trainer.cli",
     "trainer.commands",
-    "trainer.results",
-    "trainer.report",
+    "trainer.reports.records",
+    "trainer.reports.tables",
     "trainer.sweep",
 )
 
@@ -114,10 +120,15 @@ def all_imports(module: Module) -> Iterator[tuple[str, int]]:
 
 def imports_on_import(module: Module) -> Iterator[str]:
     """Names imported when the module itself is: not in functions, not for type checkers only."""
+    return imports_outside(module, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def imports_outside(module: Module, left_out: tuple[type[ast.AST], ...] = ()) -> Iterator[str]:
+    """Names that running code imports, but for what is inside nodes that are `left_out`."""
     waiting: list[ast.AST] = list(module.tree.body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if isinstance(node, left_out):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             waiting += node.orelse
@@ -186,6 +197,35 @@ def reached_by(name: str, known: dict[str, Module]) -> Iterator[str]:
     parent = name.rpartition(".")[0]
     if parent:
         yield parent
+
+
+def circles(root: Path) -> list[str]:
+    """The groups of modules that need one another, imports inside functions included."""
+    known = modules(root)
+    needs = {
+        name: {found for one in imports_outside(module) if (found := owner(one, known))} - {name}
+        for name, module in known.items()
+    }
+    # Whoever imports nothing that is left, or is imported by nothing that is left, is in no circle.
+    left = set(needs)
+    while True:
+        needed = set().union(*(needs[name] & left for name in left))
+        inner = {name for name in left & needed if needs[name] & left}
+        if inner == left:
+            break
+        left = inner
+    return [f"{name} -> {other}" for name in sorted(left) for other in sorted(needs[name] & left)]
+
+
+def owner(name: str, known: dict[str, Module]) -> str:
+    """The module of ours that an imported name is, or is in; "" where there is none."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_no_modules_import_one_another_in_a_circle(repo_root: Path) -> None:
+    assert circles(repo_root) == []
 
 
 def test_imports_go_only_where_the_design_lets_them(repo_root: Path) -> None:
@@ -290,7 +330,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     [
         ("kernels/a.py", "import stylegan_mix.networks"),
         ("kernels/a.py", "def f():\n    from trainer import loop"),
-        ("stylegan_mix/a.py", "from trainer.loop import run"),
+        ("stylegan_mix/a.py", "from trainer.engine.loop import run"),
         ("stylegan_mix/commands/a.py", 'LAZY = {"run": "trainer.cli:run"}'),
         ("trainer/a.py", "import kernels"),
         ("trainer/a.py", "from stylegan_mix import networks"),
@@ -320,7 +360,10 @@ def test_allowed_directions_pass(tmp_path: Path) -> None:
         {"stylegan_mix/store.py": "import torch"},
         {"stylegan_mix/store.py": "from torch.nn import functional"},
         {"stylegan_mix/datasets/cifar.py": "try:\n    import torch\nexcept ImportError:\n    pass"},
-        {"trainer/report.py": "from .loop import run", "trainer/loop.py": "import torch"},
+        {
+            "trainer/reports/tables.py": "from .loop import run",
+            "trainer/engine/loop.py": "import torch",
+        },
         {
             "stylegan_mix/banks/__init__.py": "from . import blocks",
             "stylegan_mix/banks/blocks.py": "import torch",
@@ -336,3 +379,32 @@ def test_a_way_to_torch_is_caught(tmp_path: Path, files: dict[str, str]) -> None
 def test_torch_inside_functions_and_for_types_passes(tmp_path: Path) -> None:
     lines = ["if TYPE_CHECKING:", "    import torch", "def run():", "    import torch"]
     assert ways_to_torch(tree(tmp_path, {"trainer/commands/run.py": "\n".join(lines)})) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"kernels/a.py": "from kernels import b", "kernels/b.py": "from kernels.a import f"},
+        {
+            "trainer/a.py": "def f():\n    from trainer.b import g",
+            "trainer/b.py": "class C:\n    def g(self):\n        import trainer.a",
+        },
+        {
+            "stylegan_mix/a.py": "from stylegan_mix import b",
+            "stylegan_mix/b.py": "from stylegan_mix.c import d",
+            "stylegan_mix/c.py": "def f():\n    from . import a",
+            "stylegan_mix/d.py": "from stylegan_mix import a",
+        },
+    ],
+)
+def test_a_circle_is_caught(tmp_path: Path, files: dict[str, str]) -> None:
+    assert len(circles(tree(tmp_path, files))) == len(set(files) - {"stylegan_mix/d.py"})
+
+
+def test_a_stair_and_imports_for_types_are_no_circle(tmp_path: Path) -> None:
+    files = {
+        "trainer/a.py": "from trainer import b, c",
+        "trainer/b.py": "from trainer import c",
+        "trainer/c.py": "if TYPE_CHECKING:\n    from trainer import a\nimport torch",
+    }
+    assert circles(tree(tmp_path, files)) == []

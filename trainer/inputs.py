@@ -11,9 +11,9 @@ from typing import Any
 
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Dataset
-from trainer import results
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer.reports import records
 from trainer.spec import BankRef, RunSpec, TeacherRef
 
 __all__ = [
@@ -127,13 +127,13 @@ def teacher_facts(run: Path) -> dict[str, Any]:
 
 def final_weights(run: Path) -> Path:
     """The folder of the network that a finished run ended with."""
-    path = run / results.RESULT_FILE
+    path = run / records.RESULT_FILE
     if not path.is_file():
         raise InvalidInput(
             f"{run} is not a finished run: it has no {path.name}",
             remedy="name a run folder, such as runs/digits_lt-ce-none-1a2b3c4d/seed-0",
         )
-    stages = results.read(path).budget.get("stages")
+    stages = records.read(path).budget.get("stages")
     if not stages:
         raise InvalidInput(f"{path} names no stages; it is a record without a network")
     return run / "weights" / str(stages[-1]["stage"])

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure, as_typed, nearest
+from stylegan_mix.console import as_typed
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from trainer.differences import flat
 from trainer.inputs import bank_reference, teacher_reference
-from trainer.settings import flat
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ class Asked:
             values[name] = _typed(value, known[name], f"{where}: '{key}'")
         return cls(**values)
 
-    def command(self) -> str:
-        """The command line that asks for this, one seed at a time."""
+    def words(self) -> list[str]:
+        """The words of the command line that asks for this, one seed at a time."""
         words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
         plain = Asked(dataset=self.dataset)
         for field in fields(self):
@@ -127,7 +128,11 @@ class Asked:
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
                 words += [f"--{option}", as_typed(value)]
-        return shlex.join(words)
+        return words
+
+    def command(self) -> str:
+        """The command line that asks for this, as it is typed."""
+        return shlex.join(self.words())
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -171,14 +176,18 @@ class Plan:
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
-    def command(self, seed: int) -> str:
-        """The command that makes the run of one seed again."""
+    def words(self, seed: int) -> list[str]:
+        """The words of the command that makes the run of one seed again."""
         spec = self.spec
         # Said even where they are defaults, which may change, as the newest bank does.
         told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
         if spec.bank is not None and self.asked.named_bank is None:
             told["bank"] = spec.bank.key[:12]
-        return replace(self.asked, seed=seed, **told).command()
+        return replace(self.asked, seed=seed, **told).words()
+
+    def command(self, seed: int) -> str:
+        """The command that makes the run of one seed again, as it is typed."""
+        return shlex.join(self.words(seed))
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Where each setting of the run comes from; `options` says it for those that were given."""
@@ -248,7 +257,8 @@ def expected(asked: Asked) -> dict[str, Any]:
             found[field.name] = default if value is None else value
         elif field.name in _SPLIT and value is not None:
             found[f"data.{field.name}"] = value
-    return {**found, "data.name": asked.dataset}
+    version = _recipe_version(found["recipe"])
+    return {**found, "recipe_version": version, "data.name": asked.dataset}
 
 
 def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
@@ -354,4 +364,12 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
     defaults = _BY_DATASET.get(data.name, {})
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
-    return RunSpec(data=part, bank=bank, teacher=teacher, **{**defaults, **said, **votes})
+    own_settings = {**defaults, **said, **votes}
+    version = _recipe_version(own_settings.get("recipe", RunSpec.recipe))
+    return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)
+
+
+def _recipe_version(name: str) -> int:
+    from trainer.recipes.catalogue import recipe  # loads torch
+
+    return recipe(name).version

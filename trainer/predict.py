@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Dataset
-from trainer import evaluate, runs, stages
-from trainer.batches import Transform
-from trainer.results import RESULT_FILE, Result, read
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.process import resolve_device
+from trainer.engine import evaluate
+from trainer.engine.batches import Transform
+from trainer.engine.folder import load_network
+from trainer.reports.records import RESULT_FILE, Result, read
 from trainer.spec import DataSpec
 
 __all__ = ["PARTS", "Answers", "answers", "as_csv", "run_folder"]
@@ -74,7 +76,7 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
     folder = run_folder(run)
     result = read(folder / RESULT_FILE)
     data = datasets.load(**asdict(other or result.spec.data))
-    network, facts = runs.load_network(folder)
+    network, facts = load_network(folder)
     for name, found in (("classes", list(data.classes)), ("channels", data.channels)):
         if facts[name] != found:
             raise InvalidInput(f"{folder} knows {name} {facts[name]}, {data.name} has {found}")
@@ -83,7 +85,7 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
     images = getattr(data, part)
     if images is None:
         raise UsageFailure(f"{data.name} has no validation part", remedy="give --val-per-class N")
-    place = stages.device_of(device)
+    place = torch.device(resolve_device(device))
     transform = Transform(facts["mean"], facts["std"], pad=0, flip=False, device=place)
     logits = evaluate.logits_of(
         network.to(place), images, transform, device=place, precision=result.spec.precision

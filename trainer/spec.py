@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
 
 __all__ = [
@@ -88,6 +88,7 @@ class RunSpec:
     `teacher` is a finished run that takes the place of the recipe's own teacher stage, and
     `teacher_model` the network of that stage, None for the same as the student's.
     `eval_every` 0 every epoch unless that would cost much (see `evaluate.interval`).
+    `recipe_version` is the number of the recipe's definition (see `Recipe.version`).
     """
 
     data: DataSpec = DataSpec()
@@ -116,6 +117,8 @@ class RunSpec:
     teacher: TeacherRef | None = None
     teacher_model: str | None = None
     votes: VoteSpec = field(default_factory=VoteSpec)
+    # Fields from here on are left out of the identity at their default.
+    recipe_version: int = 1
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self) if f.type == "float"):
@@ -168,8 +171,14 @@ class RunSpec:
         return cls(**made)
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same experiment: all but the seed and the folders."""
-        plain = self.plain()
+        """The settings that make two runs the same experiment: all but the seed and the folders.
+
+        Settings added after the first committed results are left out at their default, so that a
+        new one renames no run that does not use it.
+        """
+        plain = _naming(RunSpec, self.plain())
+        plain["data"] = _naming(DataSpec, plain["data"], "data.")
+        plain["votes"] = _naming(VoteSpec, plain["votes"], "votes.")
         del plain["seed"]
         for name in ("bank", "teacher"):
             if plain[name]:
@@ -185,6 +194,27 @@ class RunSpec:
     def folder(self) -> str:
         """The run's folder below ``runs/``."""
         return f"{self.data.name}-{self.recipe}-{self.arm}-{self.key}/seed-{self.seed}"
+
+
+# The settings of the first committed results, which every key holds whatever their value.
+_NAMES = (
+    "data aug recipe model seed epochs batch lr warmup_epochs milestones decay weight_decay "
+    "momentum precision alpha bank bank_share bank_weight final_real_fraction bn_refresh_batches "
+    "pad flip eval_every teacher teacher_model votes data.name data.imbalance data.profile "
+    "data.split_seed data.drop_overlap data.val_per_class votes.views votes.full_share "
+    "votes.sides"
+)
+_FIRST = frozenset(_NAMES.split())
+
+
+def _naming(kind: type[RunSpec | DataSpec | VoteSpec], plain: Any, before: str = "") -> Any:
+    """Plain settings without those that are later than `_FIRST` and have their default."""
+    defaults = _lists(asdict(kind()))
+    return {
+        name: value
+        for name, value in plain.items()
+        if f"{before}{name}" in _FIRST or value != defaults[name]
+    }
 
 
 def _inner(kind: type, name: str, values: Mapping[str, Any]) -> Any:
@@ -219,6 +249,7 @@ def _problems(spec: RunSpec) -> list[str]:
         _within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
         _within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
         _within("eval_every", spec.eval_every, 0, 100_000),
+        _within("recipe_version", spec.recipe_version, 1, 10**6),
         _within("val_per_class", spec.data.val_per_class, 0, 10**6),
         _within("seed", spec.seed, 0, 2**63 - 1),
         "" if spec.pad is None else _within("pad", spec.pad, 0, 64),

@@ -24,16 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import (
-    InvalidInput,
-    MissingEnvironment,
-    UsageFailure,
-    nearest,
-    read_toml,
-)
+from stylegan_mix.console import read_toml
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
+from trainer.differences import flat
 from trainer.plan import CONTROLS, SPACES, Asked, Plan, decide, expected
-from trainer.results import Result, small
-from trainer.settings import flat
+from trainer.reports.records import Result, small
 from trainer.spec import BankRef
 
 __all__ = ["Settled", "expand", "file_name", "keep", "load", "settle"]

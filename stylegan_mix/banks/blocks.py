@@ -19,7 +19,7 @@ import numpy as np
 
 from stylegan_mix import arrays, store
 from stylegan_mix.banks.request import KIND, Request
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.plan import BLOCK
 
 __all__ = ["FILE", "Partial"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from stylegan_mix import arrays
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 
 __all__ = ["Bank", "open_bank"]
 

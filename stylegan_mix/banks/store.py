@@ -14,7 +14,7 @@ from typing import Any
 
 from stylegan_mix import arrays, store
 from stylegan_mix.banks.request import KIND
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 
 __all__ = [
     "Record",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix import console
+from stylegan_mix import progress
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
@@ -19,7 +19,7 @@ def chosen_dataset(options: dict[str, Any], *, quiet: bool = False) -> Dataset:
     from stylegan_mix import datasets
 
     if options["dataset"] is None and not quiet:
-        console.say(f"data set {DEFAULT}: the default, small and built in (choose with --dataset)")
+        progress.say(f"data set {DEFAULT}: the default, small and built in (choose with --dataset)")
     return datasets.load(
         options["dataset"] or DEFAULT,
         imbalance=options["imbalance"],

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console, store
-from stylegan_mix.console import Failure, MissingEnvironment
+from stylegan_mix import console, process, store
+from stylegan_mix.errors import Failure, MissingEnvironment
 
 __all__ = ["doctor"]
 
@@ -33,7 +33,7 @@ def _findings(problem: Failure | None) -> dict[str, Any]:
     there = next(place for place in (home, *home.parents) if place.is_dir())
     works = f"cannot be used: {problem}" if problem else "writing, renaming and locking work"
     return {
-        **console.machine(),
+        **process.machine(),
         "h5py": f"{h5py.__version__} (HDF5 {h5py.version.hdf5_version})",
         "store": f"{home} ({shutil.disk_usage(there).free / 1e9:,.1f} GB free; {works})",
         "shared": str(store.shared() or "none"),

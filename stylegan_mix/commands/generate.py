@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 from stylegan_mix.banks.request import Request
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
-from stylegan_mix.console import InvalidInput, say
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators.collapse import warning
 from stylegan_mix.latents.plan import SPACES
-from stylegan_mix.training.collapse import warning
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
-    from stylegan_mix.banks.request import Numerics
     from stylegan_mix.banks.store import Record
     from stylegan_mix.datasets import Dataset
-    from stylegan_mix.generators import Published
-    from stylegan_mix.training.command import TrainPlan
+    from stylegan_mix.generators.store import Published
+    from stylegan_mix.numerics import Numerics
+    from stylegan_mix.training.plan import TrainPlan
 
 __all__ = ["generate"]
 
@@ -113,14 +114,14 @@ def _existing(request: Request) -> Record | None:
 
 def _published(options: dict[str, Any]) -> Published | None:
     """The generator to use; None after a dry run has said that one would be trained."""
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
 
     if options["generator"]:
-        published = generators.load(options["generator"])
+        published = generator_store.load(options["generator"])
         _check_asked(published, options)
         return published
     dataset = chosen_dataset(options)
-    found = generators.find(split_id=dataset.split_id)
+    found = generator_store.find(split_id=dataset.split_id)
     return found[0] if found else _trained(dataset, options)
 
 
@@ -155,27 +156,27 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
             f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}{imported}",
             remedy=f"{train} trains one; without --no-train this command does it first",
         )
-    from stylegan_mix.commands.train import show_plan
-    from stylegan_mix.training import command
+    from stylegan_mix.training.plan import plan_training, show_plan, start_of
+    from stylegan_mix.training.run import ensure_generator
 
-    console.set_up_process(options["threads"])
-    plan = command.plan_training(
+    process.set_up_process(options["threads"])
+    plan = plan_training(
         dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
     )
-    start = command.start_of(plan)
+    start = start_of(plan)
     say(f"no finished generator of {dataset.name}: this one is trained first{imported}")
     show_plan(plan, start=start)
     if options["dry_run"]:
         _show_training_cost(plan, start, options)
         return None
-    with console.StopSignals(options["minutes"]) as stop:
-        return command.ensure_generator(plan, stop)
+    with progress.StopSignals(options["minutes"]) as stop:
+        return ensure_generator(plan, stop)
 
 
 def _show_training_cost(plan: TrainPlan, start: float, options: dict[str, Any]) -> None:
     """What it takes before the bank can be written, and the bank's space on the disk."""
-    from stylegan_mix.commands.train import cost_text
     from stylegan_mix.training import cost
+    from stylegan_mix.training.plan import cost_text
 
     facts, dataset = cost.of(plan, start=start), plan.dataset
     image = (dataset.num_classes, dataset.resolution, dataset.channels)
@@ -190,9 +191,9 @@ def _show_training_cost(plan: TrainPlan, start: float, options: dict[str, Any]) 
 
 def _imported(dataset: Dataset) -> str:
     """A hint at an imported generator that is said to be of this split: never taken unasked."""
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
 
-    for one in generators.find():
+    for one in generator_store.find():
         if one.imported and one.card["split_id"] == dataset.split_id:
             return f"; an imported one is taken if named: --generator {one.hash[:12]}"
     return ""
@@ -236,28 +237,29 @@ def _least_diverse(card: dict[str, Any]) -> str:
 
 
 def _write(request: Request, published: Published, options: dict[str, Any], began: float) -> None:
-    from stylegan_mix import generators
-    from stylegan_mix.banks import generate as work
     from stylegan_mix.banks import store
-    from stylegan_mix.training.command import resolve_device
+    from stylegan_mix.banks.write import seconds_per_block, write_bank
+    from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.numerics import numerics_class
+    from stylegan_mix.process import resolve_device
 
     device = resolve_device(options["device"])
-    numerics = work.numerics_class(device, options["precision"])
+    numerics = numerics_class(device, options["precision"])
     exact = [
-        one for one in store.find(request_key=request.key) if one.key == numerics.exact_key(request)
+        one for one in store.find(request_key=request.key) if one.key == request.exact_key(numerics)
     ]
     if exact:
         _answer(exact[0], options, state="exists")
         return
-    console.set_up_process(options["threads"])
-    network = generators.network(published, precision=options["precision"]).to(device)
+    process.set_up_process(options["threads"])
+    network = generator_store.network(published, precision=options["precision"]).to(device)
     if options["dry_run"]:
-        _estimate(request, numerics, work.seconds_per_block(network, request), options)
+        _estimate(request, numerics, seconds_per_block(network, request), options)
         return
     minutes = options["minutes"]
     if minutes is not None:
         minutes = max(minutes - (time.monotonic() - began) / 60, 0.0)
-    folder = work.write_bank(request, published, numerics, network, minutes=minutes)
+    folder = write_bank(request, published, numerics, network, minutes=minutes)
     _answer(store.record(folder), options, state="written")
 
 
@@ -268,7 +270,7 @@ def _estimate(
 
     facts: dict[str, Any] = {
         "state": "absent",
-        "key": numerics.exact_key(request),
+        "key": request.exact_key(numerics),
         "request_key": request.key,
         "images": request.n,
         "blocks": request.blocks,
@@ -281,7 +283,7 @@ def _estimate(
         return
     console.result(
         f"would write bank {facts['key'][:12]}: {request.n:,} images, "
-        f"{request.bytes / 1e6:,.1f} MB, about {console.in_words(facts['seconds'])} at "
+        f"{request.bytes / 1e6:,.1f} MB, about {progress.in_words(facts['seconds'])} at "
         f"{facts['images_per_second']:,.0f} images/s (one block was timed)"
     )
 

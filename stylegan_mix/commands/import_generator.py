@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
-from stylegan_mix.console import UsageFailure, result, say
+from stylegan_mix import console, process
+from stylegan_mix.console import result
+from stylegan_mix.datasets.records import draw_name
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
     from stylegan_mix.interop.importing import ImportPlan
 
 __all__ = ["import_generator"]
@@ -48,7 +51,7 @@ def import_generator(file: Path, **options: Any) -> None:
 
     from stylegan_mix.interop import importing
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     plan = importing.ImportPlan(
         path=file,
         sha256=sha256,
@@ -67,7 +70,7 @@ def import_generator(file: Path, **options: Any) -> None:
     if there is not None:
         _answer(there, plan, options, state="exists")
         return
-    from stylegan_mix.training.command import resolve_device
+    from stylegan_mix.process import resolve_device
 
     published = importing.publish(plan, resolve_device(options["device"]))
     _answer(published, plan, options, state="imported")
@@ -113,10 +116,9 @@ def _show_plan(plan: ImportPlan) -> None:
     if data is None:
         say("trained on: not said; having no classes, it can write no bank")
     else:
-        draw = "as it is" if data.imbalance is None else f"imbalance {data.imbalance:g}"
         say(
-            f"trained on: {data.name} ({draw}, split {data.split_id[:12]}), declared by the user; "
-            f"class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
+            f"trained on: {data.name} ({draw_name(data.imbalance)}, split {data.split_id[:12]}), "
+            f"declared by the user; class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
         )
 
 

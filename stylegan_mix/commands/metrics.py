@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
-from stylegan_mix.console import InvalidInput, UsageFailure, result, say
+from stylegan_mix.console import result
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.metrics.request import AGAINST, LABELS, Found, Request, find, parse_against
+from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset, Part
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
     from stylegan_mix.metrics.subject import Subject
 
 __all__ = ["metrics"]
@@ -141,7 +143,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _subject(options: dict[str, Any]) -> Subject:
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
     from stylegan_mix.metrics.subject import Subject
 
     if options["bank"]:
@@ -152,7 +154,7 @@ def _subject(options: dict[str, Any]) -> Subject:
         dataset = _dataset_of(bank.facts, f"bank {bank.key[:12]}", options)
         return Subject(dataset, None, bank)
     if options["generator"]:
-        published = generators.load(options["generator"])
+        published = generator_store.load(options["generator"])
         if not published.card["classes"]:
             raise InvalidInput(
                 f"generator {published.hash[:12]} {_UNCONDITIONAL}",
@@ -161,7 +163,7 @@ def _subject(options: dict[str, Any]) -> Subject:
         dataset = _dataset_of(published.card, f"generator {published.hash[:12]}", options)
         return Subject(dataset, published, None)
     dataset = chosen_dataset(options)
-    found = generators.find(split_id=dataset.split_id)
+    found = generator_store.find(split_id=dataset.split_id)
     if not found:
         raise InvalidInput(
             f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}",
@@ -309,7 +311,7 @@ def _estimate(subject: Subject, request: Request, options: dict[str, Any], *, th
     console.result(
         f"would draw {facts['samples']:,} samples and train {facts['classifiers_to_train']} small "
         f"classifiers ({facts['training_steps']:,} steps): about "
-        f"{console.in_words(facts['seconds'])}, and the time of the distances"
+        f"{progress.in_words(facts['seconds'])}, and the time of the distances"
         if not there
         else f"report {request.key[:12]} exists"
     )
@@ -320,7 +322,7 @@ def _seconds(subject: Subject, request: Request, trainings: int, options: dict[s
     from stylegan_mix.metrics.probe import schedule_for
     from stylegan_mix.metrics.samples import decode_block, labels_for
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     dataset, device = subject.dataset, _device(options)
     seconds = 0.0
     if subject.published:
@@ -363,7 +365,7 @@ def _seconds_per_step(dataset: Dataset, device: Any) -> float:
 def _device(options: dict[str, Any]) -> Any:
     import torch
 
-    from stylegan_mix.training.command import resolve_device
+    from stylegan_mix.process import resolve_device
 
     return torch.device(resolve_device(options["device"]))
 
@@ -381,7 +383,7 @@ def _made(
 ) -> Found:
     from stylegan_mix.metrics.make import make
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     return make(
         subject,
         references,
@@ -399,12 +401,12 @@ def _made(
 
 def _without_reals(options: dict[str, Any]) -> tuple[Published, str] | None:
     """The generator that is named, and why it cannot be set beside real images; None if it can."""
-    from stylegan_mix import generators
     from stylegan_mix.datasets import available
+    from stylegan_mix.generators import store as generator_store
 
     if not options["generator"]:
         return None
-    published = generators.load(options["generator"])
+    published = generator_store.load(options["generator"])
     name = published.card["dataset"]
     if not published.card["classes"]:
         return published, f"the generator {_UNCONDITIONAL}"
@@ -420,7 +422,7 @@ def _page_alone(published: Published, why: str, options: dict[str, Any]) -> None
     say(f"generator {published.hash[:12]}: no report and no real images, {why}")
     facts = {"generator": published.hash, "page": str(options["page"]), "report": None, "why": why}
     if not options["dry_run"]:
-        console.set_up_process(options["threads"])
+        process.set_up_process(options["threads"])
         index = make_page(
             options["page"],
             published,
@@ -442,7 +444,7 @@ def _page(subject: Subject, found: Found, request: Request, options: dict[str, A
 
     if subject.published is None or request.truncation is None:
         raise ValueError("a page shows a generator")
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     return make_page(
         options["page"],
         subject.published,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 
 __all__ = ["Archive", "bytewise", "open_archive", "open_tar_bytes"]
 

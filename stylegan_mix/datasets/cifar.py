@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets.archives import Archive
+from stylegan_mix.errors import InvalidInput
 
 __all__ = ["Batches", "is_official_layout", "read_batches", "unpickle"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets.archives import Archive, bytewise
-from stylegan_mix.datasets.pictures import SUFFIXES
+from stylegan_mix.datasets.image_files import SUFFIXES
+from stylegan_mix.errors import InvalidInput, UsageFailure
 
 __all__ = ["Entry", "Listing", "from_index", "from_lists", "image_folder"]
 

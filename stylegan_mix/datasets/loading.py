@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput, MissingEnvironment, UsageFailure, nearest, say
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.digits import NAME as DIGITS
 from stylegan_mix.datasets.digits import digits
 from stylegan_mix.datasets.hashes import identity_of
 from stylegan_mix.datasets.pool import Pool, draw, find_folder, open_pool
 from stylegan_mix.datasets.records import Dataset, Part
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
+from stylegan_mix.progress import say
 from stylegan_mix.rng import stream
 from stylegan_mix.store import roots
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, MissingEnvironment, Progress, say
+from stylegan_mix.errors import InvalidInput, MissingEnvironment
+from stylegan_mix.progress import Progress, say
 
 __all__ = [
     "SETS",

@@ -15,7 +15,6 @@ import numpy as np
 
 from stylegan_mix import store
 from stylegan_mix.arrays import Container, open_container
-from stylegan_mix.console import InvalidInput, MissingEnvironment
 from stylegan_mix.datasets.hashes import image_hashes
 from stylegan_mix.datasets.splits import (
     PROFILES,
@@ -23,6 +22,7 @@ from stylegan_mix.datasets.splits import (
     long_tailed_counts,
     long_tailed_indices,
 )
+from stylegan_mix.errors import InvalidInput, MissingEnvironment
 
 __all__ = ["KIND", "Pool", "draw", "find_folder", "from_arrays", "moments", "offers", "open_pool"]
 

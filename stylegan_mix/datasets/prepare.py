@@ -19,14 +19,14 @@ import PIL
 
 from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
 from stylegan_mix.datasets.digits import NAME as DIGITS
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
-from stylegan_mix.datasets.pictures import CHANNELS, FITS
+from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
+from stylegan_mix.errors import InvalidInput, UsageFailure
 
 __all__ = ["BUILT_IN", "Prepared", "Request", "plan", "prepare", "verify"]
 

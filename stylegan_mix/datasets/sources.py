@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput, Progress, UsageFailure
 from stylegan_mix.datasets import cifar, layouts, official
 from stylegan_mix.datasets.archives import Archive, open_tar_bytes
+from stylegan_mix.datasets.image_files import BadImage, Header, Shape, decode, inspect
 from stylegan_mix.datasets.layouts import Entry, Listing
-from stylegan_mix.datasets.pictures import BadImage, Header, Shape, decode, inspect
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.progress import Progress
 
 __all__ = ["Content", "Request", "bad_images", "read_source"]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = ["PROFILES", "check_draw", "long_tailed_counts", "long_tailed_indices"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import pickles
 from stylegan_mix.interop.pickles import Budget, shown
 from stylegan_mix.interop.torch_files import MAGIC, Tensor, read_stream, read_zip

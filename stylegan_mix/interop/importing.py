@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stylegan_mix import checkpoint, generators, rng
-from stylegan_mix.banks.preview import Sheet, draw
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix import checkpoint, rng
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.generators import Published
+from stylegan_mix.drawing.sheet import Sheet, draw
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.class_grid import class_grid, shown_classes
+from stylegan_mix.generators.store import Published
 from stylegan_mix.interop.foreign import KINDS, Foreign
 from stylegan_mix.networks import Generator, to_uint8
-from stylegan_mix.training.picture import class_grid, shown_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,10 +134,10 @@ def found(plan: ImportPlan) -> Published | None:
 
     One set of weights has one card: two could not both be right.
     """
-    for one in generators.find():
+    for one in generator_store.find():
         if one.imported and one.imported["sha256"] == plan.sha256:
             _check_same(one, plan)
-            return generators.check(one)
+            return generator_store.check(one)
     return None
 
 
@@ -162,11 +163,11 @@ def publish(plan: ImportPlan, device: str) -> Published:
     network = plan.foreign.network().requires_grad_(False)
     weights = network.state_dict()
     name = checkpoint.weights_sha256(weights)
-    for one in generators.find():
+    for one in generator_store.find():
         if one.hash == name:
             _check_same(one, plan)
-            return generators.check(one)
-    return generators.publish(weights, plan.card(), _picture(network.to(device), plan))
+            return generator_store.check(one)
+    return generator_store.publish(weights, plan.card(), _picture(network.to(device), plan))
 
 
 def _picture(network: Generator, plan: ImportPlan) -> Image:

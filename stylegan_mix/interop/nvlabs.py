@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kernels import setup_filter
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop.pickles import shown
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.layers import RESAMPLING_TAPS, Resampler

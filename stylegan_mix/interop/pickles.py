@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 
 __all__ = [
     "NUMPY",

@@ -17,7 +17,7 @@ import torch
 
 from kernels import setup_filter
 from stylegan_mix import rng
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop.nvlabs import (
     check_bounds,
     fill_generator,

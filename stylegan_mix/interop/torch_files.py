@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import pickles
 from stylegan_mix.interop.pickles import (
     NUMPY,

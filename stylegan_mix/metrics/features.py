@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import InvalidInput, Progress, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.metrics.probe import SmallNet, answers
+from stylegan_mix.progress import Progress
 
 __all__ = ["Backbone", "of_probe", "of_script", "script_hash"]
 

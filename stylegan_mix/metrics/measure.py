@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylegan_mix.console import say
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.generators.diversity import diversity_ratios
 from stylegan_mix.metrics.distances import (
     Kernel,
     Labelled,
@@ -30,7 +30,7 @@ from stylegan_mix.metrics.neighbours import copying, evenly_spaced, nearest, prd
 from stylegan_mix.metrics.probe import SmallNet, answers, schedule_for, train_classifier
 from stylegan_mix.metrics.samples import Samples
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
-from stylegan_mix.training.diversity import diversity_ratios
+from stylegan_mix.progress import say
 
 __all__ = ["NEIGHBOURS", "Judge", "Values", "compare", "least_for_frechet", "scopes"]
 

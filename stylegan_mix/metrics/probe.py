@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylegan_mix import arrays, checkpoint, rng, store
-from stylegan_mix.console import InvalidInput, Progress
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
+from stylegan_mix.progress import Progress
 from stylegan_mix.training.batches import RealImages
 
 __all__ = [

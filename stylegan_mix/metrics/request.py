@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
-from stylegan_mix.console import InvalidInput, UsageFailure, nearest, say
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.metrics import report
+from stylegan_mix.progress import say
 
 __all__ = ["AGAINST", "KIND", "LABELS", "Found", "Request", "find", "folder", "parse_against"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from stylegan_mix import generators
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.generators import Published
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics.request import Request
 from stylegan_mix.metrics.samples import Samples, bank_rows, drawn, labels_for
 from stylegan_mix.networks import Generator
@@ -58,7 +58,7 @@ class Subject:
 
     def network(self, device: torch.device) -> Generator:
         """The generator's network in float32."""
-        return generators.network(self._published, precision="float32").to(device)
+        return generator_store.network(self._published, precision="float32").to(device)
 
     def samples(self, request: Request, seed: int, network: Generator | None) -> Samples:
         """The samples of one seed; `network` is that of a generator."""

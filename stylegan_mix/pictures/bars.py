@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stylegan_mix.figures import COLOURS, MOST_BARS, name_classes, styled
+from stylegan_mix.drawing.plots import COLOURS, MOST_BARS, name_classes, styled
 from stylegan_mix.metrics.report import FIGURES
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.picture import Picture, of_figure

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from stylegan_mix.figures import COLOURS, styled
+from stylegan_mix.drawing.plots import COLOURS, styled
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.history import Panel, panels
 from stylegan_mix.pictures.picture import Picture, of_figure

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 
 __all__ = ["INDEX", "check", "write"]
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from stylegan_mix import rng, store
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.generators.class_grid import class_grid, shown_classes
 from stylegan_mix.latents.plan import Rows
 from stylegan_mix.pictures.picture import Picture, of_image
-from stylegan_mix.pictures.subject import Subject
-from stylegan_mix.training.picture import class_grid, shown_classes
+from stylegan_mix.pictures.viewer import Subject
 
 __all__ = ["grid", "stored_grid"]
 

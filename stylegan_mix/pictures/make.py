@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stylegan_mix import arrays, generators
-from stylegan_mix.console import say
+from stylegan_mix import arrays
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.generators import Published
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics.probe import find_probe
 from stylegan_mix.metrics.request import KIND, Found
 from stylegan_mix.pictures import folder, page
@@ -22,8 +22,9 @@ from stylegan_mix.pictures.history import find_log, read
 from stylegan_mix.pictures.nearest import Judged, tail_neighbours
 from stylegan_mix.pictures.picture import Picture
 from stylegan_mix.pictures.strips import strips
-from stylegan_mix.pictures.subject import Subject
 from stylegan_mix.pictures.truncation import sweeps
+from stylegan_mix.pictures.viewer import Subject
+from stylegan_mix.progress import say
 
 __all__ = ["Measured", "make_page", "pictures_of"]
 
@@ -51,7 +52,7 @@ def make_page(
     `measured` is None where the data set is not here, for the reason `why_not`: the page is then
     without what needs real images, and says so.
     """
-    network = generators.network(published, precision="float32").to(device)
+    network = generator_store.network(published, precision="float32").to(device)
     subject = Subject(published, network, seed, truncation)
     drawn, left_out = pictures_of(subject, measured)
     if measured is None:

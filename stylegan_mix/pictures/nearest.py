@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylegan_mix.banks.preview import Sheet, draw
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.metrics.neighbours import nearest
 from stylegan_mix.metrics.probe import SmallNet, answers
 from stylegan_mix.metrics.samples import redrawn
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.picture import Picture, of_image
-from stylegan_mix.pictures.subject import Subject
+from stylegan_mix.pictures.viewer import Subject
 
 __all__ = ["RANKS", "Judged", "Near", "neighbours", "picked", "tail_neighbours"]
 

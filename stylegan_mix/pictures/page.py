@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from stylegan_mix.generators import Published
+from stylegan_mix.drawing.page import document, folded, listed, picture, table
+from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics import report as reports
-from stylegan_mix.page import document, folded, listed, picture, table
 from stylegan_mix.pictures.picture import Picture
 
 __all__ = ["MARK", "html"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from stylegan_mix.figures import png
+from stylegan_mix.drawing.plots import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

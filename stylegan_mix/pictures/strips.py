@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stylegan_mix.banks.preview import STEPS, Sheet, draw, heads
+from stylegan_mix.banks.preview import STEPS, heads
+from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.latents.plan import Mixing, Rows, path
 from stylegan_mix.pictures.choice import pairs
 from stylegan_mix.pictures.picture import Picture, of_image
-from stylegan_mix.pictures.subject import Subject
+from stylegan_mix.pictures.viewer import Subject
 
 __all__ = ["strip", "strips"]
 

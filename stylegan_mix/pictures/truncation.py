@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylegan_mix.banks.preview import Sheet, draw
+from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.latents.centres import (
     HALF_WAY,
     MAPPED,
@@ -16,7 +16,7 @@ from stylegan_mix.latents.centres import (
 )
 from stylegan_mix.pictures.choice import Choice, chosen
 from stylegan_mix.pictures.picture import Picture, of_image
-from stylegan_mix.pictures.subject import Subject
+from stylegan_mix.pictures.viewer import Subject
 
 __all__ = ["PSIS", "sweeps"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.training.collapse import COLLAPSED, ONE_PICTURE
-from stylegan_mix.training.diversity import class_samples, diversity_ratios
+from stylegan_mix.generators.collapse import COLLAPSED, ONE_PICTURE
+from stylegan_mix.generators.diversity import class_samples, diversity_ratios
 
 __all__ = [
     "COPIED",

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.datasets import Part
+from stylegan_mix.datasets.class_weights import class_probabilities
 from stylegan_mix.training.world import World
 
-__all__ = ["RealImages", "class_probabilities", "draw_labels", "sent"]
+__all__ = ["RealImages", "draw_labels", "sent"]
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
@@ -22,12 +23,6 @@ def sent(numbers: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return numbers.to(device)
     return numbers.pin_memory().to(device, non_blocking=True)
-
-
-def class_probabilities(counts: np.ndarray, power: float) -> np.ndarray:
-    """q_c in proportion to n_c ** power: [K] counts -> [K] probabilities."""
-    weights = counts.astype(np.float64) ** power
-    return weights / weights.sum()
 
 
 def draw_labels(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.console import say
+from stylegan_mix.progress import say
 
 __all__ = ["Journal"]
 

@@ -9,7 +9,7 @@ import os
 
 import torch
 
-from stylegan_mix.console import MissingEnvironment
+from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.networks.shape import block_resolutions, channels_at
 from stylegan_mix.presets import Preset
 

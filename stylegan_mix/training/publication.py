@@ -7,15 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from stylegan_mix import checkpoint, generators
-from stylegan_mix.console import say
-from stylegan_mix.generators import Published
+from stylegan_mix import checkpoint
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.class_grid import class_grid, save_grid, watched_classes
+from stylegan_mix.generators.collapse import ONE_PICTURE, dead, warning
+from stylegan_mix.generators.diversity import diversity_ratios
+from stylegan_mix.generators.store import Published
 from stylegan_mix.networks import Generator
-from stylegan_mix.training.collapse import ONE_PICTURE, dead, warning
-from stylegan_mix.training.command import Trained, TrainPlan
-from stylegan_mix.training.diversity import diversity_ratios
-from stylegan_mix.training.loop import class_samples_of, diverged, lost_picture
-from stylegan_mix.training.picture import class_grid, save_grid, watched_classes
+from stylegan_mix.progress import say
+from stylegan_mix.training.class_samples import class_samples_of
+from stylegan_mix.training.loop import Trained, diverged, lost_picture
+from stylegan_mix.training.plan import TrainPlan
 
 __all__ = ["publish_all"]
 
@@ -60,11 +62,11 @@ def publish_all(plan: TrainPlan, trained: Trained) -> list[Published]:
             continue
         looked = _Looked.at(other, plan, trained)
         card = _card(looked, plan, trained, {"half_life": half_life})
-        published.append(generators.publish(own, card, class_grid(looked.shown, plan.dataset)))
+        published.append(generator_store.publish(own, card, class_grid(looked.shown, plan.dataset)))
     if equal:
         say(_equal_text(equal[::-1], plan.preset.ema_ramp))
     card = _card(main, plan, trained, {})
-    published.append(generators.publish(weights, card, class_grid(main.shown, plan.dataset)))
+    published.append(generator_store.publish(weights, card, class_grid(main.shown, plan.dataset)))
     return published[::-1]
 
 

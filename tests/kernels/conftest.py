@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels import NativeUnavailable, backend, build, libraries, native
+from kernels import NativeUnavailable, build, dispatch, libraries, native
 from kernels.toolchain import INSTRUCTION_SETS, target_for
 
 IMPLEMENTATIONS = (
@@ -47,7 +47,7 @@ def _chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     device = "cuda" if name == "cuda" else "cpu"
     monkeypatch.setenv("KERNELS", "reference" if name == "reference" else "native")
     try:
-        backend(device)
+        dispatch.backend(device)
     except NativeUnavailable as error:
         pytest.skip(f"no compiled operators here: {error}")
     return torch.device(device)
@@ -164,8 +164,10 @@ def workshop(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KERNELS", raising=False)
     monkeypatch.setattr(libraries, "SOURCES", shop.sources)
     monkeypatch.setattr(libraries, "PREBUILT", tmp_path / "none")
-    for name, empty in (("_libraries", {}), ("_decided", {}), ("_warned", set())):
-        monkeypatch.setattr(native, name, empty)  # as in a new process
+    # As in a new process.
+    monkeypatch.setattr(native, "_libraries", {})
+    monkeypatch.setattr(dispatch, "_decided", {})
+    monkeypatch.setattr(dispatch, "_warned", set())
     return shop
 
 

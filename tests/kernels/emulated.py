@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels import abi
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 STREAM = 42  # what the emulator expects
@@ -130,7 +130,7 @@ def judge(runs: list[dict[str, Tensor]], want: dict[str, Tensor]) -> str | None:
 
 def load(path: str) -> ctypes.CDLL:
     library = ctypes.CDLL(path)
-    for name, (result, arguments) in native.FUNCTIONS.items():
+    for name, (result, arguments) in abi.FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     library.emulator_last_blocks.argtypes = (ctypes.c_int64,)

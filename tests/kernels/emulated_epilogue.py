@@ -15,7 +15,7 @@ import torch
 from emulated import DTYPES, STREAM, Memory, judge, laid_out, run_cases, taken
 from torch import Tensor
 
-from kernels import native, reference
+from kernels import abi, reference
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,10 @@ class Problem:
         return value.detach().to(self.case.dtype if name in ("x", "dy") else self.small)
 
 
-def described(problem: Problem, memory: Memory) -> native.Epilogue:
+def described(problem: Problem, memory: Memory) -> abi.Epilogue:
     case = problem.case
     n, c, h, w = case.size
-    return native.Epilogue(
+    return abi.Epilogue(
         dtype=DTYPES.index(case.dtype),
         layout=int(case.last),
         act=list(reference.ACTIVATIONS).index(case.act),
@@ -199,7 +199,7 @@ class EpilogueRun:
         return address
 
     def _call(self, name: str, *arguments: object) -> None:
-        run = native.Run(stream=STREAM)
+        run = abi.Run(stream=STREAM)
         sizes = getattr(self._library, f"{name}_workspace", None)
         if sizes is not None:
             size = sizes(*map(ctypes.byref, arguments))
@@ -221,13 +221,13 @@ class EpilogueRun:
         dy = self._in(problem.dy)
         wanted = {name: name in case.wanted for name in "xdsb"}
         outputs = [self._out(f"d{name}", wanted[name]) for name in "xdsb"]
-        self._call("kernels_epilogue_backward", facts, native.EpilogueBackward(x, dy, *outputs))
+        self._call("kernels_epilogue_backward", facts, abi.EpilogueBackward(x, dy, *outputs))
         given = [problem.given[name] if name in case.cotangents else None for name in "xdsb"]
         addresses = [self._in(given[0]) if given[0] is not None else None]
         addresses += map(self._memory.put, given[1:])
         outputs = [self._out("gdy", wanted["x"])]
         outputs += [self._out(f"g{name}", wanted[name]) for name in "xdsb"]
-        second = native.EpilogueDoubleBackward(x, dy, *addresses, *outputs)
+        second = abi.EpilogueDoubleBackward(x, dy, *addresses, *outputs)
         self._call("kernels_epilogue_double_backward", facts, second)
         return {name: self._result(name) for name in self._addresses}
 

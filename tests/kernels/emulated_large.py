@@ -16,7 +16,7 @@ from emulated import STREAM, Memory, differ, run_cases, taken
 from emulated_upfirdn2d import Resample, resample_facts
 from torch import Tensor
 
-from kernels import native
+from kernels import abi
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def check_large(library: ctypes.CDLL, case: Large) -> str | None:
         )
         facts = resample_facts(resample)
         facts.f, facts.out_h, facts.out_w = memory.put(f), h, w
-        run = native.Run(stream=STREAM)
+        run = abi.Run(stream=STREAM)
         status = library.kernels_upfirdn2d(ctypes.byref(facts), x, y, ctypes.byref(run))
         assert status == 0, status
         # The last output has the last input under the tap `padding`, seen from the end.
@@ -74,10 +74,10 @@ def _large_epilogue(
 ) -> Tensor:
     """Runs the forward or the backward pass, x being dy; what comes for the last pixel."""
     n, c, h, w = case.size
-    facts = native.Epilogue(2, int(case.last), 2, 0, n, c, h * w, 0, 0.25, 1.5, -1.0)
+    facts = abi.Epilogue(2, int(case.last), 2, 0, n, c, h * w, 0, 0.25, 1.5, -1.0)
     b, d = torch.randn(c), torch.randn(n, c)
     facts.b, facts.d = memory.put(b), memory.put(d)
-    run = native.Run(stream=STREAM)
+    run = abi.Run(stream=STREAM)
     tail = slice(-len(end), None)
     if case.what == "epilogue":
         status = library.kernels_epilogue(ctypes.byref(facts), x, y, ctypes.byref(run))
@@ -85,7 +85,7 @@ def _large_epilogue(
         want = torch.where(u > 0, u, 0.25 * u) * 1.5
     else:
         outputs = [memory.empty(4 * count) for count in (n * c, c)]
-        images = native.EpilogueBackward(x, x, y, outputs[0], None, outputs[1])
+        images = abi.EpilogueBackward(x, x, y, outputs[0], None, outputs[1])
         arguments = ctypes.byref(facts), ctypes.byref(images)
         run.workspace = memory.zeros(library.kernels_epilogue_backward_workspace(*arguments))
         status = library.kernels_epilogue_backward(*arguments, ctypes.byref(run))

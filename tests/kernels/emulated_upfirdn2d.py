@@ -15,7 +15,7 @@ import torch
 from emulated import DTYPES, STREAM, Memory, judge, laid_out, run_cases, taken
 from torch import Tensor
 
-from kernels import native, reference
+from kernels import abi, reference
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def out_size(case: Resample) -> tuple[int, int]:
     return height, (w * up_x + left + right - case.taps[1] + down_x) // down_x
 
 
-def resample_facts(case: Resample) -> native.Upfirdn2d:
+def resample_facts(case: Resample) -> abi.Upfirdn2d:
     n, c, h, w = case.size
     out_h, out_w = out_size(case)
-    return native.Upfirdn2d(
+    return abi.Upfirdn2d(
         dtype=DTYPES.index(case.dtype),
         layout=int(case.last),
         n=n,
@@ -168,7 +168,7 @@ def check_resample(library: ctypes.CDLL, case: Resample) -> str | None:
             ctypes.byref(facts),
             ctypes.c_void_p(memory.put(laid_out(x, case.last))),
             ctypes.c_void_p(y),
-            ctypes.byref(native.Run(stream=STREAM)),
+            ctypes.byref(abi.Run(stream=STREAM)),
         )
         assert status == 0, f"kernels_upfirdn2d: {status}"
         if case.blocks and library.emulator_blocks() != case.blocks:

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from kernels import native
+from kernels import abi
 
 # All tensors of all calls; a filter of 16x16x3x3 floats is the largest.
 MEMORY = torch.zeros(4096)
 HERE = MEMORY.data_ptr()
 
 EPILOGUE = (
-    {"dtype": 1, "layout": 0, "act": native.ACTS["lrelu"], "from_output": 0, "n": 2, "c": 3, "p": 4}
+    {"dtype": 1, "layout": 0, "act": abi.ACTS["lrelu"], "from_output": 0, "n": 2, "c": 3, "p": 4}
     | {"noise_n": 2, "alpha": 0.2, "gain": 1.5, "clamp": 1.0}
     | dict.fromkeys(("d", "noise", "strength", "b"), HERE)
 )
@@ -33,18 +33,18 @@ UPFIRDN2D = (
 CONV3X3 = {"dtype": 1, "filter_layout": 0, "turned": 0, "n": 2, "h": 2, "w": 2, "c": 16, "o": 16}
 # Of each function: its operation, the fields of a good one, the structure and names of its tensors.
 GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
-    "epilogue": (native.Epilogue, EPILOGUE, None, ("x", "y")),
+    "epilogue": (abi.Epilogue, EPILOGUE, None, ("x", "y")),
     "epilogue_backward": (
-        *(native.Epilogue, EPILOGUE, native.EpilogueBackward),
+        *(abi.Epilogue, EPILOGUE, abi.EpilogueBackward),
         ("x", "dy", "dx", "dd", "dstrength", "db"),
     ),
     "epilogue_double_backward": (
-        *(native.Epilogue, EPILOGUE, native.EpilogueDoubleBackward),
+        *(abi.Epilogue, EPILOGUE, abi.EpilogueDoubleBackward),
         ("x", "dy", "gdx", "gdd", "gdstrength", "gdb", "gdy", "gx", "gd", "gstrength", "gb"),
     ),
-    "upfirdn2d": (native.Upfirdn2d, UPFIRDN2D, None, ("x", "y")),
-    "conv3x3": (native.Conv3x3, CONV3X3, None, ("x", "filter", "y")),
-    "conv3x3_gradient": (native.Conv3x3, CONV3X3, None, ("x", "dy", "dfilter")),
+    "upfirdn2d": (abi.Upfirdn2d, UPFIRDN2D, None, ("x", "y")),
+    "conv3x3": (abi.Conv3x3, CONV3X3, None, ("x", "filter", "y")),
+    "conv3x3_gradient": (abi.Conv3x3, CONV3X3, None, ("x", "dy", "dfilter")),
 }
 EPILOGUES = ("epilogue", "epilogue_backward", "epilogue_double_backward")
 DERIVATIVES = EPILOGUES[1:]
@@ -66,7 +66,7 @@ class Call:
         operation = kind(**{**fields, **self.operation})
         placed = {**dict.fromkeys(names, HERE), **self.tensors}
         scratch = torch.zeros(1 << 16)
-        run = native.Run(threads=1, stream=stream, workspace=scratch.data_ptr())
+        run = abi.Run(threads=1, stream=stream, workspace=scratch.data_ptr())
         tensors: tuple[Any, ...] = tuple(placed.values())
         if pointers is not None:
             tensors = (pointers(**placed),)
@@ -87,13 +87,13 @@ def _answer(library: Any, name: str, *arguments: Any) -> int:
         return int(getattr(library, f"kernels_{name}")(*passed))
     except NotImplementedError as error:
         assert "unsupported" in str(error)
-        return native.UNSUPPORTED
+        return abi.UNSUPPORTED
 
 
 def wrong(library: Any, call: Call, stream: int | None = None) -> str | None:
     """What is wrong with the library's answers to a call."""
     found = list(call.answers(library, stream))
-    good = all((one == native.UNSUPPORTED) if call.refused else (one >= 0) for one in found)
+    good = all((one == abi.UNSUPPORTED) if call.refused else (one >= 0) for one in found)
     return None if good else f"answers {found}"
 
 
@@ -113,13 +113,13 @@ def calls(device: str = "cpu") -> dict[str, Call]:
         "noise of no sample": {"noise_n": 0},
     }
     unread = {
-        "a smooth activation": {"act": native.ACTS["tanh"]},
+        "a smooth activation": {"act": abi.ACTS["tanh"]},
         "a negative slope": {"alpha": -0.1},
         "a negative gain": {"gain": -1.0},
         "no gain": {"gain": 0.0},
         "a modulated input": {"d": HERE},
     }
-    linear = {"act": native.ACTS["linear"], "clamp": -1.0}
+    linear = {"act": abi.ACTS["linear"], "clamp": -1.0}
     found = {}
     for name in EPILOGUES:
         found |= {f"{name}: {what}": Call(name, fields) for what, fields in every.items()}
@@ -179,8 +179,8 @@ def _convolving(*, computed: bool) -> dict[str, Call]:
     changes: dict[str, dict[str, int]] = {
         "unknown dtype": {"dtype": 4},
         "negative dtype": {"dtype": -1},
-        "float64": {"dtype": native.DTYPES[torch.float64]},
-        "float16": {"dtype": native.DTYPES[torch.float16]},
+        "float64": {"dtype": abi.DTYPES[torch.float64]},
+        "float16": {"dtype": abi.DTYPES[torch.float16]},
         "unknown layout of its filter": {"filter_layout": 2},
         "negative layout of its filter": {"filter_layout": -1},
         **{f"{name} of 0": {name: 0} for name in sizes},

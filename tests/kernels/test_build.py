@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import NativeUnavailable, build, libraries, native, ptxas, selfcheck, toolchain
+from kernels import (
+    NativeUnavailable,
+    build,
+    dispatch,
+    libraries,
+    native,
+    ptxas,
+    selfcheck,
+    toolchain,
+)
 from kernels.toolchain import Target
 
 CPU = Target("cpu", "baseline")
@@ -61,7 +70,7 @@ def test_arguments_of_the_compiler_make_another_library(
         built = native.library("cpu").built
         assert built.facts["compiler"].endswith(arguments)
         assert len(workshop.compiled()) == (0 if built.path in paths else 2)
-        names.add(native.identity())
+        names.add(dispatch.identity())
         paths.add(built.path)
     assert len(names) == len(paths) == 4
 
@@ -444,5 +453,5 @@ def test_every_instruction_set_builds_and_agrees_with_the_reference(
     built = build.build(Target("cpu", isa), tmp_path)
     assert "warning: " not in built.log
     monkeypatch.setattr(native, "_libraries", {"cpu": native.Library(built)})
-    monkeypatch.setattr(native, "_decided", {})
+    monkeypatch.setattr(dispatch, "_decided", {})
     assert [outcome for outcome in selfcheck.outcomes("cpu") if not outcome.good] == []

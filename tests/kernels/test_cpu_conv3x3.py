@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import native
+from kernels import abi, native
 
 DTYPES = (torch.float32, torch.bfloat16)
-FILTER_LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
+FILTER_LAYOUTS = (abi.CHANNELS_FIRST, abi.CHANNELS_LAST)
 GUARD = 64  # elements before and after every tensor
 SENTINEL = 7.0
 # A sanitizer sees an access past a tensor only where the memory ends there.
@@ -92,10 +92,10 @@ def scratch(size: int) -> Tensor:
 
 
 def described(
-    case: Case, dtype: torch.dtype, *, layout: int = native.CHANNELS_FIRST, turned: bool = False
-) -> native.Conv3x3:
+    case: Case, dtype: torch.dtype, *, layout: int = abi.CHANNELS_FIRST, turned: bool = False
+) -> abi.Conv3x3:
     sizes = case._asdict()
-    return native.Conv3x3(dtype=native.DTYPES[dtype], filter_layout=layout, turned=turned, **sizes)
+    return abi.Conv3x3(dtype=abi.DTYPES[dtype], filter_layout=layout, turned=turned, **sizes)
 
 
 def convolved(
@@ -103,7 +103,7 @@ def convolved(
     x: Tensor,
     w: Tensor,
     *,
-    layout: int = native.CHANNELS_FIRST,
+    layout: int = abi.CHANNELS_FIRST,
     turned: bool = False,
     threads: int = 1,
 ) -> Tensor:
@@ -111,10 +111,10 @@ def convolved(
     case = Case(*x.shape, w.shape[0])
     call = described(case, x.dtype, layout=layout, turned=turned)
     lying = w.flip(2, 3).transpose(0, 1) if turned else w
-    lying = lying.permute(0, 2, 3, 1) if layout == native.CHANNELS_LAST else lying
+    lying = lying.permute(0, 2, 3, 1) if layout == abi.CHANNELS_LAST else lying
     source, filters = placed(x), placed(lying)
     y = guarded((*x.shape[:3], case.o), SENTINEL, x.dtype)
-    run = native.Run(threads=threads)
+    run = abi.Run(threads=threads)
     workspace = scratch(library.kernels_conv3x3_workspace(call, run))
     run.workspace = workspace.data_ptr()
     library.kernels_conv3x3(call, source.data_ptr(), filters.data_ptr(), y.data_ptr(), run)
@@ -128,16 +128,16 @@ def differentiated(
     x: Tensor,
     dy: Tensor,
     *,
-    layout: int = native.CHANNELS_FIRST,
+    layout: int = abi.CHANNELS_FIRST,
     threads: int = 1,
 ) -> Tensor:
     """dw [o,c,3,3], which the library writes in the layout, of x [n,h,w,c] and dy [n,h,w,o]."""
     case = Case(*x.shape, dy.shape[3])
     call = described(case, x.dtype, layout=layout)
-    last = layout == native.CHANNELS_LAST
+    last = layout == abi.CHANNELS_LAST
     source, gradient = placed(x), placed(dy)
     dw = guarded((case.o, 3, 3, case.c) if last else (case.o, case.c, 3, 3), SENTINEL)
-    run = native.Run(threads=threads)
+    run = abi.Run(threads=threads)
     workspace = scratch(library.kernels_conv3x3_gradient_workspace(call, run))
     run.workspace = workspace.data_ptr()
     addresses = (source.data_ptr(), gradient.data_ptr(), dw.data_ptr())
@@ -319,6 +319,4 @@ def test_a_missing_workspace_is_an_error(library: native.Library, function: str)
     call = described(CASES["one tile"], torch.float32)
     memory = torch.zeros(16 * 16 * 9)
     with pytest.raises(MemoryError, match="workspace"):
-        getattr(library, f"kernels_{function}")(
-            call, *[memory.data_ptr()] * 3, native.Run(threads=1)
-        )
+        getattr(library, f"kernels_{function}")(call, *[memory.data_ptr()] * 3, abi.Run(threads=1))

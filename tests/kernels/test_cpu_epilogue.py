@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels import abi, native
 from kernels.reference import ACTIVATIONS
 
 PIECEWISE = ("linear", "relu", "lrelu")
 GUARD = 16  # elements on both sides of every output, which must stay as they were
 SENTINEL = 7.0
-DTYPES = tuple(native.DTYPES)
-LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
+DTYPES = tuple(abi.DTYPES)
+LAYOUTS = (abi.CHANNELS_FIRST, abi.CHANNELS_LAST)
 
 # What the library computes and of what size: an image, one value for each sample and channel, ...
 SIZES = {
@@ -113,15 +113,15 @@ class Caller:
     def forward(self, values: Values) -> Tensor:
         y = self.output("y")
         operation = self.operation(values, from_output=False)
-        run = native.Run(threads=self.threads)
+        run = abi.Run(threads=self.threads)
         self.library.kernels_epilogue(operation, self.image(values["x"]), y.data_ptr(), run)
         return self.answer({"y": y})["y"]
 
     def backward(self, values: Values, wanted: tuple[str, ...] = BACKWARD) -> Values:
-        return self.derive("backward", native.EpilogueBackward, values, wanted)
+        return self.derive("backward", abi.EpilogueBackward, values, wanted)
 
     def double_backward(self, values: Values, wanted: tuple[str, ...] = DOUBLE_BACKWARD) -> Values:
-        return self.derive("double_backward", native.EpilogueDoubleBackward, values, wanted)
+        return self.derive("double_backward", abi.EpilogueDoubleBackward, values, wanted)
 
     def derive(self, name: str, kind: type, values: Values, wanted: tuple[str, ...]) -> Values:
         outputs = {one: self.output(one) for one in wanted}
@@ -132,12 +132,12 @@ class Caller:
         operation, operands = self.operation(values, self.case.from_output), kind(**addresses)
         size = getattr(self.library, f"kernels_epilogue_{name}_workspace")(operation, operands)
         workspace = torch.full((size // 8 + GUARD,), SENTINEL, dtype=torch.float64)
-        run = native.Run(threads=self.threads, workspace=workspace.data_ptr() if size else None)
+        run = abi.Run(threads=self.threads, workspace=workspace.data_ptr() if size else None)
         getattr(self.library, f"kernels_epilogue_{name}")(operation, operands, run)
         assert (workspace[-(-size // 8) :] == SENTINEL).all(), "wrote behind its workspace"
         return self.answer(outputs)
 
-    def operation(self, values: Values, from_output: bool) -> native.Epilogue:
+    def operation(self, values: Values, from_output: bool) -> abi.Epilogue:
         case, (n, c, p) = self.case, self.case.shape
         small = {
             name: self.small(values[name])
@@ -145,9 +145,9 @@ class Caller:
             if name in values
         }
         codes = {
-            "dtype": native.DTYPES[self.dtype],
+            "dtype": abi.DTYPES[self.dtype],
             "layout": self.layout,
-            "act": native.ACTS[case.act],
+            "act": abi.ACTS[case.act],
             "from_output": from_output,
         }
         numbers = {
@@ -155,11 +155,11 @@ class Caller:
             "gain": case.scale,
             "clamp": -1 if case.clamp is None else case.clamp,
         }
-        return native.Epilogue(**codes, n=n, c=c, p=p, noise_n=case.noise, **numbers, **small)
+        return abi.Epilogue(**codes, n=n, c=c, p=p, noise_n=case.noise, **numbers, **small)
 
     def image(self, x: Tensor) -> int:
         x = x.to(self.dtype)
-        return self.placed(x.transpose(1, 2) if self.layout == native.CHANNELS_LAST else x)
+        return self.placed(x.transpose(1, 2) if self.layout == abi.CHANNELS_LAST else x)
 
     def small(self, x: Tensor) -> int:
         return self.placed(x.to(self.small_dtype))
@@ -186,7 +186,7 @@ class Caller:
         shapes = {"image": (n, c, p), "nc": (n, c), "c": (c,), "one": (1,)}
         found = {}
         for name, flat in outputs.items():
-            last = SIZES[name] == "image" and self.layout == native.CHANNELS_LAST
+            last = SIZES[name] == "image" and self.layout == abi.CHANNELS_LAST
             shaped = flat.view(n, p, c).transpose(1, 2) if last else flat.view(shapes[SIZES[name]])
             found[name] = shaped.clone()
         return found
@@ -363,7 +363,7 @@ def test_nan_of_any_payload_stays(library: native.Library) -> None:
         operation = caller.operation(values, from_output=False)
         operation.b = caller.placed(payload)
         y = torch.zeros(200, dtype=torch.bfloat16)
-        run = native.Run(threads=1)
+        run = abi.Run(threads=1)
         library.kernels_epilogue(operation, caller.image(values["x"]), y.data_ptr(), run)
         assert y.isnan().all()
 
@@ -379,7 +379,7 @@ def test_large_arguments_do_not_overflow(library: native.Library) -> None:
     for act, (right, left) in limits.items():
         case = Case((1, 1, 4), act, b=False, gain=1.0)
         x = torch.tensor([100, -1000, 3e38, -3e38], dtype=torch.float64).view(1, 1, 4)
-        caller = Caller(library, case, torch.float32, native.CHANNELS_FIRST)
+        caller = Caller(library, case, torch.float32, abi.CHANNELS_FIRST)
         values = {"x": x, "dy": torch.ones_like(x), "gdx": torch.ones_like(x)}
         y = caller.forward(values)
         assert y[..., :2].tolist() == [[[right, left]]]
@@ -403,7 +403,7 @@ def test_clamped_outputs_are_recognised_after_rounding(library: native.Library) 
     """0.7 is above its bfloat16: the output at the clamp reads as less than 0.7."""
     case = Case((1, 1, 64), "lrelu", b=False, clamp=0.7, from_output=True)
     x = torch.full((1, 1, 64), 5.0, dtype=torch.float64)
-    caller = Caller(library, case, torch.bfloat16, native.CHANNELS_LAST)
+    caller = Caller(library, case, torch.bfloat16, abi.CHANNELS_LAST)
     y = caller.forward({"x": x})
     assert (y.double() < 0.7).all()
     assert (caller.backward({"x": y, "dy": x}, ("dx",))["dx"] == 0).all()
@@ -444,11 +444,11 @@ def test_linear_without_a_clamp_needs_no_x(library: native.Library) -> None:
 
 
 def test_a_missing_workspace_is_an_error(library: native.Library) -> None:
-    caller = Caller(library, FULL, torch.float32, native.CHANNELS_FIRST)
+    caller = Caller(library, FULL, torch.float32, abi.CHANNELS_FIRST)
     values = drawn(FULL, torch.float32)
     operation, dy = caller.operation(values, False), caller.image(values["dy"])
-    operands = native.EpilogueBackward(
+    operands = abi.EpilogueBackward(
         x=caller.image(values["x"]), dy=dy, dstrength=caller.output("dstrength").data_ptr()
     )
     with pytest.raises(MemoryError, match="workspace"):
-        library.kernels_epilogue_backward(operation, operands, native.Run(threads=1))
+        library.kernels_epilogue_backward(operation, operands, abi.Run(threads=1))

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import native, reference, setup_filter
+from kernels import abi, native, reference, setup_filter
 from kernels.resample import Axis
 
-DTYPES = tuple(native.DTYPES)
-LAYOUTS = (native.CHANNELS_FIRST, native.CHANNELS_LAST)
+DTYPES = tuple(abi.DTYPES)
+LAYOUTS = (abi.CHANNELS_FIRST, abi.CHANNELS_LAST)
 GUARD = 64  # elements before and after every tensor
 SENTINEL = 7.0
 SANITIZED = "KERNELS_SANITIZE" in os.environ
@@ -173,7 +173,7 @@ def guarded(
     n, c, h, w = shape
     memory = torch.full((n * c * h * w + 2 * guard,), value, dtype=dtype)
     inside = memory[guard : guard + n * c * h * w]
-    if layout == native.CHANNELS_FIRST:
+    if layout == abi.CHANNELS_FIRST:
         return inside.view(shape)
     return inside.view(n, h, w, c).permute(0, 3, 1, 2)
 
@@ -184,11 +184,11 @@ def assert_guard_untouched(y: Tensor) -> None:
     assert (memory[len(memory) - GUARD :] == SENTINEL).all()
 
 
-def described(case: Case, dtype: torch.dtype, layout: int, f: Filter) -> native.Upfirdn2d:
+def described(case: Case, dtype: torch.dtype, layout: int, f: Filter) -> abi.Upfirdn2d:
     (n, c, h, w), (fh, fw) = case.shape, case.taps
     pair = len(f) == 2
-    return native.Upfirdn2d(
-        dtype=native.DTYPES[dtype],
+    return abi.Upfirdn2d(
+        dtype=abi.DTYPES[dtype],
         layout=layout,
         n=n,
         c=c,
@@ -223,7 +223,7 @@ def run(library: native.Library, case: Case, x: Tensor, layout: int, *, threads:
     f = tuple(one.to(torch.promote_types(x.dtype, torch.float32)).contiguous() for one in case.f)
     call = described(case, x.dtype, layout, f)
     assert library.kernels_upfirdn2d_workspace(call) == 0
-    options = native.Run(threads=threads)
+    options = abi.Run(threads=threads)
     library.kernels_upfirdn2d(call, source.data_ptr(), y.data_ptr(), options)
     assert_guard_untouched(y)
     return y
@@ -341,7 +341,7 @@ def test_short_and_long_rows_have_the_same_bits(library: native.Library, axis: A
             long = replace(short, shape=(2, 3, 9, 64))
             wide = torch.nn.functional.pad(x, (0, 64 - width))
             one, other = (
-                run(library, case, of, native.CHANNELS_FIRST)
+                run(library, case, of, abi.CHANNELS_FIRST)
                 for case, of in ((short, x), (long, wide))
             )
             assert torch.equal(one, other[..., : one.shape[3]])

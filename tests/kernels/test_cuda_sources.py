@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from kernels import build, libraries, native, ptxas
-from kernels.backend import NativeUnavailable
+from kernels.errors import NativeUnavailable
 from kernels.toolchain import ARCHITECTURES, find, target_for
 
 SOURCES = libraries.SOURCES / "cuda"

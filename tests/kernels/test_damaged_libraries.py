@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kernels
-from kernels import build, libraries, native, toolchain
+from kernels import abi, build, libraries, toolchain
 from kernels.toolchain import Target
 
 CPU = Target("cpu", "baseline")
@@ -61,7 +61,7 @@ def test_a_cut_library_kills_no_process(workshop: Any) -> None:
     cut(build.obtain(toolchain.target_for("cpu")))
     process = workshop.start("print(native.library('cpu').kernels_abi_version())")
     out, err = process.communicate(timeout=300)
-    assert (process.returncode, out) == (0, f"{native.ABI_VERSION}\n"), err
+    assert (process.returncode, out) == (0, f"{abi.ABI_VERSION}\n"), err
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import NativeUnavailable, build, libraries, native, toolchain
+from kernels import NativeUnavailable, abi, build, dispatch, libraries, native, toolchain
 from kernels.reference import ACTIVATIONS
 
 STRUCTURES = {
-    "KernelsRun": native.Run,
-    "KernelsEpilogue": native.Epilogue,
-    "KernelsEpilogueBackward": native.EpilogueBackward,
-    "KernelsEpilogueDoubleBackward": native.EpilogueDoubleBackward,
-    "KernelsUpfirdn2d": native.Upfirdn2d,
-    "KernelsConv3x3": native.Conv3x3,
+    "KernelsRun": abi.Run,
+    "KernelsEpilogue": abi.Epilogue,
+    "KernelsEpilogueBackward": abi.EpilogueBackward,
+    "KernelsEpilogueDoubleBackward": abi.EpilogueDoubleBackward,
+    "KernelsUpfirdn2d": abi.Upfirdn2d,
+    "KernelsConv3x3": abi.Conv3x3,
 }
 
 
@@ -76,14 +76,14 @@ def test_constants_are_those_of_the_header(header: str) -> None:
     told = {name: int(number) for name, number in re.findall(r"KERNELS_(\w+) = (-?\d+)", header)}
     version = re.search(r"KERNELS_ABI_VERSION (\d+)", header)
     assert version is not None
-    assert int(version[1]) == native.ABI_VERSION
-    assert {name.upper(): number for name, number in native.ACTS.items()}.items() <= told.items()
-    assert native.ACTS.keys() == ACTIVATIONS.keys()
-    for dtype, number in native.DTYPES.items():
+    assert int(version[1]) == abi.ABI_VERSION
+    assert {name.upper(): number for name, number in abi.ACTS.items()}.items() <= told.items()
+    assert abi.ACTS.keys() == ACTIVATIONS.keys()
+    for dtype, number in abi.DTYPES.items():
         assert told[str(dtype).removeprefix("torch.").upper()] == number
-    assert told["CHANNELS_FIRST"] == native.CHANNELS_FIRST
-    assert told["CHANNELS_LAST"] == native.CHANNELS_LAST
-    assert (told["UNSUPPORTED"], told["NO_MEMORY"]) == (native.UNSUPPORTED, native.NO_MEMORY)
+    assert told["CHANNELS_FIRST"] == abi.CHANNELS_FIRST
+    assert told["CHANNELS_LAST"] == abi.CHANNELS_LAST
+    assert (told["UNSUPPORTED"], told["NO_MEMORY"]) == (abi.UNSUPPORTED, abi.NO_MEMORY)
 
 
 def test_every_function_of_the_header_is_declared_with_its_arguments(header: str) -> None:
@@ -97,7 +97,7 @@ def test_every_function_of_the_header_is_declared_with_its_arguments(header: str
     assert told.pop("kernels_abi_version") == ("int32_t", 1)
     kinds = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64}
     assert {name: (kinds[result], count) for name, (result, count) in told.items()} == {
-        name: (result, len(arguments)) for name, (result, arguments) in native.FUNCTIONS.items()
+        name: (result, len(arguments)) for name, (result, arguments) in abi.FUNCTIONS.items()
     }
 
 
@@ -115,19 +115,19 @@ def test_every_function_of_the_header_is_declared_with_its_arguments(header: str
 def test_what_a_function_answers_is_raised(
     workshop: Any, status: int, error: type[Exception], text: str
 ) -> None:
-    run, library = native.Run(threads=1), native.library("cpu")
-    assert library.kernels_epilogue(byref(native.Epilogue(act=0)), None, None, byref(run)) == 0
-    assert library.kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run)) == 0
+    run, library = abi.Run(threads=1), native.library("cpu")
+    assert library.kernels_epilogue(byref(abi.Epilogue(act=0)), None, None, byref(run)) == 0
+    assert library.kernels_upfirdn2d(byref(abi.Upfirdn2d()), None, None, byref(run)) == 0
     with pytest.raises(error, match=text):
-        library.kernels_epilogue(byref(native.Epilogue(act=status)), None, None, byref(run))
+        library.kernels_epilogue(byref(abi.Epilogue(act=status)), None, None, byref(run))
 
 
 def test_bytes_of_scratch_memory_are_no_error(workshop: Any) -> None:
     size = native.library("cpu").kernels_epilogue_backward_workspace
-    none = byref(native.EpilogueBackward())
-    assert size(byref(native.Epilogue(n=2**40)), none) == 2**40
+    none = byref(abi.EpilogueBackward())
+    assert size(byref(abi.Epilogue(n=2**40)), none) == 2**40
     with pytest.raises(NotImplementedError):
-        size(byref(native.Epilogue(n=-1)), none)
+        size(byref(abi.Epilogue(n=-1)), none)
 
 
 def test_a_library_of_another_border_is_refused(workshop: Any) -> None:
@@ -172,8 +172,9 @@ def test_the_process_keeps_the_one_openmp_runtime_of_pytorch(workshop: Any) -> N
         pytest.skip("this PyTorch brings no GNU OpenMP runtime")
     code = """
 from ctypes import byref
-run = native.Run(threads=2)
-native.library("cpu").kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run))
+from kernels import abi
+run = abi.Run(threads=2)
+native.library("cpu").kernels_upfirdn2d(byref(abi.Upfirdn2d()), None, None, byref(run))
 maps = {line.split()[-1] for line in open("/proc/self/maps")}
 print(*(path for path in maps if "omp" in Path(path).name.partition(".")[0]))
 """
@@ -189,20 +190,20 @@ def test_the_choice_costs_less_than_to_look_into_the_environment(workshop: Any) 
         return min(timeit.repeat(call, number=2000, repeat=30))
 
     native.library("cpu")
-    assert native.enabled("cpu")
-    assert cost(lambda: native.enabled("cpu")) < cost(lambda: os.environ.get("KERNELS"))
+    assert dispatch.enabled("cpu")
+    assert cost(lambda: dispatch.enabled("cpu")) < cost(lambda: os.environ.get("KERNELS"))
 
 
 def test_identity_names_what_computes(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     built = native.library("cpu").built
-    assert native.identity("cpu") == f"native-{built.isa}-{built.digest[:12]}"
-    assert native.identity("cpu:0") == native.identity()
+    assert dispatch.identity("cpu") == f"native-{built.isa}-{built.digest[:12]}"
+    assert dispatch.identity("cpu:0") == dispatch.identity()
     monkeypatch.setenv("KERNELS", "reference")
-    assert native.identity() == "reference"
+    assert dispatch.identity() == "reference"
 
 
 def test_identity_follows_the_instruction_set(
     workshop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert native.identity().startswith("native-baseline-")
+    assert dispatch.identity().startswith("native-baseline-")

@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import kernels
-from kernels import bias_act, modulated_bias_act, native, upfirdn2d
-from kernels.operators import short_way
+from kernels import abi, bias_act, modulated_bias_act, upfirdn2d
 from kernels.reference import ACTIVATIONS
+from kernels.registration import short_way
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -367,7 +367,7 @@ def test_the_short_way_to_an_operator_skips_the_dispatcher_only_where_nobody_loo
     ours = {name for name in (one.name for one in seen.calls) if name.startswith("kernels.")}
     assert ours <= {"kernels.epilogue.default"}
     operator = torch.ops.kernels.epilogue.default
-    arguments = (x, None, None, None, None, 1, native.ACTS["lrelu"], 0.2, 2**0.5, -1.0)
+    arguments = (x, None, None, None, None, 1, abi.ACTS["lrelu"], 0.2, 2**0.5, -1.0)
     if ours:
         assert torch.equal(short_way(operator)(*arguments), y)
     with dispatched() as seen:

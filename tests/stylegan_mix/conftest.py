@@ -140,7 +140,7 @@ def card() -> dict[str, Any]:
 @pytest.fixture
 def published(card: dict[str, Any], tmp_path: Path) -> Any:
     """The toy as if it had been trained."""
-    from stylegan_mix.generators import Published
+    from stylegan_mix.generators.store import Published
 
     return Published(hash="ab" * 32, folder=tmp_path / "generator", card=card)
 
@@ -160,7 +160,8 @@ def ask(published: Any) -> Callable[..., Any]:
 @pytest.fixture
 def write(home: Path, toy: Any, published: Any, ask: Callable[..., Any]) -> Callable[..., Path]:
     """`write(n=100, ...)` writes such a bank into the store and returns its folder."""
-    from stylegan_mix.banks.generate import numerics_class, write_bank
+    from stylegan_mix.banks.write import write_bank
+    from stylegan_mix.numerics import numerics_class
 
     def written(network: Any = None, **changes: Any) -> Path:
         numerics = numerics_class("cpu", "float32")
@@ -201,7 +202,8 @@ def generator(home: Path) -> Any:
     from PIL import Image
     from tiny_training import TINY
 
-    from stylegan_mix import datasets, generators
+    from stylegan_mix import datasets
+    from stylegan_mix.generators import store as generator_store
     from stylegan_mix.presets import PRESETS, Preset
     from stylegan_mix.training.state import TrainState
 
@@ -233,4 +235,4 @@ def generator(home: Path) -> Any:
         "diversity": [None] * 10,
         "command": "stylegan-mix train",
     }
-    return generators.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))
+    return generator_store.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stylegan_mix import arrays, store
-from stylegan_mix.console import Failure, InvalidInput
+from stylegan_mix.errors import Failure, InvalidInput
 
 
 def _content() -> dict[str, np.ndarray]:
@@ -169,7 +169,7 @@ _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from stylegan_mix import arrays
-from stylegan_mix.console import MissingEnvironment
+from stylegan_mix.errors import MissingEnvironment
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:

@@ -40,17 +40,17 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def stored(home: Path, toy: Any, published: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The toy as the only generator of the store; its `network` is counted."""
-    from stylegan_mix import generators
+    from stylegan_mix.generators import store as generator_store
 
     def find(*, split_id: str | None = None) -> list[Any]:
         return [published] if split_id in (None, published.card["split_id"]) else []
 
-    def load(reference: str, others: Any = generators.load) -> Any:
+    def load(reference: str, others: Any = generator_store.load) -> Any:
         return published if published.hash.startswith(reference) else others(reference)
 
-    monkeypatch.setattr(generators, "find", find)
-    monkeypatch.setattr(generators, "load", load)
-    monkeypatch.setattr(generators, "network", lambda *_, **__: toy)
+    monkeypatch.setattr(generator_store, "find", find)
+    monkeypatch.setattr(generator_store, "load", load)
+    monkeypatch.setattr(generator_store, "network", lambda *_, **__: toy)
     return published
 
 
@@ -372,7 +372,7 @@ def test_preview_into_a_place_that_cannot_be_written_is_error_4(write: Write, ru
 
 @pytest.mark.parametrize(("channels", "resolution"), [(1, 8), (2, 5), (3, 32), (4, 300)])
 def test_a_sheet_draws_images_of_any_shape(channels: int, resolution: int) -> None:
-    from stylegan_mix.banks.preview import Sheet, draw
+    from stylegan_mix.drawing.sheet import Sheet, draw
 
     image = np.full((resolution, resolution, channels), 200, np.uint8)
     names = ["a class\nwith a very long name that goes on and on", ""]

@@ -50,14 +50,15 @@ def start(home: Path, repo_root: Path) -> Iterator[Start]:
     import torch
     from PIL import Image
 
-    from stylegan_mix import datasets, generators
+    from stylegan_mix import datasets
+    from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.networks.build import build_generator
     from stylegan_mix.presets import PRESETS
-    from stylegan_mix.training.state import build_generator
 
     data, preset = datasets.load("digits_lt"), PRESETS["tiny8"]
     torch.manual_seed(0)
     network = build_generator(preset, resolution=8, channels=1, classes=10)
-    generators.publish(network.state_dict(), card_of(data, preset), Image.new("RGB", (4, 4)))
+    generator_store.publish(network.state_dict(), card_of(data, preset), Image.new("RGB", (4, 4)))
 
     running: list[subprocess.Popen[str]] = []
 

@@ -19,7 +19,7 @@ import pytest
 from stylegan_mix import arrays, store
 from stylegan_mix.banks import store as banks
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 
 Write = Callable[..., Path]
 

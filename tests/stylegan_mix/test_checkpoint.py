@@ -10,7 +10,7 @@ import torch
 from tiny_training import damage
 
 from stylegan_mix import arrays, checkpoint
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 
 
 def _trained() -> tuple[torch.nn.Module, torch.optim.Optimizer]:

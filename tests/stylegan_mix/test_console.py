@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 import pytest
-import torch
 
-from stylegan_mix import console
+from stylegan_mix import console, errors, progress
 
 
 def _group(body: object) -> click.Command:
@@ -41,15 +40,15 @@ def _code(body: object, *arguments: str) -> int:
     [
         (None, 0),
         (RuntimeError("ours"), 1),
-        (console.UsageFailure("u"), 2),
-        (console.InvalidInput("i"), 3),
-        (console.MissingEnvironment("e"), 4),
+        (errors.UsageFailure("u"), 2),
+        (errors.InvalidInput("i"), 3),
+        (errors.MissingEnvironment("e"), 4),
         (MemoryError(), 4),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9"), 4),
-        (console.Diverged("d"), 5),
-        (console.Stopped("s"), 75),
+        (errors.Diverged("d"), 5),
+        (errors.Stopped("s"), 75),
         (KeyboardInterrupt(), 130),
-        (console.Interrupted("t", int(signal.SIGTERM)), 143),
+        (errors.Interrupted("t", int(signal.SIGTERM)), 143),
     ],
     ids=str,
 )
@@ -60,7 +59,7 @@ def test_exit_codes(body: object, code: int) -> None:
 def test_an_error_says_what_and_what_next_and_a_traceback_only_on_demand(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    failure = console.InvalidInput("bank.h5 was altered", remedy="write it again")
+    failure = errors.InvalidInput("bank.h5 was altered", remedy="write it again")
     _code(failure)
     said = capsys.readouterr().err
     assert said == "prog: bank.h5 was altered\n  write it again\n"
@@ -202,23 +201,23 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 
 
 def test_signals_only_ask_and_the_failure_fits() -> None:
-    with console.StopSignals() as stop:
+    with progress.StopSignals() as stop:
         assert stop.requested is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested == "SIGTERM"
         assert stop.failure(saved=True, what="at step 3").code == 75
         unsaved = stop.failure(saved=False, what="at step 3")
-        assert isinstance(unsaved, console.Interrupted)
+        assert isinstance(unsaved, errors.Interrupted)
         assert unsaved.number == signal.SIGTERM
-    with console.StopSignals() as stop:
+    with progress.StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert isinstance(stop.failure(saved=True, what=""), console.Interrupted)
+        assert isinstance(stop.failure(saved=True, what=""), errors.Interrupted)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_time_limit_asks_for_a_stop() -> None:
-    with console.StopSignals(minutes=0.0005) as stop:
+    with progress.StopSignals(minutes=0.0005) as stop:
         time.sleep(0.05)
         assert stop.requested == "minutes"
         assert stop.failure(saved=True, what="").code == 75
@@ -245,10 +244,10 @@ def test_a_reader_that_leaves_is_no_error(repo_root: Path) -> None:
 
 
 def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = console.Progress(10, "rows", "writing")
+    bar = progress.Progress(10, "rows", "writing")
     for done in range(11):
-        progress.update(done)
-    progress.close()
+        bar.update(done)
+    bar.close()
     assert capsys.readouterr().err == ""
 
 
@@ -258,9 +257,9 @@ def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> Non
 def test_progress_shows_three_digits_or_all_before_the_point(
     capsys: pytest.CaptureFixture[str], number: float, shown: str
 ) -> None:
-    progress = console.Progress(number, "kimg", "training")
-    progress._next = 0.0
-    progress.update(number)
+    bar = progress.Progress(number, "kimg", "training")
+    bar._next = 0.0
+    bar.update(number)
     assert f"training: {shown} of {shown} kimg, " in capsys.readouterr().err
 
 
@@ -268,11 +267,5 @@ def test_an_option_that_takes_a_boolean_is_one_in_a_file_too() -> None:
     option = click.Option(["--merged-r1"], type=bool)
     context = click.Context(click.Command("train"))
     assert console._typed(True, option, context, "file") is True
-    with pytest.raises(console.UsageFailure, match="must be true or false, got 'yes'"):
+    with pytest.raises(errors.UsageFailure, match="must be true or false, got 'yes'"):
         console._typed("yes", option, context, "file")
-
-
-def test_a_process_computes_float32_in_float32() -> None:
-    torch.backends.cudnn.allow_tf32 = True
-    console.set_up_process()
-    assert not torch.backends.cudnn.allow_tf32

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets import archives
 from stylegan_mix.datasets.archives import open_archive, open_tar_bytes
+from stylegan_mix.errors import InvalidInput
 
 FILES = {"b/x.png": b"1" * 700, "a/y.png": b"22", "a/é.png": b"", "note.txt": b"3"}
 

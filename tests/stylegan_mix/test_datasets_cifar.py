@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets import cifar, official
 from stylegan_mix.datasets.prepare import Request, prepare
 from stylegan_mix.datasets.splits import long_tailed_counts, long_tailed_indices
+from stylegan_mix.errors import InvalidInput
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]
 

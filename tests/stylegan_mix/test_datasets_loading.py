@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput, MissingEnvironment, UsageFailure
 from stylegan_mix.datasets import loading, pool
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure
 
 DIGITS_ID = "51e030806adf549ad50f220e820bd051c2edb338542ad0d042f42a83ee37de2b"
 DIGITS_TEST_ID = "6435eb886de91233249c5dca4ace8f21feb3128b40775d79b8ba7d1ae5fb792d"

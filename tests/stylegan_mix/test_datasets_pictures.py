@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from stylegan_mix.datasets import pictures
-from stylegan_mix.datasets.pictures import BadImage, Shape, decode, inspect
+from stylegan_mix.datasets import image_files
+from stylegan_mix.datasets.image_files import BadImage, Shape, decode, inspect
 
 AS_IS = {channels: Shape(None, None, channels) for channels in (1, 3, 4)}
 
@@ -131,7 +131,7 @@ def test_an_image_over_the_limit_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     content = encoded(Image.new("RGB", (40, 40)))
-    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 1599)
+    monkeypatch.setattr(image_files, "LARGEST_PIXELS", 1599)
     monkeypatch.setattr(ImageFile.ImageFile, "load", never)
     with pytest.raises(BadImage, match="40 x 40"):
         decode(content, AS_IS[3])
@@ -159,7 +159,7 @@ def test_flipped_bytes_give_an_image_or_a_reason(kind: str) -> None:
             assert str(error)
 
 
-@pytest.mark.parametrize("fit", pictures.FITS)
+@pytest.mark.parametrize("fit", image_files.FITS)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_fit_gives_the_size(fit: str, channels: int) -> None:
     for shape in ((7, 20, 3), (20, 7, 3), (1, 30, 3), (3, 3, 3)):
@@ -169,7 +169,7 @@ def test_every_fit_gives_the_size(fit: str, channels: int) -> None:
 
 def test_the_right_size_is_left_alone() -> None:
     pixels = noise(16, 16, 3)
-    for fit in pictures.FITS:
+    for fit in image_files.FITS:
         found = decode(encoded(Image.fromarray(pixels)), Shape(16, fit, 3))
         assert np.array_equal(found, pixels)
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from stylegan_mix import datasets, store
-from stylegan_mix.console import InvalidInput, MissingEnvironment, UsageFailure
 from stylegan_mix.datasets import prepare as preparing
 from stylegan_mix.datasets.prepare import Request, plan, prepare, verify
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure
 
 
 def picture(number: int, side: int = 8, channels: int = 3, kind: str = "PNG") -> bytes:

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets import pool
 from stylegan_mix.datasets import prepare as prepare_module
 from stylegan_mix.datasets.prepare import Request, prepare, verify
+from stylegan_mix.errors import InvalidInput
 
 # The pixels behind these ids are the official ones: the batch files rebuilt from the source of
 # the archive have the published MD5 sums.

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix import arrays, generators, store
-from stylegan_mix.console import InvalidInput
-from stylegan_mix.generators import Published
+from stylegan_mix import arrays, store
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,7 +73,7 @@ def test_a_forged_card_is_left_out_and_told_when_it_is_named(
 ) -> None:
     change, told = FORGED[name]
     forge(generator, change)
-    assert generators.find() == generators.find(split_id=generator.card["split_id"]) == []
+    assert generator_store.find() == generator_store.find(split_id=generator.card["split_id"]) == []
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1, "one warning"
     assert told in lines[0]
@@ -136,7 +137,7 @@ def test_a_finished_training_is_only_given_whole_and_published_again(
 ) -> None:
     words = ("train", "--dataset", "digits_lt", "--kimg", 0.064, "--channel-max", 4)
     assert run(*words)[0] == 0
-    (published,) = generators.find()
+    (published,) = generator_store.find()
     damage(published)
     for more in ((), ("--dry-run",)):
         code, _, err = run(*words, *more)
@@ -144,16 +145,16 @@ def test_a_finished_training_is_only_given_whole_and_published_again(
         assert f"move {published.folder} away; the same `train`" in err
     published.folder.rename(home / "away")
     assert run(*words)[0] == 0
-    assert [generators.check(one).hash for one in generators.find()] == [published.hash]
+    assert [generator_store.check(one).hash for one in generator_store.find()] == [published.hash]
 
 
 def test_weights_that_are_there_and_damaged_are_not_published(generator: Published) -> None:
     from PIL import Image
 
-    weights = generators.network(generator).state_dict()
+    weights = generator_store.network(generator).state_dict()
     overwrite(generator)
     with pytest.raises(InvalidInput, match="altered") as end:
-        generators.publish(weights, generator.card, Image.new("L", (8, 8)))
+        generator_store.publish(weights, generator.card, Image.new("L", (8, 8)))
     assert f"move {generator.folder} away" in str(end.value.remedy)
 
 
@@ -162,6 +163,6 @@ def test_our_own_generator_comes_before_that_of_the_shared_store(
 ) -> None:
     shutil.copytree(home, home.parent / "second")
     monkeypatch.setenv("STYLEGAN_MIX_SHARED", str(home.parent / "second"))
-    assert generators.load(generator.hash[:10]).folder == generator.folder
+    assert generator_store.load(generator.hash[:10]).folder == generator.folder
     generator.folder.rename(home / "away")
-    assert generators.load(generator.hash[:10]).folder.is_relative_to(home.parent / "second")
+    assert generator_store.load(generator.hash[:10]).folder.is_relative_to(home.parent / "second")

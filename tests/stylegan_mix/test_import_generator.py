@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylegan_mix import datasets, generators
+from stylegan_mix import datasets
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators import store as generator_store
 from stylegan_mix.interop import foreign, nvlabs, rosinality
 from stylegan_mix.networks import Generator
 
@@ -257,10 +258,10 @@ def digits_file(files: Any, tmp_path: Path) -> Path:
     return files.network_pickle(tmp_path / "digits.pkl", published(DIGITS)[1], DIGITS)
 
 
-def imported(run: Run, *words: object) -> generators.Published:
+def imported(run: Run, *words: object) -> generator_store.Published:
     code, out, err = run("import-generator", *words, "--json")
     assert code == 0, err
-    return generators.load(json.loads(out)["generator"])
+    return generator_store.load(json.loads(out)["generator"])
 
 
 def test_an_imported_generator_is_what_its_card_says(
@@ -268,7 +269,7 @@ def test_an_imported_generator_is_what_its_card_says(
 ) -> None:
     code, out, err = run("import-generator", digits_file, "--dataset", "digits_lt")
     assert code == 0, err
-    (one,) = generators.find()
+    (one,) = generator_store.find()
     data = datasets.load("digits_lt")
     assert f"generator {one.hash[:12]} imported" in out
     for text in (
@@ -292,12 +293,12 @@ def test_an_imported_generator_is_what_its_card_says(
 @torch.no_grad()
 def test_the_network_in_the_store_is_the_one_of_the_file(digits_file: Path, run: Run) -> None:
     network, _ = published(DIGITS)
-    found = generators.network(imported(run, digits_file, "--dataset", "digits_lt"))
+    found = generator_store.network(imported(run, digits_file, "--dataset", "digits_lt"))
     z, label = torch.randn(3, 6), torch.tensor([0, 5, 9])
     for options in ({"truncation": 1.0}, {"truncation": 0.5}):
         expected = network(z, label, noise="const", **options)
         torch.testing.assert_close(found(z, label, noise="const", **options), expected)
-    assert generators.network(imported(run, digits_file, "--dataset", "digits_lt")).synthesis
+    assert generator_store.network(imported(run, digits_file, "--dataset", "digits_lt")).synthesis
     clamps = {one.clamp for one in found.modules() if hasattr(one, "clamp")}
     assert 256 in clamps
 
@@ -315,7 +316,7 @@ def test_golden_images_come_out_of_the_store(
     assert run("dataset", "prepare", "ten", "--from", tmp_path / "ten")[0] == 0
     path = files.network_pickle(tmp_path / "x.pkl", conditional.state, conditional.meta)
     one = imported(run, path, "--dataset", "ten")
-    conditional.check(generators.network(one))
+    conditional.check(generator_store.network(one))
     code, out, err = run(
         *("generate", "--generator", one.hash[:8], "--n", "70", "--dataset", "ten", "--json")
     )
@@ -327,7 +328,7 @@ def test_the_same_file_again_is_the_same_generator_at_once(
     digits_file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("import-generator", digits_file, "--dataset", "digits_lt")
-    first = generators.load(json.loads(run(*words, "--json")[1])["generator"])
+    first = generator_store.load(json.loads(run(*words, "--json")[1])["generator"])
     stamp = (first.folder / "grid.png").stat().st_mtime_ns
     with monkeypatch.context() as patched:
         patched.setattr(foreign.Foreign, "network", lambda _: 1 / 0)
@@ -336,7 +337,7 @@ def test_the_same_file_again_is_the_same_generator_at_once(
     assert (first.folder / "grid.png").stat().st_mtime_ns == stamp
     other = respelled(digits_file)
     assert imported(run, other, "--dataset", "digits_lt").hash == first.hash
-    assert len(generators.find()) == 1
+    assert len(generator_store.find()) == 1
 
 
 def respelled(path: Path) -> Path:
@@ -357,7 +358,7 @@ def test_weights_have_one_declaration(digits_file: Path, run: Run) -> None:
         assert (code, out) == (2, "")
         assert f"in the store as generator {one.hash[:12]}, of digits_lt" in err
         assert str(one.folder) in err
-    assert generators.find() == [one]
+    assert generator_store.find() == [one]
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(
@@ -409,13 +410,13 @@ def test_a_generator_of_other_classes_or_sizes_is_not_of_that_data_set(
 def test_an_imported_generator_is_taken_by_name_only(digits_file: Path, run: Run) -> None:
     one = imported(run, digits_file, "--dataset", "digits_lt")
     data = datasets.load("digits_lt")
-    assert generators.find(split_id=data.split_id) == []
+    assert generator_store.find(split_id=data.split_id) == []
     code, _, err = run("generate", "--dataset", "digits_lt", "--n", "10", "--no-train")
     assert code == 3
     assert f"--generator {one.hash[:12]}" in err
     code, _, err = run("generate", "--dataset", "digits_lt", "--dry-run")
     assert (code, f"--generator {one.hash[:12]}" in err) == (0, True)
-    from stylegan_mix.training.command import finished, plan_training
+    from stylegan_mix.training.plan import finished, plan_training
 
     plan = plan_training(data, preset=None, kimg=None, seed=0, device="cpu", command="")
     assert finished(plan) == []
@@ -451,10 +452,10 @@ def test_an_unconditional_generator_is_kept_and_writes_no_bank(
     path = files.port_file(tmp_path / "x.pt", content)
     code, _, err = run("import-generator", path)
     assert (code, "unconditional" in err, "trained on: not said" in err) == (0, True, True)
-    (one,) = generators.find()
+    (one,) = generator_store.find()
     assert one.card["split_id"] is None
     assert one.card["classes"] == []
-    unconditional.check(generators.network(one), truncated=False)
+    unconditional.check(generator_store.network(one), truncated=False)
     assert "no bank" in (one.folder / "GENERATOR_CARD.md").read_text()
     assert (one.folder / "grid.png").stat().st_size > 1000
     code, out, err = run("generate", "--generator", one.hash[:12], "--n", "10")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stylegan_mix import arrays, datasets, store
-from stylegan_mix.generators import Published
+from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics import make, probe
 
 Run = Callable[..., tuple[int, str, str]]
@@ -312,7 +312,7 @@ def test_a_generator_of_another_split_is_refused(generator: Published, run: Run)
 def test_a_training_part_that_is_the_balanced_one_has_no_other(
     generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylegan_mix.console import InvalidInput
+    from stylegan_mix.errors import InvalidInput
 
     load = datasets.load
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.console import InvalidInput, UsageFailure
 from stylegan_mix.datasets import Part
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.metrics import probe
 from stylegan_mix.metrics.features import of_probe, of_script, script_hash
 from stylegan_mix.metrics.probe import SmallNet, answers, ensure_probe, find_probe, probe_key

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import nvlabs
 from stylegan_mix.networks import Discriminator, Generator
 

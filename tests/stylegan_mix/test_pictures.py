@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from stylegan_mix import rng
-from stylegan_mix.banks.preview import Sheet, draw
-from stylegan_mix.console import InvalidInput
 from stylegan_mix.datasets import Part
+from stylegan_mix.drawing.sheet import Sheet, draw
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators.class_grid import class_grid, shown_classes, watched_classes
 from stylegan_mix.latents import centres
 from stylegan_mix.latents.plan import BLOCK
 from stylegan_mix.metrics.samples import drawn, redrawn
@@ -29,9 +30,8 @@ from stylegan_mix.pictures.curves import curves
 from stylegan_mix.pictures.curves import drawn as plotted
 from stylegan_mix.pictures.nearest import Judged, neighbours, picked
 from stylegan_mix.pictures.strips import strip, strips
-from stylegan_mix.pictures.subject import Subject
 from stylegan_mix.pictures.truncation import LATENTS, PSIS, sweeps
-from stylegan_mix.training.picture import class_grid, shown_classes, watched_classes
+from stylegan_mix.pictures.viewer import Subject
 
 
 @pytest.fixture

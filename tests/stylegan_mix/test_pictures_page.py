@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from stylegan_mix import arrays, generators, page
-from stylegan_mix.generators import Published
+from stylegan_mix import arrays
+from stylegan_mix.drawing import page
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
 from stylegan_mix.pictures import folder, make
 from stylegan_mix.pictures.page import MARK
 from stylegan_mix.pictures.page import html as page_of
 from stylegan_mix.pictures.picture import Picture
-from stylegan_mix.pictures.subject import Subject
+from stylegan_mix.pictures.viewer import Subject
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -124,7 +126,7 @@ def test_a_dry_run_draws_nothing(generator: Published, run: Run) -> None:
 def absent(generator: Published, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Published:
     """The same generator with another card."""
     one = dataclasses.replace(generator, card={**generator.card, **changes})
-    monkeypatch.setattr(generators, "load", lambda _: one)
+    monkeypatch.setattr(generator_store, "load", lambda _: one)
     return one
 
 
@@ -165,7 +167,7 @@ def test_an_unconditional_generator_is_shown_and_not_judged(
     file = files.network_pickle(tmp_path / "alone.pkl", weights, small)
     code, _, err = run("import-generator", file)
     assert code == 0, err
-    (one,) = generators.find()
+    (one,) = generator_store.find()
     code, out, err = run("metrics", one.hash)
     assert (code, out) == (3, "")
     assert "unconditional" in err

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stylegan_mix import store
-from stylegan_mix.console import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
 
 
 def test_canonical_form_ignores_order_and_tuples() -> None:

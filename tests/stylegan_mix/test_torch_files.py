@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import foreign, torch_files
 
 Refused = Callable[..., str]

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from stylegan_mix import console, generators, store
+from stylegan_mix import errors, progress, store
+from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import preset_named
-from stylegan_mix.training import cost, publication, settings
+from stylegan_mix.training import cost, preset_checks, publication
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -55,12 +56,12 @@ def test_a_training_whose_every_class_is_dead_publishes_nothing_and_may_go_on(
     assert f"every class; the state stays in {_folder()}, a picture of it in {picture}" in err
     assert "a longer --kimg goes on from here; else try a smaller --lr" in err
     assert picture.is_file()
-    assert generators.find() == []
+    assert generator_store.find() == []
     monkeypatch.undo()
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(home))
     code, out, err = run(*TRAIN, "--kimg", "0.32", "--json")
     assert code == 0, err
-    assert [one.hash for one in generators.find()] == [json.loads(out)["generator"]]
+    assert [one.hash for one in generator_store.find()] == [json.loads(out)["generator"]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_averages_that_equal_the_main_one_are_named_and_the_others_say_which_the
     )
     found = json.loads(out)
     main, other = (
-        (generators.load(one).folder / "GENERATOR_CARD.md").read_text()
+        (generator_store.load(one).folder / "GENERATOR_CARD.md").read_text()
         for one in (found["generator"], *found["more"])
     )
     assert "Weights: moving average of half-life 0.001 kimg, kept beside the main one," in other
@@ -184,7 +185,7 @@ def test_a_bank_that_needs_a_training_first_has_the_cost_of_both_in_its_plan(
     [(30, "0.5 minutes"), (7140, "119.0 minutes"), (7200, "2.0 hours"), (1470426, "17.0 days")],
 )
 def test_times_to_plan_with_are_readable(seconds: float, words: str) -> None:
-    assert console.in_words(seconds) == words
+    assert progress.in_words(seconds) == words
 
 
 def test_the_default_data_set_is_said_to_be_one(home: Path, run: Run) -> None:
@@ -217,8 +218,8 @@ def test_advice_on_utlo_can_be_followed_at_eight_pixels(
 
 def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
     preset = replace(preset_named("cpu32", 32), augment="ada", utlo_resolution=4)
-    with pytest.raises(console.UsageFailure) as refused:
-        settings.check(preset)
+    with pytest.raises(errors.UsageFailure) as refused:
+        preset_checks.check(preset)
     assert refused.value.remedy == "--utlo-resolution 8, or --augment ada:blit,color"
 
 

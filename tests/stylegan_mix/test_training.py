@@ -20,26 +20,23 @@ import pytest
 import torch
 from tiny_training import StopAfter, tiny_plan
 
-from stylegan_mix import arrays, datasets, generators, store
-from stylegan_mix.commands.train import show_plan
-from stylegan_mix.console import (
-    Diverged,
-    MissingEnvironment,
-    Stopped,
-    StopSignals,
-    UsageFailure,
-)
-from stylegan_mix.generators import Published
-from stylegan_mix.training import command, cost, loop, step
-from stylegan_mix.training.game import Game, begin
-from stylegan_mix.training.loop import CHECKPOINT_KIND
+from stylegan_mix import arrays, datasets, store
+from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
+from stylegan_mix.progress import StopSignals
+from stylegan_mix.training import cost, loop, step
 from stylegan_mix.training.memory import least_bytes
+from stylegan_mix.training.plan import TrainPlan, finished, plan_training, show_plan
+from stylegan_mix.training.run import run_training
+from stylegan_mix.training.saves import CHECKPOINT_KIND
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step_inputs import Game, begin
 
 
-def _train(plan: command.TrainPlan) -> Published:
+def _train(plan: TrainPlan) -> Published:
     with StopSignals() as stop:
-        return command.run_training(plan, stop)[0]
+        return run_training(plan, stop)[0]
 
 
 def test_a_finished_training_is_published_found_and_given_at_once(
@@ -47,11 +44,13 @@ def test_a_finished_training_is_published_found_and_given_at_once(
 ) -> None:
     plan = tiny_plan()
     published = _train(plan)
-    monkeypatch.setattr(command, "train_on_plan", None)  # nothing of it is begun again
+    monkeypatch.setattr(
+        "stylegan_mix.training.run.train_on_plan", None
+    )  # nothing of it is begun again
     assert _train(plan) == published
-    assert generators.find(split_id=plan.dataset.split_id) == [published]
-    assert generators.load(published.hash[:10]) == published
-    assert generators.find(split_id="0" * 64) == []
+    assert generator_store.find(split_id=plan.dataset.split_id) == [published]
+    assert generator_store.load(published.hash[:10]) == published
+    assert generator_store.find(split_id="0" * 64) == []
     assert (published.folder / "grid.png").stat().st_size > 1000
     assert (
         "zero" in (published.folder / "GENERATOR_CARD.md").read_text()
@@ -62,7 +61,7 @@ def test_a_finished_training_is_published_found_and_given_at_once(
 
 def test_the_published_network_is_the_average_and_draws_images(home: Path) -> None:
     published = _train(tiny_plan())
-    network = generators.network(published)
+    network = generator_store.network(published)
     assert not network.training
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     images = network(z, torch.tensor([0, 1, 2]), noise="const")
@@ -90,14 +89,14 @@ def test_stopping_anywhere_gives_the_same_generator(
 ) -> None:
     plan = tiny_plan(**changes)
     with StopSignals() as stop:
-        whole = command.run_training(plan, stop)
+        whole = run_training(plan, stop)
     undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
-            command.run_training(plan, StopAfter(steps))
+            run_training(plan, StopAfter(steps))
     with StopSignals() as stop:
-        pieces = command.run_training(plan, stop)
+        pieces = run_training(plan, stop)
     assert [one.hash for one in pieces] == [one.hash for one in whole]
     assert len({one.hash for one in whole}) == (3 if changes else 1)
     lines = _logged(plan)
@@ -106,7 +105,7 @@ def test_stopping_anywhere_gives_the_same_generator(
     assert max(lines[-1].get("ada_p", [1])) > 0
 
 
-def _logged(plan: command.TrainPlan) -> list[dict[str, Any]]:
+def _logged(plan: TrainPlan) -> list[dict[str, Any]]:
     """The log of a training, but for the clock."""
     lines = map(json.loads, (plan.folder / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in one.items() if name != "seconds"} for one in lines]
@@ -116,7 +115,7 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), StopAfter(4))
     log = tiny_plan().folder / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 19}\n')
 
@@ -142,7 +141,7 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     before = {"device": "cpu", "operators": "others", "torch": "2.11", "processes": 4}
     with monkeypatch.context() as then, pytest.raises(Stopped):
         then.setattr(loop, "numerics_of", lambda game: before)
-        command.run_training(tiny_plan(), StopAfter(6))
+        run_training(tiny_plan(), StopAfter(6))
     published = _train(tiny_plan())
     assert "begun with other operators, torch, processes" in capsys.readouterr().err
     assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
@@ -154,8 +153,8 @@ def test_a_longer_budget_goes_on_and_equals_one_long_training(
 ) -> None:
     _train(tiny_plan(kimg=0.16))
     longer = _train(tiny_plan(kimg=0.32))
-    assert len(generators.find()) == 2
-    assert generators.find()[0].hash == longer.hash
+    assert len(generator_store.find()) == 2
+    assert generator_store.find()[0].hash == longer.hash
     with pytest.raises(UsageFailure, match=r"stands at 0\.32 kimg"):
         _train(tiny_plan(kimg=0.08))
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
@@ -184,7 +183,7 @@ def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), StopAfter(4))
     real = step.losses.fool_loss
     monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
     with pytest.raises(Diverged, match=r"again, after it had been taken back once: loss_g") as end:
@@ -220,7 +219,7 @@ def test_no_state_is_kept_to_go_back_to_whose_weights_are_no_numbers(
 
 def test_a_generator_keeps_the_clamp_of_its_training_in_another_precision(home: Path) -> None:
     half, full = (_train(tiny_plan(kimg=0.016, precision=one)) for one in ("float16", "float32"))
-    loaded = [generators.network(one, precision="float32") for one in (half, full)]
+    loaded = [generator_store.network(one, precision="float32") for one in (half, full)]
     assert [one.synthesis.b8.conv0.clamp for one in loaded] == [256.0, None]
 
 
@@ -228,7 +227,7 @@ def test_a_budget_that_is_already_past_is_refused_and_nothing_is_written(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(8))
+        run_training(tiny_plan(), StopAfter(8))
     checkpoints = tiny_plan().folder / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
     with pytest.raises(UsageFailure, match="past the"):
@@ -243,7 +242,7 @@ def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
         store.locked(home / "training" / f"{plan.key}.lock"),
         pytest.raises(Stopped, match="while waiting for process"),
     ):
-        command.run_training(plan, stop)
+        run_training(plan, stop)
 
 
 def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the_main_one(
@@ -251,11 +250,11 @@ def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the
 ) -> None:
     plan = tiny_plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
     with StopSignals() as stop:
-        first = command.run_training(plan, stop)
+        first = run_training(plan, stop)
     assert [one.card.get("half_life") for one in first] == [None, 0.001]
     assert len({one.hash for one in first}) == 2
-    assert command.finished(plan) == first
-    assert command.finished(plan)[0].hash == _train(plan).hash
+    assert finished(plan) == first
+    assert finished(plan)[0].hash == _train(plan).hash
 
 
 def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
@@ -290,13 +289,13 @@ def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
 ) -> None:
     published = _train(tiny_plan(kimg=0.016))
     (home / "generators" / "notes.txt").write_text("mine")
-    assert [one.hash for one in generators.find()] == [published.hash]
+    assert [one.hash for one in generator_store.find()] == [published.hash]
     assert re.search(r"left out: (.|\n)*move \S+notes.txt away", capsys.readouterr().err)
 
 
 def test_what_cannot_be_is_refused(home: Path) -> None:
     with pytest.raises(UsageFailure, match="32 pixels"):
-        command.plan_training(
+        plan_training(
             datasets.load("digits_lt"),
             preset="cpu32",
             kimg=1,
@@ -327,20 +326,17 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
     for changes, message in refused:
         with pytest.raises(UsageFailure, match=message):
             tiny_plan(**changes)
-    if not torch.cuda.is_available():
-        with pytest.raises(MissingEnvironment, match="CUDA"):
-            command.resolve_device("cuda")
 
 
 def test_a_plan_of_data_as_it_is_can_be_shown(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = datasets.load("digits_lt", profile="natural")
-    plan = command.plan_training(
+    plan = plan_training(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
     show_plan(plan)
-    assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
+    assert "digits_lt (natural class sizes, 1,057 images" in capsys.readouterr().err
 
 
 def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:

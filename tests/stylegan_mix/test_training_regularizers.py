@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.training import regularizers
-from stylegan_mix.training.effective import inverse_effective_number
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_mix.console import UsageFailure
-from stylegan_mix.training.strength import (
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.training.augmentation.strength import (
     SCOPES,
     Feedback,
     adjust,

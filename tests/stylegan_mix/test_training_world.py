@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from stylegan_mix import checkpoint
-from stylegan_mix.console import MissingEnvironment, UsageFailure
-from stylegan_mix.generators import GENERATOR_KIND
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
+from stylegan_mix.generators.store import GENERATOR_KIND
 from stylegan_mix.training.world import World, joined
 
 PATIENCE = 600  # seconds after which a process hangs, on the slowest machine
@@ -221,7 +221,7 @@ def test_a_process_that_no_longer_answers_is_no_bug_of_ours(
 
 _APART = """
 import math, os, sys, torch
-from stylegan_mix.console import Failure
+from stylegan_mix.errors import Failure
 from stylegan_mix.training.world import joined
 
 with joined("cpu") as world:
@@ -273,7 +273,8 @@ def test_nothing_of_the_others_is_left_behind(tmp_path: Path, repo_root: Path) -
 
 _WAITS = """
 from datetime import timedelta
-from stylegan_mix.console import Failure, StopSignals
+from stylegan_mix.errors import Failure
+from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import world
 
 world._START = timedelta(seconds=SECONDS)

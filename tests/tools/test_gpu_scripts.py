@@ -19,10 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from stylegan_mix import datasets, generators
-from stylegan_mix.console import Stopped
+from stylegan_mix import datasets
+from stylegan_mix.errors import Stopped
+from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import PRESETS
-from stylegan_mix.training.command import TrainPlan
+from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.state import TrainState
 from tools.bench.timing import Measured
 
@@ -83,11 +84,11 @@ def test_a_generator_in_pieces_is_the_same_but_for_rounding(
     card |= {"training": "0" * 64, "kimg": 1.0, "seed": 0, "imbalance": 1.0, "profile": "exp"}
     card |= {"split_seed": 0, "test_id": "y", "operators": "reference", "command": "python x"}
     grid = Image.new("L", (8, 8))
-    whole = generators.publish(state.average.state_dict(), card, grid)
+    whole = generator_store.publish(state.average.state_dict(), card, grid)
     out = tmp_path / "out"
     out.mkdir()
     script._pack(whole, out, 0.01)
-    assert [one.hash for one in generators.find()] == [whole.hash]
+    assert [one.hash for one in generator_store.find()] == [whole.hash]
     pieces = sorted(out.glob("generator.tar.gz.*"))
     assert len(pieces) > 1
     assert max(piece.stat().st_size for piece in pieces) <= 0.01 * 2**20
@@ -97,8 +98,8 @@ def test_a_generator_in_pieces_is_the_same_but_for_rounding(
     packed = b"".join(piece.read_bytes() for piece in pieces)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(into, filter="data")
-    (brought,) = generators.find()
-    rounded = generators.network(brought).state_dict()
+    (brought,) = generator_store.find()
+    rounded = generator_store.network(brought).state_dict()
     for name, value in state.average.state_dict().items():
         assert torch.equal(rounded[name], value.bfloat16().to(value.dtype)), name
 

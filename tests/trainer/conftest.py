@@ -13,7 +13,7 @@ import pytest
 
 from stylegan_mix import arrays, console, datasets, store
 from trainer import cli
-from trainer.schema import group_means
+from trainer.reports.schema import group_means
 from trainer.spec import BankRef, DataSpec, RunSpec
 
 COUNTS = (100, 72, 51, 37, 26, 19, 14, 10, 7, 5)

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from stylegan_mix import console, store
-from trainer import cli, results
+from trainer import cli
+from trainer.reports import records
 
 TINY = ("--epochs", "2", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
 Trainer = Callable[..., tuple[int, str, str]]
@@ -168,7 +169,7 @@ def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Train
         (("--bank", "w"), 2, "reads no bank"),
         (("--teacher", "nowhere"), 3, "nowhere"),
         (("--device", "cuda:99"), 4, "CUDA"),
-        (("--device", "tpu"), 2, "--device must be auto, cpu or cuda, got 'tpu'"),
+        (("--device", "tpu"), 2, "--device must be auto, cpu, cuda or cuda:<index>, got 'tpu'"),
         (("--name", "../elsewhere"), 2, "--name must name a folder"),
         (("--config", "nowhere.toml"), 2, "cannot read configuration file"),
         (("--seeds", "0"), 2, "--seeds must be at least 1"),
@@ -294,8 +295,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     for more in ((), ("--out", "undisturbed")):
         ended, _, err = trainer("run", *long, *more)
         assert ended == 0, err
-    (whole,) = results.collect([Path("runs")])
-    (other,) = results.collect([Path("undisturbed")])
+    (whole,) = records.collect([Path("runs")])
+    (other,) = records.collect([Path("undisturbed")])
     assert whole.record["accuracy"] == other.record["accuracy"]
     assert whole.record["diagnostics"] == other.record["diagnostics"]
 
@@ -322,7 +323,7 @@ def test_predictions_are_the_answers_behind_the_accuracy(finished: Path, trainer
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(Path("answers.csv").read_text())))
     right = 100 * np.mean([row["label"] == row["prediction"] for row in rows])
-    result = results.read(only_run() / "result.json")
+    result = records.read(only_run() / "result.json")
     assert right == pytest.approx(result.accuracy("overall"))
     assert [row["index"] for row in rows] == [str(index) for index in range(740)]
     for row in rows[:20]:
@@ -364,7 +365,7 @@ def test_votes_are_listed_once_they_are_collected(home: Path, trainer: Trainer) 
 
 def test_recipes_and_models_are_listed_from_what_runs_use(trainer: Trainer) -> None:
     from trainer.models import MODELS
-    from trainer.recipes import RECIPES
+    from trainer.recipes.catalogue import RECIPES
 
     for command, known in (("recipes", RECIPES), ("models", MODELS)):
         code, out, _ = trainer(command)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylegan_mix.console import UsageFailure
-from trainer import compare, results
-from trainer.results import Result
+from stylegan_mix.errors import UsageFailure
+from trainer.reports import compare, records
+from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
 BASE = (74, 73, 72, 71, 70, 69, 68, 60, 50, 40)
@@ -92,14 +92,14 @@ def test_equal_differences_still_have_the_spread_of_half_an_image() -> None:
 
 def test_seeds_are_paired_and_those_without_a_partner_said(record: Maker) -> None:
     a, b = runs(record, "hybrid", [50, 52, 54]), runs(record, "none", [40, 41])
-    found = compare.compare(a, b)
+    found = compare.compare_runs(a, b)
     assert found.seeds == (0, 1)
     assert found.overall.each == pytest.approx((1000 / 740, 1100 / 740))
     assert found.left_out == ("seeds of A without a partner: [2]",)
 
 
 def test_every_part_is_compared(record: Maker) -> None:
-    found = compare.compare(runs(record, "hybrid", [50, 51]), runs(record, "none", [40, 41]))
+    found = compare.compare_runs(runs(record, "hybrid", [50, 51]), runs(record, "none", [40, 41]))
     means = {one.part: one.mean for one in found.differences}
     assert means == pytest.approx(
         {"overall": 1000 / 740, "many": 0, "medium": 0, "few": 1000 / (3 * 74)}
@@ -108,21 +108,21 @@ def test_every_part_is_compared(record: Maker) -> None:
 
 def test_verdicts(record: Maker) -> None:
     none = runs(record, "none", [40, 41, 42])
-    better = compare.compare(runs(record, "hybrid", [60, 61, 63]), none)
+    better = compare.compare_runs(runs(record, "hybrid", [60, 61, 63]), none)
     assert better.verdict.startswith(f"{better.a} is better than {better.b}: +2.7")
-    worse = compare.compare(runs(record, "mixup", [20, 21, 22]), none)
+    worse = compare.compare_runs(runs(record, "mixup", [20, 21, 22]), none)
     assert " is worse than " in worse.verdict
-    same = compare.compare(runs(record, "mixup", [41, 40, 43]), none)
+    same = compare.compare_runs(runs(record, "mixup", [41, 40, 43]), none)
     assert same.verdict.startswith("not distinguishable")
-    single = compare.compare(runs(record, "mixup", [60]), none)
+    single = compare.compare_runs(runs(record, "mixup", [60]), none)
     assert single.verdict.startswith("one seed") and single.overall.interval is None
 
 
 def test_equivalence_is_an_interval_within_the_margin(record: Maker) -> None:
     none = runs(record, "none", [40, 41, 42, 40, 41])
     near = runs(record, "mixup", [41, 41, 42, 40, 42])
-    assert compare.compare(near, none, level=0.9, margin=1.0).verdict.startswith("equivalent")
-    refused = compare.compare(near, none, level=0.9, margin=0.1).verdict
+    assert compare.compare_runs(near, none, level=0.9, margin=1.0).verdict.startswith("equivalent")
+    refused = compare.compare_runs(near, none, level=0.9, margin=0.1).verdict
     assert refused.startswith("not shown to be equivalent")
 
 
@@ -137,7 +137,7 @@ def test_equivalence_is_an_interval_within_the_margin(record: Maker) -> None:
 )
 def test_other_data_or_budget_is_refused(record: Maker, other: Any, told: str) -> None:
     with pytest.raises(UsageFailure) as error:
-        compare.compare(runs(record, "hybrid", [50]), runs(record, "none", [40], **other))
+        compare.compare_runs(runs(record, "hybrid", [50]), runs(record, "none", [40], **other))
     assert told in str(error.value)
 
 
@@ -145,18 +145,18 @@ def test_other_draws_of_the_split_are_refused(record: Maker) -> None:
     other = record()
     other["dataset"] = {**other["dataset"], "split_id": "0" * 64}
     with pytest.raises(UsageFailure, match="split_id"):
-        compare.compare(runs(record, "hybrid", [50]), [Result(other)])
+        compare.compare_runs(runs(record, "hybrid", [50]), [Result(other)])
 
 
 def test_an_experiment_is_not_compared_with_itself(record: Maker) -> None:
     with pytest.raises(UsageFailure, match="same experiment"):
-        compare.compare(runs(record, "none", [40]), runs(record, "none", [40]))
+        compare.compare_runs(runs(record, "none", [40]), runs(record, "none", [40]))
 
 
 def test_no_common_seed_is_refused(record: Maker) -> None:
     b = [Result(record(seed=7))]
     with pytest.raises(UsageFailure, match=r"A has \[0\], B has \[7\]"):
-        compare.compare(runs(record, "hybrid", [50]), b)
+        compare.compare_runs(runs(record, "hybrid", [50]), b)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         *runs(record, "none", [45, 46, 47], recipe="balanced-softmax"),
     ]
     for number, one in enumerate(made):
-        results.write(tmp_path / "runs" / f"{number}.json", one.record)
+        records.write(tmp_path / "runs" / f"{number}.json", one.record)
     return tmp_path / "runs"
 
 
@@ -205,7 +205,7 @@ def test_command_says_that_there_are_no_runs(places: Path, trainer: Any) -> None
 
 
 def test_command_asks_which_of_several_is_meant(places: Path, trainer: Any, record: Maker) -> None:
-    results.write(places / "more.json", record("hybrid", epochs=24))
+    records.write(places / "more.json", record("hybrid", epochs=24))
     code, _, err = trainer("compare", "hybrid", "none")
     assert code == 2
     assert "means 2 experiments" in err

@@ -12,10 +12,11 @@ import pytest
 
 from stylegan_mix import datasets, store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer.differences import differing, flat
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
-from trainer.settings import differing, flat
+from trainer.recipes.catalogue import RECIPES
 
 Banks = Callable[..., str]
 
@@ -128,7 +129,7 @@ def test_a_split_that_is_only_declared_is_called_so(bank: Banks, imported: bool)
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_the_record_says_whether_a_split_is_only_declared(bank: Banks, imported: bool) -> None:
-    from trainer import record
+    from trainer.engine import record
 
     opened = open_bank(store.home() / "banks" / bank(imported=imported))
     said = record._bank(Inputs(datasets.load("digits_lt"), opened, {}))
@@ -221,6 +222,17 @@ def typed(command: str) -> Asked:
     words = shlex.split(command)
     assert words[:2] == ["trainer", "run"]
     return asked_for(run.make_context("run", words[2:]).params)
+
+
+def test_another_version_of_a_recipe_is_another_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = decide(Asked(dataset="digits_lt", recipe="kd"))
+    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], version=2))
+    after = decide(Asked(dataset="digits_lt", recipe="kd"))
+    assert (before.spec.recipe_version, after.spec.recipe_version) == (1, 2)
+    assert after.folder(0) != before.folder(0)
+    assert expected(after.asked)["recipe_version"] == 2
 
 
 @pytest.mark.parametrize("space", [None, "unmixed"])

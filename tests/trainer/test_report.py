@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.console import UsageFailure
-from trainer import blocks, report, results
-from trainer.results import Result
+from stylegan_mix.errors import UsageFailure
+from trainer.reports import markdown_blocks, records, tables
+from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
 BASE = (74, 73, 72, 71, 70, 69, 68, 60, 50, 40)
@@ -30,21 +30,21 @@ def arms(record: Maker, *augs: str, seeds: int = 3, **settings: Any) -> list[Res
 def test_a_bank_of_an_imported_generator_is_called_so(record: Maker) -> None:
     plain = record("hybrid")
     plain["bank"].update(generator_kimg=None, split="declared")
-    (note,) = report._bank_notes([Result(plain)])
+    (note,) = tables._bank_notes([Result(plain)])
     assert note.endswith(" imported, and only declared to be of this split.")
 
 
 def test_spread_by_hand() -> None:
     """1, 2, 6: mean 3, squares 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
-    found = report.spread([1.0, None, 2.0, 6.0])
+    found = tables.spread([1.0, None, 2.0, 6.0])
     assert found is not None
     assert (found.mean, found.n) == (3.0, 3)
     assert found.sd == pytest.approx(7**0.5)
 
 
 def test_one_value_has_no_spread_and_none_no_mean() -> None:
-    assert str(report.spread([90.04])) == "90.0"
-    assert report.spread([None]) is None
+    assert str(tables.spread([90.04])) == "90.0"
+    assert tables.spread([None]) is None
 
 
 def test_rows_are_experiments_in_the_order_of_the_story(record: Maker) -> None:
@@ -53,7 +53,7 @@ def test_rows_are_experiments_in_the_order_of_the_story(record: Maker) -> None:
         *arms(record, "hybrid", space="none"),
         *arms(record, "hybrid", recipe="balanced-softmax"),
     ]
-    (table,) = report.tables(found)
+    (table,) = tables.tables(found)
     assert [row.name for row in table.rows] == [
         *("none", "mixup", "bank", "hybrid", "hybrid-unmixed"),
         "hybrid balanced-softmax",
@@ -62,7 +62,7 @@ def test_rows_are_experiments_in_the_order_of_the_story(record: Maker) -> None:
 
 
 def test_the_mean_of_a_row_is_that_of_its_last_epochs(record: Maker) -> None:
-    (table,) = report.tables(arms(record, "none"))
+    (table,) = tables.tables(arms(record, "none"))
     found = table.rows[0].accuracy("overall")
     assert found is not None
     assert found.mean == pytest.approx(100 * (sum(BASE) + 10) / 740)
@@ -73,40 +73,40 @@ def test_the_mean_of_a_row_is_that_of_its_last_epochs(record: Maker) -> None:
     "other", [{"epochs": 24}, {"batch": 64}, {"lr": 0.05}, {"dataset": "letters_lt"}]
 )
 def test_other_data_or_budget_is_another_table(record: Maker, other: Any) -> None:
-    found = report.tables([*arms(record, "none"), *arms(record, "hybrid", **other)])
+    found = tables.tables([*arms(record, "none"), *arms(record, "hybrid", **other)])
     assert len(found) == 2
 
 
 def test_another_split_is_another_table(record: Maker) -> None:
     other = record("hybrid")
     other["dataset"] = {**other["dataset"], "split_id": "0" * 64}
-    assert len(report.tables([*arms(record, "none"), Result(other)])) == 2
+    assert len(tables.tables([*arms(record, "none"), Result(other)])) == 2
 
 
 def test_settings_that_differ_within_a_table_stand_in_a_column(record: Maker) -> None:
     found = [*arms(record, "none"), *arms(record, "hybrid", bank_share=0.25)]
-    (table,) = report.tables(found)
+    (table,) = tables.tables(found)
     assert [row.setting for row in table.rows] == ["bank_share 0.5", "bank_share 0.25"]
-    assert report.cells(table)[0][3] == "settings"
+    assert tables.cells(table)[0][3] == "settings"
 
 
 def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
     other = record("hybrid", seed=0)
     for part in (other["bank"], other["config"]["bank"]):
         part.update(key="9" * 64, content_sha256="8" * 64)
-    (table,) = report.tables([*arms(record, "hybrid"), Result(other)])
+    (table,) = tables.tables([*arms(record, "hybrid"), Result(other)])
     assert len(table.rows) == 2
     assert any("hybrid bank 99999999" in row.setting for row in table.rows)
 
 
 def test_no_column_of_settings_without_need(record: Maker) -> None:
     found = [*arms(record, "none", "hybrid"), *arms(record, "hybrid", space="none")]
-    (table,) = report.tables(found)
-    assert report.cells(table)[0] == ["arm", "recipe", "model", "n", *report.PARTS]
+    (table,) = tables.tables(found)
+    assert tables.cells(table)[0] == ["arm", "recipe", "model", "n", *tables.PARTS]
 
 
 def test_notes_say_rule_overlap_budget_hardware_and_bank(record: Maker) -> None:
-    (table,) = report.tables([*arms(record, "hybrid"), *arms(record, "hybrid", space="pixel")])
+    (table,) = tables.tables([*arms(record, "hybrid"), *arms(record, "hybrid", space="pixel")])
     notes = "\n".join(table.notes())
     for told in (
         "Shot groups by index 3/4/3: many (0, 1, 2), medium (3, 4, 5, 6), few (7, 8, 9)",
@@ -123,15 +123,15 @@ def test_notes_say_rule_overlap_budget_hardware_and_bank(record: Maker) -> None:
 def test_overlap_is_counted(record: Maker) -> None:
     one = record()
     one["dataset"] = {**one["dataset"], "overlap": 12}
-    (table,) = report.tables([Result(one)])
+    (table,) = tables.tables([Result(one)])
     assert "12 training images are also in the test part" in "\n".join(table.notes())
 
 
 def test_the_test_oracle_is_shown_only_when_asked_for(record: Maker) -> None:
-    found = report.tables(arms(record, "none"))
-    assert "oracle" not in report.text_table(found)
-    assert "best epoch (test oracle)" in report.text_table(found, oracle=True)
-    assert "oracle" not in report.markdown_table(arms(record, "none"))
+    found = tables.tables(arms(record, "none"))
+    assert "oracle" not in tables.text_table(found)
+    assert "best epoch (test oracle)" in tables.text_table(found, oracle=True)
+    assert "oracle" not in tables.markdown_table(arms(record, "none"))
 
 
 def test_an_empty_group_is_not_available(record: Maker) -> None:
@@ -141,12 +141,12 @@ def test_an_empty_group_is_not_available(record: Maker) -> None:
         "groups": {"rule": "x", "many": list(range(10)), "medium": [], "few": []},
     }
     one["accuracy"] = {**one["accuracy"], "many": None, "medium": None, "few": None}
-    (table,) = report.tables([Result(one)])
-    assert report.cells(table)[1][0][-3:] == ["n/a", "n/a", "n/a"]
+    (table,) = tables.tables([Result(one)])
+    assert tables.cells(table)[1][0][-3:] == ["n/a", "n/a", "n/a"]
 
 
 def test_markdown_is_a_table_with_as_many_cells_in_every_line(record: Maker) -> None:
-    text = report.markdown_table(arms(record, "none", "hybrid"))
+    text = tables.markdown_table(arms(record, "none", "hybrid"))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {9}
@@ -154,7 +154,7 @@ def test_markdown_is_a_table_with_as_many_cells_in_every_line(record: Maker) -> 
 
 
 def test_json_keeps_its_field_names(record: Maker) -> None:
-    found = report.plain(arms(record, "hybrid"))
+    found = tables.plain(arms(record, "hybrid"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     (table,) = found["tables"]
     (row,) = table["rows"]
@@ -170,7 +170,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
 
 def test_nothing_to_report_says_how_to_make_a_run() -> None:
     with pytest.raises(UsageFailure, match="no finished run"):
-        report.tables([])
+        tables.tables([])
 
 
 class Page(HTMLParser):
@@ -200,10 +200,10 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_nothing_else(record: Maker) -> None:
-    from trainer import page
+    from trainer.reports import page
 
     found = [*arms(record, "none", "hybrid"), *arms(record, "mixup", epochs=24)]
-    text = page.html(report.tables(found))
+    text = page.html(tables.tables(found))
     parser = Page()
     parser.feed(text)
     assert parser.open == [] and parser.fetched == []
@@ -212,18 +212,18 @@ def test_the_page_is_whole_and_needs_nothing_else(record: Maker) -> None:
 
 
 def test_the_page_escapes_what_names_could_smuggle_in(record: Maker) -> None:
-    from trainer import page
+    from trainer.reports import page
 
     one = record(recipe="<script>x")
     one["dataset"] = {**one["dataset"], "classes": ["<script>", *one["dataset"]["classes"][1:]]}
     one["command"] = "trainer run --name '<script>'"
-    assert "<script>" not in page.html(report.tables([Result(one)]))
+    assert "<script>" not in page.html(tables.tables([Result(one)]))
 
 
 def test_the_page_draws_the_confusion_of_the_row_that_is_asked_for(record: Maker) -> None:
-    from trainer import page
+    from trainer.reports import page
 
-    found = report.tables(arms(record, "none", "hybrid"))
+    found = tables.tables(arms(record, "none", "hybrid"))
     assert "hybrid: percent of each class, 3 seeds" in page.html(found)
     assert "none: percent of each class, 3 seeds" in page.html(found, matrix_of="none")
     with pytest.raises(UsageFailure, match="did you mean 'hybrid'"):
@@ -231,24 +231,24 @@ def test_the_page_draws_the_confusion_of_the_row_that_is_asked_for(record: Maker
 
 
 def test_the_same_page_twice_is_the_same_text(record: Maker) -> None:
-    from trainer import page
+    from trainer.reports import page
 
-    found = report.tables(arms(record, "none", "hybrid"))
+    found = tables.tables(arms(record, "none", "hybrid"))
     assert page.html(found) == page.html(found)
 
 
 def test_pictures_do_without_confusion_and_with_many_classes(record: Maker) -> None:
-    from trainer import plots
+    from trainer.reports import plots
 
     one = record()
     one["confusion"] = None
-    (table,) = report.tables([Result(one)])
+    (table,) = tables.tables([Result(one)])
     assert plots.confusion(table.rows[0]) is None
     assert "<svg" in plots.svg(plots.class_bars(table))
 
 
 def test_plots_of_a_run_are_written(record: Maker, tmp_path: Path) -> None:
-    from trainer import plots
+    from trainer.reports import plots
 
     plots.of_run(Result(record()), tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -264,8 +264,8 @@ SOURCE = "# Title\n\n<!-- block results: -->\nold\n<!-- end of block results -->
 def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(SOURCE)
-    assert not blocks.is_fresh(path, "results", "new", command="make it")
-    assert blocks.fill(path, "results", "new", command="make it")
+    assert not markdown_blocks.is_fresh(path, "results", "new", command="make it")
+    assert markdown_blocks.fill(path, "results", "new", command="make it")
     text = path.read_text()
     assert text.startswith("# Title\n\n<!-- block results: written by `make it` -->\n\nnew\n\n")
     assert text.endswith("<!-- end of block results -->\n\nMore.\n")
@@ -275,9 +275,9 @@ def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 def test_a_filled_block_is_fresh_and_filled_again_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(SOURCE)
-    blocks.fill(path, "results", "new", command="make it")
-    assert blocks.is_fresh(path, "results", "new", command="make it")
-    assert not blocks.fill(path, "results", "new", command="make it")
+    markdown_blocks.fill(path, "results", "new", command="make it")
+    assert markdown_blocks.is_fresh(path, "results", "new", command="make it")
+    assert not markdown_blocks.fill(path, "results", "new", command="make it")
 
 
 @pytest.mark.parametrize(
@@ -292,14 +292,14 @@ def test_a_file_without_its_block_is_refused(tmp_path: Path, source: str, told: 
     path = tmp_path / "README.md"
     path.write_text(source)
     with pytest.raises(UsageFailure, match=re.escape(told)):
-        blocks.fill(path, "results", "new", command="make it")
+        markdown_blocks.fill(path, "results", "new", command="make it")
 
 
 @pytest.fixture
 def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
-        results.write(tmp_path / "runs" / f"{number}.json", one.record)
+        records.write(tmp_path / "runs" / f"{number}.json", one.record)
     return tmp_path
 
 

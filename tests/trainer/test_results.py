@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.console import InvalidInput, UsageFailure
-from trainer import results, schema
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer.reports import records, schema
 
 Maker = Callable[..., dict[str, Any]]
 
@@ -35,8 +35,8 @@ DELETE = object()
 
 def test_a_sound_record_passes_and_reads_back_as_written(record: Maker, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(path, record("hybrid"))
-    assert results.read(path).record == record("hybrid")
+    records.write(path, record("hybrid"))
+    assert records.read(path).record == record("hybrid")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,17 @@ def test_a_sound_record_passes_and_reads_back_as_written(record: Maker, tmp_path
         ("bank.content_sha256", "0" * 64, "'bank.content_sha256'"),
         ("config.lr", 0.0, "no configuration of a run"),
         ("budget.lr", 0.2, "'budget.lr' is 0.2, but the configuration says 0.1"),
+        ("method", {"name": "ce", "stages": []}, "'method.version' is missing"),
+        (
+            "method",
+            {"name": "ce", "version": 2, "stages": []},
+            "'method.version' is 2, but the configuration says 1",
+        ),
+        (
+            "method",
+            {"name": "kd", "version": 1, "stages": []},
+            "'method.name' is 'kd', but the configuration says 'ce'",
+        ),
         ("extra", 1, "no field 'extra' is known"),
         ("schema", "trainer-result/2", "this version reads 'trainer-result/1'"),
     ],
@@ -99,65 +110,65 @@ def test_results_are_found_in_run_folders_and_among_other_files(
     record: Maker, tmp_path: Path
 ) -> None:
     run = tmp_path / "runs" / "one" / "seed-0"
-    results.write(run / "result.json", record(seed=0))
+    records.write(run / "result.json", record(seed=0))
     for name in ("run.json", "env.json"):
         (run / name).write_text("{}")
-    results.write(tmp_path / "runs" / "committed.json", record(seed=1))
+    records.write(tmp_path / "runs" / "committed.json", record(seed=1))
     (tmp_path / "runs" / "bench.json").write_text('{"schema": "something else"}')
-    assert [one.seed for one in results.collect([tmp_path / "runs"])] == [0, 1]
+    assert [one.seed for one in records.collect([tmp_path / "runs"])] == [0, 1]
 
 
 def test_unfinished_runs_are_left_out_and_said(
     record: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results.write(tmp_path / "a" / "result.json", record())
+    records.write(tmp_path / "a" / "result.json", record())
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "run.json").write_text("{}")
-    assert len(results.collect([tmp_path])) == 1
+    assert len(records.collect([tmp_path])) == 1
     assert "1 unfinished run(s)" in capsys.readouterr().err
 
 
 def test_the_same_run_twice_counts_once(record: Maker, tmp_path: Path) -> None:
-    results.write(tmp_path / "a.json", record())
-    results.write(tmp_path / "b.json", record())
-    assert len(results.collect([tmp_path])) == 1
+    records.write(tmp_path / "a.json", record())
+    records.write(tmp_path / "b.json", record())
+    assert len(records.collect([tmp_path])) == 1
 
 
 def test_the_same_run_with_other_numbers_is_refused(record: Maker, tmp_path: Path) -> None:
-    results.write(tmp_path / "a.json", record())
-    results.write(tmp_path / "b.json", record(right=(74,) * 10))
+    records.write(tmp_path / "a.json", record())
+    records.write(tmp_path / "b.json", record(right=(74,) * 10))
     with pytest.raises(InvalidInput, match="a.json and .*b.json are the same run"):
-        results.collect([tmp_path])
+        records.collect([tmp_path])
 
 
 def test_a_committed_copy_of_a_run_is_the_run(record: Maker, tmp_path: Path) -> None:
     """Rounded numbers are not other numbers."""
-    results.write(tmp_path / "a.json", record("hybrid"))
-    results.write(tmp_path / "b.json", results.small(record("hybrid")))
-    assert len(results.collect([tmp_path])) == 1
+    records.write(tmp_path / "a.json", record("hybrid"))
+    records.write(tmp_path / "b.json", records.small(record("hybrid")))
+    assert len(records.collect([tmp_path])) == 1
 
 
 def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageFailure, match="there is no"):
-        results.collect([tmp_path / "nowhere"])
+        records.collect([tmp_path / "nowhere"])
 
 
 def test_a_damaged_result_is_refused_and_not_passed_over(record: Maker, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"schema": "trainer-result/1"')
     with pytest.raises(InvalidInput, match="result.json") as refused:
-        results.collect([tmp_path])
+        records.collect([tmp_path])
     there, aside = tmp_path / "result.json", tmp_path / "result.damaged"
     assert f"mv {there} {aside} " in str(refused.value.remedy)
     there.rename(aside)
-    assert results.collect([tmp_path]) == []
+    assert records.collect([tmp_path]) == []
 
 
 def test_a_small_record_is_sound_small_and_of_the_same_key(record: Maker) -> None:
     whole = record("hybrid", epochs=400)
-    kept = results.small(whole)
+    kept = records.small(whole)
     schema.check(kept, "small")
     assert len(json.dumps(kept)) < 20_000 < len(json.dumps(whole))
-    assert results.Result(kept).key == results.Result(whole).key
+    assert records.Result(kept).key == records.Result(whole).key
     assert kept["history"][-1]["epoch"] == 400
     assert "/banks" not in json.dumps(kept)
 
@@ -165,7 +176,7 @@ def test_a_small_record_is_sound_small_and_of_the_same_key(record: Maker) -> Non
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert results.read_events(path) == [{"step": 1}, {"step": 2}]
+    assert records.read_events(path) == [{"step": 1}, {"step": 2}]
 
 
 @pytest.mark.parametrize("line", ['{"st', "5", "nonsense"])
@@ -173,21 +184,21 @@ def test_a_torn_line_elsewhere_is_refused_with_its_number(tmp_path: Path, line: 
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
     with pytest.raises(InvalidInput, match="line 2"):
-        results.read_events(path)
+        records.read_events(path)
 
 
 def test_a_folder_with_another_run_names_what_differs(record: Maker, tmp_path: Path) -> None:
-    wanted = results.Result(record(lr=0.05)).spec
-    results.write(tmp_path / "result.json", record())
+    wanted = records.Result(record(lr=0.05)).spec
+    records.write(tmp_path / "result.json", record())
     with pytest.raises(UsageFailure, match="lr: 0.1 there, 0.05 here"):
-        results.finished(tmp_path, wanted)
+        records.finished(tmp_path, wanted)
 
 
 def test_a_finished_folder_gives_its_result_and_an_empty_one_none(
     record: Maker, tmp_path: Path
 ) -> None:
-    spec = results.Result(record()).spec
-    assert results.finished(tmp_path, spec) is None
-    results.write(tmp_path / "result.json", record())
-    found = results.finished(tmp_path, spec)
+    spec = records.Result(record()).spec
+    assert records.finished(tmp_path, spec) is None
+    records.write(tmp_path / "result.json", record())
+    found = records.finished(tmp_path, spec)
     assert found is not None and found.record == record()

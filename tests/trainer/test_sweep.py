@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from stylegan_mix import datasets
-from stylegan_mix.console import Diverged, InvalidInput, UsageFailure
-from trainer import results, sweep
+from stylegan_mix.errors import Diverged, InvalidInput, UsageFailure
+from trainer import sweep
 from trainer.plan import Asked, decide
-from trainer.results import Result
+from trainer.reports import records
+from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
 TINY = """
@@ -159,7 +160,7 @@ def test_a_kept_result_is_small_sound_and_named_by_what_it_is(
     path = sweep.keep(one, tmp_path)
     assert path.name == f"digits_lt-ce-hybrid-pixel-resnet8-{one.key}-seed0.json"
     assert path.stat().st_size < 20_000
-    assert results.read(path).key == one.key
+    assert records.read(path).key == one.key
 
 
 def test_commands_are_printed_without_running(home: Path, tmp_path: Path, trainer: Any) -> None:
@@ -178,7 +179,7 @@ def test_a_sweep_runs_keeps_and_then_skips(home: Path, tmp_path: Path, trainer: 
     assert code == 0 and out.count("to run") == 2
     code, out, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 0 and out.count("trainer run") == 2 and err.count("kept: ") == 2
-    kept = results.collect([Path("kept")])
+    kept = records.collect([Path("kept")])
     assert {one.arm for one in kept} == {"none", "mixup"}
     assert {one.dataset["split_id"] for one in kept} == {datasets.load("digits_lt").split_id}
     before = sorted(Path("runs").rglob("result.json"))
@@ -193,23 +194,23 @@ def test_a_sweep_runs_keeps_and_then_skips(home: Path, tmp_path: Path, trainer: 
 def test_a_stopped_sweep_ends_with_75_and_goes_on(
     home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.commands import run
+    from trainer import execute
 
     (tmp_path / "grid.toml").write_text(TINY)
     done: list[str] = []
-    execute = run.execute
+    carried_out = execute.execute
 
     def stopping(plan: Any, stop: Any, how: Any) -> Any:
-        found = execute(plan, stop, how)
+        found = carried_out(plan, stop, how)
         done.append(plan.spec.arm)
         if len(done) == 1:
             stop._deadline = 0.0
         return found
 
-    monkeypatch.setattr(run, "execute", stopping)
+    monkeypatch.setattr(execute, "execute", stopping)
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--minutes", "60")
     assert code == 75 and "run the same command to go on" in err
-    assert len(results.collect([Path("kept")])) == 1
+    assert len(records.collect([Path("kept")])) == 1
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 0 and "1 have a result" in err
     assert len(done) == 2
@@ -218,17 +219,17 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
 def test_a_run_that_fails_is_said_and_the_others_are_run(
     home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import stages
+    from trainer.engine import run
+    from trainer.engine.run import run_recipe
 
     (tmp_path / "grid.toml").write_text(TINY)
-    run = stages.run
 
     def failing(spec: Any, *arguments: Any, **named: Any) -> Any:
         if spec.aug == "none":
             raise Diverged("the loss was not finite")
-        return run(spec, *arguments, **named)
+        return run_recipe(spec, *arguments, **named)
 
-    monkeypatch.setattr(stages, "run", failing)
+    monkeypatch.setattr(run, "run_recipe", failing)
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 5 and "1 of 2 runs failed" in err
-    assert [one.arm for one in results.collect([Path("kept")])] == ["mixup"]
+    assert [one.arm for one in records.collect([Path("kept")])] == ["mixup"]

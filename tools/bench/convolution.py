@@ -25,8 +25,8 @@ from torch.nn import functional
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import conv3x3, native
-from stylegan_mix import console
+from kernels import conv3x3, dispatch
+from stylegan_mix import process
 from tools.bench import timing
 
 PASSES = ("forward", "gradient of x", "gradient of the filter")
@@ -47,7 +47,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())["rows"]))
         return
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device("cpu")
     rows = []
     for dtype in options.dtype:
@@ -57,7 +57,7 @@ def main() -> None:
                 rows += measured(shape, getattr(torch, dtype), options.rounds, device)
     print(table(rows))
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-convolution/1", **facts, "rows": rows})
 
 

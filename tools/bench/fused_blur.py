@@ -20,8 +20,8 @@ import torch
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import modulated_bias_act, native, setup_filter, upfirdn2d
-from stylegan_mix import console
+from kernels import dispatch, modulated_bias_act, setup_filter, upfirdn2d
+from stylegan_mix import process
 from stylegan_mix.presets import PRESETS
 from tools.bench import timing
 from tools.bench.generator import begun
@@ -33,7 +33,7 @@ SIZES = (8, 16, 32)  # of the outputs of the layers that up-sample
 def main() -> None:
     """Measures what the options ask for, prints a table, writes JSON."""
     options = _options()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device("cpu")
     rows = []
     for channels in options.channels:
@@ -41,7 +41,7 @@ def main() -> None:
             rows.append(_row(channels, batch, options.rounds, device))
             print(_line(rows[-1]), flush=True)
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-fused-blur/1", **facts, "rows": rows})
 
 

@@ -27,15 +27,15 @@ from torch.profiler import ProfilerActivity, profile
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import native
+from kernels import dispatch
 from kernels.selfcheck import forced
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.captured_steps import player_of
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Facts, play, train_step
+from stylegan_mix.training.step_inputs import Game
 from tools.bench import timing
 
 CLASSES = 10
@@ -47,7 +47,7 @@ WARM = 5
 def main() -> None:
     """Measures what the options ask for, prints a table, writes JSON."""
     options = _options()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device(options.device)
     rows = []
     for channels in options.channels:
@@ -62,7 +62,7 @@ def main() -> None:
                 rows.append(row)
                 print(_line(row), flush=True)
     if options.out:
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-generator/1", **facts, "rows": rows})
 
 

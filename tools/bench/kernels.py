@@ -45,8 +45,8 @@ from torch import Tensor
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import kernels
-from kernels import native, reference
-from stylegan_mix import console
+from kernels import dispatch, reference
+from stylegan_mix import process
 from tools.bench import timing
 
 FILTER = kernels.setup_filter([1, 3, 3, 1])
@@ -124,7 +124,7 @@ def main() -> int:
     """
     options, began = _options(), time.monotonic()
     _one_block_for_one_output()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device(options.device)
     if options.peer:
         _peer(options.peer)
@@ -134,7 +134,7 @@ def main() -> int:
         "allocator": os.environ.get(_TUNABLES),
         "seed": SEED,
         "processes": options.processes if device.type == "cpu" else 1,
-        "operators": native.identity(device),
+        "operators": dispatch.identity(device),
     }
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
@@ -221,7 +221,7 @@ def _alone(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
         with ProcessPoolExecutor(
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=console.set_up_process,
+            initializer=process.set_up_process,
             initargs=(options.threads,),
         ) as fresh:
             found.append(fresh.submit(_measured, case, options).result())

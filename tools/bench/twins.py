@@ -34,8 +34,8 @@ from torch.nn import functional
 # The root in place of this folder, where kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import native, reference
-from stylegan_mix import console
+from kernels import dispatch, reference
+from stylegan_mix import process
 from stylegan_mix.networks import layers, synthesis
 from stylegan_mix.networks.layers import convolve, demodulation
 from stylegan_mix.presets import PRESETS, Preset
@@ -226,7 +226,7 @@ def main() -> None:
     if options.table:
         print(table(json.loads(options.table.read_text())["rows"]))
         return
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     rows = []
     for channels in options.channels:
         rows.append(measure(channels, options.rounds))
@@ -238,7 +238,7 @@ def main() -> None:
             print("     " + ", ".join(f"{n} {v:.2f}x" for n, v in rows[-1]["over"][job].items()))
     if options.out:
         device = torch.device("cpu")
-        facts = {"machine": timing.machine(device), "operators": native.identity(device)}
+        facts = {"machine": timing.machine(device), "operators": dispatch.identity(device)}
         timing.write_json(options.out, {"schema": "bench-twins/1", **facts, "rows": rows})
 
 

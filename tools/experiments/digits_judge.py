@@ -25,9 +25,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import SVC
 
-from stylegan_mix import datasets, generators, store
+from stylegan_mix import datasets, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import Bank, open_bank
+from stylegan_mix.generators import store as generator_store
 
 CLASSES = 10
 
@@ -77,7 +78,7 @@ def measure() -> dict[str, Any]:
     check = cross_val_score(judge, digits.data, digits.target, cv=5).mean()
     judge.fit(digits.data, digits.target)
     unmixed = newest_bank("none")
-    generator = generators.load(str(unmixed.facts["generator"]))
+    generator = generator_store.load(str(unmixed.facts["generator"]))
     return {
         "judge": "SVC(C=10, gamma=0.001) on all 1,797 digits",
         "judge_cross_validated_accuracy": round(100 * float(check), 2),

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from stylegan_mix import generators, store
+from stylegan_mix import store
+from stylegan_mix.generators import store as generator_store
 
 
 def facts(reference: str) -> dict[str, Any]:
     """The card of the generator, and what the log says up to its budget."""
-    published = generators.load(reference)
+    published = generator_store.load(reference)
     card = published.card
     log = (store.home() / "training" / card["training"] / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in log.splitlines()]

@@ -30,9 +30,10 @@ from typing import Any
 import torch
 from scipy import stats
 
-from stylegan_mix import generators, store
-from trainer import blocks
-from trainer.runs import cpu_name
+from stylegan_mix import store
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.process import cpu_name
+from trainer.reports import markdown_blocks
 
 # What the table shows: figure, reference, scopes, decimals.
 COLUMNS = (
@@ -71,7 +72,7 @@ def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -
     """Trains and judges one row: its record."""
     own = {name: value for name, value in row.items() if name not in ("name", "about")}
     train = ["train", *options_of({**plan["base"], **own, "seed": seed})]
-    published = generators.load(run(train, threads)["generator"])
+    published = generator_store.load(run(train, threads)["generator"])
     judge = ["metrics", published.hash, *options_of(plan["metrics"])]
     report = run(judge, threads)
     folder = store.home() / "training" / published.card["training"]
@@ -253,7 +254,7 @@ def main() -> None:
             return
         words = f"{options.plan} --results {options.results} {kind} --into {options.into}"
         command = f"python tools/experiments/generator_rows.py {words} --block {options.block}"
-        blocks.fill(options.into, options.block, text, command=command)
+        markdown_blocks.fill(options.into, options.block, text, command=command)
         return
     for row in plan["rows"]:
         out = options.results / f"{row['name']}-seed{options.seed}.json"

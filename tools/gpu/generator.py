@@ -40,12 +40,14 @@ from PIL import Image
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import checkpoint, console, datasets, generators, store
-from stylegan_mix.generators import Published
-from stylegan_mix.training import command
-from stylegan_mix.training.game import begin
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix import checkpoint, datasets, errors, process, progress, store
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
+from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.plan import TrainPlan, plan_training
+from stylegan_mix.training.run import run_training
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.step_inputs import begin
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     kept = options.store or options.out / "store"
     os.environ["STYLEGAN_MIX_HOME"] = str(kept)
     options.out.mkdir(parents=True, exist_ok=True)
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     _prepare(options.data)
     plan = _plan(options)
     budget = kept / "budget.json"
@@ -62,7 +64,7 @@ def main() -> None:
         facts = store.read_json(budget)
     else:
         facts = _throughput(plan, options.steps, graphs=True)
-        if plan.device == "cuda":
+        if plan.device.startswith("cuda"):
             alone = _throughput(plan, options.steps, graphs=False)
             facts["images_per_second_without_graphs"] = alone["images_per_second"]
         left = _left(options.minutes, began)
@@ -70,12 +72,12 @@ def main() -> None:
         store.write_json(budget, facts)
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
     # Stopped in time it loses nothing: the same command goes on.
-    left = None if options.kimg else _left(1.1 * options.minutes, began)
+    minutes = None if options.kimg else _left(1.1 * options.minutes, began)
     began = time.monotonic()
     try:
-        with console.StopSignals(left) as stop:
-            published = command.run_training(plan, stop)[0]
-    except console.Failure as end:
+        with progress.StopSignals(minutes) as stop:
+            published = run_training(plan, stop)[0]
+    except errors.Failure as end:
         _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
         raise SystemExit(end.code) from end
@@ -119,9 +121,9 @@ def _options() -> Any:
     return parser.parse_args()
 
 
-def _plan(options: Any) -> command.TrainPlan:
+def _plan(options: Any) -> TrainPlan:
     changes = {"batch": options.batch, "precision": options.precision}
-    return command.plan_training(
+    return plan_training(
         datasets.load("cifar10_lt", imbalance=options.imbalance),
         preset=options.preset,
         kimg=None,
@@ -147,7 +149,7 @@ def _prepare(data: Path) -> None:
     )
 
 
-def _throughput(plan: command.TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
+def _throughput(plan: TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
     """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
@@ -180,7 +182,7 @@ def _copy_log(folder: Path, out: Path) -> None:
 
 def _pack(published: Published, out: Path, mib: float) -> None:
     """The generator with weights rounded to bfloat16, whose zeros pack well, in pieces."""
-    weights, _ = checkpoint.load(published.folder, kind=generators.GENERATOR_KIND)
+    weights, _ = checkpoint.load(published.folder, kind=generator_store.GENERATOR_KIND)
     rounded = {
         name: value.bfloat16().to(value.dtype) if value.is_floating_point() else value
         for name, value in weights.items()
@@ -189,7 +191,7 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     # Not into the store, where it would be taken for the finished generator.
     before, os.environ["STYLEGAN_MIX_HOME"] = store.home(), str(store.home() / "rounded")
     with Image.open(grid) as picture:
-        small = generators.publish(rounded, published.card, picture)
+        small = generator_store.publish(rounded, published.card, picture)
     os.environ["STYLEGAN_MIX_HOME"] = str(before)
     packed, most = io.BytesIO(), int(mib * 2**20)
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -200,12 +202,10 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     shutil.copyfile(grid, out / grid.name)
 
 
-def _record(
-    out: Path, plan: command.TrainPlan, published: Published, facts: dict[str, Any]
-) -> None:
+def _record(out: Path, plan: TrainPlan, published: Published, facts: dict[str, Any]) -> None:
     """Writes `generator.json` and prints the table."""
     last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
-    cuda = plan.device == "cuda"
+    cuda = plan.device.startswith("cuda")
     record = {
         **facts,
         "generator": published.hash,

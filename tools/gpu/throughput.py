@@ -31,9 +31,9 @@ import torch
 # The root in place of this folder, for the benchmarks' parts.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from kernels import native
+from kernels import dispatch
 from kernels.selfcheck import forced
-from stylegan_mix import console
+from stylegan_mix import process
 from stylegan_mix.presets import PRESETS, Preset
 from tools.bench import timing
 from tools.bench.generator import (
@@ -54,11 +54,11 @@ OPERATORS = ("native", "reference")
 def main() -> int:
     """Measures, prints a line for each row, writes JSON; 1 if a setting failed."""
     options, began = _options(), time.monotonic()
-    console.set_up_process(options.threads)
+    process.set_up_process(options.threads)
     device = torch.device(options.device)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"schema": "gpu-throughput/1", "machine": timing.machine(device)}
-    facts |= {"operators": native.identity(device), "seed": 0}
+    facts |= {"operators": dispatch.identity(device), "seed": 0}
     facts["command"] = " ".join(["python tools/gpu/throughput.py", *sys.argv[1:]])
     presets = _presets(options.presets, options.channels)
     left = list(itertools.product(presets, options.precision))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, errors
 
 if TYPE_CHECKING:
-    from trainer.results import Result
+    from trainer.reports.records import Result
 
 __all__ = ["compare"]
 
@@ -54,11 +54,11 @@ def compare(
     trainer compare hybrid none
     trainer compare hybrid/kd/resnet8 none/kd/resnet8 --in tools/results
     """
-    from trainer import compare as paired
+    from trainer.reports.compare import compare_runs
 
     chosen = level or (0.95 if equivalence is None else 0.90)
     left, right = (_group(reference, places or (Path("runs"),)) for reference in (a, b))
-    found = paired.compare(left, right, level=chosen, margin=equivalence)
+    found = compare_runs(left, right, level=chosen, margin=equivalence)
     if as_json:
         console.print_json(found.plain())
     else:
@@ -66,24 +66,24 @@ def compare(
 
 
 def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
-    from trainer import results
+    from trainer.reports import records
 
     path = Path(reference)
     if path.exists():
-        found = results.collect([path])
+        found = records.collect([path])
         if not found:
-            raise console.UsageFailure(f"there is no finished run in {path}")
+            raise errors.UsageFailure(f"there is no finished run in {path}")
         return _only_one(reference, found)
     words = set(reference.split("/"))
-    known = results.collect(places)
+    known = records.collect(places)
     found = [one for one in known if words <= {one.arm, one.recipe, one.model, one.key}]
     if not known:
-        raise console.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
+        raise errors.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
     if not found:
         arms = {word for one in known for word in (one.arm, one.recipe, one.model)}
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"no finished run of '{reference}' in {', '.join(map(str, places))}"
-            f"{console.nearest(reference, arms)}"
+            f"{errors.nearest(reference, arms)}"
         )
     return _only_one(reference, found)
 
@@ -102,7 +102,7 @@ def _only_one(reference: str, found: list[Result]) -> list[Result]:
             f"{one.budget['epochs']} epochs"
             for key, one in sorted(kinds.items())
         )
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
             remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
         )

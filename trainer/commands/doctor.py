@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console, store
+from stylegan_mix import console, process, store
 
 __all__ = ["doctor"]
 
@@ -31,7 +31,7 @@ def examine() -> dict[str, Any]:
     writable = os.access(here, os.W_OK)
     free = shutil.disk_usage(here).free / 1e9
     return {
-        **console.machine(),
+        **process.machine(),
         "store": str(store.home()),
         "banks": f"{len(banks)}" + (f", the newest {_bank(banks[0].facts)}" if banks else ""),
         "runs": f"{here / 'runs'} ({'can' if writable else 'CANNOT'} be written, "

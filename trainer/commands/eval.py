@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, process, progress
 
 __all__ = ["evaluate"]
 
@@ -24,19 +24,20 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
     \b
     trainer eval runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0
     """
-    from trainer import predict, report
+    from trainer import predict
+    from trainer.reports import tables
 
-    console.set_up_process(threads)
+    process.set_up_process(threads)
     found = predict.answers(run, "test", None, device=device)
     scores, stored = found.scores(), found.result.record["accuracy"]
     if as_json:
         console.print_json({"accuracy": scores, "stored": stored, "same": scores == stored})
         return
-    console.result("\n".join(_lines(found.data, scores, report.PARTS)))
+    console.result("\n".join(_lines(found.data, scores, tables.PARTS)))
     if scores == stored:
-        console.say("the same as when the run ended")
+        progress.say("the same as when the run ended")
     else:
-        console.say(
+        progress.say(
             f"the run had found {stored['overall']:.2f} overall: another device, precision or "
             "torch rounds differently, and images at the border change sides"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console, store
+from stylegan_mix import console, errors, process, store
 
 __all__ = ["other_data", "predict"]
 
@@ -32,7 +32,7 @@ def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
     """
     from trainer import predict as network
 
-    console.set_up_process(options["threads"])
+    process.set_up_process(options["threads"])
     found = network.answers(run, part, other_data(options), device=options["device"])
     text = network.as_csv(found)
     if out is None:
@@ -52,6 +52,6 @@ def other_data(options: dict[str, Any]) -> Any:
     kept = options["val_per_class"] or 0
     if options["dataset"] is None:
         if given or kept:
-            raise console.UsageFailure("a split needs --dataset, too")
+            raise errors.UsageFailure("a split needs --dataset, too")
         return None
     return DataSpec(name=options["dataset"], val_per_class=kept, **given)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console, store
+from stylegan_mix import console, errors, progress, store
 
 __all__ = ["queries"]
 
@@ -24,7 +24,7 @@ def queries(as_json: bool, debug: bool) -> None:
         console.print_json(found)
         return
     if not found:
-        console.say(f"no votes in {store.home()}; trainer run --recipe patched-one-hot makes some")
+        progress.say(f"no votes in {store.home()}; trainer run --recipe patched-one-hot makes some")
     for one in found:
         facts = one["facts"]
         console.result(
@@ -43,8 +43,8 @@ def stored() -> list[dict[str, Any]]:
         for folder in sorted(root.glob("annotations/*/votes")):
             try:
                 manifest = arrays.read_manifest(folder, kind="votes")
-            except console.InvalidInput as error:
-                console.say(f"left out: {error}")
+            except errors.InvalidInput as error:
+                progress.say(f"left out: {error}")
                 continue
             images = manifest["arrays"]["counts"]["shape"][0]
             one = {"key": folder.parent.name, "folder": str(folder), "images": images}

@@ -14,7 +14,7 @@ __all__ = ["recipes"]
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def recipes(as_json: bool, debug: bool) -> None:
     """List methods: what each minimises, in which stages, and where it comes from."""
-    from trainer.recipes import RECIPES
+    from trainer.recipes.catalogue import RECIPES
 
     if as_json:
         console.print_json(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, errors
 
 if TYPE_CHECKING:
-    from trainer.results import Result
+    from trainer.reports.records import Result
 
 __all__ = ["report"]
 
@@ -52,16 +52,16 @@ def report(
     trainer report runs --out report.html
     trainer report tools/results --format md
     """
-    from trainer import results
+    from trainer.reports import records
 
-    found = results.collect(paths or (Path("runs"),))
+    found = records.collect(paths or (Path("runs"),))
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
-            raise console.UsageFailure("--into writes Markdown; leave --format and --out out")
+            raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
         _into(into, block, found, paths, oracle=oracle, check=check)
         return
     if check:
-        raise console.UsageFailure("--check needs --into FILE")
+        raise errors.UsageFailure("--check needs --into FILE")
     chosen = "json" if as_json else form or _by_ending(out)
     text = _rendered(found, chosen, oracle, confusion)
     if out is None:
@@ -80,25 +80,25 @@ def _by_ending(out: Path | None) -> str:
     if out is None:
         return "table"
     if out.suffix not in _ENDINGS:
-        raise console.UsageFailure(
+        raise errors.UsageFailure(
             f"the format of {out} cannot be told from its ending"
-            f"{console.nearest(out.suffix, _ENDINGS)}",
+            f"{errors.nearest(out.suffix, _ENDINGS)}",
             remedy="say --format table, md, html or json",
         )
     return _ENDINGS[out.suffix]
 
 
 def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | None) -> str:
-    from trainer import report as tables
+    from trainer.reports import tables as tables
 
     if confusion is not None and form != "html":
-        raise console.UsageFailure("--confusion chooses a picture of --format html")
+        raise errors.UsageFailure("--confusion chooses a picture of --format html")
     if form == "json":
         return console.as_json(tables.plain(found))
     if form == "md":
         return tables.markdown_table(found, oracle=oracle)
     if form == "html":
-        from trainer import page
+        from trainer.reports import page
 
         return page.html(tables.tables(found), oracle=oracle, matrix_of=confusion)
     return tables.text_table(tables.tables(found), oracle=oracle)
@@ -113,15 +113,15 @@ def _into(
     oracle: bool,
     check: bool,
 ) -> None:
-    from trainer import blocks, report
+    from trainer.reports import markdown_blocks, tables
 
     words = ["trainer", "report", *map(str, paths), "--into", into.name, "--block", block]
     command = shlex.join(words + ["--oracle"] * oracle)
-    text = report.markdown_table(found, oracle=oracle)
+    text = tables.markdown_table(found, oracle=oracle)
     if not check:
-        changed = blocks.fill(into, block, text, command=command)
+        changed = markdown_blocks.fill(into, block, text, command=command)
         console.result(f"{into}: block {block} {'written' if changed else 'was fresh'}")
-    elif not blocks.is_fresh(into, block, text, command=command):
-        raise console.UsageFailure(f"{into}: block '{block}' is stale", remedy=command)
+    elif not markdown_blocks.is_fresh(into, block, text, command=command):
+        raise errors.UsageFailure(f"{into}: block '{block}' is stale", remedy=command)
     else:
         console.result(f"{into}: block {block} is fresh")

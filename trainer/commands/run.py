@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, store
+from stylegan_mix import console, process, progress
 
 if TYPE_CHECKING:
-    from stylegan_mix.console import StopSignals
     from trainer.plan import Asked, Plan
-    from trainer.results import Result
+    from trainer.reports.records import Result
 
-__all__ = ["How", "asked_for", "execute", "run", "show"]
+__all__ = ["asked_for", "run", "show"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -84,13 +80,15 @@ def run(ctx: click.Context, **options: Any) -> None:
     plan = decide(asked_for(options))
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
     for reason in plan.why:
-        console.say(reason)
+        progress.say(reason)
     if options["dry_run"]:
-        console.set_up_process(options["threads"])
+        process.set_up_process(options["threads"])
         _show_cost(plan, options["device"], as_json=options["as_json"])
         return
     show(plan)
-    with console.StopSignals(options["minutes"]) as stop:
+    from trainer.execute import How, execute
+
+    with progress.StopSignals(options["minutes"]) as stop:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
     _print(plan, found, as_json=options["as_json"])
@@ -105,83 +103,12 @@ def asked_for(options: Mapping[str, Any]) -> Asked:
     return Asked(**{**asked, "val_per_class": asked["val_per_class"] or 0})
 
 
-@dataclass(frozen=True)
-class How:
-    """What a run is carried out with: no part of what it is."""
-
-    device: str
-    threads: int | None
-    sources: dict[str, str]
-
-
-def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
-    """Trains every seed of a plan that is not finished, in order; returns all results."""
-    from trainer import results
-
-    found: list[Result] = []
-    for seed in plan.seeds:
-        folder = plan.folder(seed)
-        result = results.finished(folder, plan.of_seed(seed))
-        if result is not None:
-            console.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
-        elif found and stop.requested:
-            raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
-        else:
-            result = _train(plan, seed, stop, how)
-        found.append(result)
-    return found
-
-
-def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
-    from trainer import plots, results, stages
-
-    folder = plan.folder(seed)
-    stages.check(plan.spec)
-    console.set_up_process(how.threads)
-    _say_whose(folder)
-    label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
-    stages.run(
-        plan.of_seed(seed),
-        folder,
-        stop=stop,
-        device=how.device,
-        command=plan.command(seed),
-        sources=plan.sources(how.sources),
-        label=label,
-    )
-    result = results.read(folder / results.RESULT_FILE)
-    plots.of_run(result, folder / "plots")
-    seconds = result.record["budget"]["seconds"]
-    console.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
-    return result
-
-
-def _brief(result: Result) -> str:
-    return f"overall {result.accuracy('overall'):.1f}"
-
-
-def _say_whose(folder: Path) -> None:
-    """Says that an earlier process left this run unfinished without a word, if one did."""
-    path = folder / "run.json"
-    if not path.is_file():
-        return
-    note = store.read_json(path)
-    if note.get("status") != "running" or note.get("host") != socket.gethostname():
-        return
-    try:
-        os.kill(int(note["process"]), 0)
-    except ProcessLookupError:
-        console.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
-    except PermissionError:
-        return
-
-
 def show(plan: Plan) -> None:
     """Prints a plan: data, arm, method, budget, folder; for people, before anything is spent."""
     spec, data = plan.spec, plan.data
     factor = "" if data.imbalance is None else f", imbalance {data.imbalance:g}"
     seeds = ", ".join(map(str, plan.seeds))
-    console.say(
+    progress.say(
         f"{data.name}{factor}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images, split {data.split_id[:12]}, shot groups by "
         f"{data.groups.rule}, {len(data.overlap)} images in both parts\n"
@@ -192,14 +119,15 @@ def show(plan: Plan) -> None:
 
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
-    from trainer import cost, results
+    from trainer.engine import cost
+    from trainer.reports import records
 
     open_seeds = [
         seed
         for seed in plan.seeds
-        if results.finished(plan.folder(seed), plan.of_seed(seed)) is None
+        if records.finished(plan.folder(seed), plan.of_seed(seed)) is None
     ]
-    found = cost.of(plan.spec, plan.data, device)
+    found = cost.estimate(plan.spec, plan.data, device)
     total = found["seconds"] * len(open_seeds)
     if as_json:
         run = {"run": plan.spec.plain(), "folder": str(plan.folder(plan.seeds[0]).parent)}
@@ -226,10 +154,10 @@ def _duration(seconds: float) -> str:
 
 
 def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:
-    from trainer import report
+    from trainer.reports import tables
 
     if as_json:
-        console.print_json(report.plain(found))
+        console.print_json(tables.plain(found))
         return
-    console.result(report.seed_table(found))
-    console.say(f"next: trainer report {plan.root}")
+    console.result(tables.seed_table(found))
+    progress.say(f"next: trainer report {plan.root}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from stylegan_mix.console import UsageFailure, nearest
+from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.rng import torch_generator
 from trainer.models.outputs import Outputs
 from trainer.models.resnet import ResNet

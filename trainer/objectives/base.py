@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from trainer.models import Outputs
 
 __all__ = ["Answer", "Loss", "Objective", "Outputs", "Sum", "Task", "TeacherAnswer"]

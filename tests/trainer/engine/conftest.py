@@ -14,9 +14,9 @@ import pytest
 
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
-from stylegan_mix.console import Failure, Stopped
+from stylegan_mix.errors import Failure, Stopped
 from stylegan_mix.rng import stream
-from trainer import runs
+from trainer.engine.folder import Finished
 from trainer.inputs import bank_reference
 from trainer.spec import BankRef
 
@@ -124,7 +124,7 @@ def weights_of(run: Path) -> dict[str, bytes]:
     """The bytes of every stage's network."""
     found = {}
     for folder in sorted((run / "weights").iterdir()):
-        finished = runs.Finished.load(folder)
+        finished = Finished.load(folder)
         for name, value in finished.weights.items():
             found[f"{folder.name}/{name}"] = value.numpy().tobytes()
     return found

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from stylegan_mix.rng import stream
-from trainer import mixing, samplers
-from trainer.batches import Batch, Batches, Images, Transform, windows
+from trainer.engine import mixing, samplers
+from trainer.engine.batches import Batch, Batches, Images, Transform, windows
 from trainer.objectives import CrossEntropy
-from trainer.recipes import Stage
+from trainer.recipes.stage import Stage
 from trainer.spec import BankRef, RunSpec
 
 CPU = torch.device("cpu")

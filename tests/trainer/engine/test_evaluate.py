@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import evaluate, models
-from trainer.batches import Transform
+from trainer import models
+from trainer.engine import evaluate
+from trainer.engine.batches import Transform
 from trainer.spec import RunSpec
 
 GROUPS: Any = SimpleNamespace(many=(0,), medium=(1, 2), few=(3,))

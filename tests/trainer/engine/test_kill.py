@@ -31,12 +31,12 @@ CHILD = """
 import sys, json, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from stylegan_mix.console import StopSignals
-from trainer import stages
+from stylegan_mix.progress import StopSignals
+from trainer.engine.run import run_recipe
 from trainer.spec import RunSpec
 spec = RunSpec.from_plain(json.loads(sys.argv[1]))
 with StopSignals() as stop:
-    stages.run(spec, Path(sys.argv[2]), stop=stop, checkpoint_seconds=float(sys.argv[3]))
+    run_recipe(spec, Path(sys.argv[2]), stop=stop, checkpoint_seconds=float(sys.argv[3]))
 """
 
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from stylegan_mix.console import Diverged, Stopped
-from trainer import loop, models
-from trainer.batches import Batch
+from stylegan_mix.errors import Diverged, Stopped
+from trainer import models
+from trainer.engine import loop
+from trainer.engine.batches import Batch
 from trainer.models import Outputs
 from trainer.objectives import CrossEntropy, Task, TeacherAnswer
-from trainer.recipes import Stage
+from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stylegan_mix.console import UsageFailure
+from stylegan_mix.errors import UsageFailure
 from trainer import models
 from trainer.models.resnet import shortcut
 

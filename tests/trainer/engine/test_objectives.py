@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylegan_mix.console import InvalidInput
+from stylegan_mix.errors import InvalidInput
 from trainer import objectives
-from trainer.loop import Losses, row_losses
+from trainer.engine.loop import Losses, row_losses
 from trainer.models import Outputs
 from trainer.objectives import (
     CrossEntropy,
@@ -25,7 +25,7 @@ from trainer.objectives import (
     VoteDistill,
 )
 from trainer.objectives.distill import revised, shrunk
-from trainer.recipes import RECIPES
+from trainer.recipes.catalogue import RECIPES
 
 N, K, D = 6, 4, 5
 # CIFAR-10-LT at imbalance 100, for the test vectors of the dossier (longtail.md 1.5).

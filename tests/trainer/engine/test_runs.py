@@ -15,17 +15,19 @@ import pytest
 import torch
 
 from stylegan_mix import datasets, store
-from stylegan_mix.console import (
+from stylegan_mix.errors import (
     Diverged,
     Interrupted,
     InvalidInput,
-    MissingEnvironment,
     Stopped,
     UsageFailure,
 )
-from trainer import evaluate, inputs, runs, stages
-from trainer.batches import Transform
-from trainer.recipes import RECIPES
+from trainer import inputs
+from trainer.engine import evaluate
+from trainer.engine.batches import Transform
+from trainer.engine.folder import Finished, load_network
+from trainer.engine.run import budget, run_recipe
+from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
 
 DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
@@ -44,7 +46,7 @@ def small(**settings: Any) -> RunSpec:
 
 
 def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any]:
-    return stages.run(spec, folder, stop=stop, **{"checkpoint_seconds": 1e9, **options})
+    return run_recipe(spec, folder, stop=stop, **{"checkpoint_seconds": 1e9, **options})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -104,6 +106,7 @@ def test_the_record_says_what_was_run(
     assert record["budget"]["steps"] == 6  # of the student: its teacher's stand under stages
     assert [s["steps"] for s in record["budget"]["stages"]] == [6, 6]
     assert record["bank"]["n"] == 300 and record["bank"]["key"] == bank.key
+    assert record["method"] == recipe("kd").plain()
     assert record["teacher"]["kind"] == "logits" and record["teacher"]["model"] == "resnet20"
     confusion = np.array(record["confusion"])
     assert confusion.sum() == len(data.test.labels)
@@ -120,7 +123,7 @@ def test_votes_are_kept_for_later_runs(
     run(spec, tmp_path / "one", stop_after())
     kept = list((home / "annotations").glob("*/votes/MANIFEST.json"))
     assert len(kept) == 1
-    monkeypatch.setattr("trainer.votes.collect", None)  # asking again would fail
+    monkeypatch.setattr("trainer.engine.votes.collect", None)  # asking again would fail
     run(spec, tmp_path / "two", stop_after())
     require_same(tmp_path / "one", tmp_path / "two")
 
@@ -130,7 +133,7 @@ def test_a_head_is_trained_on_the_backbone_of_the_first_stage(
 ) -> None:
     run(small(recipe="crt"), tmp_path / "run", stop_after())
     first, second = (
-        runs.Finished.load(tmp_path / "run/weights" / name).weights for name in ("train", "head")
+        Finished.load(tmp_path / "run/weights" / name).weights for name in ("train", "head")
     )
     changed = {name for name, value in second.items() if not torch.equal(value, first[name])}
     assert changed == {"head.weight", "head.bias"}
@@ -158,7 +161,7 @@ def test_a_finished_network_can_be_loaded_and_scores_as_it_did(
     home: Path, stop_after: Any, tmp_path: Path
 ) -> None:
     record = run(small(), tmp_path / "run", stop_after())
-    model, facts = runs.load_network(tmp_path / "run")
+    model, facts = load_network(tmp_path / "run")
     data, cpu = datasets.load("digits_lt"), torch.device("cpu")
     transform = Transform(facts["mean"], facts["std"], pad=0, flip=False, device=cpu)
     logits = evaluate.logits_of(model, data.test, transform, device=cpu, precision="float32")
@@ -243,6 +246,7 @@ def test_names_are_checked_before_anything_is_written(tmp_path: Path, stop_after
         (small(model="resnet9"), "unknown model 'resnet9'"),
         (small(recipe="kd", teacher_model="x"), "unknown model 'x'"),
         (small(teacher=reference), "recipe 'ce' has no teacher"),
+        (small(recipe_version=2), "recipe 'ce' is at version 1, but the run asks for version 2"),
         (small(recipe="kd", teacher=reference, teacher_model="resnet8"), "no teacher network"),
     ):
         with pytest.raises(UsageFailure, match=problem):
@@ -341,24 +345,15 @@ def test_a_run_that_diverges_says_so_and_leaves_no_result(
     assert not (tmp_path / "run/result.json").exists()
 
 
-def test_cuda_that_is_not_there_is_an_error_and_not_a_cpu_run() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    with pytest.raises(MissingEnvironment) as error:
-        stages.device_of("cuda")
-    assert error.value.code == 4
-    assert stages.device_of("auto").type == "cpu"
-
-
 def test_a_plan_counts_what_the_run_will_do(home: Path, stop_after: Any, tmp_path: Path) -> None:
     data = datasets.load("digits_lt")
     spec = small(recipe="crt")
-    planned = stages.plan(spec, data)
+    planned = budget(spec, data)
     record = run(spec, tmp_path / "run", stop_after())
     assert planned["steps"] == record["budget"]["steps"] == 9
     assert planned["images"] == record["budget"]["images"]
     given = replace(small(recipe="kd"), teacher=TeacherRef("hash", "/nowhere"))
-    assert [stage["name"] for stage in stages.plan(given, data)["stages"]] == ["student"]
+    assert [stage["name"] for stage in budget(given, data)["stages"]] == ["student"]
 
 
 def test_validation_images_leave_training_and_are_scored(
@@ -392,7 +387,7 @@ def test_a_run_notes_how_it_ended(
     def fails(spec: RunSpec) -> None:
         raise error
 
-    monkeypatch.setattr(stages, "open_inputs", fails)
+    monkeypatch.setattr("trainer.engine.run.open_inputs", fails)
     with pytest.raises(type(error)):
         run(small(), tmp_path / "run", stop_after())
     note = json.loads((tmp_path / "run/run.json").read_text())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stylegan_mix.console import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer import spec
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
 
 BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
@@ -26,9 +28,9 @@ FULL = RunSpec(
 )
 
 
-@pytest.mark.parametrize("spec", [RunSpec(), FULL])
-def test_a_spec_survives_json(spec: RunSpec) -> None:
-    assert RunSpec.from_plain(json.loads(json.dumps(spec.plain()))) == spec
+@pytest.mark.parametrize("one", [RunSpec(), FULL])
+def test_a_spec_survives_json(one: RunSpec) -> None:
+    assert RunSpec.from_plain(json.loads(json.dumps(one.plain()))) == one
 
 
 def test_unknown_settings_name_the_nearest() -> None:
@@ -50,6 +52,37 @@ def test_the_key_is_of_content_and_not_of_places_or_seed() -> None:
     assert replace(FULL, lr=0.2).key != FULL.key
     assert RunSpec(lr=1).key == RunSpec(lr=1.0).key
     assert FULL.folder == f"cifar10_lt-patched-one-hot-hybrid-{FULL.key}/seed-0"
+
+
+def test_a_later_setting_renames_only_the_runs_that_use_it() -> None:
+    assert "recipe_version" not in FULL.identity()
+    assert replace(FULL, recipe_version=2).identity() == {**FULL.identity(), "recipe_version": 2}
+    assert replace(FULL, recipe_version=2).key != FULL.key
+
+
+def test_later_settings_of_data_and_votes_are_left_out_at_their_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = spec._FIRST - {"data.drop_overlap", "votes.views", "milestones"}
+    monkeypatch.setattr(spec, "_FIRST", first)
+    plain = RunSpec().identity()
+    assert "drop_overlap" not in plain["data"]
+    assert "views" not in plain["votes"]
+    assert "milestones" not in plain
+    used = replace(FULL, data=replace(FULL.data, drop_overlap=True)).identity()
+    assert used["data"]["drop_overlap"] is True
+    assert (used["votes"]["views"], used["milestones"]) == (8, [0.5])
+
+
+def test_every_committed_result_has_the_key_in_its_name(repo_root: Path) -> None:
+    seen = 0
+    for path in sorted((repo_root / "tools" / "results").rglob("*-seed*.json")):
+        record = json.loads(path.read_text())
+        if record.get("schema") == "trainer-result/1":
+            key = RunSpec.from_plain(record["config"]).key
+            assert f"-{key}-seed{record['seed']}.json" in path.name, path
+            seen += 1
+    assert seen >= 130
 
 
 @pytest.mark.parametrize(

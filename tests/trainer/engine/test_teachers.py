@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from stylegan_mix import store
-from stylegan_mix.console import Stopped
+from stylegan_mix.errors import Stopped
 from stylegan_mix.rng import stream
-from trainer import models, teachers, votes
-from trainer.batches import Batch, Transform
+from trainer import models
+from trainer.engine import teachers, votes
+from trainer.engine.batches import Batch, Transform
 from trainer.spec import VoteSpec
 
 CPU = torch.device("cpu")

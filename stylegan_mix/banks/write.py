@@ -1,0 +1,260 @@
+"""Writing a bank: blocks decoded one after another, sealed, published.
+
+A forward pass always has a whole block of `BLOCK` rows, whatever was asked for, so a bank of n
+rows is the beginning of every longer one with the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylegan_mix import arrays, rng, store
+from stylegan_mix.banks import store as bank_store
+from stylegan_mix.banks.blocks import Partial
+from stylegan_mix.banks.card import card, trained_for
+from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
+from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request
+from stylegan_mix.console import as_typed
+from stylegan_mix.drawing.sheet import Sheet, draw
+from stylegan_mix.generators.store import Published
+from stylegan_mix.latents import plan
+from stylegan_mix.latents.decoding import Decoded, decode_rows
+from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
+from stylegan_mix.networks import Generator
+from stylegan_mix.numerics import Numerics
+from stylegan_mix.progress import Progress, StopSignals
+
+__all__ = ["bank_facts", "seconds_per_block", "write_bank"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Block `index` of a plan, on its way: its rows, and their images still on the device."""
+
+    index: int
+    rows: plan.Rows
+    decoded: Decoded
+
+    def images(self) -> np.ndarray:
+        """The images [64, H, W, C] uint8 in memory; see `Decoded.fetch`."""
+        return self.decoded.fetch(f" in block {self.index}")
+
+
+class Decoder:
+    """Turns blocks of a request's plan into images with one network on one device."""
+
+    def __init__(self, network: Generator, request: Request) -> None:
+        self._network = network
+        self._request = request
+        self.device = next(network.parameters()).device
+        self._mixing = Mixing(
+            classes=request.classes,
+            z_dim=network.z_dim,
+            space=request.space,
+            alpha=request.alpha,
+            seed=request.seed,
+        )
+
+    def block(self, index: int) -> Block:
+        """Starts block `index` of the plan."""
+        rows = plan.block(self._mixing, index)
+        draws = rng.Draws(
+            rng.torch_generator(self._request.seed, "mix.noise", index, device=self.device)
+        )
+        return Block(index, rows, self._decode(rows, noise="random", draws=draws))
+
+    def path(self, pair: tuple[int, int], index: int) -> np.ndarray:
+        """A row of the preview: images [STEPS, H, W, C] of fixed latents, with fixed noise."""
+        rows = plan.path(self._mixing, pair, index, STEPS)
+        return self._decode(rows, noise="const").fetch(" in the preview")
+
+    def _decode(self, rows: plan.Rows, *, noise: str, draws: rng.Draws = rng.Draws()) -> Decoded:
+        return decode_rows(
+            self._network,
+            rows,
+            space=self._request.space,
+            truncation=self._request.truncation,
+            noise=noise,
+            draws=draws,
+        )
+
+
+def seconds_per_block(network: Generator, request: Request) -> float:
+    """Measured time of one block on this machine, after a first one that warms up."""
+    decoder = Decoder(network, request)
+    decoder.block(0).images()
+    began = time.perf_counter()
+    decoder.block(0).images()
+    return time.perf_counter() - began
+
+
+def write_bank(
+    request: Request,
+    published: Published,
+    numerics: Numerics,
+    network: Generator,
+    *,
+    minutes: float | None = None,
+) -> Path:
+    """Writes the bank, going on from the blocks that are there, and returns its folder.
+
+    `network` is the published generator in evaluation mode on its device. A process that works
+    on the same bank is waited for. A signal or `minutes` stops after a block, with `Stopped` or
+    `Interrupted`; a full disk is `MissingEnvironment`: the blocks are kept in each case.
+    """
+    facts = bank_facts(request, published, numerics)
+    banks, key = bank_store.folder(), facts["key"]
+    store.free_space(banks, request.bytes, f"bank {key[:12]}")
+    lock = banks / ".partial" / f"{key}.lock"
+    with store.locked(lock):
+        if not (banks / key).exists():
+            partial = Partial(banks, key, request, _attributes(facts))
+            decoder = Decoder(network, request)
+            with StopSignals(minutes) as stop, _reproducible():
+                _fill(partial, decoder, request, stop)
+            _finish(partial, decoder, facts)
+        # Whoever waits for this lock looks for the finished bank before it does anything.
+        lock.unlink(missing_ok=True)
+    return banks / key
+
+
+def _fill(partial: Partial, decoder: Decoder, request: Request, stop: StopSignals) -> None:
+    missing = partial.missing()
+    landed = request.blocks - len(missing)
+    progress = Progress(request.n, "images", "bank", start=landed * BLOCK)
+    for block in _one_ahead(decoder, _until(stop, missing)):
+        partial.land(block.index, block.images(), block.rows.pair, block.rows.lam)
+        landed += 1
+        progress.update(min(landed * BLOCK, request.n))
+    progress.close()
+    if landed < request.blocks:
+        what = f"{landed:,} of {request.blocks:,} blocks of bank {partial.key[:12]} are kept"
+        raise stop.failure(saved=True, what=what)
+
+
+def _until(stop: StopSignals, indices: Iterable[int]) -> Iterator[int]:
+    for index in indices:
+        if stop.requested:
+            return
+        yield index
+
+
+def _one_ahead(decoder: Decoder, indices: Iterable[int]) -> Iterator[Block]:
+    """Starts each block before the last one is fetched: a GPU computes while we hash and write."""
+    waiting: Block | None = None
+    for index in indices:
+        started = decoder.block(index)
+        if waiting is not None:
+            yield waiting
+        waiting = started
+    if waiting is not None:
+        yield waiting
+
+
+def _finish(partial: Partial, decoder: Decoder, facts: dict[str, Any]) -> None:
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    partial.seal({**facts, "created_utc": made})
+    manifest = arrays.read_manifest(partial.folder, kind=KIND)
+    text = card(facts, content_sha256=manifest["content_sha256"], size=int(manifest["file_bytes"]))
+    with store.disk_errors(partial.folder):
+        draw(_preview(decoder, facts)).save(partial.folder / "preview.png", optimize=True)
+    store.write_bytes(partial.folder / "BANK_CARD.md", text.encode())
+    partial.publish()
+
+
+def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
+    names, space = facts["classes"], facts["space"]
+    pairs = default_pairs(len(names))
+    unmixed = space == "none"
+    title = "samples of each class, unmixed" if unmixed else "hybrids between two classes"
+    share = "" if unmixed else "lam is the share of the left class; "
+    return Sheet(
+        title=f"{facts['dataset']}: {title}",
+        note=f"space {space}: {SPACES[space]}; {share}generator {facts['generator'][:12]}, "
+        f"{trained_for(facts)}; fixed latents, not rows of the bank",
+        left=[names[first] for first, _ in pairs],
+        right=None if unmixed else [names[second] for _, second in pairs],
+        columns=heads(space),
+        corner=corner(space),
+        cells=[list(decoder.path(pair, index)) for index, pair in enumerate(pairs)],
+    )
+
+
+def bank_facts(request: Request, published: Published, numerics: Numerics) -> dict[str, Any]:
+    """Everything that a bank says about itself, as plain data; no clock in it."""
+    names = published.card
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "key": request.exact_key(numerics),
+        "request_key": request.key,
+        "request": request.spec(),
+        "numerics": numerics.spec(),
+        "dataset": names["dataset"],
+        "profile": names.get("profile"),
+        "imbalance": names.get("imbalance"),
+        "split_seed": names.get("split_seed"),
+        "split_id": request.split_id,
+        "test_id": names["test_id"],
+        "classes": list(names["classes"]),
+        "image_shape": list(request.image_shape),
+        "n": request.n,
+        "space": request.space,
+        "alpha": request.spec()["alpha"],
+        "truncation": request.truncation,
+        "seed": request.seed,
+        "generator": published.hash,
+        "generator_preset": _preset_name(names["preset"]),
+        "generator_kimg": names["kimg"],
+        "generator_seed": names.get("seed"),
+        "generator_imported": names.get("imported"),
+        "diversity": names.get("diversity"),
+    }
+    return {**facts, "command": _command(facts, request, numerics)}
+
+
+def _preset_name(preset: Any) -> str:
+    return str(preset["name"] if isinstance(preset, dict) else preset)
+
+
+def _command(facts: dict[str, Any], request: Request, numerics: Numerics) -> str:
+    """The command that asks for this bank again."""
+    words = ["stylegan-mix", "generate", "--dataset", str(facts["dataset"])]
+    for option in ("imbalance", "profile", "split_seed"):
+        if facts[option] is not None:
+            words += [f"--{option.replace('_', '-')}", as_typed(facts[option])]
+    words += ["--n", str(request.n), "--space", request.space, "--alpha", as_typed(request.alpha)]
+    words += ["--truncation", as_typed(request.truncation), "--seed", str(request.seed)]
+    words += ["--generator", request.generator[:12], "--precision", numerics.compute]
+    return shlex.join(words)
+
+
+def _attributes(facts: dict[str, Any]) -> dict[str, str | int | float]:
+    """What the HDF5 root says to whoever opens the file with another tool."""
+    chosen = ("dataset", "split_id", "test_id", "space", "n", "seed", "truncation", "generator")
+    return {
+        "schema": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "classes": json.dumps(facts["classes"]),
+        "lam_meaning": "share of class pair[:, 0], in [0, 1]",
+        **{name: facts[name] for name in chosen},
+    }
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Makes CUDA choose its algorithms by shape alone, in full float32 where that is asked for."""
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield

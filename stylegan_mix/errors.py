@@ -1,0 +1,91 @@
+"""The failures that a user can act on, each with its exit code.
+
+Failure                  1  a bug of ours
+    UsageFailure         2  the command or its configuration
+    InvalidInput         3  a file that is read
+    MissingEnvironment   4  data, device, compiler, disk, memory
+    Diverged             5  a training without usable numbers
+    Stopped             75  on request, state saved
+    Interrupted      128+n  by signal n
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+__all__ = [
+    "Diverged",
+    "Failure",
+    "Interrupted",
+    "InvalidInput",
+    "MissingEnvironment",
+    "Stopped",
+    "UsageFailure",
+    "is_out_of_memory",
+    "nearest",
+]
+
+
+class Failure(Exception):
+    """An end that the user can act on: what happened and where, and what to do next."""
+
+    code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, remedy: str | None = None) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+class UsageFailure(Failure):
+    """The command or its configuration asks for something that cannot be (exit code 2)."""
+
+    code = 2
+
+
+class InvalidInput(Failure):
+    """A file, bank, split or checkpoint is not what it should be (exit code 3)."""
+
+    code = 3
+
+
+class MissingEnvironment(Failure):
+    """Data to fetch, a device, a compiler, disk or memory is missing (exit code 4)."""
+
+    code = 4
+
+
+class Diverged(Failure):
+    """Training produced no usable numbers any more (exit code 5)."""
+
+    code = 5
+
+
+class Stopped(Failure):
+    """Stopped on request with the state saved; the same command goes on (exit code 75)."""
+
+    code = 75
+
+
+class Interrupted(Failure):
+    """Stopped by a signal; `number` gives the exit code 128 + number."""
+
+    def __init__(self, what: str, number: int, *, remedy: str | None = None) -> None:
+        super().__init__(what, remedy=remedy)
+        self.number = number
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest one and all that are known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{guess} Known: {', '.join(names) or 'none'}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory, of a CPU or a GPU, ran out."""
+    # PyTorch's own ends are RuntimeErrors: a class of CUDA's, a sentence of the CPU's.
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return memory or "can't allocate memory" in str(error)

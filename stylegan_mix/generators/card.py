@@ -1,0 +1,194 @@
+"""The card of a generator: its fields checked in one place, and its Markdown text.
+
+A card comes out of a manifest, and anyone can write a manifest with a hash that fits: readers rely
+on what is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+from stylegan_mix.datasets.records import draw_name
+from stylegan_mix.presets import preset_of
+
+__all__ = ["card_text", "check"]
+
+_Types = tuple[type, ...]
+
+_TEXT, _WHOLE, _NUMBER, _LIST, _OBJECT = (str,), (int,), (int, float), (list,), (dict,)
+_EVERY: dict[str, _Types] = {
+    "classes": _LIST,
+    "counts": _LIST,
+    "resolution": _WHOLE,
+    "channels": _WHOLE,
+    "preset": _OBJECT,
+    "profile": (*_TEXT, NoneType),
+    "imbalance": (*_NUMBER, NoneType),
+    "split_seed": (*_WHOLE, NoneType),
+    "test_id": (*_TEXT, NoneType),
+}
+# What whoever imports a generator need not know.
+_ORIGIN: dict[str, _Types] = {
+    "dataset": _TEXT,
+    "split_id": _TEXT,
+    "training": _TEXT,
+    "kimg": _NUMBER,
+    "seed": _WHOLE,
+    "diversity": _LIST,
+}
+_TRAINED = {**_EVERY, **_ORIGIN}
+_IMPORTED = {
+    **_EVERY,
+    **{name: (*types, NoneType) for name, types in _ORIGIN.items()},
+    "network": _OBJECT,
+    "imported": _OBJECT,
+}
+_SOURCE: dict[str, _Types] = {"file": _TEXT, "sha256": _TEXT, "what": _TEXT, "split": _TEXT}
+_OF_CLASSES: dict[str, _Types] = {
+    "classes": _TEXT,
+    "counts": _WHOLE,
+    "diversity": (*_NUMBER, NoneType),
+}
+_SOMETIMES: dict[str, _Types] = {"command": _TEXT, "operators": _TEXT, "half_life": _NUMBER}
+
+
+def check(card: Any) -> None:
+    """ValueError, which says what is wrong, unless this is the card of a generator."""
+    if type(card) is not dict:
+        raise ValueError(f"it must be an object, got {card!r:.40}")
+    imported = card.get("imported") is not None
+    _check_types(card, _IMPORTED if imported else _TRAINED)
+    _check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
+    _check_lists(card)
+    if min(card["resolution"], card["channels"]) < 1:
+        raise ValueError("'resolution' and 'channels' must be positive")
+    if imported:
+        _check_types(card["imported"], _SOURCE)
+        _check_types(card["preset"], {"name": _TEXT})
+        return
+    preset_of(card["preset"])
+    if not card["classes"]:
+        raise ValueError("'classes' is empty: only an imported one is unconditional")
+
+
+def _check_types(values: Mapping[str, Any], fields: Mapping[str, _Types]) -> None:
+    for name, types in fields.items():
+        if name not in values:
+            raise ValueError(f"'{name}' is missing")
+        if type(values[name]) not in types:
+            wanted = " or ".join("None" if one is NoneType else one.__name__ for one in types)
+            raise ValueError(f"'{name}' must be {wanted}, got {values[name]!r:.40}")
+
+
+def _check_lists(card: Mapping[str, Any]) -> None:
+    """Names, counts and diversity of each class; without classes there is nothing to count."""
+    classes = card["classes"]
+    for name, types in _OF_CLASSES.items():
+        values = card[name] or []
+        if any(type(value) not in types for value in values):
+            raise ValueError(f"'{name}' holds something else than it should: {values!r:.60}")
+        if classes and card[name] is not None and len(values) != len(classes):
+            raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
+
+
+# In words
+
+
+def card_text(name: str, card: Mapping[str, Any]) -> str:
+    """`GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
+    return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
+
+
+def _trained_text(name: str, card: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        for label, count, ratio in zip(
+            card["classes"], card["counts"], card["diversity"], strict=True
+        )
+    )
+    split = f"split `{card['split_id'][:12]}` ({draw_name(card['imbalance'])})"
+    average = "moving average"
+    if "half_life" in card:
+        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
+    return f"""# Generator {name[:12]}
+
+StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]},
+{split}, for {card["kimg"]:g} thousand images, seed {card["seed"]}, in {card["preset"]["precision"]}.
+Weights: {average}, SHA-256 `{name}`.
+
+Diversity is the mean pairwise pixel distance among a class's samples over that among its real
+training images: 1 is as diverse as the data, 0 a single picture.
+
+| class | training images | diversity |
+|---|---|---|
+{rows}
+
+![every class, real and generated](grid.png)
+
+Trained on exactly the training part of that split, and on nothing else. What its images may be
+used for follows from the terms of that data. Written again by: `{card["command"]}`
+"""
+
+
+def _imported_text(name: str, card: Mapping[str, Any]) -> str:
+    source, network = card["imported"], card["network"]
+    size, classes = card["resolution"], card["classes"]
+    left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
+    settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
+    return f"""# Generator {name[:12]}
+
+Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
+It was read as data: no code in it or named by it was run. Left in it: {left}.
+
+| | |
+|---|---|
+| file, SHA-256 | `{source["sha256"]}` |
+| weights, SHA-256 | `{name}` |
+| images | {size}x{size}, {card["channels"]} channel(s) |
+
+## What it was trained on
+
+{_declared_text(card)}
+
+{_use_text(classes, card["counts"])}
+
+![samples](grid.png)
+
+## Network
+
+| | |
+|---|---|
+{settings}
+
+What its images may be used for follows from the terms of its publication and of its training
+images. Written again by: `{card["command"]}`
+"""
+
+
+def _declared_text(card: Mapping[str, Any]) -> str:
+    if card["split_id"] is None:
+        return "Not said when it was imported: nothing is known of the images that it has seen."
+    factor = card["imbalance"]
+    drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
+    word = card["imported"]["split"]
+    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
+imported it. Nothing in the file says so and nothing here could check it. If it has seen other
+images of this data set, test images among them, results with its banks are worth nothing."""
+
+
+def _use_text(classes: list[str], counts: list[int]) -> str:
+    if not classes:
+        return """It is unconditional: it draws images of no known class, so no bank, whose rows
+need labels, can be written from it. It can be looked at, and its latent space searched."""
+    rows = "\n".join(
+        f"| {index} | {label} | {count} |"
+        for index, (label, count) in enumerate(zip(classes, counts, strict=True))
+    )
+    return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,
+real images of the class beside what it draws for that number.
+
+| number | class | training images of that split |
+|---|---|---|
+{rows}"""

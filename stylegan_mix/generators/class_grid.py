@@ -1,0 +1,68 @@
+"""Class grids: what each class looks like, generated beside real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from stylegan_mix import store
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.drawing.tiles import tile, tile_side
+from stylegan_mix.generators.diversity import class_samples
+
+__all__ = ["class_grid", "save_grid", "shown_classes", "watched_classes"]
+
+_LEGIBLE = 40
+
+
+def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[int]:
+    """The classes that a grid shows, from head to tail: all, or `most` evenly spaced ones."""
+    order = np.argsort(-np.asarray(counts), kind="stable")
+    if len(order) > most:
+        order = order[np.linspace(0, len(order) - 1, most).round().astype(int)]
+    return order.tolist()
+
+
+def watched_classes(counts: Sequence[int] | np.ndarray, most: int = 100) -> list[int]:
+    """The classes whose health is measured: all, or `most` from head to tail and the shown ones."""
+    return sorted({*shown_classes(counts, most), *shown_classes(counts)})
+
+
+def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
+    """A picture with a row per class: its name, its count, 5 reals, then the generated samples.
+
+    `samples[c]` is uint8 [n,H,W,C], for every class of `shown_classes`. Small images are enlarged
+    by a whole factor without smoothing.
+    """
+    labels = shown_classes(dataset.counts)
+    side = tile_side(dataset.resolution, least=_LEGIBLE)
+    font = ImageFont.load_default(size=14)
+    names = [f"{dataset.classes[c]}  {dataset.counts[c]:,}" for c in labels]
+    margin = 12 + int(max(font.getlength(name) for name in names))
+    cell, gap, top, reals = side + 2, 10, 24, 5
+    width = margin + cell * (reals + len(samples[labels[0]])) + gap + 6
+    canvas = Image.new("RGB", (width, top + cell * len(labels) + 4), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((margin, 4), "real", fill="black", font=font)
+    draw.text((margin + reals * cell + gap, 4), "generated", fill="black", font=font)
+    for row, label in enumerate(labels):
+        y = top + row * cell
+        draw.text((6, y + cell // 2 - 9), names[row], fill="black", font=font)
+        shown = class_samples(dataset.train, label, reals)
+        for column, image in enumerate(shown):
+            canvas.paste(tile(image, side), (margin + column * cell, y))
+        for column, image in enumerate(samples[label].numpy()):
+            x = margin + reals * cell + gap + column * cell
+            canvas.paste(tile(image, side), (x, y))
+    return canvas
+
+
+def save_grid(samples: Mapping[int, Tensor], dataset: Dataset, path: Path) -> None:
+    """Writes `class_grid` to a file, in a folder that is made where it is missing."""
+    with store.disk_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        class_grid(samples, dataset).save(path)

@@ -1,0 +1,82 @@
+"""What the pictures show: one generator and its classes, and images of chosen latents.
+
+Images are decoded one by one: none depends on what stands beside it, and ten images of 1,024
+pixels at once take gigabytes. `n` images of `H W C`, `L D` the w of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan_mix import rng
+from stylegan_mix.generators.store import Published
+from stylegan_mix.latents.decoding import decode_rows, decode_ws
+from stylegan_mix.latents.plan import Rows
+from stylegan_mix.networks import Generator
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A published generator with its network, the seed of every picture, psi of plain samples."""
+
+    published: Published
+    network: Generator
+    seed: int
+    truncation: float = 1.0
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The classes; none for an unconditional generator."""
+        return list(self.published.card["classes"])
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Training images of each class."""
+        return list(self.published.card["counts"]) if self.names else []
+
+    @property
+    def origin(self) -> str:
+        """What stands on every picture: generator and seed."""
+        return f"generator {self.published.hash[:12]}, seed {self.seed}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def z(self, name: str, *index: int) -> Tensor:
+        """The latent [1,Z] that (seed, name, index) names."""
+        draw = rng.stream(self.seed, f"pictures.{name}", *index)
+        return torch.from_numpy(draw.standard_normal((1, self.network.z_dim), dtype=np.float32)).to(
+            self.device
+        )
+
+    def decoded(self, ws: Tensor) -> np.ndarray:
+        """ws [n,L,D] with the stored noise, the same for every image -> uint8 [n,H,W,C]."""
+        return np.concatenate([decode_ws(self.network, one).fetch() for one in ws.split(1)])
+
+    def mixed(
+        self, rows: Rows, *, space: str = "w", noise: str = "const", stream: str = "noise"
+    ) -> np.ndarray:
+        """Rows of a plan as a bank would hold them, at the psi of plain samples: [n,H,W,C]."""
+        draws = rng.Draws(rng.torch_generator(self.seed, f"pictures.{stream}", device=self.device))
+        images = []
+        for index in range(len(rows)):
+            one = slice(index, index + 1)
+            decoded = decode_rows(
+                self.network,
+                Rows(rows.pair[one], rows.lam[one], rows.z[:, one]),
+                space=space,
+                truncation=self.truncation,
+                noise=noise,
+                draws=draws,
+            )
+            images.append(decoded.fetch())
+        return np.concatenate(images)

@@ -1,0 +1,197 @@
+"""The plan of a training: preset, budget, data and device, decided before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import progress, store
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.records import draw_name
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
+from stylegan_mix.presets import Preset, default_preset, preset_named
+from stylegan_mix.process import resolve_device
+
+__all__ = [
+    "TrainPlan",
+    "cost_text",
+    "finished",
+    "plan_training",
+    "show_plan",
+    "start_of",
+    "total_steps",
+]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A training and its budget, resolved: what is printed before it starts."""
+
+    dataset: Dataset
+    preset: Preset
+    kimg: float
+    seed: int
+    device: str
+    command: str
+
+    def spec(self) -> dict[str, Any]:
+        """What names the training: data, preset, seed; not the budget, device or place."""
+        return {
+            "algorithm": 1,
+            "split_id": self.dataset.split_id,
+            "preset": self.preset.plain(),
+            "seed": self.seed,
+        }
+
+    @property
+    def key(self) -> str:
+        """The digest of `spec`."""
+        return store.digest(self.spec())
+
+    @property
+    def steps(self) -> int:
+        """The number of steps that its budget takes."""
+        return self.steps_for(self.kimg)
+
+    def steps_for(self, kimg: float) -> int:
+        """The number of its steps that show so many thousand images."""
+        return total_steps(kimg, self.preset.batch)
+
+    @property
+    def folder(self) -> Path:
+        """Where the training's checkpoints, log and grids lie."""
+        return store.home() / "training" / self.key
+
+    def shown(self) -> dict[str, Any]:
+        """The plan as plain data for people and for `--json`."""
+        return {
+            "dataset": self.dataset.name,
+            "split_id": self.dataset.split_id,
+            "training": self.key[:12],
+            "kimg": self.kimg,
+            "seed": self.seed,
+            "device": self.device,
+            **{f"preset.{name}": value for name, value in self.preset.plain().items()},
+            "folder": str(self.folder),
+        }
+
+
+def total_steps(kimg: float, batch: int) -> int:
+    """The number of steps that shows at least `kimg` thousand images; at least one."""
+    return max(-(-int(kimg * 1000) // batch), 1)
+
+
+def plan_training(
+    dataset: Dataset,
+    *,
+    preset: str | None,
+    kimg: float | None,
+    seed: int,
+    device: str,
+    command: str,
+    changes: dict[str, Any] | None = None,
+) -> TrainPlan:
+    """Resolves a training: the preset (by default that of the resolution) and its budget."""
+    from stylegan_mix.training.preset_checks import beyond, check, check_effect
+
+    chosen_device = resolve_device(device)
+    size = dataset.resolution
+    chosen = preset_named(preset, size) if preset else default_preset(size, chosen_device)
+    chosen = replace(chosen, **(changes or {}))
+    chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
+    check(chosen)
+    check_effect(chosen, changes or {})
+    plan = TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)
+    if min(dataset.counts) == 1:
+        progress.say("warning: a class with one image; its generated images will repeat it")
+    for text in beyond(chosen, plan.kimg):
+        progress.say(f"warning: {text}")
+    return plan
+
+
+def resolve_precision(preset: Preset, device: str) -> str:
+    """The dtype of the preset's convolutions on that device, where it says `mixed`."""
+    import torch
+
+    if preset.precision != "mixed":
+        return preset.precision
+    if not device.startswith("cuda"):
+        return "float32"
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float16"
+
+
+def finished(plan: TrainPlan) -> list[Published]:
+    """The published generators of this plan's last step, the main one first; empty before it ends.
+
+    Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
+    """
+    found: dict[float, Published] = {}
+    for published in generator_store.find(split_id=plan.dataset.split_id):
+        card = published.card
+        if card.get("training") == plan.key and plan.steps_for(card["kimg"]) == plan.steps:
+            found.setdefault(card.get("half_life", 0.0), generator_store.check(published))
+    wanted = [0.0, *plan.preset.half_lives()]
+    return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
+
+
+def start_of(plan: TrainPlan) -> float:
+    """The thousands of images that the plan's training has seen and goes on from; 0: none yet.
+
+    `UsageFailure` (exit code 2) where they are more than its budget.
+    """
+    from stylegan_mix.training.saves import Saves
+
+    step = Saves(plan.folder).newest_step
+    _check_ahead(plan, step)
+    return step * plan.preset.batch / 1000
+
+
+def _check_ahead(plan: TrainPlan, step: int) -> None:
+    """`UsageFailure` where a training that has taken so many steps is past the plan's budget."""
+    if step <= plan.steps:
+        return
+    there = {
+        one.card["kimg"]: one.hash[:12]
+        for one in generator_store.find(split_id=plan.dataset.split_id)
+        if one.card.get("training") == plan.key and "half_life" not in one.card
+    }
+    known = ", ".join(f"{kimg:g} kimg (generator {there[kimg]})" for kimg in sorted(there))
+    take = f"take one that is there, such as --kimg {max(there):g}, or " if there else ""
+    raise UsageFailure(
+        f"this training stands at {step * plan.preset.batch / 1000:g} kimg, past the "
+        f"{plan.kimg:g} that were asked for, and no generator was published there; published: "
+        f"{known or 'none'}",
+        remedy=f"{take}train on with a longer --kimg, or anew with another --seed",
+    )
+
+
+def cost_text(facts: dict[str, Any], start: float) -> str:
+    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
+    whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
+    rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
+    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
+
+
+def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> None:
+    """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
+    preset = plan.preset
+    going_on = f"to go on with from {start:g} kimg" if start else "to train"
+    state = "finished already" if done else going_on
+    progress.say(
+        f"{plan.dataset.name} ({draw_name(plan.dataset.imbalance)}, "
+        f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
+        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
+        f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
+        f"training {plan.key[:12]} in {plan.folder}"
+    )
+
+
+def _changed(preset: Preset) -> str:
+    """How it differs from the preset of its name, in words."""
+    own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
+    changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
+    return f" with {', '.join(changed)}" if changed else ""

@@ -1,0 +1,139 @@
+"""Settings of a preset that cannot go together, that change nothing, or that come too late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.networks.shape import block_resolutions, check_conditioning
+from stylegan_mix.presets import Preset
+from stylegan_mix.training.augmentation.policies import augmentation_named
+from stylegan_mix.training.augmentation.strength import groups_by
+
+__all__ = ["beyond", "check", "check_effect"]
+
+
+def check(preset: Preset) -> None:
+    """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
+    if preset.transition_start > preset.transition_end:
+        raise UsageFailure(
+            f"--transition-start {preset.transition_start:g} lies behind --transition-end "
+            f"{preset.transition_end:g}"
+        )
+    try:
+        check_conditioning(
+            resolution=preset.resolution,
+            classes=1,
+            utlo_resolution=preset.utlo_resolution,
+            transitional=preset.transition_end > 0,
+        )
+    except ValueError as error:
+        raise UsageFailure(str(error)) from error
+    augmentation = augmentation_named(preset.augment)
+    warps = augmentation.uses_strength and "geometry" in augmentation.names
+    if warps and preset.utlo_resolution == 4:
+        usual = _usual_utlo(preset.resolution)
+        larger = f"--utlo-resolution {usual}, or " if usual != 4 else ""
+        raise UsageFailure(
+            "the geometry of ada cannot move images of 4 pixels, those of --utlo-resolution 4",
+            remedy=f"{larger}--augment ada:blit,color",
+        )
+    groups_by(preset.ada_groups, [1])
+    _check_strength(preset.strength)
+    if preset.adapts_strength() and not preset.ada_kimg:
+        raise UsageFailure(
+            "--ada-kimg 0 leaves an adaptive strength no images to rise over",
+            remedy="--ada-kimg 500, as published, or a fixed --strength",
+        )
+    preset.half_lives()
+    if preset.merged_r1 and not preset.r1_gamma:
+        raise UsageFailure(
+            "--merged-r1 takes R1 from the pass on reals, and at --r1-gamma 0 there is none",
+            remedy="add --r1-gamma 0.01, or leave it out",
+        )
+    if preset.path_weight and not preset.path_interval:
+        raise UsageFailure("--path-weight needs a --path-interval, such as 4")
+    if preset.twins and preset.batch % 2:
+        raise UsageFailure(f"--twins needs an even batch, got {preset.batch}")
+    if preset.twins and not preset.label_noise:
+        raise UsageFailure(
+            "--twins compares two draws of the label noise, and --label-noise is 0",
+            remedy="--label-noise 0.75, as published for CIFAR-10-LT",
+        )
+
+
+def _usual_utlo(resolution: int) -> int:
+    """What to advise for --utlo-resolution: 8, or 4 where images are too small for it."""
+    return max(low for low in block_resolutions(resolution)[:-1] if low <= 8)
+
+
+# What each of these settings belongs to: alone it would change nothing but the training's name.
+_BELONGS_TO = {
+    "strength": ("augment", "ada"),
+    "ada_target": ("augment", "ada"),
+    "ada_kimg": ("augment", "ada"),
+    "ada_groups": ("augment", "ada"),
+    "noise_beta": ("label_noise", "0.75"),
+    "twins_gamma": ("twins", "0.01"),
+    "twins_kimg": ("twins", "0.01"),
+    "gsr_beta": ("gsr", "0.5"),
+    "lecam_kimg": ("lecam", "0.3"),
+    "utlo_weight": ("utlo_resolution", ""),
+}
+
+
+def check_effect(preset: Preset, changes: dict[str, Any]) -> None:
+    """`UsageFailure` where a changed setting has no effect for want of another one."""
+    is_on = {
+        "augment": augmentation_named(preset.augment).uses_strength,
+        "label_noise": bool(preset.label_noise or preset.critic_label_noise),
+    }
+    for name in changes:
+        owner, such_as = _BELONGS_TO.get(name, ("", ""))
+        if owner and changes[name] and not is_on.get(owner, getattr(preset, owner)):
+            option, needed = (one.replace("_", "-") for one in (name, owner))
+            value = such_as or _usual_utlo(preset.resolution)
+            raise UsageFailure(
+                f"--{option} {changes[name]} changes nothing without --{needed}",
+                remedy=f"add --{needed} {value}, or leave it out",
+            )
+    _check_fixed(preset, changes)
+
+
+def _check_fixed(preset: Preset, changes: dict[str, Any]) -> None:
+    """`UsageFailure` where a changed setting belongs to an adaptive strength, and it is fixed."""
+    for name in ("ada_target", "ada_groups"):
+        if changes.get(name) is not None and preset.strength != "adaptive":
+            raise UsageFailure(
+                f"--{name.replace('_', '-')} {changes[name]} changes nothing beside the fixed "
+                f"--strength {preset.strength}",
+                remedy="leave one of them out",
+            )
+
+
+_BEGINS = ("twins_kimg", "lecam_kimg", "transition_start")
+
+
+def beyond(preset: Preset, kimg: float) -> list[str]:
+    """What a budget of `kimg` thousand images does not reach, in words."""
+    found = [
+        f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} kimg: what begins there "
+        "needs a longer --kimg"
+        for name in _BEGINS
+        if (at := getattr(preset, name)) >= kimg
+    ]
+    if preset.transition_end > kimg:
+        found.append(
+            f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} kimg: the "
+            "label counts in full with a longer --kimg alone"
+        )
+    return found
+
+
+def _check_strength(text: str) -> None:
+    try:
+        sound = text == "adaptive" or 0 <= float(text) <= 1
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageFailure(f"--strength must be adaptive or a number from 0 to 1, got '{text}'")

@@ -1,0 +1,62 @@
+"""What a run will cost before it starts: steps and images exactly, time by a few timed steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.process import resolve_device
+from trainer import models
+from trainer.engine.loop import autocast
+from trainer.engine.run import budget
+from trainer.spec import RunSpec
+
+__all__ = ["estimate", "seconds_per_step"]
+
+TIMED_STEPS = 3
+# Fetching and augmenting a batch, teachers and evaluations come on top of the network's step.
+OVERHEAD = 1.25
+
+
+def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
+    """Stages, steps, images, evaluations, bytes on disk and seconds (an estimate) of one run."""
+    planned = budget(spec, data)
+    place = torch.device(resolve_device(device))
+    one = seconds_per_step(spec, data, place)
+    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    return {
+        **planned,
+        "device": str(place),
+        "seconds": OVERHEAD * one * planned["steps"],
+        # Weights of each stage stay; while it runs, two checkpoints hold weights and momenta.
+        "bytes": 4 * numbers * (len(planned["stages"]) + 4),
+    }
+
+
+def seconds_per_step(spec: RunSpec, data: Dataset, device: torch.device) -> float:
+    """The shortest of a few steps of the run's network on noise, after one that warms up."""
+    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    models.initialise(model, spec.seed)
+    model.to(device).train()
+    optimiser = torch.optim.SGD(model.parameters(), spec.lr, momentum=spec.momentum)
+    height, width = data.train.images.shape[1:3]
+    shape = (spec.batch, data.channels, height, width)
+    images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(spec.batch, dtype=torch.int64, device=device)
+    times = []
+    for _ in range(1 + TIMED_STEPS):
+        began = time.perf_counter()
+        with autocast(spec.precision, device):
+            logits = model(images).logits
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, labels).backward()
+        optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])

@@ -1,0 +1,78 @@
+"""Answers of a classifier on a part of a data set, and what they are worth by class and group.
+
+`N` images, `K` classes. Accuracies are percentages; a class or group without images has None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.engine.batches import Images, Transform
+from trainer.engine.loop import autocast
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Part, ShotGroups
+    from trainer.spec import RunSpec
+
+__all__ = ["confusion_of", "interval", "logits_of", "scores"]
+
+# What a run may spend on curves: this many test images, or an eighth of the trained ones.
+EVALUATED_IMAGES = 150_000
+
+
+def interval(spec: RunSpec, train_images: int, test_images: int) -> int:
+    """Epochs between evaluations: `eval_every`, or as often as `EVALUATED_IMAGES` allows."""
+    if spec.eval_every:
+        return spec.eval_every
+    allowed = max(EVALUATED_IMAGES, spec.epochs * train_images // 8)
+    return max(1, -(-spec.epochs * test_images // allowed))
+
+
+def logits_of(
+    model: nn.Module,
+    part: Part,
+    transform: Transform,
+    *,
+    device: torch.device,
+    precision: str,
+    batch: int = 500,
+) -> Tensor:
+    """The logits of every image of a part in evaluation mode, [N, K] float32 on the CPU."""
+    images = Images(part.images, device)
+    model.eval()
+    found = []
+    with torch.no_grad(), autocast(precision, device):
+        for start in range(0, len(images), batch):
+            rows = np.arange(start, min(start + batch, len(images)))
+            found.append(model(transform.plain(images.take(rows))).logits.cpu())
+    return torch.cat(found)
+
+
+def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of class i were called j, [K, K] int64."""
+    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
+    """Overall, many, medium, few and per class; a group is the plain mean of its classes."""
+    totals = confusion.sum(1)
+    right = confusion.diagonal()
+    per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]
+
+    def mean_over(members: tuple[int, ...]) -> float | None:
+        values = [per_class[index] for index in members]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    return {
+        "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),
+        "many": mean_over(groups.many),
+        "medium": mean_over(groups.medium),
+        "few": mean_over(groups.few),
+        "per_class": per_class,
+    }

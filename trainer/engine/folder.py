@@ -1,0 +1,196 @@
+"""The folder of a run: who works on it, what goes in, what comes out (reliability 1.4).
+
+`run.json` status and settings, `config.resolved.json`, `env.json`, `inputs.json`,
+`metrics.jsonl`, `summary.csv`, `checkpoints/` while it runs, `weights/<stage>/`, `result.json`.
+A folder is never taken over by a run with other settings.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stylegan_mix import checkpoint, store
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.process import cpu_name
+from trainer import models
+from trainer.differences import differing
+from trainer.inputs import WEIGHTS, final_weights
+from trainer.models.resnet import ResNet
+from trainer.reports import records
+from trainer.spec import RunSpec
+
+__all__ = [
+    "CHECKPOINT",
+    "Finished",
+    "RunFolder",
+    "environment_of",
+    "load_network",
+    "now",
+    "save_network",
+]
+
+CHECKPOINT = "trainer-checkpoint"
+
+_COLUMNS = ("stage", "epoch", "step", "lr", "loss", "loss_real", "loss_bank", "accuracy", "seconds")
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class RunFolder:
+    """The files of one run, each written whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    def begin(self, spec: RunSpec, sources: Mapping[str, str], command: str) -> None:
+        """Notes that this process works on the run; `UsageFailure` in the folder of another."""
+        self._require_same(spec)
+        config = {"values": spec.plain(), "sources": dict(sources)}
+        store.write_json(self.path / "config.resolved.json", config)
+        self._note(spec, "running", command=command, begun_utc=now(), ended_utc=None)
+
+    def end(self, spec: RunSpec, status: str, exit_code: int) -> None:
+        """Notes how the work ended: "done", "stopped", "diverged" or "failed"."""
+        self._note(spec, status, ended_utc=now(), exit_code=exit_code)
+
+    def _note(self, spec: RunSpec, status: str, **facts: Any) -> None:
+        before = self._stored() or {}
+        who = {"process": os.getpid(), "host": socket.gethostname()}
+        head = {"schema": "trainer-run/1", "status": status, **who}
+        kept = {name: before.get(name) for name in ("command", "begun_utc")}
+        note = {**head, **kept, **facts, "spec": spec.plain()}
+        store.write_json(self.path / "run.json", note)
+
+    def _stored(self) -> dict[str, Any] | None:
+        if not (self.path / "run.json").is_file():
+            return None
+        stored: dict[str, Any] = store.read_json(self.path / "run.json")
+        return stored
+
+    def _require_same(self, spec: RunSpec) -> None:
+        stored = self._stored()
+        if stored is None:
+            return
+        before = RunSpec.from_plain(stored["spec"])
+        different = differing(
+            {"seed": before.seed, **before.identity()},
+            {"seed": spec.seed, **spec.identity()},
+            names=("there", "now"),
+        )
+        if different:
+            raise UsageFailure(
+                f"{self.path} holds a run with other settings:\n  " + "\n  ".join(different),
+                remedy="choose another folder with --out",
+            )
+
+    def require_inputs(self, inputs: dict[str, Any]) -> None:
+        """Stores what the run reads; `InvalidInput` if it was something else before."""
+        path = self.path / "inputs.json"
+        if path.is_file():
+            before = store.read_json(path)
+            changed = [name for name in inputs if before.get(name) != inputs[name]]
+            if changed:
+                raise InvalidInput(
+                    f"{', '.join(changed)} changed since this run began (see {path})",
+                    remedy="put the old inputs back, or start a new run with --out",
+                )
+        store.write_json(path, inputs)
+
+    def write_history(self, history: Iterable[Mapping[str, Any]]) -> None:
+        """Rewrites `metrics.jsonl` and `summary.csv` from the events so far."""
+        events = list(history)
+        lines = "".join(json.dumps(event, allow_nan=False) + "\n" for event in events)
+        store.write_bytes(self.path / "metrics.jsonl", lines.encode())
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(events)
+        store.write_bytes(self.path / "summary.csv", table.getvalue().encode())
+
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Appends one event to `metrics.jsonl`; a torn last line is put right on resuming."""
+        with store.disk_errors(self.path), open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(event, allow_nan=False) + "\n")
+
+    def write_result(self, record: dict[str, Any]) -> None:
+        """Checks and writes the record: from now on the run is finished."""
+        records.write(self.path / records.RESULT_FILE, record)
+
+    def clear_checkpoints(self) -> None:
+        """Removes what only an unfinished run needs."""
+        checkpoint.Checkpoints(self.checkpoints, CHECKPOINT).clear()
+
+
+def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
+    """What a figure depends on besides the settings."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "device": name,
+        "numerics": f"{device.type} {precision}",
+    }
+
+
+def save_network(
+    folder: Path, model: nn.Module, extra: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes a finished stage's network; returns its facts with the hash of its weights."""
+    state = model.state_dict()
+    known = {**facts, "sha256": checkpoint.weights_sha256(state)}
+    checkpoint.save(folder, {"model": state, **extra}, kind=WEIGHTS, facts=known)
+    return known
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished stage left.
+
+    The facts name `model`, `classes`, `channels`, `resolution`, `mean`, `std`, `split_id`,
+    `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part.
+    """
+
+    facts: dict[str, Any]
+    confusion: list[list[int]]
+    weights: dict[str, torch.Tensor]
+
+    @classmethod
+    def load(cls, folder: Path) -> Finished:
+        """Reads and checks a `weights/<stage>` folder; `InvalidInput` if it was altered."""
+        state, facts = checkpoint.load(folder, kind=WEIGHTS)
+        return cls(facts, state["confusion"].tolist(), state["model"])
+
+    def network(self) -> ResNet:
+        """The network, on the CPU, in evaluation mode."""
+        facts = self.facts
+        model = models.build(
+            facts["model"], classes=len(facts["classes"]), channels=facts["channels"]
+        )
+        model.load_state_dict(self.weights)
+        model.eval()
+        return model
+
+
+def load_network(run: Path) -> tuple[ResNet, dict[str, Any]]:
+    """The network that a finished run ended with, on the CPU, and its facts (see `Finished`)."""
+    finished = Finished.load(final_weights(run))
+    return finished.network(), finished.facts

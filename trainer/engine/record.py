@@ -1,0 +1,139 @@
+"""The result record of a finished run ("trainer-result/1"), which reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.engine.folder import Finished, now
+from trainer.inputs import Inputs
+from trainer.recipes.catalogue import recipe
+from trainer.reports.schema import SCHEMA
+from trainer.spec import RunSpec
+
+__all__ = ["of_run"]
+
+
+def of_run(
+    spec: RunSpec,
+    inputs: Inputs,
+    trained: Mapping[str, Finished],
+    teacher: Finished | None,
+    *,
+    command: str,
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record of a run from the stages it `trained`, the last being its result.
+
+    All but `seconds`, `finished_utc` and `environment` is the same however often the run was
+    interrupted.
+    """
+    final = list(trained.values())[-1].facts
+    confusion = list(trained.values())[-1].confusion
+    return {
+        "schema": SCHEMA,
+        "dataset": _dataset(spec, inputs),
+        "arm": spec.arm,
+        "aug": spec.aug,
+        "recipe": spec.recipe,
+        "method": recipe(spec.recipe).plain(),
+        "model": spec.model,
+        "seed": spec.seed,
+        "budget": _budget(spec, trained),
+        "bank": _bank(inputs),
+        "teacher": _teacher(spec, teacher),
+        "accuracy": final["accuracy"],
+        "test_oracle": _best(final["history"]),
+        "history": [event for stage in trained.values() for event in stage.facts["history"]],
+        "confusion": confusion,
+        "diagnostics": {
+            "weights_sha256": final["sha256"],
+            "validation": final["validation"],
+            "teacher_disagreement": final["disagreement"],
+            "votes": final["votes"],
+        },
+        "command": command,
+        "config": spec.plain(),
+        "environment": dict(environment),
+        "finished_utc": now(),
+    }
+
+
+def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
+    data = inputs.data
+    groups = data.groups
+    return {
+        "name": data.name,
+        "profile": data.profile,
+        "imbalance": data.imbalance,
+        "split_seed": data.split_seed,
+        "split_id": data.split_id,
+        "test_id": data.test_id,
+        "classes": list(data.classes),
+        "counts": [int(count) for count in data.counts],
+        "groups": {
+            "rule": groups.rule,
+            "many": [int(index) for index in groups.many],
+            "medium": [int(index) for index in groups.medium],
+            "few": [int(index) for index in groups.few],
+        },
+        "train_images": len(data.train.labels),
+        "test_images": len(data.test.labels),
+        "overlap": len(data.overlap) + data.dropped,
+        "dropped_overlap": spec.data.drop_overlap,
+    }
+
+
+def _budget(spec: RunSpec, trained: Mapping[str, Finished]) -> dict[str, Any]:
+    """Steps and images of the run itself; those of a teacher stage stand under `stages` only."""
+    teachers = recipe(spec.recipe).teachers
+    steps = sum(s.facts["steps"] for name, s in trained.items() if name not in teachers)
+    return {
+        "epochs": spec.epochs,
+        "steps": steps,
+        "batch": spec.batch,
+        "lr": spec.lr,
+        "precision": spec.precision,
+        "seconds": round(sum(stage.facts["seconds"] for stage in trained.values()), 1),
+        "images": steps * spec.batch,
+        "stages": [
+            {key: stage.facts[key] for key in ("stage", "epochs", "steps", "seconds")}
+            for stage in trained.values()
+        ],
+    }
+
+
+def _bank(inputs: Inputs) -> dict[str, Any] | None:
+    bank = inputs.bank
+    if bank is None:
+        return None
+    return {
+        "key": bank.key,
+        "request_key": bank.request_key,
+        "content_sha256": bank.content_sha256,
+        "n": len(bank),
+        "space": bank.space,
+        **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
+        **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
+    }
+
+
+def _teacher(spec: RunSpec, teacher: Finished | None) -> dict[str, Any] | None:
+    if teacher is None:
+        return None
+    need = recipe(spec.recipe).stages[-1].objective.needs_teacher
+    return {
+        "kind": need,
+        "run": spec.teacher and "/".join(Path(spec.teacher.folder).parts[-2:]),
+        "model": teacher.facts["model"],
+        "sha256": teacher.facts["sha256"],
+        "accuracy": teacher.facts["accuracy"]["overall"],
+    }
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best evaluated epoch of the last stage; printed beside the result, selects nothing."""
+    seen = [event for event in history if event["accuracy"] is not None]
+    best = max(seen, key=lambda event: (event["accuracy"], -event["epoch"]))
+    return {"epoch": best["epoch"], "overall": best["accuracy"]}

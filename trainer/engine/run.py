@@ -1,0 +1,152 @@
+"""Runs a recipe, stage after stage, in a folder that can be gone back to at any moment.
+
+What a finished stage leaves lies in `weights/<stage>/`, what an unfinished one needs in
+`checkpoints/`. So a run that was killed goes on with the same command and, on a CPU, ends with
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylegan_mix import store
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import (
+    Diverged,
+    Failure,
+    Interrupted,
+    Stopped,
+    UsageFailure,
+)
+from stylegan_mix.process import resolve_device
+from stylegan_mix.progress import StopSignals
+from trainer import models
+from trainer.engine import evaluate, record
+from trainer.engine.folder import Finished, RunFolder, environment_of
+from trainer.engine.stage import StageRun, Work, steps_of
+from trainer.inputs import final_weights, open_inputs
+from trainer.recipes.catalogue import recipe
+from trainer.recipes.stage import Recipe, Stage
+from trainer.reports import records
+from trainer.spec import RunSpec
+
+__all__ = ["budget", "check", "run_recipe"]
+
+
+def check(spec: RunSpec) -> Recipe:
+    """The recipe of a run, after checking every name in it; `UsageFailure` (exit code 2)."""
+    chosen = recipe(spec.recipe)
+    if spec.recipe_version != chosen.version:
+        raise UsageFailure(
+            f"recipe '{spec.recipe}' is at version {chosen.version}, "
+            f"but the run asks for version {spec.recipe_version}",
+            remedy="run it with the release of its time, or ask for the recipe as it is now",
+        )
+    for name in (spec.model, spec.teacher_model):
+        models.require(name or spec.model)
+    if not chosen.teachers and (spec.teacher or spec.teacher_model):
+        raise UsageFailure(f"recipe '{spec.recipe}' has no teacher")
+    if spec.teacher and spec.teacher_model:
+        raise UsageFailure("a teacher run is given, so no teacher network is trained")
+    return chosen
+
+
+def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
+    """The cost of a run before it starts: epochs and steps of its stages, images, evaluations."""
+    own = own_stages(spec, check(spec))
+    steps = sum(steps_of(spec, stage, data) for stage in own)
+    return {
+        "stages": [
+            {"name": s.name, "epochs": s.epochs(spec.epochs), "steps": steps_of(spec, s, data)}
+            for s in own
+        ],
+        "steps": steps,
+        "images": steps * spec.batch,
+        "eval_every": evaluate.interval(spec, len(data.train.labels), len(data.test.labels)),
+    }
+
+
+def run_recipe(
+    spec: RunSpec,
+    folder: Path,
+    *,
+    stop: StopSignals,
+    device: str = "cpu",
+    command: str = "trainer.engine.run.run_recipe",
+    sources: Mapping[str, str] | None = None,
+    label: str = "training",
+    checkpoint_seconds: float = 60.0,
+) -> dict[str, Any]:
+    """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
+
+    A finished run returns its stored result at once. `stop` ends it after the step at hand with
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each setting
+    came from; `label` heads the progress lines.
+    """
+    chosen = check(spec)
+    at = RunFolder(folder)
+    with store.locked(folder / "lock", wait=False):
+        finished = records.finished(folder, spec)
+        if finished is not None:
+            return finished.record
+        at.begin(spec, sources or {}, command)
+        try:
+            work = Work(
+                spec, chosen, at, stop, torch.device(resolve_device(device)), open_inputs(spec)
+            )
+            result = _stage_after_stage(work, command, label, checkpoint_seconds)
+        except BaseException as error:
+            at.end(spec, *_end(error))
+            raise
+        at.write_result(result)
+        at.end(spec, "done", 0)
+        at.clear_checkpoints()
+        return result
+
+
+def own_stages(spec: RunSpec, chosen: Recipe) -> list[Stage]:
+    """The stages that the run trains itself: all but a teacher's where `--teacher` is given."""
+    return [s for s in chosen.stages if not (spec.teacher and s.name in chosen.teachers)]
+
+
+def _stage_after_stage(
+    work: Work, command: str, label: str, checkpoint_seconds: float
+) -> dict[str, Any]:
+    spec = work.spec
+    work.folder.require_inputs(work.inputs.identity)
+    environment = environment_of(work.device, spec.precision)
+    store.write_json(work.folder.path / "env.json", environment)
+    own = own_stages(spec, work.recipe)
+    done: dict[str, Finished] = {}
+    before: list[dict[str, Any]] = []  # events of the finished stages of this run
+    for number, stage in enumerate(work.recipe.stages):
+        if stage not in own and spec.teacher:
+            done[stage.name] = Finished.load(final_weights(Path(spec.teacher.folder)))
+            continue
+        weights = work.folder.path / "weights" / stage.name
+        if not weights.is_dir():
+            heading = f"{label}, {stage.name}" if len(own) > 1 else label
+            StageRun(work, stage, number, done, before).train(weights, heading, checkpoint_seconds)
+        done[stage.name] = Finished.load(weights)
+        before = before + done[stage.name].facts["history"]
+    work.folder.write_history(before)
+    trained = {stage.name: done[stage.name] for stage in own}
+    teacher = done.get(work.recipe.stages[-1].teacher or "")
+    return record.of_run(
+        spec, work.inputs, trained, teacher, command=command, environment=environment
+    )
+
+
+def _end(error: BaseException) -> tuple[str, int]:
+    """What an end by this error is called in `run.json`, and its exit code."""
+    if isinstance(error, Interrupted):
+        return "stopped", 128 + error.number
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", 130
+    if isinstance(error, Diverged | Stopped):
+        return "diverged" if isinstance(error, Diverged) else "stopped", error.code
+    return "failed", error.code if isinstance(error, Failure) else 1

@@ -1,0 +1,184 @@
+"""Votes of a label-only teacher over patches of the training images, counted once and kept.
+
+Dossier section 1.6.1 (our reconstruction of patched one-hot distillation). Each image is shown to
+the teacher in K views: some of the whole image, shifted and flipped, the others square patches
+brought to full size. `N` images, `K` classes (`views` of them are asked for, as `VoteSpec` says).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylegan_mix import arrays, store
+from stylegan_mix.progress import Progress, StopSignals, say
+from stylegan_mix.rng import stream
+from trainer.engine.batches import Images, Transform, windows
+from trainer.engine.loop import autocast
+from trainer.engine.teachers import Ask
+from trainer.spec import VoteSpec
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Part
+
+__all__ = ["Ballot", "class_shares", "collect", "ensure", "sinks", "view"]
+
+KIND = "votes"
+# A class with more than this many times its share of the images collects stray votes.
+SINK_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Who is asked what: everything that decides the votes, and what it takes to ask."""
+
+    ask: Ask
+    part: Part
+    classes: int
+    transform: Transform
+    spec: VoteSpec
+    seed: int
+    precision: str
+    device: torch.device
+
+    def identity(self, split_id: str, teacher_sha256: str) -> dict[str, Any]:
+        """The key of these votes as plain data."""
+        return {
+            "schema": "stylegan-mix-votes/1",
+            "split_id": split_id,
+            "teacher_sha256": teacher_sha256,
+            "views": asdict(self.spec),
+            "pad": self.transform.pad,
+            "flip": self.transform.flip,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+
+def ensure(ballot: Ballot, identity: dict[str, Any], stop: StopSignals) -> np.ndarray:
+    """The counts of these votes, [N, K]: read from a store, or collected and put there.
+
+    A stop request leaves the finished views in the store and raises `stop.failure`.
+    """
+    key = store.digest(identity)
+    for root in store.roots():
+        folder = root / "annotations" / key / "votes"
+        if folder.is_dir():
+            return arrays.open_container(folder, kind=KIND)["counts"]
+    folder = store.home() / "annotations" / key / "votes"
+    with store.locked(folder.parent / "votes.lock"):
+        if not folder.is_dir():
+            counts = collect(ballot, folder.with_name("votes.partial"), stop)
+            arrays.write(folder, {"counts": counts}, kind=KIND, facts=identity)
+        shutil.rmtree(folder.with_name("votes.partial"), ignore_errors=True)
+    return arrays.open_container(folder, kind=KIND)["counts"]
+
+
+def collect(ballot: Ballot, partial: Path, stop: StopSignals) -> np.ndarray:
+    """Asks for all views and counts, [N, K] uint8 or int32; `partial` keeps finished views."""
+    views, count = ballot.spec.views, len(ballot.part.labels)
+    declared = {"answers": ("i4", (views, count)), "done": ("u1", (views,))}
+    writer = arrays.Writer(partial, declared, resume=True)
+    answers, done = writer.view("answers"), writer.view("done")
+    progress = Progress(views * count, "questions", "asking the teacher about patches")
+    images = Images(ballot.part.images, ballot.device)
+    for number in range(views):
+        if done[number]:
+            continue
+        if stop.requested:
+            what = f"asking the teacher, view {number} of {views}"
+            raise stop.failure(saved=True, what=what)
+        answers[number] = _answers(ballot, images, number)
+        writer.flush()
+        done[number] = 1
+        progress.update((number + 1) * count)
+    progress.close()
+    dtype = np.uint8 if views <= 255 else np.int32
+    counts = np.zeros((count, ballot.classes), dtype)
+    rows = np.arange(count)
+    for number in range(views):
+        counts[rows, answers[number]] += 1
+    return counts
+
+
+def _answers(ballot: Ballot, images: Images, number: int) -> np.ndarray:
+    """The teacher's class for view `number` of every image, [N]."""
+    found = []
+    for start in range(0, len(images), 512):
+        rows = np.arange(start, min(start + 512, len(images)))
+        draws = stream(ballot.seed, "votes.view", number, start)
+        with autocast(ballot.precision, ballot.device):
+            found.append(ballot.ask(view(ballot, images.take(rows), number, draws)).cpu())
+    return torch.cat(found).numpy()
+
+
+def view(ballot: Ballot, images: Tensor, number: int, draws: np.random.Generator) -> Tensor:
+    """View `number` of images [N, H, W, C] uint8 -> normalised [N, C, H, W]."""
+    spec = ballot.spec
+    full = round(spec.views * spec.full_share)
+    if number < full or not spec.sides:
+        return ballot.transform.random(images, draws)
+    side = spec.sides[(number - full) % len(spec.sides)]
+    return ballot.transform.plain(enlarged_patch(images, side, draws))
+
+
+def enlarged_patch(images: Tensor, side: float, draws: np.random.Generator) -> Tensor:
+    """A random patch of `side` times the image's side, brought to full size, [N, H, W, C] float.
+
+    images: [N, H, W, C] uint8. Bilinear with antialiasing, as the dossier asks.
+    """
+    count, height, width, _ = images.shape
+    tall, wide = max(1, round(side * height)), max(1, round(side * width))
+    top = torch.from_numpy(draws.integers(0, height - tall + 1, count))
+    left = torch.from_numpy(draws.integers(0, width - wide + 1, count))
+    upright = torch.zeros(count, dtype=torch.bool)
+    patch = windows(images, top, left, upright, size=(tall, wide))
+    planes = patch.permute(0, 3, 1, 2).to(torch.float32)
+    large = F.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return large.permute(0, 2, 3, 1)
+
+
+def class_shares(counts: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Row y: the mean share of votes of each class on images of class y, [K, K] float64.
+
+    A class without images gets its own name with certainty.
+    """
+    shares = np.eye(classes)
+    for index in range(classes):
+        mine = counts[labels == index].astype(np.float64)
+        if len(mine):
+            shares[index] = (mine / mine.sum(1, keepdims=True)).mean(0)
+    return shares
+
+
+def sinks(counts: np.ndarray, labels: np.ndarray, classes: int) -> list[int]:
+    """Classes that receive more than `SINK_FACTOR` times their share of the images as votes."""
+    votes = counts.sum(0, dtype=np.float64)
+    images = np.bincount(labels, minlength=classes)
+    over = (votes / votes.sum()) > SINK_FACTOR * (images / images.sum())
+    return [int(index) for index in np.flatnonzero(over)]
+
+
+def diagnostics(counts: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
+    """What a reader of a result should know about its votes; sink classes are also said aloud."""
+    own = counts[np.arange(len(labels)), labels] / counts.sum(1, dtype=np.float64)
+    found = sinks(counts, labels, classes)
+    if found:
+        say(
+            f"patches push the teacher towards classes {found}: each gets over "
+            f"{SINK_FACTOR:g} times its share of votes; larger patches help"
+        )
+    return {
+        "views": int(counts[0].sum()),
+        "disagreement": float(1 - own.mean()),
+        "unanimous": float((counts.max(1) == counts.sum(1)).mean()),
+        "histogram": [int(number) for number in counts.sum(0, dtype=np.int64)],
+        "sinks": found,
+    }

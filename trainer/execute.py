@@ -1,0 +1,87 @@
+"""The execution of a plan: every seed of it, with its plots."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from stylegan_mix import process, progress, store
+from stylegan_mix.progress import StopSignals
+from trainer.plan import Plan
+from trainer.reports import records
+from trainer.reports.records import Result
+
+__all__ = ["How", "execute"]
+
+
+@dataclass(frozen=True)
+class How:
+    """The means of a run, which are no part of its identity: device, CPU threads, option sources."""
+
+    device: str
+    threads: int | None
+    sources: dict[str, str]
+
+
+def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
+    """Trains every seed of a plan that is not finished, in order; returns all results."""
+    found: list[Result] = []
+    for seed in plan.seeds:
+        folder = plan.folder(seed)
+        result = records.finished(folder, plan.of_seed(seed))
+        if result is not None:
+            progress.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
+        elif found and stop.requested:
+            raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
+        else:
+            result = _train(plan, seed, stop, how)
+        found.append(result)
+    return found
+
+
+def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
+    # Only here, so that a finished run is shown at once: these load torch and matplotlib.
+    from trainer.engine.run import check, run_recipe
+    from trainer.reports import plots
+
+    folder = plan.folder(seed)
+    check(plan.spec)
+    process.set_up_process(how.threads)
+    _say_whose(folder)
+    label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
+    run_recipe(
+        plan.of_seed(seed),
+        folder,
+        stop=stop,
+        device=how.device,
+        command=plan.command(seed),
+        sources=plan.sources(how.sources),
+        label=label,
+    )
+    result = records.read(folder / records.RESULT_FILE)
+    plots.of_run(result, folder / "plots")
+    seconds = result.record["budget"]["seconds"]
+    progress.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
+    return result
+
+
+def _brief(result: Result) -> str:
+    return f"overall {result.accuracy('overall'):.1f}"
+
+
+def _say_whose(folder: Path) -> None:
+    """Says that an earlier process left this run unfinished without a word, if one did."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return
+    note = store.read_json(path)
+    if note.get("status") != "running" or note.get("host") != socket.gethostname():
+        return
+    try:
+        os.kill(int(note["process"]), 0)
+    except ProcessLookupError:
+        progress.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
+    except PermissionError:
+        return

@@ -1,0 +1,1 @@
+"""Methods as data: stages of training (`stage`) and the methods by name (`catalogue`)."""

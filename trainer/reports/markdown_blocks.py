@@ -1,0 +1,58 @@
+"""Generated blocks inside a hand-written Markdown file, between two comment lines.
+
+<!-- block NAME: written by `COMMAND` -->
+...
+<!-- end of block NAME -->
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stylegan_mix import store
+from stylegan_mix.errors import UsageFailure, nearest
+
+__all__ = ["fill", "is_fresh"]
+
+_BEGIN = re.compile(r"^<!-- block ([^\s:]+):.*-->$", re.MULTILINE)
+
+
+def fill(path: Path, name: str, text: str, *, command: str) -> bool:
+    """Writes `text` into the block; whether the file changed."""
+    before = _read(path)
+    after = _filled(before, path, name, text, command)
+    if after != before:
+        store.write_bytes(path, after.encode())
+    return after != before
+
+
+def is_fresh(path: Path, name: str, text: str, *, command: str) -> bool:
+    """Whether the block holds `text` already."""
+    before = _read(path)
+    return _filled(before, path, name, text, command) == before
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFailure(f"cannot read {path}: {error}") from error
+
+
+def _filled(source: str, path: Path, name: str, text: str, command: str) -> str:
+    known = _BEGIN.findall(source)
+    if known.count(name) != 1:
+        what = "no block" if name not in known else f"{known.count(name)} blocks"
+        raise UsageFailure(
+            f"{path} has {what} '{name}'{nearest(name, known)}",
+            remedy=f"put these two lines where it belongs:\n  <!-- block {name}: -->\n"
+            f"  <!-- end of block {name} -->",
+        )
+    begin = next(match for match in _BEGIN.finditer(source) if match[1] == name)
+    closing = f"<!-- end of block {name} -->"
+    end = source.find(closing, begin.end())
+    if end < 0:
+        raise UsageFailure(f"block '{name}' of {path} has no end; expected {closing}")
+    opening = f"<!-- block {name}: written by `{command}` -->"
+    return f"{source[: begin.start()]}{opening}\n\n{text.strip()}\n\n{source[end:]}"

@@ -1,0 +1,249 @@
+"""Finished runs as records: one JSON each, written, read and checked strictly; no torch.
+
+A record is what reports read and what is committed. It holds the accuracies of the last epoch, by
+class and by shot group, with everything that says what was run: data, split, budget, bank, teacher,
+command, configuration and machine. `K` classes; accuracies are in percent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stylegan_mix import store
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.progress import say
+from trainer.differences import differing
+from trainer.reports.schema import check
+from trainer.spec import RunSpec
+
+__all__ = [
+    "RESULT_FILE",
+    "Result",
+    "collect",
+    "finished",
+    "read",
+    "read_events",
+    "small",
+    "write",
+]
+
+RESULT_FILE = "result.json"
+_LARGEST_FILE = 16 << 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """A checked record and the file that it came from."""
+
+    record: dict[str, Any]
+    path: Path | None = None
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return RunSpec.from_plain(self.record["config"])
+
+    @property
+    def key(self) -> str:
+        """Names the experiment, whatever the seed: results of one key differ by seed alone."""
+        return self.spec.key
+
+    @property
+    def arm(self) -> str:
+        return str(self.record["arm"])
+
+    @property
+    def recipe(self) -> str:
+        return str(self.record["recipe"])
+
+    @property
+    def model(self) -> str:
+        return str(self.record["model"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.record["seed"])
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        return dict(self.record["dataset"])
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        return dict(self.record["budget"])
+
+    def accuracy(self, part: str) -> float | None:
+        """Percent right in the last epoch, "overall" or of a shot group; None where it is empty."""
+        value = self.record["accuracy"][part]
+        return None if value is None else float(value)
+
+    @property
+    def per_class(self) -> list[float | None]:
+        return list(self.record["accuracy"]["per_class"])
+
+
+def write(path: Path, record: dict[str, Any]) -> Result:
+    """Checks a record and writes it atomically."""
+    checked = check(record, str(path))
+    store.write_json(path, checked)
+    return Result(checked, path)
+
+
+def read(path: Path) -> Result:
+    """Reads and checks one record; `InvalidInput` (exit code 3) says what is wrong and where."""
+    with _told_what_next(path):
+        return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
+
+
+@contextmanager
+def _told_what_next(path: Path) -> Iterator[None]:
+    """Says of a damaged record how to go on without it."""
+    try:
+        yield
+    except InvalidInput as error:
+        aside = path.with_suffix(".damaged")
+        error.remedy = error.remedy or (
+            f"mv {path} {aside} and the same command again; `trainer run` or `trainer sweep` as "
+            "before makes the record again"
+        )
+        raise
+
+
+def finished(folder: Path, spec: RunSpec) -> Result | None:
+    """The result in a run folder, or None; `UsageFailure` (exit code 2) if it is another run's."""
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    found = read(path)
+    wanted = {"seed": spec.seed, **spec.identity()}
+    lines = differing(
+        {"seed": found.seed, **found.spec.identity()}, wanted, names=("there", "here")
+    )
+    if lines:
+        raise UsageFailure(
+            f"{folder} holds a run with other settings:\n  " + "\n  ".join(lines),
+            remedy="give this run a --name or --out of its own, or ask for the same settings",
+        )
+    return found
+
+
+def collect(paths: Iterable[Path]) -> list[Result]:
+    """The finished runs in files and folders: run folders, folders of those, folders of records.
+
+    Other JSON files are passed over. The same run found twice counts once; with other numbers it
+    is `InvalidInput`. Raises `UsageFailure` for a path that is not there.
+    """
+    found: dict[tuple[str, str, int], Result] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageFailure(
+                f"there is no file or folder {path}",
+                remedy="trainer run makes a run below runs/; or name where yours are",
+            )
+        for file in _candidates(path):
+            result = _read_candidate(file, named=path.is_file())
+            if result is None:
+                continue
+            which = (result.key, result.dataset["split_id"], result.seed)
+            before = found.setdefault(which, result)
+            if not _same_numbers(before, result):
+                raise InvalidInput(
+                    f"{before.path} and {file} are the same run with different accuracies",
+                    remedy="give the files to read one by one, and leave one of these out",
+                )
+    return [found[which] for which in sorted(found)]
+
+
+def _same_numbers(one: Result, other: Result) -> bool:
+    """Equal but for the rounding of a committed copy."""
+    pairs = [(one.accuracy("overall"), other.accuracy("overall"))]
+    pairs += zip(one.per_class, other.per_class, strict=True)
+    return all(
+        a is b if a is None or b is None else math.isclose(a, b, abs_tol=1e-3) for a, b in pairs
+    )
+
+
+def _candidates(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    runs = {file.parent for file in path.rglob("run.json")}
+    open_runs = [run for run in runs if not (run / RESULT_FILE).exists()]
+    if open_runs:
+        say(f"{len(open_runs)} unfinished run(s) in {path} left out, such as {min(open_runs)}")
+    return sorted(
+        file
+        for file in path.rglob("*.json")
+        if file.name == RESULT_FILE or not runs.intersection([file.parent, *file.parents])
+    )
+
+
+def _read_candidate(file: Path, *, named: bool) -> Result | None:
+    with _told_what_next(file):
+        data = store.read_json(file, limit=_LARGEST_FILE)
+        ours = isinstance(data, dict) and str(data.get("schema", "")).startswith("trainer-result/")
+        if not ours and not named:
+            return None
+        return Result(check(data, str(file)), file)
+
+
+def small(record: Mapping[str, Any], *, points: int = 60) -> dict[str, Any]:
+    """The record as it is committed: at most `points` of the history, no large confusion matrix.
+
+    The first and the last point of the history stay. The folders of bank and teacher, which only
+    mean something on one machine, are emptied.
+    """
+    kept = dict(record)
+    history = record["history"]
+    if len(history) > points:
+        last = len(history) - 1
+        kept["history"] = [history[round(i * last / (points - 1))] for i in range(points)]
+    if record["confusion"] is not None and len(record["confusion"]) > 20:
+        kept["confusion"] = None
+    kept["config"] = _without_folders(record["config"])
+    if record["teacher"]:
+        kept["teacher"] = {**record["teacher"], "run": None}
+    for name in ("accuracy", "test_oracle", "history", "diagnostics"):
+        kept[name] = _rounded(kept[name], 6)
+    return kept
+
+
+def _without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
+    plain = dict(config)
+    for name in ("bank", "teacher"):
+        if plain.get(name):
+            plain[name] = {**plain[name], "folder": ""}
+    return plain
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """Numbers with so many significant digits, at any depth."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item, digits) for name, item in value.items()}
+    return [_rounded(item, digits) for item in value] if isinstance(value, list) else value
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a JSONL file; a last line torn by a crash is dropped, any other is refused."""
+    lines = path.read_bytes().split(b"\n")
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                raise ValueError("not a table")
+        except ValueError as error:
+            if number == len(lines):  # nothing ended it: its writer was killed
+                break
+            raise InvalidInput(f"{path}, line {number}: {error}") from error
+        events.append(event)
+    return events

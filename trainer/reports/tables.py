@@ -1,0 +1,432 @@
+"""Results become tables: one row an experiment, mean and spread over its seeds; no torch.
+
+Only results of the same data, split and budget share a table; settings in which its rows differ
+beyond arm, recipe and model stand in a column. The accuracy is that of the last epoch; the best
+epoch on the test part ("test oracle") is shown on demand and selects nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stylegan_mix.errors import UsageFailure
+from trainer.differences import flat
+from trainer.reports.records import Result
+from trainer.reports.schema import GROUPS
+
+__all__ = [
+    "PARTS",
+    "Row",
+    "Spread",
+    "Table",
+    "markdown_table",
+    "plain",
+    "seed_table",
+    "spread",
+    "tables",
+    "text_table",
+]
+
+PARTS = ("overall", *GROUPS)
+
+_ARMS = ("none", "mixup", "bank", "hybrid")
+_CONTROLS = {
+    "-unmixed": "control: the bank holds unmixed class-balanced samples",
+    "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
+}
+# What the columns of a table say already, and what only bank and teacher themselves say.
+_IN_COLUMNS = {"aug", "recipe", "model", "seed"}
+_OF_BANK = ("n", "alpha", "generator", "generator_kimg")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1 in its denominator; None for one value) of n values."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.sd is None else f"{self.mean:.1f} ± {self.sd:.1f}"
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """The spread of the values that are there; None if there are none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    mean = math.fsum(known) / len(known)
+    if len(known) == 1:
+        return Spread(mean, None, 1)
+    squares = math.fsum((value - mean) ** 2 for value in known)
+    return Spread(mean, math.sqrt(squares / (len(known) - 1)), len(known))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of one experiment, by seed; `setting` names what tells it from other rows."""
+
+    results: tuple[Result, ...]
+    setting: str = ""
+
+    @property
+    def first(self) -> Result:
+        return self.results[0]
+
+    @property
+    def name(self) -> str:
+        """Arm and recipe, and the setting where there is one: what a legend says."""
+        words = [self.first.arm, "" if self.first.recipe == "ce" else self.first.recipe]
+        return " ".join(word for word in (*words, self.setting) if word)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(result.seed for result in self.results)
+
+    def accuracy(self, part: str) -> Spread | None:
+        """Of the last epoch, "overall" or of a shot group."""
+        return spread(result.accuracy(part) for result in self.results)
+
+    def oracle(self) -> Spread | None:
+        """Of the epoch that is best on the test part: an upper reference, never a result."""
+        return spread(result.record["test_oracle"]["overall"] for result in self.results)
+
+    def per_class(self) -> list[Spread | None]:
+        """Of each class, over the seeds."""
+        columns = zip(*(result.per_class for result in self.results), strict=True)
+        return [spread(column) for column in columns]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared: same data, split and budget."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> Result:
+        return self.rows[0].first
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for row in self.rows for result in row.results]
+
+    @property
+    def title(self) -> str:
+        data = self.first.dataset
+        factor = "" if data["imbalance"] is None else f", imbalance {data['imbalance']:g}"
+        return f"{data['name']}{factor}, {self.first.budget['epochs']} epochs"
+
+    @property
+    def settings(self) -> bool:
+        """Whether any row needs the column that names settings."""
+        return any(row.setting for row in self.rows)
+
+    @property
+    def steps_differ(self) -> bool:
+        """Whether its recipes take different numbers of steps."""
+        return len({result.budget["steps"] for result in self.results}) > 1
+
+    def notes(self) -> list[str]:
+        """What a reader must know to trust the table, a sentence each."""
+        return [
+            *_data_notes(self.first.record),
+            _budget_note(self.results),
+            *_bank_notes(self.results),
+            *_arm_notes(self.rows),
+            _machine_note(self.results),
+        ]
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Groups results into tables, by data, split and budget, and rows by equal configuration."""
+    if not results:
+        raise UsageFailure(
+            "there is no finished run to report",
+            remedy="trainer run --aug hybrid makes one; give the folders to look in as arguments",
+        )
+    grouped: dict[str, list[Result]] = {}
+    for result in results:
+        grouped.setdefault(repr(comparable(result)), []).append(result)
+    return [_table(grouped[key]) for key in sorted(grouped)]
+
+
+def comparable(result: Result) -> dict[str, Any]:
+    """What two results must share before their numbers may stand side by side."""
+    data, budget = result.dataset, result.budget
+    names = ("name", "profile", "imbalance", "split_seed", "split_id", "test_id")
+    return {
+        **{f"dataset.{name}": data[name] for name in (*names, "dropped_overlap")},
+        "dataset.groups": data["groups"]["rule"],
+        **{f"budget.{name}": budget[name] for name in ("epochs", "batch", "lr", "precision")},
+    }
+
+
+def _table(results: list[Result]) -> Table:
+    by_key: dict[str, list[Result]] = {}
+    for result in results:
+        by_key.setdefault(result.key, []).append(result)
+    groups = sorted(by_key.values(), key=lambda group: _order(group[0]))
+    settings = _settings([group[0] for group in groups])
+    rows = [
+        Row(tuple(sorted(group, key=lambda one: one.seed)), setting)
+        for group, setting in zip(groups, settings, strict=True)
+    ]
+    return Table(tuple(rows))
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    aug = result.record["aug"]
+    place = _ARMS.index(aug) if aug in _ARMS else len(_ARMS)
+    recipe = ("" if result.recipe == "ce" else result.recipe, result.model)
+    return (*recipe, result.arm != aug, place, result.arm, result.key)
+
+
+def _settings(firsts: list[Result]) -> list[str]:
+    """For each experiment the settings in which this table's experiments differ, as text."""
+    each = [_told(result) for result in firsts]
+    names = sorted({name for told in each for name in told})
+    varying = [
+        name for name in names if len({repr(told[name]) for told in each if name in told}) > 1
+    ]
+    return [
+        ", ".join(f"{name} {_brief(told[name])}" for name in varying if name in told)
+        for told in each
+    ]
+
+
+def _told(result: Result) -> dict[str, Any]:
+    """Settings that the columns of a table do not show; those of a bank only where there is one.
+
+    Two arms with banks of different spaces differ in the arm; two banks of one arm in their key.
+    """
+    config = {
+        name: value
+        for name, value in result.spec.identity().items()
+        if name not in {*_IN_COLUMNS, "bank", "teacher"}
+    }
+    told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
+    told.update({name: str(value) for name, value in flat(config).items() if name not in told})
+    bank, teacher = result.record["bank"], result.spec.teacher
+    if bank:
+        told[f"{result.arm} bank"] = str(bank["key"])[:8]
+        told.update({f"bank.{name}": bank[name] for name in _OF_BANK if bank.get(name) is not None})
+    if teacher:
+        told[f"{result.recipe} teacher"] = teacher.sha256[:8]
+    return told
+
+
+def _brief(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
+
+
+# Notes
+
+
+def _data_notes(record: Mapping[str, Any]) -> list[str]:
+    data = record["dataset"]
+    groups = data["groups"]
+    seed = f", split seed {data['split_seed']}" if data["split_seed"] else ""
+    sizes = ", ".join(f"{name} {_members(groups[name], data['classes'])}" for name in GROUPS)
+    overlap = data["overlap"]
+    if data["dropped_overlap"]:
+        found = "Training images that are also in the test part were dropped."
+    elif overlap:
+        found = f"{overlap} training images are also in the test part."
+    else:
+        found = "No training image is also in the test part."
+    about = (
+        f"Data: {data['name']}, profile {data['profile']}{seed}, split {data['split_id'][:12]}: "
+        f"{data['train_images']:,} training images ({max(data['counts']):,} to "
+        f"{min(data['counts']):,} a class), {data['test_images']:,} test images. {found}"
+    )
+    return [about, f"Shot groups by {groups['rule']}: {sizes}."]
+
+
+def _members(indices: Sequence[int], classes: Sequence[str]) -> str:
+    if len(classes) > 10:
+        return f"{len(indices)} classes"
+    return f"({', '.join(classes[index] for index in indices)})"
+
+
+def _budget_note(results: Sequence[Result]) -> str:
+    budget = results[0].budget
+    steps = sorted({result.budget["steps"] for result in results})
+    count = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    seeds = sorted({result.seed for result in results})
+    return (
+        f"Budget: {budget['epochs']} epochs, {count} steps of {budget['batch']} images, learning "
+        f"rate {budget['lr']:g}, {budget['precision']}. Accuracy in percent after the last epoch, "
+        f"mean ± standard deviation over n runs (seeds {', '.join(map(str, seeds))})."
+    )
+
+
+def _bank_notes(results: Sequence[Result]) -> list[str]:
+    found = {}
+    for result in results:
+        bank = result.record["bank"]
+        if bank:
+            found[bank["key"]] = bank
+    notes = []
+    for bank in sorted(found.values(), key=lambda one: (one["space"], one["key"])):
+        text = f"Bank {bank['key'][:12]}: {bank['n']:,} rows, space {bank['space']}"
+        if bank.get("generator"):
+            text += f", generator {str(bank['generator'])[:12]}"
+        if bank.get("generator_kimg"):
+            text += f" trained for {bank['generator_kimg']:g} thousand images"
+        if bank.get("split") == "declared":
+            text += " imported, and only declared to be of this split"
+        notes.append(text + ".")
+    return notes
+
+
+def _arm_notes(rows: Sequence[Row]) -> list[str]:
+    arms = {row.first.arm for row in rows}
+    return [
+        f"*{suffix}: {text}."
+        for suffix, text in _CONTROLS.items()
+        if any(arm.endswith(suffix) for arm in arms)
+    ]
+
+
+def _machine_note(results: Sequence[Result]) -> str:
+    machines: dict[str, list[float]] = {}
+    for result in results:
+        where = result.record["environment"]
+        device = where["cpu"] if where["device"] == "cpu" else where["device"]
+        threads = f", {where['threads']} threads" if where["device"] == "cpu" else ""
+        name = f"{device}{threads}, torch {where['torch']}"
+        machines.setdefault(name, []).append(result.budget["seconds"])
+    texts = [
+        f"{name} ({len(times)} runs, {_times(times)} each)"
+        for name, times in sorted(machines.items())
+    ]
+    return f"Hardware: {'; '.join(texts)}."
+
+
+def _times(seconds: Sequence[float]) -> str:
+    shortest, longest = _time(min(seconds)), _time(max(seconds))
+    return shortest if shortest == longest else f"{shortest} to {longest}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+# Renderings
+
+
+def cells(table: Table, *, oracle: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table as text."""
+    head = ["arm", "recipe", "model"]
+    head += ["settings"] * table.settings + ["steps"] * table.steps_differ
+    head += ["n", *PARTS] + ["best epoch (test oracle)"] * oracle
+    lines = []
+    for row in table.rows:
+        line = [row.first.arm, row.first.recipe, row.first.model]
+        line += [row.setting] * table.settings
+        line += [f"{row.first.budget['steps']:,}"] * table.steps_differ
+        line += [str(len(row.results)), *(_shown(row.accuracy(part)) for part in PARTS)]
+        line += [_shown(row.oracle())] * oracle
+        lines.append(line)
+    return head, lines
+
+
+def _shown(value: Spread | None) -> str:
+    return "n/a" if value is None else str(value)
+
+
+def text_table(found: Sequence[Table], *, oracle: bool = False) -> str:
+    """Tables for a terminal, each with its notes."""
+    parts = []
+    for table in found:
+        head, lines = cells(table, oracle=oracle)
+        parts.append("\n".join([table.title, "", *aligned([head, *lines]), "", *table.notes()]))
+    return "\n\n\n".join(parts)
+
+
+def seed_table(results: Sequence[Result]) -> str:
+    """The runs of one experiment, a line a seed, and their mean and spread."""
+    lines = [["arm", "recipe", "model", "seed", "n", *PARTS]]
+    first = results[0]
+    head = [first.arm, first.recipe, first.model]
+    for result in results:
+        values = (spread([result.accuracy(part)]) for part in PARTS)
+        lines.append([*head, str(result.seed), "1", *map(_shown, values)])
+    if len(results) > 1:
+        row = Row(tuple(results))
+        values = (row.accuracy(part) for part in PARTS)
+        lines.append([*head, "all", str(len(results)), *map(_shown, values)])
+    return "\n".join(aligned(lines))
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells in columns; the columns from "n" on stand right."""
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    left = lines[0].index("n") if "n" in lines[0] else 1
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
+    """Results as Markdown: a table with its notes for each comparable set."""
+    parts = []
+    for table in tables(results):
+        head, lines = cells(table, oracle=oracle)
+        left = head.index("n")
+        rule = ["---" if index < left else "---:" for index in range(len(head))]
+        rows = [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
+        parts.append("\n".join([f"**{table.title}**", "", *rows, "", *_quoted(table.notes())]))
+    return "\n\n".join(parts)
+
+
+def _quoted(notes: Sequence[str]) -> list[str]:
+    # A star would open emphasis.
+    return [f"- {note}".replace("*-", "\\*-") for note in notes]
+
+
+def plain(results: Sequence[Result]) -> dict[str, Any]:
+    """The report as JSON values; names are stable within schema `trainer-report/1`."""
+    return {"schema": "trainer-report/1", "tables": [_plain(table) for table in tables(results)]}
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "comparable": comparable(table.first),
+        "classes": table.first.dataset["classes"],
+        "counts": table.first.dataset["counts"],
+        "groups": table.first.dataset["groups"],
+        "overlap": table.first.dataset["overlap"],
+        "notes": table.notes(),
+        "rows": [_plain_row(row) for row in table.rows],
+    }
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    record = row.first.record
+    return {
+        **{name: record[name] for name in ("arm", "recipe", "model", "bank", "teacher")},
+        "setting": row.setting,
+        "key": row.first.key,
+        "steps": record["budget"]["steps"],
+        "n": len(row.results),
+        "seeds": list(row.seeds),
+        "accuracy": {part: _numbers(row.accuracy(part)) for part in PARTS},
+        "test_oracle": _numbers(row.oracle()),
+        "per_class": [_numbers(value) for value in row.per_class()],
+        "commands": [result.record["command"] for result in row.results],
+    }
+
+
+def _numbers(value: Spread | None) -> dict[str, Any] | None:
+    return None if value is None else {"mean": value.mean, "sd": value.sd}
