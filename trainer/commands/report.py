@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ __all__ = ["report"]
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file.")
 @click.option("--oracle", is_flag=True, help="Add the epoch that is best on the test part.")
 @click.option("--confusion", metavar="ARM", help="Whose confusion matrix the page shows.")
+@click.option("--summary", metavar="ARMS", help="Only these, with data sets side by side.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write into a block of this file.")
 @click.option("--block", default="results", show_default=True, help="Name of that block.")
 @click.option("--check", is_flag=True, help="With --into: only say whether the block is fresh.")
@@ -39,6 +41,7 @@ def report(
     out: Path | None,
     oracle: bool,
     confusion: str | None,
+    summary: str | None,
     into: Path | None,
     block: str,
     check: bool,
@@ -51,6 +54,7 @@ def report(
     \b
     trainer report runs --out report.html
     trainer report tools/results --format md
+    trainer report runs --summary none,mixup,hybrid,hybrid/one-hot
     """
     from trainer.reports import records
 
@@ -58,12 +62,16 @@ def report(
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
-        _into(into, block, found, paths, oracle=oracle, check=check)
+        text = _rendered(found, "md", oracle, confusion, summary)
+        words = ["trainer", "report", *map(str, paths)]
+        words += ["--summary", summary] if summary else []
+        words += ["--into", os.path.relpath(into), "--block", block, *["--oracle"] * oracle]
+        _into(into, block, text, command=shlex.join(words), check=check)
         return
     if check:
         raise errors.UsageFailure("--check needs --into FILE")
     chosen = "json" if as_json else form or _by_ending(out)
-    text = _rendered(found, chosen, oracle, confusion)
+    text = _rendered(found, chosen, oracle, confusion, summary)
     if out is None:
         console.result(text)
         return
@@ -88,11 +96,15 @@ def _by_ending(out: Path | None) -> str:
     return _ENDINGS[out.suffix]
 
 
-def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | None) -> str:
-    from trainer.reports import tables as tables
+def _rendered(
+    found: list[Result], form: str, oracle: bool, confusion: str | None, summary: str | None
+) -> str:
+    from trainer.reports import tables
 
     if confusion is not None and form != "html":
         raise errors.UsageFailure("--confusion chooses a picture of --format html")
+    if summary is not None:
+        return _summary(found, form, oracle, summary)
     if form == "json":
         return console.as_json(tables.plain(found))
     if form == "md":
@@ -104,20 +116,18 @@ def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | Non
     return tables.text_table(tables.tables(found), oracle=oracle)
 
 
-def _into(
-    into: Path,
-    block: str,
-    found: list[Result],
-    paths: tuple[Path, ...],
-    *,
-    oracle: bool,
-    check: bool,
-) -> None:
-    from trainer.reports import markdown_blocks, tables
+def _summary(found: list[Result], form: str, oracle: bool, arms: str) -> str:
+    from trainer.reports.summary import markdown_summary, text_summary
 
-    words = ["trainer", "report", *map(str, paths), "--into", into.name, "--block", block]
-    command = shlex.join(words + ["--oracle"] * oracle)
-    text = tables.markdown_table(found, oracle=oracle)
+    if form not in ("md", "table") or oracle:
+        raise errors.UsageFailure("--summary is a table: --format table or md, without --oracle")
+    render = markdown_summary if form == "md" else text_summary
+    return render(found, [arm.strip() for arm in arms.split(",")])
+
+
+def _into(into: Path, block: str, text: str, *, command: str, check: bool) -> None:
+    from trainer.reports import markdown_blocks
+
     if not check:
         changed = markdown_blocks.fill(into, block, text, command=command)
         console.result(f"{into}: block {block} {'written' if changed else 'was fresh'}")
