@@ -379,6 +379,19 @@ def test_an_arm_of_a_summary_is_its_plain_recipe_and_one_row_of_each_table(
     assert code == 2 and "'hybrid/kd' means several rows" in err
 
 
+def test_pairs_are_what_compare_says(places: Path, record: Maker, trainer: Any) -> None:
+    better = record("hybrid", seed=0, right=(*BASE[:-1], 47))
+    records.write(places / "runs" / "2.json", better)  # in the place of hybrid, seed 0
+    code, out, _ = trainer("report", "runs", "--pairs", "hybrid:none", "--format", "md")
+    assert code == 0
+    line = out.splitlines()[2]
+    compared = json.loads(trainer("compare", "hybrid", "none", "--in", "runs", "--json")[1])
+    for one in compared["differences"]:
+        low, high = one["t"]
+        assert f"| {one['mean']:+.1f} [{low:+.1f}, {high:+.1f}] |" in line
+    assert line.startswith("| hybrid | none | 2 | +0.5 ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -388,7 +401,10 @@ def test_an_arm_of_a_summary_is_its_plain_recipe_and_one_row_of_each_table(
         (("--confusion", "none"), "--format html"),
         (("--into", "README.md", "--format", "json"), "--into writes Markdown"),
         (("--summary", "none,mxup"), "no finished run of 'mxup'. Known: hybrid/ce, none/ce"),
-        (("--summary", "none", "--format", "html"), "--summary is a table"),
+        (("--summary", "none", "--format", "html"), "are tables: --format table or md"),
+        (("--summary", "none", "--pairs", "hybrid:none"), "two tables: ask for one"),
+        (("--pairs", "hybrid"), "two arms with a colon, got 'hybrid'"),
+        (("--pairs", "hybrid:nobody"), "no finished run of 'nobody'"),
     ],
 )
 def test_command_refuses_what_it_cannot_do(
