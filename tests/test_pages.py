@@ -201,6 +201,58 @@ def test_blocks_of_commands_are_shell(page: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+# --------------------------------------------------------------------- what a user looks up
+
+
+def in_backquotes(page: str) -> set[str]:
+    return {word for span in spans(ROOT / page) for word in span.split()}
+
+
+@pytest.mark.parametrize("name", ["stylegan-mix", "trainer"])
+def test_every_command_stands_in_the_table_of_its_package(name: str) -> None:
+    folder = name.replace("-", "_")
+    told = in_backquotes(f"{folder}/README.md")
+    program = programs()[name]
+    for verb in program.list_commands(click.Context(program)):
+        command = program.get_command(click.Context(program), verb)
+        inner = command.commands if isinstance(command, click.Group) else ()
+        assert {verb, *inner} <= told, verb
+
+
+def test_every_recipe_and_arm_stands_on_both_pages() -> None:
+    from trainer.recipes.catalogue import RECIPES
+    from trainer.spec import AUGS
+
+    for page in ("README.md", "trainer/README.md"):
+        assert {*RECIPES, *AUGS} <= {word.strip(",") for word in in_backquotes(page)}, page
+
+
+def test_every_preset_space_and_exit_code_stands_on_the_page() -> None:
+    from stylegan_mix import errors
+    from stylegan_mix.latents.plan import SPACES
+    from stylegan_mix.presets import PRESETS
+
+    assert {*SPACES, *PRESETS, "auto"} <= in_backquotes("stylegan_mix/README.md")
+    codes = {kind.code for kind in errors.Failure.__subclasses__()} - {errors.Failure.code}
+    table = re.findall(
+        r"^\| ([\d, ]+) \|", source(ROOT / "stylegan_mix" / "README.md"), re.MULTILINE
+    )
+    assert codes <= {int(code) for cell in table for code in cell.split(",")}
+
+
+def test_every_environment_variable_of_ours_stands_on_a_page() -> None:
+    ours = re.compile(r"\b(?:STYLEGAN_MIX|KERNELS)(?:_[A-Z]+)*\b")
+    lines = (
+        line
+        for folder in FOLDERS[:3]
+        for file in (ROOT / folder).rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if "environ" in line
+    )
+    told = set().union(*(in_backquotes(name) for name in NAMES))
+    assert {name for line in lines for name in ours.findall(line)} <= told
+
+
 # --------------------------------------------------------------------- Python
 
 BLOCKS = [
