@@ -120,10 +120,13 @@ def of_blocks(page: Path) -> Iterator[list[str]]:
     lines = "\n".join(fences(page, "bash")).replace("\\\n", " ").splitlines()
     parts = (part for line in lines for part in re.split(r";|\bdo\b", line.partition("#")[0]))
     written = re.findall(r"^<!-- block [^\s:]+: written by `(.*)` -->$", source(page), re.MULTILINE)
+    variables: dict[str, str] = {}
     for line in (*parts, *written):
+        for name, value in variables.items():
+            line = line.replace(f"${name}", value)
         words = shlex.split(line)
-        while words and re.fullmatch(r"[A-Z_a-z]+=.*", words[0]):
-            words = words[1:]  # a variable for this command alone
+        while words and (assigned := re.fullmatch(r"([A-Z_a-z]+)=(.*)", words[0])):
+            variables[assigned[1]], words = assigned[2], words[1:]
         if words:
             yield words
 
