@@ -42,7 +42,8 @@ PLANTED = {
     "columns of a script": ("tools/run", "#!/bin/sh\n: " + "-" * 100, "columns"),
     "function": ("trainer/a.py", "def f():\n" + "    pass\n" * 80, "function 81"),
     "method": ("trainer/a.py", "class A:\n  def f():\n" + "    pass\n" * 80, "A.f: function"),
-    "file": ("trainer/a.py", "\n" * 601, "file of 601 lines"),
+    "file": ("tools/a.py", "\n" * 601, "file of 601 lines"),
+    "package file": ("trainer/a.py", "\n" * 451, "file of a package with 451 lines"),
     "test file": ("tests/test_a.py", "\n" * 501, "test file of 501 lines"),
     "arguments": (
         "trainer/a.py",
@@ -91,7 +92,8 @@ def test_budgets_pass_what_is_at_the_ceiling(
 ) -> None:
     docstring = '    """\n' + "    more\n" * 50 + '    """\n'
     plant(tmp_path, "trainer/a.py", "def f():\n" + docstring + numbered(79))
-    plant(tmp_path, "trainer/b.py", "x = " + "1" * 96 + "\n" * 600)
+    plant(tmp_path, "trainer/b.py", "x = " + "1" * 96 + "\n" * 450)
+    plant(tmp_path, "tools/b.py", "\n" * 600)
     plant(tmp_path, "trainer/c.py", nested(5) + "\n" + STATEMENTS)
     elifs = "".join(f"    elif x == {number}:\n        pass\n" for number in range(9))
     plant(tmp_path, "trainer/d.py", f"def g(x):\n    if x:\n        pass\n{elifs}")

@@ -25,10 +25,10 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import cost, loop, step
-from stylegan_mix.training.loop import CHECKPOINT_KIND
 from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.plan import TrainPlan, finished, plan_training, show_plan
 from stylegan_mix.training.run import run_training
+from stylegan_mix.training.saves import CHECKPOINT_KIND
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step_inputs import Game, begin
 
@@ -332,7 +332,7 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
     show_plan(plan)
-    assert "digits_lt (as it is, 1,057 images" in capsys.readouterr().err
+    assert "digits_lt (natural class sizes, 1,057 images" in capsys.readouterr().err
 
 
 def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:
