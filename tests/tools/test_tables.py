@@ -1,4 +1,4 @@
-"""The check of committed tables: stale ones are named, repaired on demand, and nothing else is run."""
+"""The check of committed tables: stale ones are named, and repaired on demand."""
 
 from __future__ import annotations
 
