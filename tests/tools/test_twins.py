@@ -59,10 +59,10 @@ def test_twins_give_the_same_images_logits_and_gradients(twins: ModuleType, name
     assert slow[0].synthesis.b16.layout == torch.contiguous_format
 
 
-def test_the_work_of_convolutions_is_that_of_the_dossier() -> None:
+def test_the_work_of_convolutions_is_that_counted_by_hand() -> None:
     from tools.bench.work import convolution_work
 
-    # methods dossier 1.6: `cifar` at 512 channels takes 8.04 GFLOP a pass of either network
+    # `cifar` at 512 channels takes 8.04 GFLOP a pass of either network
     work = convolution_work(PRESETS["cifar"], torch.device("cpu"))
     assert work["generator"] / 1e9 == pytest.approx(8.04, rel=0.02)
     assert work["discriminator"] / 1e9 == pytest.approx(8.04, rel=0.02)
