@@ -132,8 +132,8 @@ def convolve(
 
     x [N,I,H,W]; weight [O,I,k,k], which is brought to the dtype of x. Up-sampling is a strided
     transposed convolution (of the transposed, unflipped weight) and then the filter;
-    down-sampling the filter and then a strided convolution (Karras et al. 2020; pads from the
-    methods dossier, 1.7).
+    down-sampling the filter and then a strided convolution (Karras et al. 2020, StyleGAN2, with
+    the padding of its published networks).
     """
     kernel = weight.shape[-1]
     if kernel == 3 and up == down == 1:
