@@ -13,14 +13,14 @@ from torch import Tensor
 __all__ = ["matched", "moved", "nearness", "transfer"]
 
 
-def moved(memory: Tensor, features: Tensor, label: Tensor, rate: Tensor) -> Tensor:
-    """m_c + rate_c (mean of f_i / |f_i| over rows i of class c - m_c), [K, D].
+def moved(memory: Tensor, features: Tensor, label: Tensor, taken: Tensor, rate: Tensor) -> Tensor:
+    """m_c + rate_c (mean of f_i / |f_i| over the taken rows i of class c - m_c), [K, D].
 
-    memory: m, [K, D]; features: f, [N, D]; label: [N] int64; rate: [K] in [0, 1]. A class
-    without a row here keeps its mean.
+    memory: m, [K, D]; features: f, [N, D]; label: [N] int64; taken: [N] bool; rate: [K] in [0, 1].
+    A class without such a row keeps its mean.
     """
     unit = F.normalize(features, dim=1)
-    member = F.one_hot(label, len(memory)).to(unit)  # [N, K]
+    member = (F.one_hot(label, len(memory)) * taken[:, None]).to(unit)  # [N, K]
     count = member.sum(0)[:, None]  # [K, 1]
     mean = member.T @ unit / count.clamp(min=1)
     return torch.lerp(memory, mean, rate[:, None] * (count > 0))

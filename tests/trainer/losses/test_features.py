@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.losses.features import cosine_distance
+from trainer.losses.features import cosine_distance, side_by_side
 
 
 def test_parallel_orthogonal_and_opposite_features() -> None:
@@ -25,3 +25,13 @@ def test_gradients_are_those_of_finite_differences() -> None:
     student, teacher = torch.randn(2, 4, 5, dtype=torch.float64)
     student.requires_grad_()
     assert torch.autograd.gradcheck(lambda f: cosine_distance(f, teacher), (student,))
+
+
+def test_the_distance_to_several_teachers_is_the_mean_of_the_distances_to_each() -> None:
+    """For a student that says the same length to each: cos of the whole is the mean of cosines."""
+    parts, teachers = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    own = side_by_side(list(parts))
+    assert own.shape == (6, 15)
+    found = cosine_distance(own, side_by_side([3 * teachers[0], teachers[1], 0.1 * teachers[2]]))
+    each = [cosine_distance(f, t) for f, t in zip(parts, teachers, strict=True)]
+    torch.testing.assert_close(found, torch.stack(each).mean(0))

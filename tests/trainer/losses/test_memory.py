@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from trainer.losses.memory import matched, moved, nearness, transfer
 
 N, K, D = 7, 4, 3
+EVERY = torch.ones(N, dtype=torch.bool)
 
 
 def tensors(*shape: int) -> torch.Tensor:
@@ -18,7 +19,7 @@ def tensors(*shape: int) -> torch.Tensor:
 def test_a_memory_moves_toward_the_mean_of_unit_features_of_its_class() -> None:
     memory, features = tensors(K, D), tensors(N, D)
     label = torch.tensor([0, 0, 0, 2, 2, 3, 3])
-    found = moved(memory, features, label, torch.full((K,), 0.1).double())
+    found = moved(memory, features, label, EVERY, torch.full((K,), 0.1).double())
     for index in (0, 2, 3):
         own = features[label == index]
         mean = (own / own.norm(dim=1, keepdim=True)).mean(0)
@@ -29,9 +30,17 @@ def test_a_memory_moves_toward_the_mean_of_unit_features_of_its_class() -> None:
 def test_at_rate_one_a_class_takes_its_mean_and_at_rate_zero_nothing() -> None:
     memory, features, label = tensors(K, D), tensors(N, D), torch.arange(N) % K
     rate = torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
-    found = moved(memory, features, label, rate)
+    found = moved(memory, features, label, EVERY, rate)
     torch.testing.assert_close(found[0], F.normalize(features[[0, 4]], dim=1).mean(0))
     assert torch.equal(found[[1, 3]], memory[[1, 3]])
+
+
+def test_rows_that_are_not_taken_do_not_count() -> None:
+    memory, features, label = tensors(K, D), tensors(N, D), torch.arange(N) % K
+    taken, rate = torch.arange(N) < 3, torch.full((K,), 0.3).double()
+    found = moved(memory, features, label, taken, rate)
+    torch.testing.assert_close(found, moved(memory, features[:3], label[:3], EVERY[:3], rate))
+    assert torch.equal(found[3], memory[3])
 
 
 def test_nearness_is_the_cosine() -> None:
