@@ -9,9 +9,8 @@ from pathlib import Path
 
 from stylegan_mix import process, progress, store
 from stylegan_mix.progress import StopSignals
-from trainer.engine.run import check, run_recipe
 from trainer.plan import Plan
-from trainer.reports import plots, records
+from trainer.reports import records
 from trainer.reports.records import Result
 
 __all__ = ["How", "execute"]
@@ -43,6 +42,10 @@ def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
 
 
 def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
+    # Only here, so that a finished run is shown at once: these load torch and matplotlib.
+    from trainer.engine.run import check, run_recipe
+    from trainer.reports import plots
+
     folder = plan.folder(seed)
     check(plan.spec)
     process.set_up_process(how.threads)

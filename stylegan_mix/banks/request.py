@@ -14,8 +14,9 @@ from typing import Any
 from stylegan_mix import store
 from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.latents.plan import BLOCK, CONTROLS, SPACES
+from stylegan_mix.numerics import Numerics
 
-__all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Numerics", "Request"]
+__all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Request"]
 
 KIND = "hybrid-bank"
 SCHEMA_VERSION = 1
@@ -90,25 +91,6 @@ class Request:
         """The request key: 64 hex digits."""
         return store.digest(self.spec())
 
-
-@dataclass(frozen=True)
-class Numerics:
-    """What decides, beside the request, about the last bit of a pixel.
-
-    `device` family ("cpu" with its instruction set, or "cuda-sm90"), `compute` dtype of the
-    convolutions, `operators` of `kernels`, versions of `torch` and `numpy`.
-    """
-
-    device: str
-    compute: str
-    operators: str
-    torch: str
-    numpy: str
-
-    def spec(self) -> dict[str, str]:
-        """The declared values."""
-        return asdict(self)
-
-    def exact_key(self, request: Request) -> str:
+    def exact_key(self, numerics: Numerics) -> str:
         """The name of a bank's bytes: 64 hex digits."""
-        return store.digest({"request": request.spec(), "numerics": self.spec()})
+        return store.digest({"request": self.spec(), "numerics": numerics.spec()})

@@ -18,11 +18,11 @@ from stylegan_mix.latents.plan import SPACES
 from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
-    from stylegan_mix.banks.request import Numerics
     from stylegan_mix.banks.store import Record
     from stylegan_mix.datasets import Dataset
     from stylegan_mix.generators.store import Published
-    from stylegan_mix.training.command import TrainPlan
+    from stylegan_mix.numerics import Numerics
+    from stylegan_mix.training.plan import TrainPlan
 
 __all__ = ["generate"]
 
@@ -156,27 +156,27 @@ def _trained(dataset: Dataset, options: dict[str, Any]) -> Published | None:
             f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}{imported}",
             remedy=f"{train} trains one; without --no-train this command does it first",
         )
-    from stylegan_mix.commands.train import show_plan
-    from stylegan_mix.training import command
+    from stylegan_mix.training.plan import plan_training, show_plan, start_of
+    from stylegan_mix.training.run import ensure_generator
 
     process.set_up_process(options["threads"])
-    plan = command.plan_training(
+    plan = plan_training(
         dataset, preset=None, kimg=None, seed=0, device=options["device"], command=train
     )
-    start = command.start_of(plan)
+    start = start_of(plan)
     say(f"no finished generator of {dataset.name}: this one is trained first{imported}")
     show_plan(plan, start=start)
     if options["dry_run"]:
         _show_training_cost(plan, start, options)
         return None
     with progress.StopSignals(options["minutes"]) as stop:
-        return command.ensure_generator(plan, stop)
+        return ensure_generator(plan, stop)
 
 
 def _show_training_cost(plan: TrainPlan, start: float, options: dict[str, Any]) -> None:
     """What it takes before the bank can be written, and the bank's space on the disk."""
-    from stylegan_mix.commands.train import cost_text
     from stylegan_mix.training import cost
+    from stylegan_mix.training.plan import cost_text
 
     facts, dataset = cost.of(plan, start=start), plan.dataset
     image = (dataset.num_classes, dataset.resolution, dataset.channels)
@@ -237,15 +237,16 @@ def _least_diverse(card: dict[str, Any]) -> str:
 
 
 def _write(request: Request, published: Published, options: dict[str, Any], began: float) -> None:
-    from stylegan_mix.banks import generate as work
     from stylegan_mix.banks import store
+    from stylegan_mix.banks.write import seconds_per_block, write_bank
     from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.numerics import numerics_class
     from stylegan_mix.process import resolve_device
 
     device = resolve_device(options["device"])
-    numerics = work.numerics_class(device, options["precision"])
+    numerics = numerics_class(device, options["precision"])
     exact = [
-        one for one in store.find(request_key=request.key) if one.key == numerics.exact_key(request)
+        one for one in store.find(request_key=request.key) if one.key == request.exact_key(numerics)
     ]
     if exact:
         _answer(exact[0], options, state="exists")
@@ -253,12 +254,12 @@ def _write(request: Request, published: Published, options: dict[str, Any], bega
     process.set_up_process(options["threads"])
     network = generator_store.network(published, precision=options["precision"]).to(device)
     if options["dry_run"]:
-        _estimate(request, numerics, work.seconds_per_block(network, request), options)
+        _estimate(request, numerics, seconds_per_block(network, request), options)
         return
     minutes = options["minutes"]
     if minutes is not None:
         minutes = max(minutes - (time.monotonic() - began) / 60, 0.0)
-    folder = work.write_bank(request, published, numerics, network, minutes=minutes)
+    folder = write_bank(request, published, numerics, network, minutes=minutes)
     _answer(store.record(folder), options, state="written")
 
 
@@ -269,7 +270,7 @@ def _estimate(
 
     facts: dict[str, Any] = {
         "state": "absent",
-        "key": numerics.exact_key(request),
+        "key": request.exact_key(numerics),
         "request_key": request.key,
         "images": request.n,
         "blocks": request.blocks,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from stylegan_mix import console, process, progress
 from stylegan_mix.commands.data import DEFAULT, chosen_dataset
 
-if TYPE_CHECKING:
-    from stylegan_mix.presets import Preset
-
-__all__ = ["cost_text", "show_plan", "train"]
+__all__ = ["train"]
 
 _MOST_KIMG = 1e9
 _POSITIVE = console.FiniteRange(0, min_open=True)
@@ -119,13 +115,14 @@ def train(ctx: click.Context, **options: Any) -> None:
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
-    from stylegan_mix.training import command
+    from stylegan_mix.training.plan import finished, plan_training, show_plan, start_of
+    from stylegan_mix.training.run import run_training
     from stylegan_mix.training.world import speaks
 
     process.set_up_process(options["threads"])
     dataset = chosen_dataset(options, quiet=not speaks())
     changes = {name: options[name] for name, _, _ in _CHANGES if options[name] is not None}
-    plan = command.plan_training(
+    plan = plan_training(
         dataset,
         preset=options["preset"],
         kimg=options["kimg"],
@@ -134,8 +131,8 @@ def train(ctx: click.Context, **options: Any) -> None:
         command=_spelled(ctx),
         changes=changes,
     )
-    there = command.finished(plan)
-    start = plan.kimg if there else command.start_of(plan)
+    there = finished(plan)
+    start = plan.kimg if there else start_of(plan)
     if speaks():
         show_plan(plan, done=bool(there), start=start)
     if options["dry_run"]:
@@ -143,7 +140,7 @@ def train(ctx: click.Context, **options: Any) -> None:
             _show_cost(plan, start, bool(there), options["as_json"])
         return
     with progress.StopSignals(options["minutes"]) as stop:
-        found = there or command.run_training(
+        found = there or run_training(
             plan, stop, save_minutes=options["save_minutes"], graphs=options["graphs"]
         )
     if not speaks():
@@ -170,44 +167,13 @@ def train(ctx: click.Context, **options: Any) -> None:
 def _show_cost(plan: Any, start: float, done: bool, as_json: bool) -> None:
     """Times a few steps and says what the training will take; nothing if it is finished."""
     from stylegan_mix.training import cost
+    from stylegan_mix.training.plan import cost_text
 
     facts = {} if done else cost.of(plan, start=start)
     if as_json:
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
     elif not done:
         progress.say(cost_text(facts, start))
-
-
-def cost_text(facts: dict[str, Any], start: float) -> str:
-    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
-    whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
-    rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
-    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
-
-
-def show_plan(plan: Any, *, done: bool = False, start: float = 0.0) -> None:
-    """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
-    preset = plan.preset
-    going_on = f"to go on with from {start:g} kimg" if start else "to train"
-    state = "finished already" if done else going_on
-    factor = plan.dataset.imbalance
-    split = "as it is" if factor is None else f"imbalance {factor:g}"
-    progress.say(
-        f"{plan.dataset.name} ({split}, "
-        f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
-        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
-        f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
-        f"training {plan.key[:12]} in {plan.folder}"
-    )
-
-
-def _changed(preset: Preset) -> str:
-    """How it differs from the preset of its name, in words."""
-    from stylegan_mix.presets import preset_named
-
-    own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
-    changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
-    return f" with {', '.join(changed)}" if changed else ""
 
 
 def _spelled(ctx: click.Context) -> str:

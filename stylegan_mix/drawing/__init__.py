@@ -1,0 +1,1 @@
+"""Plots, sheets of labelled images, and HTML pages."""

@@ -1,0 +1,1 @@
+"""Published generators: their store and cards, and the diversity of their images by class."""

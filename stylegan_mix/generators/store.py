@@ -146,7 +146,7 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
 def _blank(card: dict[str, Any], precision: str | None) -> Generator:
     """The network of a card, with fresh weights: the preset's, or the imported one's own."""
     from stylegan_mix.networks import Generator
-    from stylegan_mix.training.state import PRECISIONS, build_generator
+    from stylegan_mix.networks.build import PRECISIONS, build_generator
 
     if "network" in card:
         return Generator(**card["network"], compute_dtype=PRECISIONS[precision or "float32"])

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from stylegan_mix import arrays, store
-from stylegan_mix.banks.generate import numerics_class
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.metrics import features, report
 from stylegan_mix.metrics.measure import Judge, least_for_frechet
@@ -23,6 +22,7 @@ from stylegan_mix.metrics.probe import Probe, ensure_probe
 from stylegan_mix.metrics.request import KIND, Found, Request, find, folder
 from stylegan_mix.metrics.subject import Subject
 from stylegan_mix.networks import Generator
+from stylegan_mix.numerics import numerics_class
 from stylegan_mix.progress import say
 
 __all__ = ["make"]

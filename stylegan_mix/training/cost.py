@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from stylegan_mix.training.command import TrainPlan
-from stylegan_mix.training.game import begin
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.step_inputs import begin
 
 __all__ = ["of"]
 

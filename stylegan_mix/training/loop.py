@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import Diverged
+from stylegan_mix.presets import Preset
+from stylegan_mix.progress import StopSignals, say
+
+if TYPE_CHECKING:
+    from stylegan_mix.training.state import TrainState
+    from stylegan_mix.training.step_inputs import Game
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.datasets import Dataset
-from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, is_out_of_memory
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, is_out_of_memory
 from stylegan_mix.generators.class_grid import save_grid, shown_classes, watched_classes
 from stylegan_mix.networks import Generator, to_uint8
-from stylegan_mix.networks.operators import operators_on
-from stylegan_mix.presets import Preset
-from stylegan_mix.progress import Progress, StopSignals, say
+from stylegan_mix.numerics import operators_on
+from stylegan_mix.progress import Progress
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.augmentation.strength import taken_signs
+from stylegan_mix.training.captured_steps import player_of
 from stylegan_mix.training.journal import Journal
+from stylegan_mix.training.saved_structure import Many, differences
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
-from stylegan_mix.training.strength import taken_signs
-from stylegan_mix.training.structure import Many, differences
+from stylegan_mix.training.step_inputs import Game
 from stylegan_mix.training.tick import Tick, broken
 
 __all__ = [
     "CHECKPOINT_KIND",
     "Rhythm",
+    "Trained",
     "class_samples_of",
     "diverged",
     "lost_picture",
@@ -448,3 +457,12 @@ def _latents(network: Generator, game: Game, label: int, count: int) -> tuple[Te
     draws = rng.Draws(generator)
     z = draws.normal(count, game.preset.z_dim, device=game.device)
     return network.ws(z, torch.full((count,), label, device=game.device)), draws
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has reached its budget."""
+
+    state: TrainState
+    game: Game
+    numerics: list[dict[str, str | int]]

@@ -15,11 +15,11 @@ from torch import Tensor
 from stylegan_mix import rng
 from stylegan_mix.presets import Preset
 from stylegan_mix.training import losses, regularizers
+from stylegan_mix.training.augmentation.strength import adjust, observe, ramped, strength_of
+from stylegan_mix.training.critic_heads import Verdict, judge, judged_logits, transition_lambda
 from stylegan_mix.training.ema import ema_decay, update_ema
-from stylegan_mix.training.game import Game
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.strength import adjust, observe, ramped, strength_of
-from stylegan_mix.training.verdict import Verdict, judge, judged_logits, transition_lambda
+from stylegan_mix.training.step_inputs import Game
 
 __all__ = ["Due", "Facts", "play", "train_step"]
 

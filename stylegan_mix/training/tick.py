@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from stylegan_mix.training.structure import Many
+from stylegan_mix.training.saved_structure import Many
 
 __all__ = ["Tick", "broken"]
 

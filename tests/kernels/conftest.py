@@ -164,8 +164,10 @@ def workshop(tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KERNELS", raising=False)
     monkeypatch.setattr(libraries, "SOURCES", shop.sources)
     monkeypatch.setattr(libraries, "PREBUILT", tmp_path / "none")
-    for name, empty in (("_libraries", {}), ("_decided", {}), ("_warned", set())):
-        monkeypatch.setattr(native, name, empty)  # as in a new process
+    # As in a new process.
+    monkeypatch.setattr(native, "_libraries", {})
+    monkeypatch.setattr(dispatch, "_decided", {})
+    monkeypatch.setattr(dispatch, "_warned", set())
     return shop
 
 

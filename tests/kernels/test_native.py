@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import timeit
 from ctypes import byref
+from kernels import abi
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,9 @@ def test_the_process_keeps_the_one_openmp_runtime_of_pytorch(workshop: Any) -> N
         pytest.skip("this PyTorch brings no GNU OpenMP runtime")
     code = """
 from ctypes import byref
-run = native.Run(threads=2)
-native.library("cpu").kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run))
+from kernels import abi
+run = abi.Run(threads=2)
+native.library("cpu").kernels_upfirdn2d(byref(abi.Upfirdn2d()), None, None, byref(run))
 maps = {line.split()[-1] for line in open("/proc/self/maps")}
 print(*(path for path in maps if "omp" in Path(path).name.partition(".")[0]))
 """

@@ -57,8 +57,9 @@ def test_a_sanitised_library_sees_a_mistake(
     unit.write_text(unit.read_text().replace("return sum ==", f"{mistake} return sum =="))
     code = """
 from ctypes import byref
-run = native.Run(threads=2)
-native.library("cpu").kernels_upfirdn2d(byref(native.Upfirdn2d()), None, None, byref(run))
+from kernels import abi
+run = abi.Run(threads=2)
+native.library("cpu").kernels_upfirdn2d(byref(abi.Upfirdn2d()), None, None, byref(run))
 print("went on")
 """
     out, err = workshop.start(code, **sanitized(sanitizer)).communicate(timeout=300)

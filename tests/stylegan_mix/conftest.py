@@ -160,7 +160,8 @@ def ask(published: Any) -> Callable[..., Any]:
 @pytest.fixture
 def write(home: Path, toy: Any, published: Any, ask: Callable[..., Any]) -> Callable[..., Path]:
     """`write(n=100, ...)` writes such a bank into the store and returns its folder."""
-    from stylegan_mix.banks.generate import numerics_class, write_bank
+    from stylegan_mix.banks.write import write_bank
+    from stylegan_mix.numerics import numerics_class
 
     def written(network: Any = None, **changes: Any) -> Path:
         numerics = numerics_class("cpu", "float32")

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stylegan_mix import arrays, store
-from stylegan_mix.banks import generate
+from stylegan_mix import arrays, numerics, store
 from stylegan_mix.banks import store as banks
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.reader import open_bank
@@ -341,4 +340,4 @@ def test_facts_hold_no_clock_but_the_date_of_making(write: Write) -> None:
     assert [name for name in open_bank(write()).facts if "utc" in name or "time" in name] == [
         "created_utc"
     ]
-    assert generate.numerics_class("cpu", "float32").device.startswith("cpu-")
+    assert numerics.numerics_class("cpu", "float32").device.startswith("cpu-")

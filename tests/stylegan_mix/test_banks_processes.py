@@ -52,8 +52,8 @@ def start(home: Path, repo_root: Path) -> Iterator[Start]:
 
     from stylegan_mix import datasets
     from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.networks.build import build_generator
     from stylegan_mix.presets import PRESETS
-    from stylegan_mix.training.state import build_generator
 
     data, preset = datasets.load("digits_lt"), PRESETS["tiny8"]
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import setup_filter, upfirdn2d
-from stylegan_mix.banks.generate import Decoder
+from stylegan_mix.banks.write import Decoder
 from stylegan_mix.latents import plan, spaces
 from stylegan_mix.latents.plan import SPACES, Mixing
 from stylegan_mix.networks import Discriminator, Generator, to_uint8

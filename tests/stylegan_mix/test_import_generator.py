@@ -416,7 +416,7 @@ def test_an_imported_generator_is_taken_by_name_only(digits_file: Path, run: Run
     assert f"--generator {one.hash[:12]}" in err
     code, _, err = run("generate", "--dataset", "digits_lt", "--dry-run")
     assert (code, f"--generator {one.hash[:12]}" in err) == (0, True)
-    from stylegan_mix.training.command import finished, plan_training
+    from stylegan_mix.training.plan import finished, plan_training
 
     plan = plan_training(data, preset=None, kimg=None, seed=0, device="cpu", command="")
     assert finished(plan) == []

@@ -14,7 +14,7 @@ import torch
 from stylegan_mix import errors, progress, store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import preset_named
-from stylegan_mix.training import cost, publication, settings
+from stylegan_mix.training import cost, preset_checks, publication
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -219,7 +219,7 @@ def test_advice_on_utlo_can_be_followed_at_eight_pixels(
 def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
     preset = replace(preset_named("cpu32", 32), augment="ada", utlo_resolution=4)
     with pytest.raises(errors.UsageFailure) as refused:
-        settings.check(preset)
+        preset_checks.check(preset)
     assert refused.value.remedy == "--utlo-resolution 8, or --augment ada:blit,color"
 
 

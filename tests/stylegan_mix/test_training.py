@@ -20,21 +20,22 @@ import torch
 from tiny_training import StopAfter, tiny_plan
 
 from stylegan_mix import arrays, datasets, store
-from stylegan_mix.commands.train import show_plan
 from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped, UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
-from stylegan_mix.training import command, cost, loop, step
-from stylegan_mix.training.game import Game, begin
+from stylegan_mix.training import cost, loop, step
 from stylegan_mix.training.loop import CHECKPOINT_KIND
 from stylegan_mix.training.memory import least_bytes
+from stylegan_mix.training.plan import TrainPlan, finished, plan_training, show_plan
+from stylegan_mix.training.run import run_training
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step_inputs import Game, begin
 
 
-def _train(plan: command.TrainPlan) -> Published:
+def _train(plan: TrainPlan) -> Published:
     with StopSignals() as stop:
-        return command.run_training(plan, stop)[0]
+        return run_training(plan, stop)[0]
 
 
 def test_a_finished_training_is_published_found_and_given_at_once(home: Path) -> None:
@@ -84,14 +85,14 @@ def test_stopping_anywhere_gives_the_same_generator(
 ) -> None:
     plan = tiny_plan(**changes)
     with StopSignals() as stop:
-        whole = command.run_training(plan, stop)
+        whole = run_training(plan, stop)
     undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
-            command.run_training(plan, StopAfter(steps))
+            run_training(plan, StopAfter(steps))
     with StopSignals() as stop:
-        pieces = command.run_training(plan, stop)
+        pieces = run_training(plan, stop)
     assert [one.hash for one in pieces] == [one.hash for one in whole]
     assert len({one.hash for one in whole}) == (3 if changes else 1)
     lines = _logged(plan)
@@ -100,7 +101,7 @@ def test_stopping_anywhere_gives_the_same_generator(
     assert max(lines[-1].get("ada_p", [1])) > 0
 
 
-def _logged(plan: command.TrainPlan) -> list[dict[str, Any]]:
+def _logged(plan: TrainPlan) -> list[dict[str, Any]]:
     """The log of a training, but for the clock."""
     lines = map(json.loads, (plan.folder / "metrics.jsonl").read_text().splitlines())
     return [{name: value for name, value in one.items() if name != "seconds"} for one in lines]
@@ -110,7 +111,7 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), StopAfter(4))
     log = tiny_plan().folder / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 19}\n')
 
@@ -136,7 +137,7 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     before = {"device": "cpu", "operators": "others", "torch": "2.11", "processes": 4}
     with monkeypatch.context() as then, pytest.raises(Stopped):
         then.setattr(loop, "numerics_of", lambda game: before)
-        command.run_training(tiny_plan(), StopAfter(6))
+        run_training(tiny_plan(), StopAfter(6))
     published = _train(tiny_plan())
     assert "begun with other operators, torch, processes" in capsys.readouterr().err
     assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
@@ -178,7 +179,7 @@ def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), StopAfter(4))
     real = step.losses.fool_loss
     monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
     with pytest.raises(Diverged, match=r"again, after it had been taken back once: loss_g") as end:
@@ -222,7 +223,7 @@ def test_a_budget_that_is_already_past_is_refused_and_nothing_is_written(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        command.run_training(tiny_plan(), StopAfter(8))
+        run_training(tiny_plan(), StopAfter(8))
     checkpoints = tiny_plan().folder / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
     with pytest.raises(UsageFailure, match="past the"):
@@ -237,7 +238,7 @@ def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
         store.locked(home / "training" / f"{plan.key}.lock"),
         pytest.raises(Stopped, match="while waiting for process"),
     ):
-        command.run_training(plan, stop)
+        run_training(plan, stop)
 
 
 def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the_main_one(
@@ -245,11 +246,11 @@ def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the
 ) -> None:
     plan = tiny_plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
     with StopSignals() as stop:
-        first = command.run_training(plan, stop)
+        first = run_training(plan, stop)
     assert [one.card.get("half_life") for one in first] == [None, 0.001]
     assert len({one.hash for one in first}) == 2
-    assert command.finished(plan) == first
-    assert command.finished(plan)[0].hash == _train(plan).hash
+    assert finished(plan) == first
+    assert finished(plan)[0].hash == _train(plan).hash
 
 
 def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
@@ -290,7 +291,7 @@ def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
 
 def test_what_cannot_be_is_refused(home: Path) -> None:
     with pytest.raises(UsageFailure, match="32 pixels"):
-        command.plan_training(
+        plan_training(
             datasets.load("digits_lt"),
             preset="cpu32",
             kimg=1,
@@ -327,7 +328,7 @@ def test_a_plan_of_data_as_it_is_can_be_shown(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = datasets.load("digits_lt", profile="natural")
-    plan = command.plan_training(
+    plan = plan_training(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
     show_plan(plan)

@@ -12,12 +12,12 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from stylegan_mix import rng
-from stylegan_mix.training.ada import ADA
-from stylegan_mix.training.ada_blit import moved
-from stylegan_mix.training.ada_color import recolored
-from stylegan_mix.training.ada_filter import band_gains, band_taps
-from stylegan_mix.training.ada_geometry import inverse_map, warped
-from stylegan_mix.training.augment import augmentation_named
+from stylegan_mix.training.augmentation.ada import ADA
+from stylegan_mix.training.augmentation.blit import moved
+from stylegan_mix.training.augmentation.color import recolored
+from stylegan_mix.training.augmentation.geometry import inverse_map, warped
+from stylegan_mix.training.augmentation.octaves import band_gains, band_taps
+from stylegan_mix.training.augmentation.policies import augmentation_named
 
 
 class Median(rng.Draws):

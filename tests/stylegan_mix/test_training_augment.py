@@ -14,9 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from stylegan_mix import rng
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.training.ada import ADA
-from stylegan_mix.training.augment import augmentation_named
-from stylegan_mix.training.strength import Feedback, adjust, fresh_strength, observe, strength_of
+from stylegan_mix.training.augmentation.ada import ADA
+from stylegan_mix.training.augmentation.policies import augmentation_named
+from stylegan_mix.training.augmentation.strength import (
+    Feedback,
+    adjust,
+    fresh_strength,
+    observe,
+    strength_of,
+)
 
 EVERYTHING = "ada:" + ",".join(ADA)
 READS = ("local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique")

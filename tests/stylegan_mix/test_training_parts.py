@@ -16,11 +16,11 @@ from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators.diversity import diversity_ratios, mean_pairwise_distance
 from stylegan_mix.presets import PRESETS, Preset, default_preset, preset_named
 from stylegan_mix.training import losses
-from stylegan_mix.training.augment import augmentation_named
+from stylegan_mix.training.augmentation.diffaugment import DIFFAUGMENT
+from stylegan_mix.training.augmentation.policies import augmentation_named
 from stylegan_mix.training.batches import RealImages, draw_labels
-from stylegan_mix.training.command import resolve_precision
-from stylegan_mix.training.diffaugment import DIFFAUGMENT
 from stylegan_mix.training.ema import ema_decay, update_ema
+from stylegan_mix.training.plan import resolve_precision
 
 
 def test_losses_are_the_logistic_game_per_sample() -> None:

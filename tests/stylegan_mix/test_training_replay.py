@@ -18,12 +18,13 @@ from torch.utils._pytree import tree_leaves
 from kernels.registration import short_way
 from stylegan_mix.errors import Stopped
 from stylegan_mix.progress import StopSignals
-from stylegan_mix.training import command, graphs, replay
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import GraphedPlayer
-from stylegan_mix.training.replay import OperatorLists
+from stylegan_mix.training import captured_steps, operator_lists
+from stylegan_mix.training.captured_steps import GraphedPlayer
+from stylegan_mix.training.operator_lists import OperatorLists
+from stylegan_mix.training.run import run_training
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Facts, train_step
+from stylegan_mix.training.step_inputs import Game
 
 WIDE = {"channel_base": 128, "channel_max": 16}
 # The compiled convolution takes 16 channels and more, in float32.
@@ -38,7 +39,7 @@ REPLAYED: dict[str, dict[str, Any]] = {
 
 
 def _player(game: Game) -> GraphedPlayer:
-    player = graphs.player_of(game, graphs=True)
+    player = captured_steps.player_of(game, graphs=True)
     assert isinstance(player, GraphedPlayer)
     return player
 
@@ -93,12 +94,12 @@ def test_a_training_that_is_replayed_and_stopped_is_published_with_the_same_bits
 ) -> None:
     plan = tiny_plan(merged_r1=True)
     with StopSignals() as stop:
-        (played,) = command.run_training(plan, stop, graphs=False)
+        (played,) = run_training(plan, stop, graphs=False)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     with pytest.raises(Stopped):
-        command.run_training(plan, StopAfter(9))
+        run_training(plan, StopAfter(9))
     with StopSignals() as stop:
-        (replayed,) = command.run_training(plan, stop)
+        (replayed,) = run_training(plan, stop)
     assert replayed.hash == played.hash
 
 
@@ -143,7 +144,7 @@ def test_our_operators_are_replayed_the_short_way(monkeypatch: pytest.MonkeyPatc
 
         return operator if short is operator else call
 
-    monkeypatch.setattr(replay, "short_way", noted)
+    monkeypatch.setattr(operator_lists, "short_way", noted)
     state, game, player = _replaying(**WIDE)
     called.clear()
     player(state, game)
@@ -174,14 +175,14 @@ def test_a_step_that_is_broken_off_leaves_the_player_as_it_was(steps: int) -> No
     for _ in range(steps):
         train_step(state, game, player)
         train_step(plain, game)
-    tensors = list(graphs._changing(state))
+    tensors = list(captured_steps._changing(state))
     before = [tensor.detach().clone() for tensor in tensors]
     with pytest.raises(KeyboardInterrupt), Ends(1000):  # in the capture, in the replay
         player(state, game)
     assert torch._C._len_torch_dispatch_stack() == 0
     assert state.step == steps
     assert not _same(before, tensors)
-    graphs._put_back(tensors, before)
+    captured_steps._put_back(tensors, before)
     if steps == 4:  # as of any step that is broken off
         state.generator.zero_grad()
         state.discriminator.requires_grad_(True).zero_grad()
@@ -223,7 +224,7 @@ class Peak(TorchDispatchMode):
 def test_a_replay_needs_no_more_memory_and_fewer_operators_than_the_step() -> None:
     state, game, player = _replaying(batch=64)
     with Peak() as played:
-        graphs.play(state, game)
+        captured_steps.play(state, game)
     with Peak() as replayed:
         player(state, game)
     assert replayed.bytes <= played.bytes

@@ -17,22 +17,24 @@ from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.errors import InvalidInput, Stopped
 from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
-from stylegan_mix.training import command, loop
+from stylegan_mix.training import loop
 from stylegan_mix.training.loop import CHECKPOINT_KIND
+from stylegan_mix.training.plan import TrainPlan
+from stylegan_mix.training.run import run_training
 
 REMEMBERING = {"path_weight": 2.0, "path_interval": 4, "lecam": 0.3, "more_ema": "3"}
 
 _plan = functools.partial(tiny_plan, **REMEMBERING)
 
 
-def _train(plan: command.TrainPlan) -> Published:
+def _train(plan: TrainPlan) -> Published:
     with StopSignals() as stop:
-        return command.run_training(plan, stop)[0]
+        return run_training(plan, stop)[0]
 
 
-def _stop(plan: command.TrainPlan, steps: int) -> None:
+def _stop(plan: TrainPlan, steps: int) -> None:
     with pytest.raises(Stopped):
-        command.run_training(plan, StopAfter(steps))
+        run_training(plan, StopAfter(steps))
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +49,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plan(home: Path, trained: Path) -> command.TrainPlan:
+def plan(home: Path, trained: Path) -> TrainPlan:
     """The plan of a training that was stopped at steps 3 and 6, of 20."""
     shutil.copytree(trained, home)
     return _plan()
 
 
-def _saved(plan: command.TrainPlan, place: str) -> list[Path]:
+def _saved(plan: TrainPlan, place: str) -> list[Path]:
     return sorted((plan.folder / place).iterdir())
 
 
@@ -67,7 +69,7 @@ def _bury_manifest(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", [damage, _bury_manifest])
 def test_where_no_checkpoint_is_sound_a_training_goes_on_from_the_kept_state(
-    plan: command.TrainPlan, how: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+    plan: TrainPlan, how: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in _saved(plan, "checkpoints"):
         how(folder)
@@ -85,7 +87,7 @@ def test_where_no_checkpoint_is_sound_a_training_goes_on_from_the_kept_state(
 
 @pytest.mark.parametrize("places", [("kept",), ("checkpoints", "kept")])
 def test_where_nothing_is_sound_the_whole_training_has_to_be_moved_away(
-    plan: command.TrainPlan, tmp_path: Path, places: tuple[str, ...]
+    plan: TrainPlan, tmp_path: Path, places: tuple[str, ...]
 ) -> None:
     if "checkpoints" not in places:
         shutil.rmtree(plan.folder / "checkpoints")
@@ -100,7 +102,7 @@ def test_where_nothing_is_sound_the_whole_training_has_to_be_moved_away(
 
 
 def test_a_training_that_diverges_names_a_kept_state_that_is_damaged(
-    plan: command.TrainPlan, monkeypatch: pytest.MonkeyPatch
+    plan: TrainPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in _saved(plan, "kept"):
         damage(folder)
@@ -115,7 +117,7 @@ def test_a_training_that_diverges_names_a_kept_state_that_is_damaged(
 Change = Callable[[Any, Any], Any]
 
 
-def _forge(plan: command.TrainPlan, change: Change) -> None:
+def _forge(plan: TrainPlan, change: Change) -> None:
     """Changes the newest checkpoint, with sound hashes."""
     place = Checkpoints(plan.folder / "checkpoints", CHECKPOINT_KIND)
     found = place.latest()
@@ -202,7 +204,7 @@ FORGED: list[tuple[Change, str]] = [
 
 @pytest.mark.parametrize(("change", "named"), FORGED, ids=[named for _, named in FORGED])
 def test_a_checkpoint_that_is_none_of_this_training_is_refused_by_name(
-    plan: command.TrainPlan, change: Change, named: str
+    plan: TrainPlan, change: Change, named: str
 ) -> None:
     _forge(plan, change)
     with pytest.raises(InvalidInput, match=f"step 6 in .* not one of this training: .*{named}"):
@@ -218,7 +220,7 @@ def test_a_checkpoint_that_is_none_of_this_training_is_refused_by_name(
     ],
 )
 def test_a_checkpoint_of_another_plan_is_refused_by_name(
-    plan: command.TrainPlan, changes: dict[str, Any], named: str
+    plan: TrainPlan, changes: dict[str, Any], named: str
 ) -> None:
     other = _plan(**changes)
     _stop(other, 3)
@@ -229,7 +231,7 @@ def test_a_checkpoint_of_another_plan_is_refused_by_name(
 
 
 def test_the_settings_of_optimisers_are_those_of_the_plan(
-    plan: command.TrainPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plan: TrainPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def forge(state: Any, facts: Any) -> None:
         for player in ("generator", "discriminator"):
@@ -242,7 +244,7 @@ def test_the_settings_of_optimisers_are_those_of_the_plan(
     assert _train(_plan()).hash == forged.hash
 
 
-def test_a_training_saved_while_it_diverged_is_taken_back(plan: command.TrainPlan) -> None:
+def test_a_training_saved_while_it_diverged_is_taken_back(plan: TrainPlan) -> None:
     def diverge(state: Any, facts: Any) -> None:
         next(iter(state["generator"].values())).fill_(NAN)
         state["running"]["path.mean"].fill_(NAN)
@@ -260,7 +262,7 @@ def test_a_training_saved_while_it_diverged_is_taken_back(plan: command.TrainPla
     ids=["bytes", "list", "text", "null", "torn", "deep"],
 )
 def test_log_lines_that_cannot_be_read_are_left_out_with_a_word(
-    plan: command.TrainPlan, damaged: bytes, capsys: pytest.CaptureFixture[str]
+    plan: TrainPlan, damaged: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = plan.folder / "metrics.jsonl"
     log.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')

@@ -14,14 +14,14 @@ from tiny_training import SCHEDULED, SWITCHES, small_game, small_preset
 from stylegan_mix import datasets, rng
 from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training import game, graphs, step
+from stylegan_mix.training import captured_steps, step, step_inputs
+from stylegan_mix.training.captured_steps import CudaGraphs, GraphedPlayer
 from stylegan_mix.training.ema import ema_decay
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import CudaGraphs, GraphedPlayer
-from stylegan_mix.training.replay import OperatorLists
+from stylegan_mix.training.operator_lists import OperatorLists
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
-from stylegan_mix.training.tape import Tape
+from stylegan_mix.training.step_inputs import Game
+from stylegan_mix.training.step_values import Tape
 from stylegan_mix.training.world import World
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
     assert not torch.allclose(w[:8], w[8:])
     assert not step._latents(state, game, "d", 16).twins
     later, game = small_game(small_preset(twins=0.01, twins_kimg=1.0))
-    assert not step._latents(later, game, "g", 16).twins
+    assert not step._latents(later, step_inputs, "g", 16).twins
 
 
 def test_twins_are_compared_before_their_styles_are_mixed() -> None:
@@ -168,7 +168,7 @@ def test_lecam_remembers_the_usual_logits_and_begins_when_told() -> None:
 
     assert float(step._lecam(state, game, "real", logits, penalty)) == pytest.approx(0.3 * 0.5)
     torch.testing.assert_close(seen[0], state.running["lecam.real"] / 0.01, rtol=1e-4, atol=0)
-    waiting = dataclasses.replace(game, preset=small_preset(lecam=0.3, lecam_kimg=1.0))
+    waiting = dataclasses.replace(step_inputs, preset=small_preset(lecam=0.3, lecam_kimg=1.0))
     assert step._lecam(state, waiting, "real", logits, penalty) == 0.0
 
 
@@ -299,8 +299,8 @@ def test_a_replayed_step_is_the_step_whatever_changes_between_steps(name: str) -
 def test_a_gpu_replays_steps_as_graphs_and_trains_as_without(name: str) -> None:
     device, data = torch.device("cuda"), datasets.load("digits_lt")
     preset = small_preset(r1_interval=4, **SWITCHES.get(name, {}), **SCHEDULED.get(name, {}))
-    plain, rules = game.begin(preset, data, seed=0, device=device)
-    graphed, _ = game.begin(preset, data, seed=0, device=device)
+    plain, rules = step_inputs.begin(preset, data, seed=0, device=device)
+    graphed, _ = step_inputs.begin(preset, data, seed=0, device=device)
     player = GraphedPlayer(CudaGraphs(device))
     for _ in range(26):
         facts, expected = train_step(graphed, rules, player), train_step(plain, rules)
@@ -328,7 +328,7 @@ def test_what_a_gpu_captures_stays_on_it_and_waits_for_no_number(
     monkeypatch.setattr(Game, "draws", lambda self, *_: self.tape.answered(rng.Draws()))
     preset = small_preset(r1_interval=1, **SWITCHES.get(name, {}))
     data = datasets.load("digits_lt")
-    state, rules = game.begin(preset, data, seed=0, device=torch.device("meta"))
+    state, rules = step_inputs.begin(preset, data, seed=0, device=torch.device("meta"))
     tape = Tape(state.step)
     taped = dataclasses.replace(rules, tape=tape)
     with dispatched() as recorded:
@@ -371,8 +371,8 @@ def test_a_number_that_a_graph_would_freeze_is_found_at_its_first_replay(
     state, rules = small_game(preset)
     recorder = Frozen(state)
     player = GraphedPlayer(recorder)
-    monkeypatch.setattr(graphs, "_RELATIVE", 0.0)
-    monkeypatch.setattr(graphs, "_ABSOLUTE", 1e-6)
+    monkeypatch.setattr(captured_steps, "_RELATIVE", 0.0)
+    monkeypatch.setattr(captured_steps, "_ABSOLUTE", 1e-6)
     for _ in range(6):
         train_step(state, rules, player)
     assert player.failure is not None
@@ -403,12 +403,12 @@ def test_where_nothing_can_be_captured_training_goes_on_as_usual(
 
 def test_only_one_process_replays_steps_and_only_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     _, rules = small_game(small_preset())
-    monkeypatch.setattr(graphs, "CudaGraphs", lambda device: device)
+    monkeypatch.setattr(captured_steps, "CudaGraphs", lambda device: device)
     gpu = dataclasses.replace(rules, device=torch.device("cuda"))
     for own, kind in ((rules, OperatorLists), (gpu, torch.device)):
-        player = graphs.player_of(own, graphs=True)
+        player = captured_steps.player_of(own, graphs=True)
         assert isinstance(player, GraphedPlayer)
         assert isinstance(player._recorder, kind)
-        assert graphs.player_of(own, graphs=False) is step.play
+        assert captured_steps.player_of(own, graphs=False) is step.play
         two = dataclasses.replace(own, world=World(rank=0, size=2))
-        assert graphs.player_of(two, graphs=True) is step.play
+        assert captured_steps.player_of(two, graphs=True) is step.play

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.training.strength import (
+from stylegan_mix.training.augmentation.strength import (
     SCOPES,
     Feedback,
     adjust,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.training import losses
-from stylegan_mix.training.verdict import judge, judged_logits, transition_lambda
+from stylegan_mix.training.critic_heads import judge, judged_logits, transition_lambda
 
 LABEL = torch.tensor([0, 2, 1, 0])
 

@@ -11,9 +11,10 @@ import torch
 from stylegan_mix import datasets
 from stylegan_mix.presets import PRESETS, Preset
 from stylegan_mix.progress import StopSignals
-from stylegan_mix.training import command, game
-from stylegan_mix.training.game import Game
+from stylegan_mix.training import step_inputs
+from stylegan_mix.training.plan import TrainPlan, plan_training
 from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.step_inputs import Game
 
 __all__ = [
     "SCHEDULED",
@@ -29,9 +30,9 @@ __all__ = [
 TINY = {"batch": 16, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 
 
-def tiny_plan(kimg: float = 0.32, **changes: Any) -> command.TrainPlan:
+def tiny_plan(kimg: float = 0.32, **changes: Any) -> TrainPlan:
     """A training of the digits on the CPU with seed 0: by default 20 steps of 16 images."""
-    return command.plan_training(
+    return plan_training(
         datasets.load("digits_lt"),
         preset="tiny8",
         kimg=kimg,
@@ -71,7 +72,7 @@ def small_preset(**changes: Any) -> Preset:
 
 def small_game(preset: Preset) -> tuple[TrainState, Game]:
     """A training of the digits before its first step."""
-    return game.begin(preset, datasets.load("digits_lt"), seed=0, device=torch.device("cpu"))
+    return step_inputs.begin(preset, datasets.load("digits_lt"), seed=0, device=torch.device("cpu"))
 
 
 SWITCHES: dict[str, dict[str, Any]] = {

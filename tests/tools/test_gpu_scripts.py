@@ -23,7 +23,7 @@ from stylegan_mix import datasets
 from stylegan_mix.errors import Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import PRESETS
-from stylegan_mix.training.command import TrainPlan
+from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.state import TrainState
 from tools.bench.timing import Measured
 

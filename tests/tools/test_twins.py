@@ -18,8 +18,8 @@ import kernels
 from kernels import NativeUnavailable
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training import graphs
-from stylegan_mix.training.replay import OperatorLists
+from stylegan_mix.training import captured_steps
+from stylegan_mix.training.operator_lists import OperatorLists
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_what_is_timed_of_ours_is_a_replay_and_of_slow_twins_is_not(
     def played(*_: object) -> None:
         raise AssertionError("played")
 
-    monkeypatch.setattr(graphs, "play", played)
+    monkeypatch.setattr(captured_steps, "play", played)
     for job in ("generation", "step", "step with R1"):
         made["float32"][job]()
         made["unfused"][job]()

@@ -169,7 +169,7 @@ def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Train
         (("--bank", "w"), 2, "reads no bank"),
         (("--teacher", "nowhere"), 3, "nowhere"),
         (("--device", "cuda:99"), 4, "CUDA"),
-        (("--device", "tpu"), 2, "--device must be auto, cpu or cuda, got 'tpu'"),
+        (("--device", "tpu"), 2, "--device must be auto, cpu, cuda or cuda:<index>, got 'tpu'"),
         (("--name", "../elsewhere"), 2, "--name must name a folder"),
         (("--config", "nowhere.toml"), 2, "cannot read configuration file"),
         (("--seeds", "0"), 2, "--seeds must be at least 1"),

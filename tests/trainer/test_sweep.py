@@ -198,10 +198,10 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
 
     (tmp_path / "grid.toml").write_text(TINY)
     done: list[str] = []
-    execute = execute.execute
+    carried_out = execute.execute
 
     def stopping(plan: Any, stop: Any, how: Any) -> Any:
-        found = execute(plan, stop, how)
+        found = carried_out(plan, stop, how)
         done.append(plan.spec.arm)
         if len(done) == 1:
             stop._deadline = 0.0
@@ -219,7 +219,7 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
 def test_a_run_that_fails_is_said_and_the_others_are_run(
     home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import execute
+    from trainer.engine import run
     from trainer.engine.run import run_recipe
 
     (tmp_path / "grid.toml").write_text(TINY)
@@ -229,7 +229,7 @@ def test_a_run_that_fails_is_said_and_the_others_are_run(
             raise Diverged("the loss was not finite")
         return run_recipe(spec, *arguments, **named)
 
-    monkeypatch.setattr(execute, "run_recipe", failing)
+    monkeypatch.setattr(run, "run_recipe", failing)
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 5 and "1 of 2 runs failed" in err
     assert [one.arm for one in records.collect([Path("kept")])] == ["mixup"]

@@ -32,10 +32,10 @@ from kernels.selfcheck import forced
 from stylegan_mix import process
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.captured_steps import player_of
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Facts, play, train_step
+from stylegan_mix.training.step_inputs import Game
 from tools.bench import timing
 
 CLASSES = 10

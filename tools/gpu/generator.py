@@ -42,10 +42,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from stylegan_mix import checkpoint, datasets, errors, process, progress, store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
-from stylegan_mix.training import command
-from stylegan_mix.training.game import begin
-from stylegan_mix.training.graphs import player_of
+from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.plan import TrainPlan, plan_training
+from stylegan_mix.training.run import run_training
 from stylegan_mix.training.step import train_step
+from stylegan_mix.training.step_inputs import begin
 
 
 def main() -> None:
@@ -75,7 +76,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         with progress.StopSignals(left) as stop:
-            published = command.run_training(plan, stop)[0]
+            published = run_training(plan, stop)[0]
     except errors.Failure as end:
         _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)
@@ -108,9 +109,9 @@ def _options() -> Any:
     return parser.parse_args()
 
 
-def _plan(options: Any) -> command.TrainPlan:
+def _plan(options: Any) -> TrainPlan:
     changes = {"batch": options.batch, "precision": options.precision}
-    return command.plan_training(
+    return plan_training(
         datasets.load("cifar10_lt", imbalance=options.imbalance),
         preset=options.preset,
         kimg=None,
@@ -136,7 +137,7 @@ def _prepare(data: Path) -> None:
     )
 
 
-def _throughput(plan: command.TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
+def _throughput(plan: TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
     """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
@@ -189,9 +190,7 @@ def _pack(published: Published, out: Path, mib: float) -> None:
     shutil.copyfile(grid, out / grid.name)
 
 
-def _record(
-    out: Path, plan: command.TrainPlan, published: Published, facts: dict[str, Any]
-) -> None:
+def _record(out: Path, plan: TrainPlan, published: Published, facts: dict[str, Any]) -> None:
     """Writes `generator.json` and prints the table."""
     last = json.loads((plan.folder / "metrics.jsonl").read_text().splitlines()[-1])
     cuda = plan.device.startswith("cuda")

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from stylegan_mix import datasets, rng
 from stylegan_mix.networks import to_uint8
-from stylegan_mix.training.ada import ADA
-from stylegan_mix.training.augment import augmentation_named
+from stylegan_mix.training.augmentation.ada import ADA
+from stylegan_mix.training.augmentation.policies import augmentation_named
 
 STRENGTHS = (0.2, 0.5, 0.8, 1.0)
 POLICIES = (*(f"ada:{name}" for name in ADA), "ada", "color,translation,cutout")

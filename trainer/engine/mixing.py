@@ -1,24 +1,134 @@
-"""Mixing of rows within a batch: mixup, CutMix and Remix. Labels are mixed in the loop, by losses.
+"""Mixers of rows within a batch, and the arms of `--aug` that use them.
 
-`N` rows. `lam` is the share of a row itself, 1 - lam that of its partner.
+A mixer decides who is mixed with whom, the images that come of it, and the share of each label;
+labels themselves are mixed in the loop, by losses. `N` rows, `K` classes. A mixer is one class
+here, and a new name of `--aug` one line of `ARMS`. No torch is needed to read either.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-__all__ = ["boxes", "kept_share", "mix", "paste", "remixed", "shares"]
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "ARMS",
+    "Arm",
+    "CutMix",
+    "Mixed",
+    "Mixer",
+    "Mixup",
+    "Remix",
+    "Streams",
+    "beside",
+    "boxes",
+    "kept_share",
+    "mix",
+    "paste",
+    "remixed",
+    "shares",
+]
+
+Streams = Callable[[str], np.random.Generator]
+"""A random stream by name, keyed by seed, stage and step."""
+
+
+class Mixed(NamedTuple):
+    """planes: [N, C, H, W]; partner: [N] int64, the row that each row is mixed with; lam: [N]
+    float32, the share of a row's own *label*, which need not be that of its image."""
+
+    planes: Tensor
+    partner: np.ndarray
+    lam: np.ndarray
+
+
+class Mixer(Protocol):
+    """A frozen value that mixes normalised images.
+
+    planes: [N, C, H, W] float32, not to be changed; labels: [N] int64; counts: [K] int64, training
+    images per class; draws: its random streams.
+    """
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed: ...
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """lam x_i + (1 - lam) x_j with lam ~ Beta(alpha, alpha) for each row (Zhang et al. 2018)."""
+
+    alpha: float
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        partner = draws("mix.perm").permutation(len(labels))
+        lam = shares(self.alpha, len(labels), draws("mix.lam"))
+        mixed = mix(planes, beside(planes, partner), beside(planes, lam))
+        return Mixed(mixed, partner, lam)
+
+
+@dataclass(frozen=True)
+class CutMix:
+    """A box of each image shows its partner; the label has the share of area (Yun et al. 2019).
+
+    The box has about the share 1 - lam, lam ~ Beta(alpha, alpha), for each row. Published code
+    mixes every second batch of small images, with one box a batch; here every row has its own.
+    """
+
+    alpha: float
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        partner = draws("mix.perm").permutation(len(labels))
+        height, width = planes.shape[2:]
+        lam = shares(self.alpha, len(labels), draws("mix.lam"))
+        cut = boxes(lam, height, width, draws("mix.box"))
+        mixed = paste(planes, beside(planes, partner), beside(planes, cut))
+        return Mixed(mixed, partner, kept_share(cut, height, width))
+
+
+@dataclass(frozen=True)
+class Remix:
+    """Mixup whose label goes to the much rarer class (Chou et al. 2020, section 3.3).
+
+    Images are mixed as by `Mixup`, labels by `remixed`: classes count as apart from `kappa` times
+    the images on, and shares below `tau` are given away.
+    """
+
+    alpha: float
+    kappa: float = 3.0
+    tau: float = 0.5
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        mixed = Mixup(self.alpha)(planes, labels, counts, draws)
+        own, other = counts[labels], counts[labels[mixed.partner]]
+        return mixed._replace(lam=remixed(mixed.lam, own, other, self.kappa, self.tau))
 
 
 def shares(alpha: float, count: int, draws: np.random.Generator) -> np.ndarray:
-    """lam ~ Beta(alpha, alpha), one for each row: the share of the row itself, [count] float32."""
+    """Draws lam ~ Beta(alpha, alpha), one for each row: the share of the row itself, [count]."""
     return draws.beta(alpha, alpha, count).astype(np.float32)
 
 
+def beside(planes: Tensor, array: np.ndarray) -> Tensor:
+    """The array as a tensor on the device of `planes`."""
+    import torch
+
+    return torch.from_numpy(array).to(planes.device)
+
+
 def mix(images: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    """lam x_i + (1 - lam) x_partner(i) for each row i (Zhang et al. 2018).
+    """lam x_i + (1 - lam) x_partner(i) for each row i.
 
     images: [N, C, H, W] float; partner: [N] int64, rows of the same batch; lam: [N] in [0, 1].
     """
@@ -50,6 +160,8 @@ def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 
     images: [N, C, H, W]; partner: [N] int64, rows of the same batch; boxes: [N, 4] int64.
     """
+    import torch
+
     top, bottom, left, right = boxes[:, :, None].unbind(1)  # [N, 1]
     row = torch.arange(images.shape[2], device=images.device)
     column = torch.arange(images.shape[3], device=images.device)
@@ -71,3 +183,26 @@ def remixed(
     gives = (count >= kappa * partner_count) & (lam < tau)
     takes = (partner_count >= kappa * count) & (1 - lam < tau)
     return np.where(gives, 0, np.where(takes, 1, lam)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to make batches, by its name in `--aug`.
+
+    mixer: makes the mixer of real rows from `--alpha`, None where they stay unmixed; bank: whether
+    a part of each batch comes from a bank.
+    """
+
+    mixer: Callable[[float], Mixer] | None = None
+    bank: bool = False
+
+
+ARMS: dict[str, Arm] = {
+    "none": Arm(),
+    "mixup": Arm(mixer=Mixup),
+    "cutmix": Arm(mixer=CutMix),
+    "remix": Arm(mixer=Remix),
+    "bank": Arm(bank=True),
+    "hybrid": Arm(mixer=Mixup, bank=True),
+}
+"""The arms in the order of a table."""

@@ -27,6 +27,10 @@ class FeatureDistill(Objective):
     def needs(self) -> Needs:
         return Needs(answers=frozenset({"features"}), ensemble=True)
 
+    @property
+    def reads_state(self) -> bool:
+        return True
+
     def state(self, task: Task) -> nn.Module | None:
         from torch import nn
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from stylegan_mix.errors import UsageFailure
 from trainer.differences import flat
+from trainer.engine.mixing import ARMS
 from trainer.reports.records import Result
 from trainer.reports.schema import GROUPS
 
@@ -32,7 +33,6 @@ __all__ = [
 
 PARTS = ("overall", *GROUPS)
 
-_ARMS = ("none", "mixup", "bank", "hybrid")
 _CONTROLS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
     "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
@@ -181,7 +181,7 @@ def _table(results: list[Result]) -> Table:
 
 def _order(result: Result) -> tuple[Any, ...]:
     aug = result.record["aug"]
-    place = _ARMS.index(aug) if aug in _ARMS else len(_ARMS)
+    place = list(ARMS).index(aug) if aug in ARMS else len(ARMS)
     recipe = ("" if result.recipe == "ce" else result.recipe, result.model)
     return (*recipe, result.arm != aug, place, result.arm, result.key)
 

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from stylegan_mix.errors import Diverged, Stopped
+from stylegan_mix.rng import Draws, stream
 from trainer import models
 from trainer.engine import loop
-from trainer.engine.batches import Batch
+from trainer.engine.batch import Batch, Source
+from trainer.engine.features import Plain
 from trainer.models import Outputs
 from trainer.objectives import CrossEntropy, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
@@ -50,14 +52,21 @@ def test_the_cosine_schedule_falls_from_lr_towards_zero() -> None:
     assert found == sorted(found, reverse=True)
 
 
-def batch_of(step: int, *, real: int = 4, bank: int = 2) -> Batch:
+def sources(real: int, count: int, weight: float) -> tuple[Source, ...]:
+    return (
+        Source("real", slice(0, real), mixed=True),
+        Source("bank", slice(real, count), bank=True, mixed=True, weight=weight),
+    )
+
+
+def batch_of(step: int, *, real: int = 4, bank: int = 2, weight: float = 1.0) -> Batch:
     draws = torch.Generator().manual_seed(step)
     count = real + bank
     a, b = torch.randint(3, (2, count), generator=draws)
     lam = torch.rand(count, generator=draws)
     index = torch.arange(count)
     images = torch.randn(count, 2, 8, 8, generator=draws)
-    return Batch(images, a, b, lam, index, index, real, True)
+    return Batch(images, a, b, lam, index, index, sources(real, count, weight))
 
 
 def job(steps: int = 12, **changes: Any) -> loop.Job:
@@ -66,10 +75,14 @@ def job(steps: int = 12, **changes: Any) -> loop.Job:
         "steps": steps,
         "steps_per_epoch": 4,
         "batches": batch_of,
-        "losses": loop.Losses(LOSS, LOSS, 1.0),
-        "teacher": None,
+        "forward": Plain(),
+        "losses": loop.Losses(LOSS, LOSS),
+        "teachers": (),
+        "after_step": lambda state, out, batch: None,
         "rate": lambda step: 0.05,
-        "head_only": False,
+        "noise": lambda step: Draws(),
+        "streams": lambda step: lambda name: stream(0, name, step),
+        "norms_follow": True,
         "precision": "float32",
     }
     return loop.Job(**{**settings, **changes})
@@ -201,13 +214,13 @@ def test_the_mean_is_over_rows_and_the_bank_has_its_weight() -> None:
     for weight in (1.0, 0.25):
         now = state()
         before = {name: value.clone() for name, value in now.model.named_parameters()}
-        work = job(losses=loop.Losses(LOSS, LOSS, weight), rate=lambda step: 1.0)
+        batch = batch_of(0, weight=weight)
+        work = job(batches=lambda step, batch=batch: batch, rate=lambda step: 1.0)
         for group in now.optimiser.param_groups:
             group["weight_decay"] = 0.0
         loop.one_step(work, now)
         twin = state().model
-        batch = batch_of(0)
-        values = loop.row_losses(work.losses, twin(batch.images), batch, None)
+        values = loop.row_losses(work.losses, twin(batch.images), batch)
         ((values[:4].sum() + weight * values[4:].sum()) / 6).backward()
         for name, parameter in twin.named_parameters():
             moved = before[name] - dict(now.model.named_parameters())[name]
@@ -220,7 +233,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(stop_after: Any) -> None
     now.model.head.requires_grad_(True)
     now.optimiser = torch.optim.SGD(now.model.head.parameters(), lr=0.1)
     before = {name: value.clone() for name, value in now.model.state_dict().items()}
-    go(job(head_only=True), now, stop_after())
+    go(job(norms_follow=False), now, stop_after())
     changed = {n for n, v in now.model.state_dict().items() if not torch.equal(v, before[n])}
     assert changed == {"head.weight", "head.bias"}
 
@@ -260,7 +273,7 @@ def test_disagreement_counts_rows_for_which_the_teacher_names_neither_label() ->
     a, b = batch.label_a, batch.label_b
     neither = torch.tensor([min({0, 1, 2} - {int(i), int(j)}) for i, j in zip(a, b, strict=True)])
     said = torch.stack([a[0], b[1], neither[2], neither[3], b[4], neither[5]])
-    about = [TeacherAnswer(label=said[rows]) for rows in batch.sources]
-    tally.add_answers(batch, tuple((answer, answer) for answer in about))
+    about = {one.name: TeacherAnswer(label=said[one.rows]) for one in batch.sources}
+    tally.add_answers(batch, {name: (answer, answer) for name, answer in about.items()})
     assert tally.disagreement() == {"real": 0.5, "bank": 0.5}
     assert loop.Tally(CPU).disagreement() == {"real": None, "bank": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from stylegan_mix.rng import stream
 from trainer.engine import mixing
 
 
@@ -86,3 +87,42 @@ def test_remix_keeps_pure_shares() -> None:
     ones, zeros = np.ones(100, np.float32), np.zeros(100, np.float32)
     np.testing.assert_array_equal(mixing.remixed(ones, *counts, 3.0, 0.5), ones)
     np.testing.assert_array_equal(mixing.remixed(zeros, *counts, 3.0, 0.5), zeros)
+
+
+def streams(seed: int) -> mixing.Streams:
+    """The same draws of every name in every call."""
+    return lambda name: stream(seed, name)
+
+
+def test_cutmix_labels_rows_by_the_area_that_they_keep() -> None:
+    """Image i is i everywhere, so the mean of the mixed one tells its true shares."""
+    count = 200
+    planes = torch.arange(float(count))[:, None, None, None].expand(count, 2, 8, 6).clone()
+    labels, counts = np.arange(count), np.ones(count, np.int64)
+    mixed = mixing.CutMix(1.0)(planes, labels, counts, streams(3))
+    shares = mixed.lam * labels + (1 - mixed.lam) * mixed.partner
+    np.testing.assert_allclose(mixed.planes.mean((1, 2, 3)).numpy(), shares, rtol=1e-5)
+    assert torch.equal(planes[:, 0, 0, 0], torch.arange(float(count)))
+    assert 0.4 < mixed.lam.mean() < 0.9 and (mixed.lam < 1).mean() > 0.8
+
+
+def test_remix_mixes_images_as_mixup_and_labels_by_the_counts() -> None:
+    planes, counts = torch.randn(200, 1, 4, 4), np.array([90, 30, 29, 1])
+    labels = draws().integers(0, 4, 200)
+    plain = mixing.Mixup(1.0)(planes, labels, counts, streams(5))
+    mixed = mixing.Remix(1.0)(planes, labels, counts, streams(5))
+    assert torch.equal(mixed.planes, plain.planes)
+    np.testing.assert_array_equal(mixed.partner, plain.partner)
+    own, other = counts[labels], counts[labels[plain.partner]]
+    np.testing.assert_array_equal(mixed.lam, mixing.remixed(plain.lam, own, other, 3.0, 0.5))
+    assert (mixed.lam == 0).any() and (mixed.lam == 1).any()
+
+
+def test_every_mixing_arm_has_a_mixer_of_its_name() -> None:
+    made = {name: arm.mixer(0.3) for name, arm in mixing.ARMS.items() if arm.mixer}
+    assert made == {
+        "mixup": mixing.Mixup(0.3),
+        "cutmix": mixing.CutMix(0.3),
+        "remix": mixing.Remix(0.3, kappa=3.0, tau=0.5),
+        "hybrid": mixing.Mixup(0.3),
+    }

@@ -387,7 +387,7 @@ def test_a_run_notes_how_it_ended(
     def fails(spec: RunSpec) -> None:
         raise error
 
-    monkeypatch.setattr(run, "open_inputs", fails)
+    monkeypatch.setattr("trainer.engine.run.open_inputs", fails)
     with pytest.raises(type(error)):
         run(small(), tmp_path / "run", stop_after())
     note = json.loads((tmp_path / "run/run.json").read_text())

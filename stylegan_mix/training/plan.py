@@ -1,50 +1,20 @@
-"""A training as a command runs it: the plan, its place in the store, the finished generator.
-
-A training is a path and budgets are stops on it: its key names data, preset and seed, but not
-kimg, so a longer budget goes on from a shorter one, with the same weights as one long run.
-"""
+"""The plan of a training: preset, budget, data and device, decided before it starts."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stylegan_mix import store
+from stylegan_mix import progress, store
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.errors import Diverged, Stopped, UsageFailure
+from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
-from stylegan_mix.progress import StopSignals, say
 
-if TYPE_CHECKING:
-    from stylegan_mix.training.game import Game
-    from stylegan_mix.training.state import TrainState
-    from stylegan_mix.training.world import World
-
-__all__ = [
-    "TrainPlan",
-    "Trained",
-    "ensure_generator",
-    "finished",
-    "plan_training",
-    "run_training",
-    "start_of",
-]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training that has reached its budget."""
-
-    state: TrainState
-    game: Game
-    numerics: list[dict[str, str | int]]
+__all__ = ["TrainPlan", "cost_text", "finished", "plan_training", "show_plan", "start_of"]
 
 
 @dataclass(frozen=True)
@@ -113,20 +83,20 @@ def plan_training(
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
     """Resolves a training: the preset (by default that of the resolution) and its budget."""
-    from stylegan_mix.training.settings import beyond, check, check_effect
+    from stylegan_mix.training.preset_checks import beyond, check, check_effect
 
     chosen_device = resolve_device(device)
     size = dataset.resolution
     chosen = preset_named(preset, size) if preset else default_preset(size, chosen_device)
-    chosen = dataclasses.replace(chosen, **(changes or {}))
-    chosen = dataclasses.replace(chosen, precision=resolve_precision(chosen, chosen_device))
+    chosen = replace(chosen, **(changes or {}))
+    chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
     check_effect(chosen, changes or {})
     plan = TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)
     if min(dataset.counts) == 1:
-        say("warning: a class with one image; its generated images will repeat it")
+        progress.say("warning: a class with one image; its generated images will repeat it")
     for text in beyond(chosen, plan.kimg):
-        say(f"warning: {text}")
+        progress.say(f"warning: {text}")
     return plan
 
 
@@ -188,63 +158,31 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
     )
 
 
-def run_training(
-    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0, graphs: bool = True
-) -> list[Published]:
-    """Trains, going on from what is there, and publishes; what is finished is given at once.
-
-    A checkpoint is written every `save_minutes`, and when `stop` asks for one. With `graphs` a
-    single process replays its steps, which changes nothing but the time. Gives one
-    generator for each half-life, the main one first. Under torchrun every process calls this with
-    the same plan: the first writes, and the others give an empty list.
-    """
-    from stylegan_mix.training.publication import publish_all
-    from stylegan_mix.training.world import joined
-
-    with joined(plan.device, stop) as world:
-        if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader answers for them
-                train_on_plan(plan, stop, save_minutes, graphs, world)
-            return []
-        with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):
-            there = finished(plan)
-            if there and world.size == 1:
-                return there
-            return publish_all(plan, train_on_plan(plan, stop, save_minutes, graphs, world))
+def cost_text(facts: dict[str, Any], start: float) -> str:
+    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
+    whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
+    rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
+    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
-def train_on_plan(
-    plan: TrainPlan, stop: StopSignals, save_minutes: float, graphs: bool, world: World
-) -> Trained:
-    """Trains this process's share of the plan up to its budget."""
-    import torch
-
-    from stylegan_mix.training.game import begin
-    from stylegan_mix.training.loop import Rhythm, train
-
-    dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
-    state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
-    if world.leads:
-        store.write_json(plan.folder / "plan.json", plan.shown())
-    world.barrier()
-    began = time.monotonic()
-    numerics = train(
-        state,
-        game,
-        dataset,
-        kimg=plan.kimg,
-        folder=plan.folder,
-        stop=stop,
-        rhythm=Rhythm(save_seconds=60 * save_minutes),
-        graphs=graphs,
+def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> None:
+    """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
+    preset = plan.preset
+    going_on = f"to go on with from {start:g} kimg" if start else "to train"
+    state = "finished already" if done else going_on
+    factor = plan.dataset.imbalance
+    split = "as it is" if factor is None else f"imbalance {factor:g}"
+    progress.say(
+        f"{plan.dataset.name} ({split}, "
+        f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
+        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
+        f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
+        f"training {plan.key[:12]} in {plan.folder}"
     )
-    _check_ahead(plan, state.step)
-    if world.leads:
-        say(f"trained in {time.monotonic() - began:,.0f} s")
-    return Trained(state, game, numerics)
 
 
-def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:
-    """The newest finished generator of the plan's split, or the one that the plan trains."""
-    existing = generator_store.find(split_id=plan.dataset.split_id)
-    return existing[0] if existing else run_training(plan, stop)[0]
+def _changed(preset: Preset) -> str:
+    """How it differs from the preset of its name, in words."""
+    own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
+    changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
+    return f" with {', '.join(changed)}" if changed else ""

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from kernels import setup_filter, upfirdn2d
 from stylegan_mix.rng import Draws
-from stylegan_mix.training.chances import sometimes
+from stylegan_mix.training.augmentation.coin import sometimes
 
 __all__ = ["geometry", "inverse_map", "warped"]
 

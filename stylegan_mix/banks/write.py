@@ -25,7 +25,7 @@ from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
 from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
-from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Numerics, Request
+from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request
 from stylegan_mix.console import as_typed
 from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.errors import InvalidInput
@@ -33,21 +33,10 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan, spaces
 from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
 from stylegan_mix.networks import Generator, to_uint8
-from stylegan_mix.networks.operators import operators_on
+from stylegan_mix.numerics import Numerics
 from stylegan_mix.progress import Progress, StopSignals
 
-__all__ = ["bank_facts", "numerics_class", "seconds_per_block", "write_bank"]
-
-
-def numerics_class(device: str, precision: str) -> Numerics:
-    """The numerics class of this process on `device` with convolutions in `precision`."""
-    if device.startswith("cuda"):
-        # Random numbers of large tensors and the choice of algorithms follow the multiprocessors.
-        gpu = torch.cuda.get_device_properties()
-        family = f"cuda-sm{gpu.major}{gpu.minor}-{gpu.multi_processor_count}"
-    else:
-        family = f"cpu-{torch.backends.cpu.get_cpu_capability()}"
-    return Numerics(family, precision, operators_on(device), str(torch.__version__), np.__version__)
+__all__ = ["bank_facts", "seconds_per_block", "write_bank"]
 
 
 @dataclass(frozen=True)
@@ -221,7 +210,7 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
     names = published.card
     facts = {
         "schema_version": SCHEMA_VERSION,
-        "key": numerics.exact_key(request),
+        "key": request.exact_key(numerics),
         "request_key": request.key,
         "request": request.spec(),
         "numerics": numerics.spec(),

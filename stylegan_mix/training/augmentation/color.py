@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.rng import Draws
-from stylegan_mix.training.chances import sometimes
+from stylegan_mix.training.augmentation.coin import sometimes
 
 __all__ = ["color", "recolored"]
 

@@ -12,12 +12,12 @@ from stylegan_mix import rng
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.presets import Preset
-from stylegan_mix.training.augment import Augmentation, augmentation_named
+from stylegan_mix.training.augmentation.policies import Augmentation, augmentation_named
+from stylegan_mix.training.augmentation.strength import Feedback, groups_by
 from stylegan_mix.training.batches import RealImages, draw_labels, sent
 from stylegan_mix.training.memory import check_memory
 from stylegan_mix.training.state import TrainState
-from stylegan_mix.training.strength import Feedback, groups_by
-from stylegan_mix.training.tape import Tape
+from stylegan_mix.training.step_values import Tape
 from stylegan_mix.training.world import World
 
 __all__ = ["Game", "begin"]

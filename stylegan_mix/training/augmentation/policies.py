@@ -15,8 +15,8 @@ from torch import Tensor
 
 from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.rng import Draws
-from stylegan_mix.training.ada import ADA
-from stylegan_mix.training.diffaugment import DIFFAUGMENT
+from stylegan_mix.training.augmentation.ada import ADA
+from stylegan_mix.training.augmentation.diffaugment import DIFFAUGMENT
 
 __all__ = ["Augmentation", "augmentation_named"]
 

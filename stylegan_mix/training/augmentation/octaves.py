@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.rng import Draws
-from stylegan_mix.training.chances import sometimes
+from stylegan_mix.training.augmentation.coin import sometimes
 
 __all__ = ["band_gains", "band_taps", "octave_filter"]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.rng import Draws
-from stylegan_mix.training.ada_blit import blit
-from stylegan_mix.training.ada_color import color
-from stylegan_mix.training.ada_filter import octave_filter
-from stylegan_mix.training.ada_geometry import geometry
-from stylegan_mix.training.chances import sometimes
+from stylegan_mix.training.augmentation.blit import blit
+from stylegan_mix.training.augmentation.coin import sometimes
+from stylegan_mix.training.augmentation.color import color
+from stylegan_mix.training.augmentation.geometry import geometry
+from stylegan_mix.training.augmentation.octaves import octave_filter
 
 __all__ = ["ADA"]
 

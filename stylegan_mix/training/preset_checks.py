@@ -7,8 +7,8 @@ from typing import Any
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.networks.shape import block_resolutions, check_conditioning
 from stylegan_mix.presets import Preset
-from stylegan_mix.training.augment import augmentation_named
-from stylegan_mix.training.strength import groups_by
+from stylegan_mix.training.augmentation.policies import augmentation_named
+from stylegan_mix.training.augmentation.strength import groups_by
 
 __all__ = ["beyond", "check", "check_effect"]
 

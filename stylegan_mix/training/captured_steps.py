@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from stylegan_mix.progress import say
-from stylegan_mix.training.game import Game
-from stylegan_mix.training.replay import OperatorLists
+from stylegan_mix.training.operator_lists import OperatorLists
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import Due, Facts, play
-from stylegan_mix.training.tape import Tape
+from stylegan_mix.training.step_inputs import Game
+from stylegan_mix.training.step_values import Tape
 
 __all__ = ["CudaGraphs", "GraphedPlayer", "Recorder", "player_of"]
 

@@ -1,0 +1,1 @@
+"""Differentiable augmentation of the discriminator's images, and its strength."""

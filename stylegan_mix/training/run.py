@@ -1,0 +1,86 @@
+"""A training as a command runs it: the plan, its place in the store, the finished generator.
+
+A training is a path and budgets are stops on it: its key names data, preset and seed, but not
+kimg, so a longer budget goes on from a shorter one, with the same weights as one long run.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from stylegan_mix import store
+from stylegan_mix.errors import Diverged, Stopped
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.store import Published
+from stylegan_mix.progress import StopSignals, say
+from stylegan_mix.training.loop import Trained
+from stylegan_mix.training.plan import TrainPlan, _check_ahead, finished
+
+if TYPE_CHECKING:
+    from stylegan_mix.training.world import World
+
+__all__ = ["ensure_generator", "run_training"]
+
+
+def run_training(
+    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0, graphs: bool = True
+) -> list[Published]:
+    """Trains, going on from what is there, and publishes; what is finished is given at once.
+
+    A checkpoint is written every `save_minutes`, and when `stop` asks for one. With `graphs` a
+    single process replays its steps, which changes nothing but the time. Gives one
+    generator for each half-life, the main one first. Under torchrun every process calls this with
+    the same plan: the first writes, and the others give an empty list.
+    """
+    from stylegan_mix.training.publication import publish_all
+    from stylegan_mix.training.world import joined
+
+    with joined(plan.device, stop) as world:
+        if not world.leads:
+            with suppress(Stopped, Diverged):  # all end so: the leader answers for them
+                train_on_plan(plan, stop, save_minutes, graphs, world)
+            return []
+        with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):
+            there = finished(plan)
+            if there and world.size == 1:
+                return there
+            return publish_all(plan, train_on_plan(plan, stop, save_minutes, graphs, world))
+
+
+def train_on_plan(
+    plan: TrainPlan, stop: StopSignals, save_minutes: float, graphs: bool, world: World
+) -> Trained:
+    """Trains this process's share of the plan up to its budget."""
+    import torch
+
+    from stylegan_mix.training.loop import Rhythm, train
+    from stylegan_mix.training.step_inputs import begin
+
+    dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
+    state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
+    if world.leads:
+        store.write_json(plan.folder / "plan.json", plan.shown())
+    world.barrier()
+    began = time.monotonic()
+    numerics = train(
+        state,
+        game,
+        dataset,
+        kimg=plan.kimg,
+        folder=plan.folder,
+        stop=stop,
+        rhythm=Rhythm(save_seconds=60 * save_minutes),
+        graphs=graphs,
+    )
+    _check_ahead(plan, state.step)
+    if world.leads:
+        say(f"trained in {time.monotonic() - began:,.0f} s")
+    return Trained(state, game, numerics)
+
+
+def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:
+    """The newest finished generator of the plan's split, or the one that the plan trains."""
+    existing = generator_store.find(split_id=plan.dataset.split_id)
+    return existing[0] if existing else run_training(plan, stop)[0]
