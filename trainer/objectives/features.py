@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
+from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task, TeacherAnswer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +43,12 @@ class FeatureDistill(Objective):
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             own = student.features if state is None else state(student.features)
-            return cosine_distance(own, side_by_side([one.features for one in rows.teachers]))
+            return cosine_distance(own, side_by_side([_said(one) for one in rows.teachers]))
 
         return loss
+
+
+def _said(teacher: TeacherAnswer) -> Tensor:
+    """The features of an answer, [N, D]."""
+    assert teacher.features is not None
+    return teacher.features
