@@ -78,9 +78,10 @@ class VoteSpec:
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (DESIGN section 4).
 
-    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls to `decay` times `lr`.
-    `bank_share` of each batch comes from the bank, at weight `bank_weight` in the loss; in the
-    arms that mix, the last `final_real_fraction` of the steps sees real unmixed images only.
+    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
+    to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
+    in the loss; in the arms that mix, the last `final_real_fraction` of the steps sees real
+    unmixed images only.
     `pad` None means an eighth of the image side, `flip` None what the data set says,
     `teacher` is a finished run that takes the place of the recipe's own teacher stage, and
     `teacher_model` the network of that stage, None for the same as the student's.

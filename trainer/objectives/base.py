@@ -39,7 +39,8 @@ class TeacherAnswer(NamedTuple):
     features: Tensor | None = None
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """The view of a loss on N rows, beside the student's outputs.
 
     label: [N] int64; index: [N] int64, the image of its source that the label belongs to;

@@ -213,6 +213,47 @@ def test_a_class_sampler_draws_balanced_rows(data: Any) -> None:
     assert (labels.bincount(minlength=3) / len(labels) - 1 / 3).abs().max() < 0.03
 
 
+def test_each_draw_has_rows_and_an_order_of_its_own(data: Any) -> None:
+    draws = (Draw("class"), Draw("instance", share=0.5), Draw("instance", judged=False))
+    made = batches("none", data, stage=replace(STAGE, rows="real", draws=draws), steps=300)
+    batch = made(7)
+    assert batch.sources == (
+        real(8, False),
+        Source("real-2", slice(8, 12)),
+        Source("real-3", slice(12, 20), judged=False),
+    )
+    assert batch.judged == batch.sources[:2]
+    assert len(batch.images) == len(batch.lam) == 20
+    alone = batches("none", data, stage=replace(STAGE, rows="real", draws=draws[:1]), steps=300)
+    assert torch.equal(batch.index[:8], alone(7).index)
+    labels = torch.from_numpy(data.train.labels)
+    assert torch.equal(batch.label_a, labels[batch.index])
+    for rows, size in ((slice(8, 12), 4), (slice(12, 20), 8)):
+        seen = torch.cat([made(step).index[rows] for step in range(21)])
+        assert torch.equal(seen.bincount(), torch.full((21,), size))
+    orders = [
+        torch.cat([made(s).index[at] for s in range(5)]) for at in (slice(8, 12), slice(12, 16))
+    ]
+    assert not torch.equal(*orders)
+
+
+def test_further_views_show_the_same_images_cropped_anew(data: Any) -> None:
+    data.train.images[...] = np.arange(21, dtype=np.uint8)[:, None, None, None] * 10
+    plain = batches("none", data, pad=0)
+    stage = replace(STAGE, views=("plain", "plain"))
+    seen = batches("none", data, stage=stage, pad=0)(3)
+    assert plain(3).views is None
+    assert torch.equal(seen.images, plain(3).images)
+    assert seen.views is not None and seen.views.shape == (2, *seen.images.shape)
+    assert torch.equal(seen.views[0], seen.images) and torch.equal(seen.views[1], seen.images)
+    cropped = batches("none", data, stage=stage, pad=2)(3)
+    assert cropped.views is not None
+    assert not torch.equal(cropped.views[0], cropped.images)
+    assert not torch.equal(cropped.views[0], cropped.views[1])
+    again = batches("none", data, stage=stage, pad=2)(3).views
+    assert again is not None and torch.equal(cropped.views, again)
+
+
 @pytest.mark.parametrize("aug", ["none", "hybrid"])
 def test_real_rows_come_once_a_pass_across_the_change_of_phase(aug: str, data: Any) -> None:
     made, count = batches(aug, data), len(data.train.labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from trainer.engine import loop
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Plain
 from trainer.models import Outputs
-from trainer.objectives import CrossEntropy, Task, TeacherAnswer
+from trainer.objectives import CrossEntropy, Rows, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
@@ -57,6 +58,13 @@ def sources(real: int, count: int, weight: float) -> tuple[Source, ...]:
         Source("real", slice(0, real), mixed=True),
         Source("bank", slice(real, count), bank=True, mixed=True, weight=weight),
     )
+
+
+def test_a_stage_has_its_own_share_of_the_rate() -> None:
+    for schedule in ("step", "cosine"):
+        whole = Stage("head", CrossEntropy(), schedule=schedule)
+        found = rates(replace(whole, lr=0.2), 100, 10)
+        assert found == pytest.approx([0.2 * rate for rate in rates(whole, 100, 10)])
 
 
 def batch_of(step: int, *, real: int = 4, bank: int = 2, weight: float = 1.0) -> Batch:
@@ -225,6 +233,56 @@ def test_the_mean_is_over_rows_and_the_bank_has_its_weight() -> None:
         for name, parameter in twin.named_parameters():
             moved = before[name] - dict(now.model.named_parameters())[name]
             torch.testing.assert_close(moved, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_without_a_loss_are_in_no_mean_and_in_no_book() -> None:
+    """They are there for the forward, which answers about the others only."""
+    whole = batch_of(0)
+    judged = replace(whole, sources=(whole.sources[0], replace(whole.sources[1], judged=False)))
+
+    def forward(model: Any, batch: Batch, state: Any, draws: Any) -> tuple[Outputs, Batch]:
+        return model(batch.images[:4]), batch
+
+    now, after = state(), []
+    work = job(
+        batches=lambda step: judged,
+        forward=forward,
+        teachers=(lambda batch: {s.name: (TeacherAnswer(),) * 2 for s in batch.judged},),
+        after_step=lambda state, out, batch: after.append((out.logits, torch.is_grad_enabled())),
+    )
+    twin = state().model
+    expected = loop.row_losses(work.losses, twin(whole.images[:4]), judged, [])
+    values = loop.one_step(work, now)
+    assert values.shape == (4,)
+    torch.testing.assert_close(values, expected.detach())
+    means = now.tally.epoch_means()
+    assert means["loss"] == means["loss_real"] == pytest.approx(float(values.mean()))
+    assert means["loss_bank"] is None
+    ((logits, grad),) = after
+    assert logits.shape == (4, 3) and not logits.requires_grad and not grad
+
+
+def test_a_loss_is_told_progress_images_and_noise_of_its_step() -> None:
+    seen: list[Rows] = []
+
+    def loss(student: Outputs, rows: Rows) -> torch.Tensor:
+        seen.append(rows)
+        return student.logits.sum(1)
+
+    draws = Draws()
+    now = state()
+    now.step = 3
+    loop.one_step(job(losses=loop.Losses(loss, loss), noise=lambda step: draws), now)
+    assert len(seen) == 4  # two sources, two labels
+    assert all(rows.progress == 3 / 12 and rows.draws is draws for rows in seen)
+    batch = batch_of(3)
+    for rows, label, index, part in (
+        (seen[0], batch.label_a, batch.index, slice(0, 4)),
+        (seen[1], batch.label_b, batch.index_b, slice(0, 4)),
+        (seen[2], batch.label_a, batch.index, slice(4, 6)),
+        (seen[3], batch.label_b, batch.index_b, slice(4, 6)),
+    ):
+        assert torch.equal(rows.label, label[part]) and torch.equal(rows.index, index[part])
 
 
 def test_a_frozen_backbone_keeps_weights_and_statistics(stop_after: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,7 +114,7 @@ def test_rows_do_not_see_one_another(objective: Objective) -> None:
     teachers, order = answers(objective), torch.randperm(N)
     values = loss(out, rows(label, *teachers))
     seen = rows(label[order], *(reordered(one, order) for one in teachers))
-    permuted = loss(out.of(order), seen._replace(index=order))
+    permuted = loss(out.of(order), replace(seen, index=order))
     torch.testing.assert_close(permuted, values[order])
 
 
@@ -137,7 +139,7 @@ def test_an_objective_declares_whether_it_reads_a_state_and_draws_noise(
     assert objective.reads_state == (objective.state(task()) is not None)
     loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
     seen = rows(label, *answers(objective))
-    other = seen._replace(draws=Draws(torch.Generator().manual_seed(2)))
+    other = replace(seen, draws=Draws(torch.Generator().manual_seed(2)))
     assert objective.stochastic != torch.equal(loss(out, seen), loss(out, other))
 
 
