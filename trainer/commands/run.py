@@ -34,7 +34,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixup draws shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
     ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
     ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
     ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),

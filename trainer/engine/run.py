@@ -54,7 +54,7 @@ def check(spec: RunSpec) -> Recipe:
         raise UsageFailure("a teacher run is given, so no teacher network is trained")
     if spec.teacher and len(chosen.teachers) > 1:
         raise UsageFailure(f"recipe '{spec.recipe}' has {len(chosen.teachers)} teachers of its own")
-    if chosen.posthoc and chosen.posthoc.tunes and not spec.data.val_per_class:
+    if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
         raise UsageFailure(
             f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images",
             remedy="give --val-per-class N",

@@ -80,7 +80,8 @@ class StageRun:
         """Trains from the last checkpoint or the start, and keeps the network in `weights`."""
         taught_by, class_votes = self._teachers()
         model, counts = self._model(), self._data.counts
-        task = Task(tuple(int(count) for count in counts), class_votes, model.width)
+        taught = sum(self._done[name].network().width for name in self._stage.teachers)
+        task = Task(tuple(int(count) for count in counts), class_votes, model.width, taught)
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
         self._work.folder.write_history(self._before + state.history)
@@ -318,8 +319,8 @@ class StageRun:
             return None
 
         def validate() -> float:
-            assert self._data.val is not None  # see `run.check`
+            assert self._data.val is not None
             return float(self._scores(model, self._data.val)["overall"])
 
         with torch.no_grad():
-            return posthoc(model, task, validate if posthoc.tunes else None)
+            return posthoc(model, task, validate if self._data.val else None)
