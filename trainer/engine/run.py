@@ -91,8 +91,8 @@ def run_recipe(
     """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each setting
-    came from; `label` heads the progress lines.
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each
+    setting came from; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)
