@@ -1,4 +1,4 @@
-"""The identity of images and of splits, which generators and banks are bound to.
+"""The identity of images and of splits (stylegan_mix/README.md, "Data sets").
 
 `N` images, `K` classes, `H W` pixels, `C` channels.
 """

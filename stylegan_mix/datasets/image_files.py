@@ -38,7 +38,7 @@ class BadImage(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """The size and channels in an image's header: `width` and `height` are after its EXIF rotation."""
+    """The size and channels in an image's header; `width`, `height` after its EXIF rotation."""
 
     width: int
     height: int

@@ -298,9 +298,7 @@ def _remember_logits(state: TrainState, game: Game, real: Tensor, fake: Tensor) 
 
 
 def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> Tensor:
-    """Penalises with R1 every `r1_interval` steps, times the interval so that gamma keeps its
-    meaning.
-    """
+    """Penalises with R1 every `r1_interval` steps, times the interval to keep gamma's meaning."""
     preset = game.preset
     reals = reals.detach().requires_grad_(True)
     shown = _augmented(state, game, "r1", reals, labels)

@@ -387,7 +387,7 @@ def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None
 def _command(*extra: str) -> list[str]:
     return [
         *(sys.executable, "-m", "stylegan_mix", "train", "--dataset", "digits_lt"),
-        *("--kimg", "8", "--batch", "16", "--threads", "1", "--json", *extra),
+        *("--kimg", "1", "--batch", "16", "--threads", "1", "--json", *extra),
     ]
 
 
@@ -397,7 +397,7 @@ def test_killed_at_random_times_the_same_command_ends_with_the_same_weights(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(repo_root)}
     draws = np.random.default_rng()  # any moment: a failure prints them
-    moments = sorted(int(number) for number in draws.integers(1, 400, 3))
+    moments = sorted(int(number) for number in draws.integers(1, 30, 3))
     print("killed at steps", moments)
 
     def run(place: str, *, killed_at: list[int]) -> str:
