@@ -36,8 +36,8 @@ _FACTS = {
 class Bank:
     """An opened bank. Pickles as its path; `len(bank)` is N.
 
-    `images` (N, H, W, C) uint8, `pair` (N, 2) int32 and `lam` (N,) float32 are read-only arrays
-    on the disk; `facts` is everything its maker said about it.
+    `images` (N, H, W, C) uint8, `pair` (N, 2) int32 and `lam` (N,) float32 are read-only arrays on
+    the disk; `facts` are those of its manifest.
     """
 
     def __init__(self, container: arrays.Container) -> None:
@@ -62,22 +62,22 @@ class Bank:
 
     @property
     def request_key(self) -> str:
-        """The key of what was asked."""
+        """The key of the request."""
         return str(self.facts["request_key"])
 
     @property
     def content_sha256(self) -> str:
-        """The hash of the arrays, whatever file holds them."""
+        """The hash of the arrays, independent of their file."""
         return self._container.content_sha256
 
     @property
     def split_id(self) -> str:
-        """The training split that its generator has seen."""
+        """The training split of its generator."""
         return str(self.facts["split_id"])
 
     @property
     def space(self) -> str:
-        """Where rows were mixed, a name of `latents.plan.SPACES`."""
+        """The space of mixing, a name of `latents.plan.SPACES`."""
         return str(self.facts["space"])
 
     @property
@@ -86,7 +86,7 @@ class Bank:
         return tuple(self.facts["classes"])
 
     def class_mass(self) -> np.ndarray:
-        """Sum of the soft labels: how many rows' worth each class has -> [K] float64."""
+        """Sums the soft labels: the mass of each class in rows -> [K] float64."""
         lam = self.lam.astype(np.float64)
         size = len(self.classes)
         mass = np.bincount(self.pair[:, 0], weights=lam, minlength=size)
@@ -95,7 +95,7 @@ class Bank:
     def require_split(self, split_id: str) -> None:
         """Raises `InvalidInput` (exit code 3) unless the bank comes from this training split.
 
-        A generator that has seen another split may have seen images that this one holds out.
+        A generator trained on another split may have seen images that this one holds out.
         """
         if self.split_id != split_id:
             raise InvalidInput(
@@ -106,7 +106,7 @@ class Bank:
             )
 
     def require_unchanged(self) -> None:
-        """Raises `InvalidInput` (exit code 3) if the file was touched since it was opened."""
+        """Raises `InvalidInput` (exit code 3) if the file was changed since it was opened."""
         if self._stamp_on_disk() != self._stamp:
             raise InvalidInput(
                 f"{self.folder} was replaced or altered while it was being read",
@@ -124,8 +124,8 @@ class Bank:
 def open_bank(folder: Path, verify: bool = True) -> Bank:
     """Opens the bank in `folder` after checking manifest, hash (with `verify`) and labels.
 
-    Raises `InvalidInput` (exit code 3), with what to type next, for a bank that is not as its
-    maker left it: truncated, altered, of a newer schema, or with labels that cannot be.
+    Raises `InvalidInput` (exit code 3), with the command to type next, for a bank that is
+    truncated, altered, of a newer schema, or has impossible labels.
     """
     try:
         if (folder / "bank.h5").is_symlink():

@@ -1,7 +1,7 @@
 """The banks of the store: finding, listing and resolving them by manifest alone; no torch.
 
-Nothing here hashes images: a listing of a thousand banks reads a thousand small files. Whoever
-reads the rows opens the bank (`reader.open_bank`), which checks them.
+Nothing here hashes images: listing a thousand banks reads a thousand small files. To read rows,
+open the bank (`reader.open_bank`), which checks them.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Record:
 
     @property
     def request_key(self) -> str:
-        """The key of what was asked."""
+        """The key of the request."""
         return str(self.facts["request_key"])
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A bank that was begun: how many of its blocks have landed."""
+    """A bank that was begun, with the number of its finished blocks."""
 
     key: str
     folder: Path
@@ -58,7 +58,7 @@ class Unfinished:
 
 
 def folder() -> Path:
-    """Where this store's own banks lie."""
+    """Returns the folder of this store's own banks."""
     return store.home() / "banks"
 
 
@@ -69,9 +69,9 @@ def find(
     space: str | None = None,
     request_key: str | None = None,
 ) -> list[Record]:
-    """The published banks that have these facts, the newest first; damaged ones are left out.
+    """Finds the published banks with these facts, the newest first, without damaged ones.
 
-    The shared store's banks follow the same order; a bank in both is listed once, as our own.
+    The shared store's banks follow in the same order. A bank in both is listed once, as our own.
     """
     wanted = {
         "split_id": split_id,
@@ -92,7 +92,7 @@ def find(
 
 
 def damaged() -> list[tuple[Path, str]]:
-    """The folders among the banks whose manifest does not describe a bank, each with the reason."""
+    """Lists the folders whose manifest does not describe a bank, each with the reason."""
     found = []
     for path in folders():
         try:
@@ -103,7 +103,7 @@ def damaged() -> list[tuple[Path, str]]:
 
 
 def unfinished() -> list[Unfinished]:
-    """The banks of our own store that were begun and not published."""
+    """Lists the banks of our own store that were begun and not published."""
     found = []
     partial = folder() / ".partial"
     for path in sorted(partial.iterdir()) if partial.is_dir() else []:
@@ -117,13 +117,13 @@ def unfinished() -> list[Unfinished]:
 
 
 def resolve(ref: str) -> Path:
-    """The folder of the bank that `ref` names: a path, a key, or the beginning of one key.
+    """Finds the folder of the bank that `ref` names: a path, a key, or the beginning of a key.
 
-    Raises `InvalidInput` (exit code 3) where there is none, `UsageFailure` (exit code 2) where a
-    beginning fits several.
+    Raises `InvalidInput` (exit code 3) if there is none, `UsageFailure` (exit code 2) if several
+    keys begin so.
     """
     path = Path(ref).expanduser() if ref.startswith("~") else Path(ref)
-    # Unlike Path.is_file, this has no error for a name that no file can have.
+    # Unlike Path.is_file, this does not raise for a name that no file can have.
     if os.path.isfile(path / arrays.MANIFEST):
         return path.absolute()
     known = {one.name: one for one in reversed(folders())}
@@ -149,7 +149,7 @@ def resolve(ref: str) -> Path:
 
 
 def folders() -> list[Path]:
-    """Every folder that is named as a bank, our own store's first."""
+    """Lists every folder that is named as a bank, our own store's first."""
     found = []
     for root in store.roots():
         banks = root / "banks"
@@ -160,14 +160,14 @@ def folders() -> list[Path]:
 
 
 def record(path: Path) -> Record:
-    """The record of the bank in a folder of a store; `InvalidInput` if it does not hold one."""
+    """Reads the record of the bank in a folder of a store; `InvalidInput` if there is none."""
     if path.is_symlink():
         raise InvalidInput(f"{path} is a symbolic link")
     manifest = arrays.read_manifest(path, kind=KIND)
     facts = manifest["facts"]
     if facts.get("key") != path.name:
         raise InvalidInput(f"{path} holds a bank with another key: {facts.get('key')}")
-    # Not its hash, which takes time: who reads the rows checks that.
+    # The hash takes time, and is checked when the rows are read.
     file = path / manifest["file"]
     size = os.path.getsize(file) if os.path.isfile(file) else 0
     if size != manifest["file_bytes"]:
