@@ -35,12 +35,16 @@ __all__ = [
     "FiniteRange",
     "Group",
     "LazyGroup",
+    "age",
     "as_json",
     "as_typed",
     "data_options",
+    "debug_option",
+    "json_option",
     "main",
     "print_findings",
     "print_json",
+    "print_table",
     "read_toml",
     "resolved",
     "result",
@@ -83,6 +87,25 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
         return
     for name, value in findings.items():
         result(f"{name:<12} {value}")
+
+
+def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Prints cells in aligned columns; those whose numbers are in `right` end at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        result("  ".join(cells).rstrip())
+
+
+def age(seconds: float) -> str:
+    """The age of an entry of a list, in its largest unit of which there are two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 # Running a command
@@ -217,6 +240,10 @@ def as_typed(value: object) -> str:
     return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
+
+
 def data_options(command: Command, *, default: str = "") -> Command:
     """Adds the options that name a data set, in words its `default`, and its long-tailed split."""
     usual = f"  [default: {default}]" if default else ""
@@ -260,7 +287,7 @@ def run_options(command: Command) -> Command:
                 help="TOML file with values for these options.",
             ),
             click.option("--dry-run", is_flag=True, help="Print plan and cost, then stop."),
-            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+            json_option,
             click.option("--debug", is_flag=True, help="Print tracebacks."),
         ]
     ):

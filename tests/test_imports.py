@@ -123,10 +123,15 @@ def all_imports(module: Module) -> Iterator[tuple[str, int]]:
 
 def imports_on_import(module: Module) -> Iterator[str]:
     """Names imported when the module itself is: not in functions, not for type checkers only."""
+    return imports_outside(module, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def imports_outside(module: Module, left_out: tuple[type[ast.AST], ...] = ()) -> Iterator[str]:
+    """Names that running code imports, but for what is inside nodes that are `left_out`."""
     waiting: list[ast.AST] = list(module.tree.body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if isinstance(node, left_out):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             waiting += node.orelse
@@ -195,6 +200,35 @@ def reached_by(name: str, known: dict[str, Module]) -> Iterator[str]:
     parent = name.rpartition(".")[0]
     if parent:
         yield parent
+
+
+def circles(root: Path) -> list[str]:
+    """The groups of modules that need one another, imports inside functions included."""
+    known = modules(root)
+    needs = {
+        name: {found for one in imports_outside(module) if (found := owner(one, known))} - {name}
+        for name, module in known.items()
+    }
+    # Whoever imports nothing that is left, or is imported by nothing that is left, is in no circle.
+    left = set(needs)
+    while True:
+        needed = set().union(*(needs[name] & left for name in left))
+        inner = {name for name in left & needed if needs[name] & left}
+        if inner == left:
+            break
+        left = inner
+    return [f"{name} -> {other}" for name in sorted(left) for other in sorted(needs[name] & left)]
+
+
+def owner(name: str, known: dict[str, Module]) -> str:
+    """The module of ours that an imported name is, or is in; "" where there is none."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_no_modules_import_one_another_in_a_circle(repo_root: Path) -> None:
+    assert circles(repo_root) == []
 
 
 def test_imports_go_only_where_the_design_lets_them(repo_root: Path) -> None:
@@ -348,3 +382,32 @@ def test_a_way_to_torch_is_caught(tmp_path: Path, files: dict[str, str]) -> None
 def test_torch_inside_functions_and_for_types_passes(tmp_path: Path) -> None:
     lines = ["if TYPE_CHECKING:", "    import torch", "def run():", "    import torch"]
     assert ways_to_torch(tree(tmp_path, {"trainer/commands/run.py": "\n".join(lines)})) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"kernels/a.py": "from kernels import b", "kernels/b.py": "from kernels.a import f"},
+        {
+            "trainer/a.py": "def f():\n    from trainer.b import g",
+            "trainer/b.py": "class C:\n    def g(self):\n        import trainer.a",
+        },
+        {
+            "stylegan_mix/a.py": "from stylegan_mix import b",
+            "stylegan_mix/b.py": "from stylegan_mix.c import d",
+            "stylegan_mix/c.py": "def f():\n    from . import a",
+            "stylegan_mix/d.py": "from stylegan_mix import a",
+        },
+    ],
+)
+def test_a_circle_is_caught(tmp_path: Path, files: dict[str, str]) -> None:
+    assert len(circles(tree(tmp_path, files))) == len(set(files) - {"stylegan_mix/d.py"})
+
+
+def test_a_stair_and_imports_for_types_are_no_circle(tmp_path: Path) -> None:
+    files = {
+        "trainer/a.py": "from trainer import b, c",
+        "trainer/b.py": "from trainer import c",
+        "trainer/c.py": "if TYPE_CHECKING:\n    from trainer import a\nimport torch",
+    }
+    assert circles(tree(tmp_path, files)) == []

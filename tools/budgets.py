@@ -6,7 +6,8 @@
 | --------------------------------- | ---- | --------------------- |
 | columns of a line                 |      | 100                   |
 | lines of a function               | 40   | 80                    |
-| lines of a file                   | 400  | 600 (a test file 500) |
+| lines of a file                   | 400  | 600 (a test file 500, |
+|                                   |      | one of a package 450) |
 | arguments                         | 8    | 12                    |
 | nested blocks                     | 3    | 5                     |
 | lines that repeat others          |      | 1 %                   |
@@ -32,6 +33,8 @@ SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh", "")  # none: shell scripts
 REFUSED_NAMES = {"utils", "util", "misc", "helpers", "common", "core", "manager"}
 COLUMNS = 100
 TEST_FILE_LINES = 500
+PACKAGES = ("kernels", "stylegan_mix", "trainer")
+PACKAGE_FILE_LINES = 450
 REPEATED_SHARE = 0.01
 WINDOW = 4
 
@@ -82,6 +85,11 @@ class Source:
     def is_test(self) -> bool:
         return self.path.startswith("tests/")
 
+    @property
+    def is_of_a_package(self) -> bool:
+        """Whether it is Python that is installed."""
+        return self.tree is not None and self.path.split("/")[0] in PACKAGES
+
 
 # --------------------------------------------------------------------- one file
 
@@ -108,6 +116,9 @@ def judge_file(source: Source) -> Iterator[Finding]:
     count = len(source.lines)
     if source.is_test and count > TEST_FILE_LINES:
         yield Finding("file", source.path, 1, f"test file of {count} lines, at most 500", True)
+    elif source.is_of_a_package and count > PACKAGE_FILE_LINES:
+        text = f"file of a package with {count} lines, at most {PACKAGE_FILE_LINES}"
+        yield Finding("file", source.path, 1, text, True)
     elif not source.is_test:
         yield from beyond("file", count, source.path, 1, f"file of {count} lines")
 

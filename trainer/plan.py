@@ -118,8 +118,8 @@ class Asked:
             values[name] = _typed(value, known[name], f"{where}: '{key}'")
         return cls(**values)
 
-    def command(self) -> str:
-        """The command line that asks for this, one seed at a time."""
+    def words(self) -> list[str]:
+        """The words of the command line that asks for this, one seed at a time."""
         words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
         plain = Asked(dataset=self.dataset)
         for field in fields(self):
@@ -131,7 +131,11 @@ class Asked:
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
                 words += [f"--{option}", as_typed(value)]
-        return shlex.join(words)
+        return words
+
+    def command(self) -> str:
+        """The command line that asks for this, as it is typed."""
+        return shlex.join(self.words())
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -175,14 +179,18 @@ class Plan:
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
-    def command(self, seed: int) -> str:
-        """The command that makes the run of one seed again."""
+    def words(self, seed: int) -> list[str]:
+        """The words of the command that makes the run of one seed again."""
         spec = self.spec
         # Said even where they are defaults, which may change, as the newest bank does.
         told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
         if spec.bank is not None and self.asked.named_bank is None:
             told["bank"] = spec.bank.key[:12]
-        return replace(self.asked, seed=seed, **told).command()
+        return replace(self.asked, seed=seed, **told).words()
+
+    def command(self, seed: int) -> str:
+        """The command that makes the run of one seed again, as it is typed."""
+        return shlex.join(self.words(seed))
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Where each setting of the run comes from; `options` says it for those that were given."""

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from stylegan_mix.datasets.records import draw_options
+from stylegan_mix.datasets.records import draw_name, draw_options
 from stylegan_mix.latents.plan import SPACES
 
 __all__ = ["card", "trained_for", "training_command"]
@@ -92,7 +92,7 @@ def training_command(facts: Mapping[str, Any]) -> str:
 
 def _imbalance(facts: Mapping[str, Any]) -> str:
     factor = facts.get("imbalance")
-    return "as it is" if factor is None else f"imbalance {factor:g} ({facts.get('profile')})"
+    return draw_name(factor) + ("" if factor is None else f" ({facts.get('profile')})")
 
 
 def trained_for(facts: Mapping[str, Any]) -> str:

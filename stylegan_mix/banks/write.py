@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
@@ -28,11 +27,11 @@ from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request
 from stylegan_mix.console import as_typed
 from stylegan_mix.drawing.sheet import Sheet, draw
-from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.store import Published
-from stylegan_mix.latents import plan, spaces
+from stylegan_mix.latents import plan
+from stylegan_mix.latents.decoding import Decoded, decode_rows
 from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
-from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.networks import Generator
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.progress import Progress, StopSignals
 
@@ -40,25 +39,16 @@ __all__ = ["bank_facts", "seconds_per_block", "write_bank"]
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A block on its way: `images` [64, H, W, C] uint8 and `finite`, both still on the device."""
+class Block:
+    """Block `index` of a plan, on its way: its rows, and their images still on the device."""
 
     index: int
     rows: plan.Rows
-    images: Tensor
-    finite: Tensor
+    decoded: Decoded
 
-    def fetch(self) -> np.ndarray:
-        """The images in memory; `InvalidInput` (exit code 3) if the network gave NaN or infinity.
-
-        A NaN would otherwise become a black picture without a word.
-        """
-        if not self.finite:
-            raise InvalidInput(
-                f"the generator's images are not finite in block {self.index}",
-                remedy="train another generator, or decode with --precision float32",
-            )
-        return self.images.cpu().numpy()
+    def images(self) -> np.ndarray:
+        """The images [64, H, W, C] uint8 in memory; see `Decoded.fetch`."""
+        return self.decoded.fetch(f" in block {self.index}")
 
 
 class Decoder:
@@ -76,40 +66,36 @@ class Decoder:
             seed=request.seed,
         )
 
-    def block(self, index: int) -> Decoded:
-        """Starts block `index` of the plan; whoever needs its images fetches them."""
+    def block(self, index: int) -> Block:
+        """Starts block `index` of the plan."""
         rows = plan.block(self._mixing, index)
         draws = rng.Draws(
             rng.torch_generator(self._request.seed, "mix.noise", index, device=self.device)
         )
-        return self._decode(index, rows, noise="random", draws=draws)
+        return Block(index, rows, self._decode(rows, noise="random", draws=draws))
 
     def path(self, pair: tuple[int, int], index: int) -> np.ndarray:
         """A row of the preview: images [STEPS, H, W, C] of fixed latents, with fixed noise."""
         rows = plan.path(self._mixing, pair, index, STEPS)
-        return self._decode(index, rows, noise="const").fetch()
+        return self._decode(rows, noise="const").fetch(" in the preview")
 
-    @torch.inference_mode()
-    def _decode(
-        self, index: int, rows: plan.Rows, *, noise: str, draws: rng.Draws = rng.Draws()
-    ) -> Decoded:
-        images = spaces.decode(
+    def _decode(self, rows: plan.Rows, *, noise: str, draws: rng.Draws = rng.Draws()) -> Decoded:
+        return decode_rows(
             self._network,
-            spaces.latents(rows, self.device),
+            rows,
             space=self._request.space,
             truncation=self._request.truncation,
             noise=noise,
             draws=draws,
         )
-        return Decoded(index, rows, to_uint8(images), torch.isfinite(images).all())
 
 
 def seconds_per_block(network: Generator, request: Request) -> float:
     """Measured time of one block on this machine, after a first one that warms up."""
     decoder = Decoder(network, request)
-    decoder.block(0).fetch()
+    decoder.block(0).images()
     began = time.perf_counter()
-    decoder.block(0).fetch()
+    decoder.block(0).images()
     return time.perf_counter() - began
 
 
@@ -147,8 +133,8 @@ def _fill(partial: Partial, decoder: Decoder, request: Request, stop: StopSignal
     missing = partial.missing()
     landed = request.blocks - len(missing)
     progress = Progress(request.n, "images", "bank", start=landed * BLOCK)
-    for decoded in _one_ahead(decoder, _until(stop, missing)):
-        partial.land(decoded.index, decoded.fetch(), decoded.rows.pair, decoded.rows.lam)
+    for block in _one_ahead(decoder, _until(stop, missing)):
+        partial.land(block.index, block.images(), block.rows.pair, block.rows.lam)
         landed += 1
         progress.update(min(landed * BLOCK, request.n))
     progress.close()
@@ -164,9 +150,9 @@ def _until(stop: StopSignals, indices: Iterable[int]) -> Iterator[int]:
         yield index
 
 
-def _one_ahead(decoder: Decoder, indices: Iterable[int]) -> Iterator[Decoded]:
+def _one_ahead(decoder: Decoder, indices: Iterable[int]) -> Iterator[Block]:
     """Starts each block before the last one is fetched: a GPU computes while we hash and write."""
-    waiting: Decoded | None = None
+    waiting: Block | None = None
     for index in indices:
         started = decoder.block(index)
         if waiting is not None:

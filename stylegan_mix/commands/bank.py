@@ -30,14 +30,10 @@ def bank() -> None:
     """
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_debug = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
-
-
 @bank.command("list")
 @click.option("--dataset", metavar="NAME", help="Only banks of this data set.")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def list_banks(dataset: str | None, as_json: bool) -> None:
     """List the banks of the store, the newest first."""
     from stylegan_mix.banks import store
@@ -63,7 +59,9 @@ def list_banks(dataset: str | None, as_json: bool) -> None:
     if as_json:
         console.print_json(rows)
     elif rows:
-        _print_table([_COLUMNS, *([_cell(name, row[name]) for name in _COLUMNS] for row in rows)])
+        console.print_table(
+            [_COLUMNS, *([_cell(name, row[name]) for name in _COLUMNS] for row in rows)]
+        )
     else:
         say(f"no banks in {store.folder()}")
         say("  stylegan-mix generate --dataset digits_lt --n 20000 makes one")
@@ -89,28 +87,14 @@ def _cell(name: str, value: Any) -> str:
     if name == "size":
         return f"{value / 1e6:,.1f} MB"
     if name == "age":
-        return _age(value)
+        return console.age(value)
     return f"{value:,}" if name == "n" else f"{value:g}" if name == "imbalance" else str(value)
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        result("  ".join(cells).rstrip())
 
 
 @bank.command("show")
 @click.argument("key")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def show(key: str, as_json: bool) -> None:
     """Show everything about a bank: origin, label mass per class, histogram of lam."""
     opened = _open(key, verify=False)
@@ -160,7 +144,7 @@ def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
 
 @bank.command("card")
 @click.argument("key")
-@_debug
+@console.debug_option
 def show_card(key: str) -> None:
     """Print a bank's card."""
     folder = _open(key, verify=False).folder
@@ -174,7 +158,7 @@ def show_card(key: str) -> None:
 @click.argument("key")
 @click.option("--pair", "pairs", multiple=True, metavar="A,B", help="Two classes; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="PNG file to write.")
-@_debug
+@console.debug_option
 def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
     """Draw stored rows of a bank: pairs of classes in rows, binned by lam.
 
@@ -210,8 +194,8 @@ def _class_index(text: str, classes: Sequence[str]) -> int:
 @bank.command("verify")
 @click.argument("key", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every bank of the store.")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def verify(key: str | None, everything: bool, as_json: bool) -> None:
     """Hash a bank again and check its values; exit code 3 if anything is wrong."""
     from stylegan_mix.banks import store

@@ -30,8 +30,6 @@ def dataset() -> None:
     """
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_debug = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
 _file = click.Path(path_type=Path)
 
 
@@ -39,8 +37,8 @@ _file = click.Path(path_type=Path)
 
 
 @dataset.command("list")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def list_datasets(as_json: bool) -> None:
     """List the built-in, published and prepared data sets."""
     rows = _rows()
@@ -48,7 +46,7 @@ def list_datasets(as_json: bool) -> None:
         console.print_json(rows)
         return
     columns = ("name", "classes", "train", "test", "shape", "default draw", "state")
-    _print_table([columns, *([_cell(row[name]) for name in columns] for row in rows)])
+    console.print_table([columns, *([_cell(row[name]) for name in columns] for row in rows)])
     if any(row["state"] == "not prepared" for row in rows):
         say("\n  stylegan-mix dataset prepare NAME downloads a published one; --from PATH takes")
         say("  an official archive, or a folder, tar or zip of images, that you have")
@@ -103,16 +101,6 @@ def _cell(value: Any) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        result("  ".join(cells).rstrip())
-
-
 # prepare
 
 
@@ -147,8 +135,8 @@ def _print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) ->
 @click.option("--allow-unknown-hash", is_flag=True, help="Trust a CIFAR archive of another hash.")
 @click.option("--replace", is_flag=True, help="Replace different content of the same name.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, then stop.")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def prepare(name: str, source: Path | None, **options: Any) -> None:
     """Decode a source once, so that NAME can be drawn from.
 
@@ -272,8 +260,8 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_draw_options
 @click.option("--out", type=_file, help="The contact sheet's file.  [default: in the store]")
 @click.option("--no-sheet", is_flag=True, help="Draw no contact sheet.")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
     """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
     from stylegan_mix import datasets
@@ -339,7 +327,7 @@ def _print_classes(data: Dataset) -> None:
         half = _SHOWN_CLASSES // 2
         left = f"... {len(rows) - 1 - 2 * half:,} more (--json lists all)"
         rows = [*rows[: half + 1], ("", left, "", "", ""), *rows[-half:]]
-    _print_table(rows, right=(0, 2, 3))
+    console.print_table(rows, right=(0, 2, 3))
     sizes = ", ".join(f"{len(getattr(groups, one))} {one}" for one in ("many", "medium", "few"))
     result(f"groups: {sizes}; by {groups.rule}")
 
@@ -384,8 +372,8 @@ def _save_sheet(data: Dataset, out: Path | None) -> Path:
 
 @dataset.command("verify")
 @click.argument("name")
-@_as_json
-@_debug
+@console.json_option
+@console.debug_option
 def verify(name: str, as_json: bool) -> None:
     """Check a prepared set down to the pixels: its file, every image hash, its ids."""
     from stylegan_mix import datasets

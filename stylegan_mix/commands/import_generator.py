@@ -10,6 +10,7 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
+from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import say
 
@@ -115,10 +116,9 @@ def _show_plan(plan: ImportPlan) -> None:
     if data is None:
         say("trained on: not said; having no classes, it can write no bank")
     else:
-        draw = "as it is" if data.imbalance is None else f"imbalance {data.imbalance:g}"
         say(
-            f"trained on: {data.name} ({draw}, split {data.split_id[:12]}), declared by the user; "
-            f"class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
+            f"trained on: {data.name} ({draw_name(data.imbalance)}, split {data.split_id[:12]}), "
+            f"declared by the user; class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
         )
 
 

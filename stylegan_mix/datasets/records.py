@@ -12,7 +12,7 @@ import numpy as np
 
 from stylegan_mix.console import as_typed
 
-__all__ = ["Dataset", "Part", "ShotGroups", "draw_options", "shot_groups"]
+__all__ = ["Dataset", "Part", "ShotGroups", "draw_name", "draw_options", "shot_groups"]
 
 MANY_ABOVE = 100
 FEW_BELOW = 20
@@ -101,6 +101,11 @@ class Dataset:
     def groups(self) -> ShotGroups:
         """The shot groups of the training part."""
         return shot_groups(self.counts)
+
+
+def draw_name(imbalance: float | None) -> str:
+    """The class sizes of a draw in words: "imbalance 100", or those of the source."""
+    return "natural class sizes" if imbalance is None else f"imbalance {imbalance:g}"
 
 
 def draw_options(

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stylegan_mix.datasets.records import Dataset
+from stylegan_mix.drawing.tiles import short, tile, tile_side
 from stylegan_mix.rng import stream
 
 __all__ = ["contact_sheet"]
@@ -61,10 +62,15 @@ def contact_sheet(dataset: Dataset, *, images: int | None = None) -> Image.Image
     blocks = min(blocks, 4)
     images = images or (12 if blocks == 1 else 6)
     font, small, big = (ImageFont.load_default(size=points) for points in (15, 13, 20))
-    names = [_short(dataset.classes[c]) for c in order]
+    names = [short(dataset.classes[c], _LONGEST_NAME) for c in order]
     width = 10 + int(max(font.getlength(name) for name in names))
     measures = _Measures(
-        _tile(dataset.resolution), images, -(-len(order) // blocks), blocks, width, 92
+        tile_side(dataset.resolution, least=_SMALLEST, most=_LARGEST),
+        images,
+        -(-len(order) // blocks),
+        blocks,
+        width,
+        92,
     )
     title = f"{dataset.name}: {_draw_name(dataset)}"
     needed = 2 * _MARGIN + int(max(big.getlength(title), 560))
@@ -129,32 +135,8 @@ def _row(
     for place in range(measures.images):
         x = corner[0] + place * measures.row
         if place < len(order):
-            tile = _tile_of(dataset.train.images[rows[order[place]]], measures.tile)
-            offset = (measures.tile - tile.width) // 2
-            canvas.paste(tile, (x + offset, corner[1] + offset))
+            image = dataset.train.images[rows[order[place]]]
+            canvas.paste(tile(image, measures.tile), (x, corner[1]))
         else:
             box = (x, corner[1], x + measures.tile - 1, corner[1] + measures.tile - 1)
             ImageDraw.Draw(canvas).rectangle(box, fill=_EMPTY)
-
-
-def _tile(side: int) -> int:
-    if side > _LARGEST:
-        return _LARGEST
-    return side * -(-_SMALLEST // side)
-
-
-def _tile_of(image: np.ndarray, tile: int) -> Image.Image:
-    """uint8 [H,W,C] -> a colour picture of at most `tile` pixels square."""
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    picture = picture.convert("RGB")
-    if picture.width > tile:
-        return picture.resize((tile, tile), Image.Resampling.LANCZOS)
-    return picture.resize((tile, tile), Image.Resampling.NEAREST)
-
-
-def _short(name: str) -> str:
-    words = " ".join(name.split())
-    return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 3] + "..."

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stylegan_mix.drawing.tiles import short, tile, tile_side
+
 __all__ = ["Sheet", "draw"]
 
 
@@ -40,11 +42,11 @@ class Sheet:
 
 def draw(sheet: Sheet) -> Image.Image:
     """Draws a sheet: tiny images enlarged by whole factors without smoothing, large ones shrunk."""
-    size = _tile(sheet)
+    size = _side(sheet)
     font, small, big = (ImageFont.load_default(size=points) for points in (16, 14, 20))
     lefts, rights = (
-        [_short(name) for name in sheet.left],
-        [_short(name) for name in sheet.right or ()],
+        [short(name, _LONGEST_NAME) for name in sheet.left],
+        [short(name, _LONGEST_NAME) for name in sheet.right or ()],
     )
     left = 28 + int(max(font.getlength(name) for name in [*lefts, sheet.corner]))
     right = 28 + int(max((font.getlength(name) for name in rights), default=0))
@@ -84,17 +86,9 @@ def _offsets(sheet: Sheet, size: int) -> list[int]:
     ]
 
 
-def _short(name: str) -> str:
-    words = " ".join(name.split())
-    return words if len(words) <= _LONGEST_NAME else words[: _LONGEST_NAME - 3] + "..."
-
-
-def _tile(sheet: Sheet) -> int:
+def _side(sheet: Sheet) -> int:
     heights = [cell.shape[0] for line in sheet.cells for cell in line if cell is not None]
-    if not heights:
-        return _LEGIBLE
-    factor = max(-(-_LEGIBLE // heights[0]), 1)
-    return min(heights[0] * factor, _LARGEST)
+    return tile_side(heights[0] if heights else _LEGIBLE, least=_LEGIBLE, most=_LARGEST)
 
 
 def _place(
@@ -108,10 +102,7 @@ def _place(
         x, y = corner
         pen.rectangle((x, y, x + size - 1, y + size - 1), fill=_EMPTY)
         return
-    picture = Image.fromarray(cell[:, :, 0] if cell.shape[2] < 3 else cell[:, :, :3])
-    shrinks = picture.height > size
-    how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
-    canvas.paste(picture.convert("RGB").resize((size, size), how), corner)
+    canvas.paste(tile(cell, size), corner)
 
 
 def _wrapped(text: str, font: Any, width: float) -> list[str]:

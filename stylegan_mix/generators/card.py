@@ -1,4 +1,4 @@
-"""What the card of a generator holds, checked in one place: names, types, what belongs together.
+"""The card of a generator: its fields checked in one place, and its Markdown text.
 
 A card comes out of a manifest, and anyone can write a manifest with a hash that fits: readers rely
 on what is checked here.
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
+from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.presets import preset_of
 
-__all__ = ["check"]
+__all__ = ["card_text", "check"]
 
 _Types = tuple[type, ...]
 
@@ -90,3 +91,104 @@ def _check_lists(card: Mapping[str, Any]) -> None:
             raise ValueError(f"'{name}' holds something else than it should: {values!r:.60}")
         if classes and card[name] is not None and len(values) != len(classes):
             raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
+
+
+# In words
+
+
+def card_text(name: str, card: Mapping[str, Any]) -> str:
+    """`GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
+    return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
+
+
+def _trained_text(name: str, card: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        for label, count, ratio in zip(
+            card["classes"], card["counts"], card["diversity"], strict=True
+        )
+    )
+    split = f"split `{card['split_id'][:12]}` ({draw_name(card['imbalance'])})"
+    average = "moving average"
+    if "half_life" in card:
+        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
+    return f"""# Generator {name[:12]}
+
+StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]},
+{split}, for {card["kimg"]:g} thousand images, seed {card["seed"]}, in {card["preset"]["precision"]}.
+Weights: {average}, SHA-256 `{name}`.
+
+Diversity is the mean pairwise pixel distance among a class's samples over that among its real
+training images: 1 is as diverse as the data, 0 a single picture.
+
+| class | training images | diversity |
+|---|---|---|
+{rows}
+
+![every class, real and generated](grid.png)
+
+Trained on exactly the training part of that split, and on nothing else. What its images may be
+used for follows from the terms of that data. Written again by: `{card["command"]}`
+"""
+
+
+def _imported_text(name: str, card: Mapping[str, Any]) -> str:
+    source, network = card["imported"], card["network"]
+    size, classes = card["resolution"], card["classes"]
+    left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
+    settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
+    return f"""# Generator {name[:12]}
+
+Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
+It was read as data: no code in it or named by it was run. Left in it: {left}.
+
+| | |
+|---|---|
+| file, SHA-256 | `{source["sha256"]}` |
+| weights, SHA-256 | `{name}` |
+| images | {size}x{size}, {card["channels"]} channel(s) |
+
+## What it was trained on
+
+{_declared_text(card)}
+
+{_use_text(classes, card["counts"])}
+
+![samples](grid.png)
+
+## Network
+
+| | |
+|---|---|
+{settings}
+
+What its images may be used for follows from the terms of its publication and of its training
+images. Written again by: `{card["command"]}`
+"""
+
+
+def _declared_text(card: Mapping[str, Any]) -> str:
+    if card["split_id"] is None:
+        return "Not said when it was imported: nothing is known of the images that it has seen."
+    factor = card["imbalance"]
+    drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
+    word = card["imported"]["split"]
+    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
+imported it. Nothing in the file says so and nothing here could check it. If it has seen other
+images of this data set, test images among them, results with its banks are worth nothing."""
+
+
+def _use_text(classes: list[str], counts: list[int]) -> str:
+    if not classes:
+        return """It is unconditional: it draws images of no known class, so no bank, whose rows
+need labels, can be written from it. It can be looked at, and its latent space searched."""
+    rows = "\n".join(
+        f"| {index} | {label} | {count} |"
+        for index, (label, count) in enumerate(zip(classes, counts, strict=True))
+    )
+    return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,
+real images of the class beside what it draws for that number.
+
+| number | class | training images of that split |
+|---|---|---|
+{rows}"""

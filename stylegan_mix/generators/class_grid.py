@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.drawing.tiles import tile, tile_side
 from stylegan_mix.generators.diversity import class_samples
 
 __all__ = ["class_grid", "save_grid", "shown_classes", "watched_classes"]
@@ -38,12 +39,11 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
     by a whole factor without smoothing.
     """
     labels = shown_classes(dataset.counts)
-    size = dataset.resolution
-    scale = max(-(-_LEGIBLE // size), 1)
+    side = tile_side(dataset.resolution, least=_LEGIBLE)
     font = ImageFont.load_default(size=14)
     names = [f"{dataset.classes[c]}  {dataset.counts[c]:,}" for c in labels]
     margin = 12 + int(max(font.getlength(name) for name in names))
-    cell, gap, top, reals = size * scale + 2, 10, 24, 5
+    cell, gap, top, reals = side + 2, 10, 24, 5
     width = margin + cell * (reals + len(samples[labels[0]])) + gap + 6
     canvas = Image.new("RGB", (width, top + cell * len(labels) + 4), "white")
     draw = ImageDraw.Draw(canvas)
@@ -54,10 +54,10 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
         draw.text((6, y + cell // 2 - 9), names[row], fill="black", font=font)
         shown = class_samples(dataset.train, label, reals)
         for column, image in enumerate(shown):
-            canvas.paste(_enlarged(image, scale), (margin + column * cell, y))
+            canvas.paste(tile(image, side), (margin + column * cell, y))
         for column, image in enumerate(samples[label].numpy()):
             x = margin + reals * cell + gap + column * cell
-            canvas.paste(_enlarged(image, scale), (x, y))
+            canvas.paste(tile(image, side), (x, y))
     return canvas
 
 
@@ -66,9 +66,3 @@ def save_grid(samples: Mapping[int, Tensor], dataset: Dataset, path: Path) -> No
     with store.disk_errors(path):
         path.parent.mkdir(exist_ok=True)
         class_grid(samples, dataset).save(path)
-
-
-def _enlarged(image: np.ndarray, scale: int) -> Image.Image:
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image[:, :, :3])
-    size = (picture.width * scale, picture.height * scale)
-    return picture.convert("RGB").resize(size, Image.Resampling.NEAREST)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import arrays, store
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators.card import card_text
+from stylegan_mix.generators.card import check as check_card
 from stylegan_mix.presets import preset_of
 from stylegan_mix.progress import say
 
@@ -99,7 +101,7 @@ def _read(folder: Path) -> Published:
         manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
         try:
             card = manifest["facts"]["facts"]
-            card.check(card)
+            check_card(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
     return Published(hash=folder.name, folder=folder, card=card)
@@ -171,104 +173,6 @@ def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Pu
         checkpoint.save(temporary, weights, kind=GENERATOR_KIND, facts={**card, "hash": name})
         with store.disk_errors(temporary):
             grid.save(temporary / "grid.png")
-        store.write_bytes(temporary / "GENERATOR_CARD.md", _card_text(name, card).encode())
+        store.write_bytes(temporary / "GENERATOR_CARD.md", card_text(name, card).encode())
         store.publish(temporary, final)
     return check(_read(final))
-
-
-def _card_text(name: str, card: dict[str, Any]) -> str:
-    return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
-
-
-def _trained_text(name: str, card: dict[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
-        for label, count, ratio in zip(
-            card["classes"], card["counts"], card["diversity"], strict=True
-        )
-    )
-    factor = card["imbalance"]
-    drawn = "as it is" if factor is None else f"imbalance {factor}"
-    average = "moving average"
-    if "half_life" in card:
-        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
-    return f"""# Generator {name[:12]}
-
-StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]} (split
-`{card["split_id"][:12]}`, {drawn}) for {card["kimg"]:g} thousand images, seed
-{card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
-
-Diversity is the mean pairwise pixel distance among a class's samples over that among its real
-training images: 1 is as diverse as the data, 0 a single picture.
-
-| class | training images | diversity |
-|---|---|---|
-{rows}
-
-![every class, real and generated](grid.png)
-
-Trained on exactly the training part of that split, and on nothing else. What its images may be
-used for follows from the terms of that data. Written again by: `{card["command"]}`
-"""
-
-
-def _imported_text(name: str, card: dict[str, Any]) -> str:
-    source, network = card["imported"], card["network"]
-    size, classes = card["resolution"], card["classes"]
-    left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
-    settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
-    return f"""# Generator {name[:12]}
-
-Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
-It was read as data: no code in it or named by it was run. Left in it: {left}.
-
-| | |
-|---|---|
-| file, SHA-256 | `{source["sha256"]}` |
-| weights, SHA-256 | `{name}` |
-| images | {size}x{size}, {card["channels"]} channel(s) |
-
-## What it was trained on
-
-{_declared_text(card)}
-
-{_use_text(classes, card["counts"])}
-
-![samples](grid.png)
-
-## Network
-
-| | |
-|---|---|
-{settings}
-
-What its images may be used for follows from the terms of its publication and of its training
-images. Written again by: `{card["command"]}`
-"""
-
-
-def _declared_text(card: dict[str, Any]) -> str:
-    if card["split_id"] is None:
-        return "Not said when it was imported: nothing is known of the images that it has seen."
-    factor = card["imbalance"]
-    drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
-    word = card["imported"]["split"]
-    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
-imported it. Nothing in the file says so and nothing here could check it. If it has seen other
-images of this data set, test images among them, results with its banks are worth nothing."""
-
-
-def _use_text(classes: list[str], counts: list[int]) -> str:
-    if not classes:
-        return """It is unconditional: it draws images of no known class, so no bank, whose rows
-need labels, can be written from it. It can be looked at, and its latent space searched."""
-    rows = "\n".join(
-        f"| {index} | {label} | {count} |"
-        for index, (label, count) in enumerate(zip(classes, counts, strict=True))
-    )
-    return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,
-real images of the class beside what it draws for that number.
-
-| number | class | training images of that split |
-|---|---|---|
-{rows}"""

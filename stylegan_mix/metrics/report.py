@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from stylegan_mix.datasets.records import draw_name
+
 __all__ = [
     "FIGURES",
     "SCHEMA_VERSION",
@@ -223,9 +225,8 @@ def heading_lines(report: Mapping[str, Any]) -> list[str]:
     """What was judged, with every hash."""
     subject, samples, features = report["subject"], report["samples"], report["features"]
     seeds = ", ".join(str(seed) for seed in samples["seeds"])
-    factor = report["imbalance"]
-    drawn = "as it is" if factor is None else f"imbalance {factor:g}"
-    of_what = f"{report['dataset']} ({drawn}, split {report['split_id'][:12]}"
+    drawn = f"{draw_name(report['imbalance'])}, split {report['split_id'][:12]}"
+    of_what = f"{report['dataset']} ({drawn}"
     space = f"{features['name']}, SHA-256 {features['sha256'][:12]}, {features['width']} numbers"
     spread = "over seeds" if len(samples["seeds"]) > 1 else "of the jackknife (KD)"
     return [

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
-from stylegan_mix.errors import InvalidInput
-from stylegan_mix.latents import spaces
+from stylegan_mix.latents.decoding import decode_rows
 from stylegan_mix.latents.plan import BLOCK, Rows
 from stylegan_mix.metrics.scores import allocate
-from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.networks import Generator
 from stylegan_mix.progress import Progress
 
 __all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for", "redrawn"]
@@ -67,7 +65,6 @@ def redrawn(
     return np.stack([found[row // BLOCK][row % BLOCK] for row in rows.tolist()])
 
 
-@torch.inference_mode()
 def decode_block(
     network: Generator, labels: np.ndarray, index: int, *, seed: int, truncation: float
 ) -> np.ndarray:
@@ -77,18 +74,14 @@ def decode_block(
     classes[: len(labels)] = labels
     z = rng.stream(seed, "metrics.z", index).standard_normal((BLOCK, network.z_dim), np.float32)
     rows = Rows(np.stack([classes, classes], axis=1), np.ones(BLOCK, np.float32), np.stack([z, z]))
-    images = spaces.decode(
+    decoded = decode_rows(
         network,
-        spaces.latents(rows, device),
+        rows,
         space="none",
         truncation=truncation,
         draws=rng.Draws(rng.torch_generator(seed, "metrics.noise", index, device=device)),
     )
-    if not torch.isfinite(images).all():
-        raise InvalidInput(
-            f"the generator's images are not finite in block {index}", remedy="train another one"
-        )
-    return to_uint8(images).cpu().numpy()
+    return decoded.fetch(f" in block {index}")
 
 
 def bank_rows(bank: Bank, n: int, *, seed: int) -> Samples:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from stylegan_mix import rng
-from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.store import Published
-from stylegan_mix.latents import spaces
+from stylegan_mix.latents.decoding import decode_rows, decode_ws
 from stylegan_mix.latents.plan import Rows
-from stylegan_mix.networks import Generator, to_uint8
+from stylegan_mix.networks import Generator
 
 __all__ = ["Subject"]
 
@@ -59,15 +58,10 @@ class Subject:
             self.device
         )
 
-    @torch.inference_mode()
     def decoded(self, ws: Tensor) -> np.ndarray:
         """ws [n,L,D] with the stored noise, the same for every image -> uint8 [n,H,W,C]."""
-        images = [
-            self.network.synthesis(one, noise="const", draws=rng.Draws()) for one in ws.split(1)
-        ]
-        return _pixels(torch.cat(images))
+        return np.concatenate([decode_ws(self.network, one).fetch() for one in ws.split(1)])
 
-    @torch.inference_mode()
     def mixed(
         self, rows: Rows, *, space: str = "w", noise: str = "const", stream: str = "noise"
     ) -> np.ndarray:
@@ -76,21 +70,13 @@ class Subject:
         images = []
         for index in range(len(rows)):
             one = slice(index, index + 1)
-            row = Rows(rows.pair[one], rows.lam[one], rows.z[:, one])
-            images.append(
-                spaces.decode(
-                    self.network,
-                    spaces.latents(row, self.device),
-                    space=space,
-                    truncation=self.truncation,
-                    noise=noise,
-                    draws=draws,
-                )
+            decoded = decode_rows(
+                self.network,
+                Rows(rows.pair[one], rows.lam[one], rows.z[:, one]),
+                space=space,
+                truncation=self.truncation,
+                noise=noise,
+                draws=draws,
             )
-        return _pixels(torch.cat(images))
-
-
-def _pixels(images: Tensor) -> np.ndarray:
-    if not torch.isfinite(images).all():
-        raise InvalidInput("the generator's images are not finite", remedy="train another one")
-    return to_uint8(images).cpu().numpy()
+            images.append(decoded.fetch())
+        return np.concatenate(images)

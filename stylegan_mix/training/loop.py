@@ -6,60 +6,39 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from stylegan_mix.datasets import Dataset
-from stylegan_mix.errors import Diverged
-from stylegan_mix.presets import Preset
-from stylegan_mix.progress import StopSignals, say
-
-if TYPE_CHECKING:
-    from stylegan_mix.training.state import TrainState
-    from stylegan_mix.training.step_inputs import Game
-
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
-from stylegan_mix import rng
 from stylegan_mix.checkpoint import Checkpoints
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, is_out_of_memory
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import Diverged, MissingEnvironment, is_out_of_memory
 from stylegan_mix.generators.class_grid import save_grid, shown_classes, watched_classes
-from stylegan_mix.networks import Generator, to_uint8
 from stylegan_mix.numerics import operators_on
-from stylegan_mix.progress import Progress
+from stylegan_mix.presets import Preset
+from stylegan_mix.progress import Progress, StopSignals, say
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.augmentation.strength import taken_signs
 from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.class_samples import class_latents, class_samples_of, samples_each
 from stylegan_mix.training.journal import Journal
-from stylegan_mix.training.saved_structure import Many, differences
+from stylegan_mix.training.plan import total_steps
+from stylegan_mix.training.saves import Saved, Saves, require_fit
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import Game
 from stylegan_mix.training.tick import Tick, broken
 
 __all__ = [
-    "CHECKPOINT_KIND",
     "Rhythm",
     "Trained",
-    "class_samples_of",
     "diverged",
     "lost_picture",
     "numerics_of",
-    "samples_each",
-    "saved_states",
-    "total_steps",
     "train",
 ]
 
-CHECKPOINT_KIND = "generator-training"
 _CHECK_EVERY = 16
-# How many differences of a saved state are named.
-_NAMED = 5
-# Samples of a class for a log, and of all classes: drawing them must cost little of 10 kimg.
-_MOST_SAMPLES, _FEWEST_SAMPLES, _ALL_SAMPLES = 64, 16, 1600
 
 
 @dataclass(frozen=True)
@@ -72,10 +51,6 @@ class Rhythm:
     log_kimg: float = 10.0
     picture_kimg: float = 50.0
     save_seconds: float = 60.0
-
-
-# A saved state: its step, the state and the facts beside it.
-Saved = tuple[int, dict[Any, Any], dict[str, Any]]
 
 
 class _Lost(Exception):
@@ -138,7 +113,7 @@ class _Training:
         )
         self.tick, self.warned = Tick(), dict[str, str]()
         self.progress: Progress | None = None
-        self.checkpoints, self.kept = saved_states(folder)
+        self.saves = Saves(folder)
         self.numerics = [numerics_of(game)]
         self.journal = Journal(folder)
         self.alarms = Alarms(state.running, dataset.classes)
@@ -157,14 +132,7 @@ class _Training:
     def take(self, place: Checkpoints, found: Saved) -> None:
         """Takes a saved state over, and notes what computes otherwise from here on."""
         step, saved, facts = found
-        if wrong := self.misfits(found):
-            more = len(wrong) - _NAMED
-            raise InvalidInput(
-                f"the checkpoint of step {step} in {place.folder} is not one of this training: "
-                + "; ".join(wrong[:_NAMED])
-                + (f" (and {more} more)" if more > 0 else ""),
-                remedy=f"move {self.folder} away to start again",
-            )
+        require_fit(found, place, self.state, self.numerics[-1])
         self.state.load_state_dict(saved)
         self.tick = Tick.of(saved["tick"], self.game.device)
         before = facts["numerics"]
@@ -182,68 +150,20 @@ class _Training:
             self.journal.cut(step)
         self.game.world.check_same(self.state.named_tensors())
 
-    def misfits(self, found: Saved) -> list[str]:
-        """What a saved state has, or lacks, that one of this training would not."""
-        step, saved, facts = found
-        structure = {**self.state.structure(step), "tick": Tick.STRUCTURE}
-        names = self.state.moment_names("state")
-        wrong = [
-            *differences(saved, structure, "state", names),
-            *differences(facts, {"kimg": 0.0, "numerics": Many([self.numerics[-1]])}, "facts"),
-        ]
-        if wrong:
-            return wrong
-        if saved["step"] != step:
-            wrong.append(f"state/step is {saved['step']}")
-        sums, counts = saved["tick"]["sums"], saved["tick"]["counts"]
-        if sums.keys() != counts.keys() or 0 in counts.values():
-            wrong.append("state/tick/counts are not those of state/tick/sums")
-        # A training that diverges may be saved before it is seen to: the next look takes it back.
-        if not any(map(broken, (sums, *(saved[name] for name in self.state.NETWORKS)))):
-            wrong += [f"state/running/{one} is not finite" for one in broken(saved["running"])]
-        return wrong
-
     def begin_attempt(self) -> None:
         """Goes on from the state as it is now: graphs of another state are no use."""
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
         self.player = player_of(self.game, self.graphs)
 
-    def saved(self) -> tuple[Checkpoints, Saved] | None:
-        """The newest sound saved state and where it lies."""
-        return self.newest(self.checkpoints, self.kept)
-
-    def newest(self, *places: Checkpoints) -> tuple[Checkpoints, Saved] | None:
-        """The newest sound state in the first of `places` that has one, and where it lies.
-
-        None where nothing was ever saved, `InvalidInput` where nothing that was is sound.
-        """
-        damaged: InvalidInput | None = None
-        for place in places:
-            try:
-                found = place.latest()
-            except InvalidInput as error:
-                damaged = error
-                continue
-            if found is not None:
-                if damaged is not None:
-                    self.say(f"{damaged}: taking what {place.folder} has")
-                return place, found
-        if damaged is not None:
-            raise InvalidInput(
-                f"no saved state in {self.folder} is sound",
-                remedy=f"move {self.folder} away to start again",
-            ) from damaged
-        return None
-
     def resume(self) -> None:
-        saved = self.saved()
+        saved = self.saves.newest(self.say)
         if saved is not None:
             self.take(*saved)
             self.say(f"going on from {self.seen:.1f} kimg")
         else:
             if self.game.world.leads:
                 self.journal.cut(0)
-            self.save(self.kept)
+            self.save(self.saves.kept)
 
     def say(self, text: str) -> None:
         if self.game.world.leads:
@@ -276,21 +196,21 @@ class _Training:
                 self.draw(_picture(self.folder, "kimg", self.seen))
                 # What a budget ends with off the rhythm, one long training would not have.
                 if keeps and self.alarms.sound:
-                    self.save(self.kept)
+                    self.save(self.saves.kept)
             if world.leads:
                 progress.update(self.seen, **shown)
             # Every process must stop at the same step: asking them all costs a message.
             if (checks or world.size == 1) and world.any(stop.requested is not None):
-                self.save(self.checkpoints)
+                self.save(self.saves.checkpoints)
                 progress.close()
                 world.barrier()
                 raise stop.failure(saved=True, what=f"at {self.seen:.1f} of {self.kimg:g} kimg")
             if time.monotonic() - saved > self.save_seconds:
-                self.save(self.checkpoints)
+                self.save(self.saves.checkpoints)
                 saved = time.monotonic()
         progress.close()
         if state.step > begun:
-            self.save(self.checkpoints)
+            self.save(self.saves.checkpoints)
 
     def log(self, *, counts: bool) -> dict[str, str]:
         """Writes a log line, judges the classes; facts for the progress line.
@@ -302,7 +222,7 @@ class _Training:
         labels = watched_classes(self.dataset.counts)
         each = samples_each(len(labels))
         samples = class_samples_of(network, self.game, each, labels)
-        w = {c: _latents(network, self.game, c, each)[0][:, -1] for c in labels}
+        w = {c: class_latents(network, self.game, c, each)[0][:, -1] for c in labels}
         health = alarms.measure(samples, w, self.dataset)
         means = {
             name: float(world.mean(torch.tensor(v, device=self.game.device)))
@@ -345,7 +265,7 @@ class _Training:
 
     def failed(self, error: RuntimeError) -> Exception:
         """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
-        saved, batch = self.saved(), self.game.preset.batch
+        saved, batch = self.saves.newest(self.say), self.game.preset.batch
         kimg = 0 if saved is None else saved[1][0] * batch / 1000
         went_on, why = f"the same command goes on from {kimg:g} kimg", f"{error}".partition("\n")[0]
         if is_out_of_memory(error):
@@ -367,7 +287,7 @@ class _Training:
         at, world = self.seen, self.game.world
         picture = lost_picture(self.folder, at)
         self.draw(picture)
-        found = None if self.state.attempt else self.newest(self.kept)
+        found = None if self.state.attempt else self.saves.newest_kept(self.say)
         if world.leads:
             self.journal.event(
                 {"step": self.state.step, "kimg": at, "event": "lost", "reason": reason}
@@ -385,17 +305,9 @@ class _Training:
         self.state.attempt += 1
         self.begin_attempt()
         if world.leads:
-            self.checkpoints.clear()
-        self.save(self.checkpoints)
+            self.saves.checkpoints.clear()
+        self.save(self.saves.checkpoints)
         self.say(f"{reason} at {at:.1f} kimg: back to {self.seen:.1f} kimg, on with other draws")
-
-
-def saved_states(folder: Path) -> tuple[Checkpoints, Checkpoints]:
-    """Where a training saves itself: what it goes on from, and what a collapse goes back to."""
-    return (
-        Checkpoints(folder / "checkpoints", CHECKPOINT_KIND),
-        Checkpoints(folder / "kept", CHECKPOINT_KIND, keep=1),
-    )
 
 
 def diverged(text: str, picture: Path, preset: Preset, *, also: str = "") -> Diverged:
@@ -425,38 +337,6 @@ def numerics_of(game: Game) -> dict[str, str | int]:
         "torch": str(torch.__version__),
         "processes": game.world.size,
     }
-
-
-def total_steps(kimg: float, batch: int) -> int:
-    """The number of steps that shows at least `kimg` thousand images; at least one."""
-    return max(-(-int(kimg * 1000) // batch), 1)
-
-
-def samples_each(classes: int) -> int:
-    """How many samples of each class a log looks at, where it looks at so many classes."""
-    return max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _ALL_SAMPLES // classes))
-
-
-def class_samples_of(
-    network: Generator, game: Game, each: int, labels: Iterable[int]
-) -> dict[int, Tensor]:
-    """`each` samples [each,H,W,C] uint8 of every class in `labels`, from fixed latents."""
-    return {label: _samples(network, game, label, each) for label in labels}
-
-
-@torch.no_grad()
-def _samples(network: Generator, game: Game, label: int, count: int) -> Tensor:
-    ws, draws = _latents(network, game, label, count)
-    return to_uint8(network.synthesis(ws, noise="random", draws=draws)).cpu()
-
-
-@torch.no_grad()
-def _latents(network: Generator, game: Game, label: int, count: int) -> tuple[Tensor, rng.Draws]:
-    """ws [count,L,D] of fixed latents of a class, and the draws to go on with."""
-    generator = rng.torch_generator(game.seed, f"gan.shown.{label}", device=game.device)
-    draws = rng.Draws(generator)
-    z = draws.normal(count, game.preset.z_dim, device=game.device)
-    return network.ws(z, torch.full((count,), label, device=game.device)), draws
 
 
 @dataclass(frozen=True)

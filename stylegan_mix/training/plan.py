@@ -8,13 +8,22 @@ from typing import Any
 
 from stylegan_mix import progress, store
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
 
-__all__ = ["TrainPlan", "cost_text", "finished", "plan_training", "show_plan", "start_of"]
+__all__ = [
+    "TrainPlan",
+    "cost_text",
+    "finished",
+    "plan_training",
+    "show_plan",
+    "start_of",
+    "total_steps",
+]
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,6 @@ class TrainPlan:
 
     def steps_for(self, kimg: float) -> int:
         """The number of its steps that show so many thousand images."""
-        from stylegan_mix.training.loop import total_steps
-
         return total_steps(kimg, self.preset.batch)
 
     @property
@@ -70,6 +77,11 @@ class TrainPlan:
             **{f"preset.{name}": value for name, value in self.preset.plain().items()},
             "folder": str(self.folder),
         }
+
+
+def total_steps(kimg: float, batch: int) -> int:
+    """The number of steps that shows at least `kimg` thousand images; at least one."""
+    return max(-(-int(kimg * 1000) // batch), 1)
 
 
 def plan_training(
@@ -131,10 +143,9 @@ def start_of(plan: TrainPlan) -> float:
 
     `UsageFailure` (exit code 2) where they are more than its budget.
     """
-    from stylegan_mix.training.loop import saved_states
+    from stylegan_mix.training.saves import Saves
 
-    steps = [place.newest for place in saved_states(plan.folder)]
-    step = next((step for step in steps if step is not None), 0)
+    step = Saves(plan.folder).newest_step
     _check_ahead(plan, step)
     return step * plan.preset.batch / 1000
 
@@ -170,10 +181,8 @@ def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> Non
     preset = plan.preset
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on
-    factor = plan.dataset.imbalance
-    split = "as it is" if factor is None else f"imbalance {factor:g}"
     progress.say(
-        f"{plan.dataset.name} ({split}, "
+        f"{plan.dataset.name} ({draw_name(plan.dataset.imbalance)}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
         f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
         f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"

@@ -15,7 +15,8 @@ from stylegan_mix.generators.diversity import diversity_ratios
 from stylegan_mix.generators.store import Published
 from stylegan_mix.networks import Generator
 from stylegan_mix.progress import say
-from stylegan_mix.training.loop import Trained, class_samples_of, diverged, lost_picture
+from stylegan_mix.training.class_samples import class_samples_of
+from stylegan_mix.training.loop import Trained, diverged, lost_picture
 from stylegan_mix.training.plan import TrainPlan
 
 __all__ = ["publish_all"]

@@ -204,7 +204,7 @@ def test_mixing_in_w_mixes_both_codes() -> None:
 def test_a_bank_of_a_utlo_generator_has_both_codes_mixed(ask: Callable[..., Any]) -> None:
     network, rows = generator(utlo_resolution=8), rows_of("w")
     decoder = Decoder(network, ask(resolution=16, truncation=0.5, seed=0))
-    written = decoder.block(0).fetch()
+    written = decoder.block(0).images()
     first, second = (
         network.truncate(network.ws(z, label), 0.5)
         for z, label in ((rows.z_a, rows.a), (rows.z_b, rows.b))

@@ -18,9 +18,9 @@ from stylegan_mix.errors import InvalidInput, Stopped
 from stylegan_mix.generators.store import Published
 from stylegan_mix.progress import StopSignals
 from stylegan_mix.training import loop
-from stylegan_mix.training.loop import CHECKPOINT_KIND
 from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.run import run_training
+from stylegan_mix.training.saves import CHECKPOINT_KIND
 
 REMEMBERING = {"path_weight": 2.0, "path_interval": 4, "lecam": 0.3, "more_ema": "3"}
 

@@ -31,12 +31,12 @@ class Forward(Protocol):
 
     @property
     def mixes(self) -> bool:
-        """Whether it sets labels and shares itself, so that nothing else may."""
+        """True if it sets labels and shares itself, so that nothing else may."""
         ...
 
     @property
     def unjudged(self) -> int:
-        """How many draws without a loss it reads."""
+        """The number of draws without a loss that it reads."""
         ...
 
     def __call__(

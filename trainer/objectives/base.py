@@ -134,16 +134,16 @@ class Objective:
 
     @property
     def stochastic(self) -> bool:
-        """Whether the loss draws noise, so that equal rows may have different losses."""
+        """True if the loss draws noise, so that equal rows may have different losses."""
         return False
 
     @property
     def reads_state(self) -> bool:
-        """Whether the loss depends on what `state` holds."""
+        """True if the loss depends on its state."""
         return False
 
     def state(self, task: Task) -> nn.Module | None:
-        """Makes what the objective keeps from step to step, or None.
+        """Makes the module that the objective keeps from step to step, or None.
 
         It is made once a stage. Its parameters join the optimiser and its state the checkpoint;
         convolutions and linear layers in it are initialised anew from the run's seed.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stylegan_mix.errors import nearest
 from trainer.engine.features import Forward, Plain
-from trainer.objectives import Objective
+from trainer.models.heads import Head
+from trainer.objectives import Needs, Objective
 
 if TYPE_CHECKING:
     from trainer.recipes.posthoc import PostHoc
@@ -75,7 +76,7 @@ class Stage:
         return max(1, round(self.share * run_epochs))
 
     def images(self, batch: int) -> int:
-        """How many images a step of this stage sees in a run with batches of `batch`."""
+        """The images of a step of this stage in a run with batches of `batch`."""
         return sum(round(draw.share * batch) for draw in self.draws)
 
 
@@ -124,15 +125,15 @@ class Recipe:
 def _problems(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
     """Everything that is wrong with a stage that comes after the stages `before`."""
     try:
-        stage.objective.needs  # noqa: B018
-    except ValueError as error:
+        needs = stage.objective.needs
+    except ValueError as error:  # of a sum whose terms want different heads
         return [str(error)]
     return [
         *_vocabulary(stage),
         *_earlier_stages(stage, [other.name for other in before]),
-        *_of_teachers(stage),
-        *_of_rows(stage),
-        *_of_heads(stage, before),
+        *_of_teachers(stage, needs),
+        *_of_rows(stage, needs),
+        *_of_heads(stage, needs.head, before),
     ]
 
 
@@ -171,8 +172,8 @@ def _earlier_stages(stage: Stage, earlier: list[str]) -> list[str]:
     ]
 
 
-def _of_teachers(stage: Stage) -> list[str]:
-    needs = stage.objective.needs
+def _of_teachers(stage: Stage, needs: Needs) -> list[str]:
+    """Teachers that are missing, that nothing reads, or that cannot answer."""
     found = []
     if needs.answers and not stage.teachers:
         found.append(f"objective {stage.objective!r} needs a teacher; name one in `teachers`")
@@ -187,7 +188,8 @@ def _of_teachers(stage: Stage) -> list[str]:
     return found
 
 
-def _of_rows(stage: Stage) -> list[str]:
+def _of_rows(stage: Stage, needs: Needs) -> list[str]:
+    """Draws that do not fit the arm or the forward, and views that are missing."""
     found = []
     own_draws = stage.draws != (Draw(),)
     if stage.rows == "arm" and (stage.train == "head" or own_draws or stage.forward.mixes):
@@ -200,14 +202,14 @@ def _of_rows(stage: Stage) -> list[str]:
     same_size = len({draw.share for draw in stage.draws}) == 1
     if stage.forward != Plain() and not (judged.count(True) == 1 and same_size):
         found.append(f"{stage.forward!r} takes one draw with a loss, and draws of one size")
-    if len(stage.views) < stage.objective.needs.views:
-        found.append(f"objective {stage.objective!r} needs {stage.objective.needs.views} views")
+    if len(stage.views) < needs.views:
+        found.append(f"objective {stage.objective!r} needs {needs.views} views")
     return found
 
 
-def _of_heads(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
+def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> list[str]:
+    """A `start` that is missing, and a head that its network does not have."""
     found = []
-    head = stage.objective.needs.head
     kept = stage.start is not None and stage.head == "kept"
     if stage.train == "head" and not stage.start:
         found.append("a head needs the backbone of an earlier stage; name it in `start`")
