@@ -1,9 +1,9 @@
 """From rows of a plan to images: the spaces in which two samples can be mixed.
 
 `N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
-`lam` [N, 1] is the share of class a. Every space is one equation; ends of the path (lam 0 and 1)
-are exactly the unmixed w. A w is mixed layer by layer: a network has several codes of a sample
-where not every layer is told the label.
+`lam` [N, 1] is the share of class a. Every space is one equation. The ends of the path (lam 0 and
+1) are exactly the unmixed w. w is mixed layer by layer, since a network may have several codes of a
+sample: with UTLO, not every layer sees the label.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def decode(
     noise: str = "random",
     draws: Draws = Draws(),
 ) -> Tensor:
-    """Images [N, C, H, W] float32 in about [-1, 1] of rows mixed in `space`.
+    """Decodes rows mixed in `space` to images [N, C, H, W] float32, in about [-1, 1].
 
-    `truncation` is psi: w is drawn towards the mean of w over all classes before it is mixed.
+    `truncation` is psi: w is pulled to the mean of w over all classes before it is mixed.
     `noise` ("random", "const" or "none") and its `draws` go to the synthesis network.
     """
 
@@ -63,32 +63,32 @@ def decode(
 
     if space != "pixel":
         return images(MIXERS[space](network, rows, truncation))
-    # What is mixed here are two finished pictures: each is limited to its range first.
+    # Here two finished images are mixed, so each is limited to its range first.
     first = images(_ws(network, rows.z_a, rows.a, truncation)).clamp(-1, 1)
     second = images(_ws(network, rows.z_b, rows.b, truncation)).clamp(-1, 1)
     return _between(first, second, rows.lam[:, :, None, None])
 
 
 def _lerp_w(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w = lam w_a + (1 - lam) w_b, with the same lam in every layer -> [N, L, D]."""
+    """Computes w = lam w_a + (1 - lam) w_b, with the same lam in every layer -> [N, L, D]."""
     first = _ws(network, rows.z_a, rows.a, truncation)
     second = _ws(network, rows.z_b, rows.b, truncation)
     return _between(first, second, rows.lam[:, :, None])
 
 
 def _lerp_z(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """z = lam z_a + (1 - lam) z_b of unit z, back to unit length by the mapping -> [N, L, D]."""
+    """Maps z = lam z_a + (1 - lam) z_b of unit z, which the mapping normalises -> [N, L, D]."""
     z = _between(_unit(rows.z_a), _unit(rows.z_b), rows.lam)
     return _ws(network, z, _soft(network, rows), truncation)
 
 
 def _lerp_label(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """One z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025) -> [N, L, D]."""
+    """Maps one z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025)."""
     return _ws(network, rows.z_a, _soft(network, rows), truncation)
 
 
 def _unmixed(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w_a alone -> [N, L, D]."""
+    """Maps w_a alone -> [N, L, D]."""
     return _ws(network, rows.z_a, rows.a, truncation)
 
 
@@ -114,7 +114,7 @@ def _unit(z: Tensor) -> Tensor:
 
 
 def _soft(network: Generator, rows: Latents) -> Tensor:
-    """The label lam e_a + (1 - lam) e_b -> [N, K]."""
+    """Makes the label lam e_a + (1 - lam) e_b -> [N, K]."""
     label = rows.lam.new_zeros(len(rows.lam), network.classes)
     label.scatter_add_(1, rows.a[:, None], rows.lam)
     return label.scatter_add_(1, rows.b[:, None], 1 - rows.lam)

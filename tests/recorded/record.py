@@ -213,7 +213,7 @@ def _make_pictures(folder: Path) -> None:
 
 
 def recipes(checkout: Path, folder: Path) -> dict[str, Any]:
-    """Trains every recipe in its arms, with the recorded banks: folder, weights, losses, answers."""
+    """Trains every recipe in its arms with the recorded banks; gives weights, losses, answers."""
     commands = [f"{RUN} --recipe {recipe} --aug {arm}" for recipe in ARMS for arm in ARMS[recipe]]
     run(checkout, folder, commands)
     facts = {}

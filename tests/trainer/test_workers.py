@@ -101,7 +101,9 @@ class _When:
 
 
 def test_a_failure_comes_back_with_its_kind_and_words(home: Path, tmp_path: Path) -> None:
-    wild, plain = plans(replace(TINY, lr=1000.0, warmup_epochs=0.0, epochs=30), TINY, out=tmp_path / "runs")
+    wild, plain = plans(
+        replace(TINY, lr=1000.0, warmup_epochs=0.0, epochs=30), TINY, out=tmp_path / "runs"
+    )
     with StopSignals() as stop:
         work = workers.side_by_side([wild, plain], workers=2, how=HOW, stop=stop)
         ended = {plan.spec.lr: failure for plan, failure in work}
