@@ -27,6 +27,7 @@ from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.session import Session
 
 __all__ = ["BUILT_IN", "Prepared", "Request", "plan", "prepare", "verify"]
 
@@ -48,7 +49,7 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def prepare(request: Request, *, replace: bool = False) -> Prepared:
+def prepare(request: Request, *, replace: bool = False, session: Session = Session()) -> Prepared:
     """Makes a prepared set of a source, or finds that it is there already.
 
     The same request finds the set that it made; another one that gives the same content, too.
@@ -59,7 +60,7 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
     _check(request)
     final = store.home() / "datasets" / request.name
     temporary, old = (final.with_name(f".{request.name}.{end}") for end in ("part", "old"))
-    with store.locked(final.with_name(f".{request.name}.lock")):
+    with store.locked(final.with_name(f".{request.name}.lock"), session=session):
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = _present(final, replace)
@@ -69,7 +70,7 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
                 return Prepared(final, True, present.facts)
             shutil.rmtree(temporary, ignore_errors=True)
             try:
-                made = _write(request, archive, key, temporary)
+                made = _write(request, archive, key, temporary, session)
                 if present is not None and _same(present, made):
                     return Prepared(final, True, present.facts)
                 if present is not None and not replace:
@@ -83,12 +84,12 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def plan(request: Request) -> dict[str, Any]:
+def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """What `prepare` would make, from names and headers alone; nothing is written."""
     _check(request)
     with open_archive(request.source) as archive:
         _check_lists(request)
-        content = read_source(request, archive, {})
+        content = read_source(request, archive, {}, session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = len(content.labels) + len(content.test_labels)
@@ -227,11 +228,13 @@ def _summary(facts: dict[str, Any]) -> str:
 # Writing
 
 
-def _write(request: Request, archive: Archive, key: str, folder: Path) -> Container:
+def _write(
+    request: Request, archive: Archive, key: str, folder: Path, session: Session
+) -> Container:
     """Decodes everything into a container at `folder`."""
     skipped: dict[str, str] = {}
     while True:
-        content = read_source(request, archive, skipped)
+        content = read_source(request, archive, skipped, session)
         _check_set(request, content)
         writer = _writer(folder, content)
         bad = content.fill(writer.view("images"), writer.view("test_images"))

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,25 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.card import card_text
 from stylegan_mix.generators.card import check as check_card
 from stylegan_mix.presets import preset_of
-from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from stylegan_mix.datasets import Dataset
     from stylegan_mix.networks import Generator
 
-__all__ = ["GENERATOR_KIND", "Published", "check", "find", "load", "network", "publish"]
+__all__ = [
+    "GENERATOR_KIND",
+    "Published",
+    "check",
+    "damaged",
+    "find",
+    "left_out",
+    "load",
+    "network",
+    "none_of",
+    "publish",
+]
 
 GENERATOR_KIND = "generator"
 
@@ -49,19 +59,43 @@ class Published:
 
 
 def find(*, split_id: str | None = None) -> list[Published]:
-    """The finished generators, the newest first; of a split, those that were trained here on it."""
+    """The finished generators, the newest first; of a split, those that were trained here on it.
+
+    Damaged ones are left out; see `damaged`.
+    """
     found: list[tuple[float, Published]] = []
     for path in _folders():
         try:
             published = _read(path)
-        except InvalidInput as error:
-            _leave_out(f"left out: {error}; {error.remedy}")
+        except InvalidInput:
             continue
         known = published.imported is None and published.card["split_id"] == split_id
         if split_id is None or known:
             found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
     found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)
     return [published for _, published in found]
+
+
+def damaged() -> list[tuple[Path, InvalidInput]]:
+    """The folders among the generators that hold none, each with the error of reading it."""
+    found = []
+    for path in _folders():
+        try:
+            _read(path)
+        except InvalidInput as error:
+            found.append((path, error))
+    return found
+
+
+def left_out() -> list[str]:
+    """Warnings for whoever chooses among the generators: those that `find` leaves out, and why."""
+    return [f"left out: {error}; {error.remedy}" for _, error in damaged()]
+
+
+def none_of(dataset: Dataset) -> str:
+    """The words for a split without a generator, with the warnings of `left_out`."""
+    absent = f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}"
+    return "\n".join([absent, *left_out()])
 
 
 def load(reference: str) -> Published:
@@ -88,12 +122,6 @@ def _folders() -> list[Path]:
         for path in sorted(parent.iterdir())
         if not path.name.startswith(".")
     ]
-
-
-@cache
-def _leave_out(line: str) -> None:
-    """Says so once: a command may look for generators more than once."""
-    say(line)
 
 
 def _read(folder: Path) -> Published:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, errors, progress
+from stylegan_mix import console, errors, progress, stopping
 
 if TYPE_CHECKING:
-    from stylegan_mix.progress import StopSignals
+    from stylegan_mix.stopping import StopSignals
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
@@ -57,7 +57,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         _tell(settled, as_json=options["as_json"])
         return
     failures: list[errors.Failure] = []
-    with progress.StopSignals(options["minutes"]) as stop:
+    with stopping.StopSignals(options["minutes"]) as stop:
         for number, one in enumerate(missing, start=1):
             progress.say(f"\nrun {number} of {len(missing)}: {one.asked.command()}")
             failure = _run(one, stop, results, options)

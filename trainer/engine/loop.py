@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_mix.errors import Diverged
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer.engine.batches import Batch
 from trainer.models import Outputs
 from trainer.objectives import Loss, TeacherAnswer
