@@ -19,7 +19,7 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
-from stylegan_mix.latents.plan import SPACES
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.process import resolve_device
 from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
@@ -125,7 +125,7 @@ class Plan:
             f"{request.bytes / 1e6:,.1f} MB"
         )
         mixing = (
-            f"space {request.space}: {SPACES[request.space]}; alpha {request.alpha:g}, "
+            f"space {request.space}: {SPACES[request.space].about}; alpha {request.alpha:g}, "
             f"truncation {request.truncation:g}, seed {request.seed}"
         )
         return [rows, mixing, *_generator_lines(published)]

@@ -15,7 +15,8 @@ from typing import Any
 from stylegan_mix import store
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import UsageFailure, nearest
-from stylegan_mix.latents.plan import BLOCK, CONTROLS, SPACES
+from stylegan_mix.latents.plan import BLOCK
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.numerics import Numerics
 
 __all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Request", "command_words"]
@@ -83,8 +84,8 @@ class Request:
         for name in ("classes", "resolution", "channels", "n", "seed"):
             values[name] = int(values[name])
         values["truncation"] = float(self.truncation)
-        # Nothing is mixed in the unmixed control: its alpha must not make a second bank of it.
-        values["alpha"] = None if self.space == CONTROLS[0] else float(self.alpha)
+        # Where nothing is mixed, alpha must not make a second bank of the same rows.
+        values["alpha"] = float(self.alpha) if SPACES[self.space].mixes else None
         fixed = {"kind": KIND, "schema_version": SCHEMA_VERSION, "block": BLOCK}
         return {**fixed, "algorithm": dict(ALGORITHM), "noise": "random", **values}
 

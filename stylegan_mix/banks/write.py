@@ -30,7 +30,8 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan
 from stylegan_mix.latents.decoding import Decoded, decode_rows
-from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
+from stylegan_mix.latents.plan import BLOCK, Mixing
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Generator
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.session import Session
@@ -180,19 +181,18 @@ def _finish(partial: Partial, decoder: Decoder, facts: dict[str, Any]) -> None:
 
 
 def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
-    names, space = facts["classes"], facts["space"]
+    names, space = facts["classes"], SPACES[facts["space"]]
     pairs = default_pairs(len(names))
-    unmixed = space == "none"
-    title = "samples of each class, unmixed" if unmixed else "hybrids between two classes"
-    share = "" if unmixed else "lam is the share of the left class; "
+    title = "hybrids between two classes" if space.mixes else "samples of each class, unmixed"
+    share = "lam is the share of the left class; " if space.mixes else ""
     return Sheet(
         title=f"{facts['dataset']}: {title}",
-        note=f"space {space}: {SPACES[space]}; {share}generator {facts['generator'][:12]}, "
+        note=f"space {space.name}: {space.about}; {share}generator {facts['generator'][:12]}, "
         f"{trained_for(facts)}; fixed latents, not rows of the bank",
         left=[names[first] for first, _ in pairs],
-        right=None if unmixed else [names[second] for _, second in pairs],
-        columns=heads(space),
-        corner=corner(space),
+        right=[names[second] for _, second in pairs] if space.mixes else None,
+        columns=heads(space.mixes),
+        corner=corner(space.mixes),
         cells=[list(decoder.path(pair, index)) for index, pair in enumerate(pairs)],
     )
 
@@ -216,6 +216,7 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "image_shape": list(request.image_shape),
         "n": request.n,
         "space": request.space,
+        "control": SPACES[request.space].control,
         "alpha": request.spec()["alpha"],
         "truncation": request.truncation,
         "seed": request.seed,

@@ -10,7 +10,7 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
-from stylegan_mix.latents.plan import SPACES
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _SPACE_HELP = "Where rows are mixed: " + "; ".join(
-    f"{name}: {what}" for name, what in SPACES.items()
+    f"{name}: {space.about}" for name, space in SPACES.items()
 )
 
 

@@ -21,7 +21,7 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
-from stylegan_mix.datasets.digits import NAME as DIGITS
+from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
@@ -29,13 +29,10 @@ from stylegan_mix.datasets.sources import Content, Request, bad_images, read_sou
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 
-__all__ = ["BUILT_IN", "Prepared", "Request", "plan", "prepare", "verify"]
+__all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
 KEPT_SKIPPED = 10_000
-
-BUILT_IN = f"{DIGITS} is built in and needs no preparation"
-"""What is said to whoever would prepare it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -144,8 +141,8 @@ def _check(request: Request) -> None:
     problems = []
     if not _NAME.fullmatch(request.name):
         problems.append(f"'{request.name}' cannot name a data set: small letters, digits and _ . -")
-    if request.name == DIGITS:
-        problems.append(BUILT_IN)
+    if request.name in EMBEDDED:
+        problems.append(no_preparation(request.name))
     if request.fit is not None and request.fit not in FITS:
         problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
     if request.fit is not None and request.size is None:

@@ -46,11 +46,16 @@ GENERATOR_KIND = "generator"
 
 @dataclass(frozen=True)
 class Published:
-    """A finished generator: the hash of its weights, its folder, and its card as plain data."""
+    """A finished generator: the hash of its weights, its folder, and its card as plain data.
+
+    `size` is that of its file in bytes, `made` the time of its publication in seconds since 1970.
+    """
 
     hash: str
     folder: Path
     card: dict[str, Any]
+    size: int = 0
+    made: float = 0.0
 
     @property
     def imported(self) -> dict[str, Any] | None:
@@ -63,7 +68,7 @@ def find(*, split_id: str | None = None) -> list[Published]:
 
     Damaged ones are left out; see `damaged`.
     """
-    found: list[tuple[float, Published]] = []
+    found = []
     for path in _folders():
         try:
             published = _read(path)
@@ -71,9 +76,8 @@ def find(*, split_id: str | None = None) -> list[Published]:
             continue
         known = published.imported is None and published.card["split_id"] == split_id
         if split_id is None or known:
-            found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
-    found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)
-    return [published for _, published in found]
+            found.append(published)
+    return sorted(found, key=lambda one: (one.made, one.hash), reverse=True)
 
 
 def damaged() -> list[tuple[Path, InvalidInput]]:
@@ -132,7 +136,8 @@ def _read(folder: Path) -> Published:
             check_card(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
-    return Published(hash=folder.name, folder=folder, card=card)
+        made = (folder / arrays.MANIFEST).stat().st_mtime
+    return Published(folder.name, folder, card, int(manifest["file_bytes"]), made)
 
 
 @contextmanager

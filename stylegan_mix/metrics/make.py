@@ -177,7 +177,7 @@ def _notes(facts: Mapping[str, Any], subject: Subject) -> list[str]:
                 f"fewer than {least} images or samples (twice the width of the features): see KD, "
                 "which has no bias there"
             )
-    if subject.bank is not None and subject.bank.space != "none":
+    if subject.bank is not None and subject.bank.mixes:
         notes.append(
             f"rows mixed in space '{subject.bank.space}' count for the class of the larger share"
         )
