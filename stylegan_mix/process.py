@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import signal
+import sys
 from pathlib import Path
 
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
-__all__ = ["cpu_name", "machine", "resolve_device", "set_up_process"]
+__all__ = ["cpu_name", "end_with_parent", "machine", "resolve_device", "set_up_process"]
 
 
 def machine() -> dict[str, str]:
@@ -34,8 +37,6 @@ def set_up_process(threads: int | None = None) -> None:
     glibc hands blocks over 32 MiB back to the kernel at every free and faults them in again page
     by page; keeping them makes the networks' large element-wise passes 3 to 4 times faster.
     """
-    import ctypes
-
     import torch
 
     if threads is not None:
@@ -52,6 +53,13 @@ def set_up_process(threads: int | None = None) -> None:
         (m_top_pad, 64 << 20),
     ):
         mallopt(ctypes.c_int(option), ctypes.c_int(min(value, 2**31 - 1)))
+
+
+def end_with_parent() -> None:
+    """Makes this process get SIGTERM when the one that started it ends, however it ends (Linux)."""
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def resolve_device(name: str) -> str:

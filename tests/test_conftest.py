@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def outcomes(suite: Path, *words: str, **environment: str) -> str:
         cwd=suite,
         env={**os.environ, "STYLEGAN_MIX_HOME": "users-own", **environment},
     )
-    return done.stdout + done.stderr
+    return f"{done.stdout}{done.stderr}status {done.returncode}"
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +109,42 @@ def test_a_slice_that_is_none_is_refused(text: str, conftest: ModuleType) -> Non
         conftest.parse_slice(text)
 
 
-def test_a_slice_leaves_the_other_slow_tests_out(suite: Path) -> None:
-    said = outcomes(suite, "-m", "slow", "--slice", "2/2")
-    assert "2 passed, 10 deselected" in said
-    assert "test_slow[1] PASSED" in said
-    assert "test_slow[3] PASSED" in said
+WORKERS = ("--numprocesses", "2", "--dist", "worksteal")
+
+
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
+def test_a_slice_leaves_the_other_slow_tests_out(suite: Path, workers: tuple[str, ...]) -> None:
+    said = outcomes(suite, "-m", "slow", "--slice", "2/2", *workers)
+    passed = re.findall(r"^PASSED .*::(\S+)", said, re.MULTILINE)
+    assert sorted(passed) == ["test_slow[1]", "test_slow[3]"]
+    said = outcomes(suite, "-m", "slow", "--slice", "6/6", *workers)
+    assert re.search(r"^=+ (no tests ran|12 deselected) in [0-9.]+s", said, re.MULTILINE)
+    assert said.endswith("status 5"), "which .ci/run knows as an empty slice"
+
+
+def test_a_slice_that_is_none_is_refused_by_the_command(suite: Path) -> None:
     assert "--slice: a slice is i/n" in outcomes(suite, "--slice", "3/2")
 
 
-def test_a_test_starts_clean_and_leaves_no_trace(suite: Path) -> None:
-    words = ("-k", "traces or home")
-    assert "3 passed" in outcomes(suite, *words, STYLEGAN_MIX_SHARED="/somewhere")
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["alone", "workers"])
+def test_a_test_starts_clean_with_the_seed_and_leaves_no_trace(
+    suite: Path, workers: tuple[str, ...]
+) -> None:
+    words = ("-k", "traces or home or draws", *workers)
+    said = outcomes(suite, *words, STYLEGAN_MIX_SHARED="/somewhere")
+    assert "5 passed" in said
+    assert len(set(re.findall("^drawn .*", said, re.MULTILINE))) == 1
 
 
-def test_a_failure_tells_its_seed_and_the_same_seed_draws_the_same(suite: Path) -> None:
-    def draws(**environment: str) -> set[str]:
-        said = outcomes(suite, "-k", "draws", **environment)
-        return {line for line in said.splitlines() if line.startswith("drawn ")}
+def test_a_failure_tells_its_seed_and_another_seed_draws_others(suite: Path) -> None:
+    def drawn(said: str) -> str:
+        return said.partition("drawn ")[2].partition("\n")[0]
 
-    assert len(draws()) == 1
-    assert draws() != draws(STYLEGAN_MIX_TEST_SEED="7")
-    said = outcomes(suite, "-k", "test_d_draws", FAIL="SEED", STYLEGAN_MIX_TEST_SEED="7")
+    words = ("-k", "test_d_draws")
+    said = outcomes(suite, *words, FAIL="SEED", STYLEGAN_MIX_TEST_SEED="7")
     assert " seed ---" in said[said.index("as asked") :], "the report has a section for it"
     assert "STYLEGAN_MIX_TEST_SEED=7 ./tools/test" in said
+    assert drawn(said) != drawn(outcomes(suite, *words)) != ""
 
 
 def test_what_a_machine_lacks_is_skipped_with_a_reason(suite: Path) -> None:

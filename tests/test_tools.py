@@ -224,12 +224,48 @@ def test_environment_installs_once_and_again_after_a_change(checkout: Path) -> N
     assert told() == ["0"]
 
 
+# --------------------------------------------------------------------- tools/test
+
+
+@pytest.mark.parametrize(
+    ("words", "several"),
+    [
+        ([], True),
+        (["tests/kernels", "-x"], True),
+        (["--slow", "2/4"], True),
+        (["tests/test_a.py"], False),
+        (["-x", "tests/test_a.py::test_b[c d]"], False),
+        (["tests/kernels", "-k", "fir"], False),
+        (["--slow", "--pdb"], False),
+    ],
+)
+def test_all_cores_test_unless_single_tests_are_named(
+    words: list[str], several: bool, repo_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tools").mkdir()
+    shutil.copy(repo_root / "tools" / "test", tmp_path / "tools" / "test")
+    program(tmp_path / "tools" / "environment", "")
+    program(tmp_path / ".venv" / "bin" / "python", 'printf "<%s> " "$@"')
+    done = subprocess.run(
+        [str(tmp_path / "tools" / "test"), *words], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    given = re.findall("<(.*?)>", done.stdout)
+    marked = ["-m", "slow" if "--slow" in words else "not slow"]
+    assert given[:4] == ["-m", "pytest", *marked]
+    assert ("--slice" in given) == ("2/4" in words)
+    assert ("--numprocesses" in given) == several
+    last = [word for word in words if word not in ("--slow", "2/4")]
+    assert given[len(given) - len(last) :] == last, "so that they win"
+
+
 # --------------------------------------------------------------------- .ci/run
 
 STAND_IN_TEST = """
 if [ "$1" = --slow ]; then
     echo "slice $2"; echo "== 3 passed, 9 deselected in 1.50s =="; exit {slow}
 fi
+echo "2 workers [6 items] in all"; echo "[gw0] [ 16%] PASSED tests/test_a.py::test_b"
 echo "== 5 passed, 1 skipped in 83.40s (0:01:23) =="; exit {quick}
 """
 

@@ -18,7 +18,7 @@ __all__ = ["How", "execute"]
 
 @dataclass(frozen=True)
 class How:
-    """The means of a run, which are no part of its identity: device, CPU threads, option sources."""
+    """The means of a run: device, CPU threads, sources of options; no part of its identity."""
 
     device: str
     threads: int | None

@@ -19,8 +19,11 @@ from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from trainer import models
 from trainer.differences import flat
+from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, teacher_reference
+from trainer.recipes.catalogue import recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
@@ -101,8 +104,8 @@ class Asked:
             values[name] = _typed(value, known[name], f"{where}: '{key}'")
         return cls(**values)
 
-    def command(self) -> str:
-        """The command line that asks for this, one seed at a time."""
+    def words(self) -> list[str]:
+        """The words of the command line that asks for this, one seed at a time."""
         words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
         plain = Asked(dataset=self.dataset)
         for field in fields(self):
@@ -114,7 +117,11 @@ class Asked:
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
                 words += [f"--{option}", as_typed(value)]
-        return shlex.join(words)
+        return words
+
+    def command(self) -> str:
+        """The command line that asks for this, as it is typed."""
+        return shlex.join(self.words())
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -158,14 +165,18 @@ class Plan:
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
-    def command(self, seed: int) -> str:
-        """The command that makes the run of one seed again."""
+    def words(self, seed: int) -> list[str]:
+        """The words of the command that makes the run of one seed again."""
         spec = self.spec
         # Said even where they are defaults, which may change, as the newest bank does.
         told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
         if spec.bank is not None and self.asked.named_bank is None:
             told["bank"] = spec.bank.key[:12]
-        return replace(self.asked, seed=seed, **told).command()
+        return replace(self.asked, seed=seed, **told).words()
+
+    def command(self, seed: int) -> str:
+        """The command that makes the run of one seed again, as it is typed."""
+        return shlex.join(self.words(seed))
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Where each setting of the run comes from; `options` says it for those that were given."""
@@ -196,12 +207,16 @@ def decide(asked: Asked) -> Plan:
         raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
+    # Before any data are loaded.
+    version = recipe(asked.recipe or RunSpec.recipe).version
+    for name in (asked.model, asked.teacher_model):
+        models.require(name or RunSpec.model)
     asked, because, decided = _with_dataset(asked)
     assert asked.dataset is not None
     split = {name: getattr(asked, name) for name in _SPLIT}
     data = _loaded(asked.dataset, **split)
     bank, which = _bank(asked, data)
-    spec = _spec(asked, data, bank)
+    spec = _spec(asked, data, bank, version)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     why = tuple(text for text in (because, which) if text)
     return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
@@ -235,7 +250,7 @@ def expected(asked: Asked) -> dict[str, Any]:
             found[field.name] = default if value is None else value
         elif field.name in _SPLIT and value is not None:
             found[f"data.{field.name}"] = value
-    version = _recipe_version(found["recipe"])
+    version = recipe(found["recipe"]).version
     return {**found, "recipe_version": version, "data.name": asked.dataset}
 
 
@@ -271,7 +286,7 @@ def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
 
 
 def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
-    if asked.aug not in ("bank", "hybrid"):
+    if asked.aug not in ARMS or not ARMS[asked.aug].bank:
         if asked.bank is not None:
             raise UsageFailure(
                 f"--aug {asked.aug or 'none'} reads no bank, but --bank {asked.bank} was given",
@@ -323,7 +338,7 @@ def _generate(data: Dataset, space: str | None) -> str:
     return " ".join(words + (["--space", space] if space else []))
 
 
-def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
+def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> RunSpec:
     own = {field.name for field in fields(RunSpec)}
     said = {
         field.name: getattr(asked, field.name)
@@ -342,11 +357,4 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None) -> RunSpec:
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
     own_settings = {**defaults, **said, **votes}
-    version = _recipe_version(own_settings.get("recipe", RunSpec.recipe))
     return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)
-
-
-def _recipe_version(name: str) -> int:
-    from trainer.recipes.catalogue import recipe  # loads torch
-
-    return recipe(name).version

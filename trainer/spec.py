@@ -14,10 +14,9 @@ from typing import Any, Literal, get_args
 from stylegan_mix.banks.reader import control_of
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
+from trainer.engine.mixing import ARMS
 
 __all__ = [
-    "AUGS",
-    "Aug",
     "BankRef",
     "DataSpec",
     "Precision",
@@ -26,9 +25,7 @@ __all__ = [
     "VoteSpec",
 ]
 
-Aug = Literal["none", "mixup", "bank", "hybrid"]
 Precision = Literal["float32", "bfloat16"]
-AUGS: tuple[str, ...] = get_args(Aug)
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,10 @@ class VoteSpec:
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (DESIGN section 4).
 
-    `milestones` are shares of the epochs at which the rate falls to `decay` times `lr`.
-    `bank_share` of each batch comes from the bank, at weight `bank_weight` in the loss; in the
-    arms that mix, the last `final_real_fraction` of the steps sees real unmixed images only.
+    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
+    to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
+    in the loss; in the arms that mix, the last `final_real_fraction` of the steps sees real
+    unmixed images only.
     `pad` None means an eighth of the image side, `flip` None what the data set says,
     `teacher` is a finished run that takes the place of the recipe's own teacher stage, and
     `teacher_model` the network of that stage, None for the same as the student's.
@@ -95,7 +93,7 @@ class RunSpec:
     """
 
     data: DataSpec = DataSpec()
-    aug: Aug = "none"
+    aug: str = "none"
     recipe: str = "ce"
     model: str = "resnet32"
     seed: int = 0
@@ -133,11 +131,7 @@ class RunSpec:
 
     @property
     def uses_bank(self) -> bool:
-        return self.aug in ("bank", "hybrid")
-
-    @property
-    def mixes_real(self) -> bool:
-        return self.aug in ("mixup", "hybrid")
+        return self.aug in ARMS and ARMS[self.aug].bank
 
     @property
     def arm(self) -> str:
@@ -238,7 +232,7 @@ def _problems(spec: RunSpec) -> list[str]:
     """Everything that is wrong with a spec, each with its bounds; empty strings where right."""
     votes = spec.votes
     return [
-        _one_of("aug", spec.aug, AUGS),
+        _one_of("aug", spec.aug, tuple(ARMS)),
         _one_of("precision", spec.precision, get_args(Precision)),
         _within("epochs", spec.epochs, 1, 100_000),
         _within("batch", spec.batch, 2, 65_536),

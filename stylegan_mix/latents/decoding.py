@@ -1,4 +1,4 @@
-"""Decoding: rows of a plan, or their w, to uint8 images; NaN and infinity are an error.
+"""Decoding: rows of a plan, or their w, to uint8 images; NaN and infinity raise an error.
 
 `N` rows, `L` w of an image, `D` latent width, `H W C` pixels.
 """
@@ -34,8 +34,8 @@ class Decoded:
     def fetch(self, where: str = "") -> np.ndarray:
         """Copies the images to memory; `where`, such as " in block 3", goes into the error.
 
-        `InvalidInput` (exit code 3) if the network gave NaN or infinity: either would otherwise
-        become a black or white image without a word.
+        `InvalidInput` (exit code 3) if the network gave NaN or infinity, which would silently
+        become a black or white image.
         """
         if not self.finite:
             raise InvalidInput(

@@ -1,8 +1,8 @@
-"""The mixing plan: what row i of a bank is made of, as a pure function of its number.
+"""The mixing plan: the classes, shares and latents of row i, as a pure function of i.
 
-Rows are drawn in absolute blocks of `BLOCK`: a row depends on (seed, stream, block, place in the
-block) and on nothing else, so neither the length of a bank nor who computes which block can
-change it. `N` rows, `K` classes, `Z` latent width; `lam` is the share of class a, in [0, 1].
+Rows are drawn in absolute blocks of `BLOCK`. A row depends on (seed, stream, block, place in the
+block) and on nothing else. So neither the length of a bank nor the process that computes a block
+can change it. `N` rows, `K` classes, `Z` latent width; `lam` is the share of class a, in [0, 1].
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from stylegan_mix.rng import stream
 __all__ = ["BLOCK", "Mixing", "Rows", "block", "labels", "path", "rows"]
 
 BLOCK = 64
-"""Rows of a block; part of every bank's key."""
+"""Rows in a block; part of every bank's key."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What a plan is a function of.
+    """The arguments of a plan.
 
     `classes` K and `z_dim` Z come from the generator; `alpha` is the parameter of the symmetric
     Beta distribution of lam; `space` is a name of `spaces.SPACES`; `seed` is any integer.
@@ -48,7 +48,7 @@ class Rows:
 
 
 def labels(mixing: Mixing, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The classes and shares of block `index`: pair [64, 2] int32, lam [64] float32.
+    """Draws the classes and shares of block `index`: pair [64, 2] int32, lam [64] float32.
 
     Classes a and b are drawn independently and uniformly, a = b included: every class gets the
     same expected label mass, however long the tail of the training set. lam ~ Beta(alpha, alpha)
@@ -64,7 +64,7 @@ def labels(mixing: Mixing, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def block(mixing: Mixing, index: int) -> Rows:
-    """The `BLOCK` rows of block `index`, always whole."""
+    """Draws the `BLOCK` rows of block `index`, always whole."""
     pair, lam = labels(mixing, index)
     draw = stream(mixing.seed, "mix.z", index)
     z = draw.standard_normal((2, BLOCK, mixing.z_dim), dtype=np.float32)
@@ -72,7 +72,7 @@ def block(mixing: Mixing, index: int) -> Rows:
 
 
 def rows(mixing: Mixing, start: int, stop: int) -> Rows:
-    """Rows [start, stop) of the plan, whichever blocks they lie in."""
+    """Draws rows [start, stop) of the plan, from as many blocks as they span."""
     if not 0 <= start < stop:
         raise ValueError(f"rows [{start}, {stop}) are not a range of a plan")
     first = start // BLOCK
@@ -86,7 +86,7 @@ def rows(mixing: Mixing, start: int, stop: int) -> Rows:
 
 
 def path(mixing: Mixing, pair: tuple[int, int], index: int, steps: int) -> Rows:
-    """A walk for the eye: one fixed pair of latents at `steps` shares from 1 (a) down to 0 (b).
+    """Walks between two fixed latents, for the eye: `steps` shares from 1 (a) down to 0 (b).
 
     `index` numbers the latents. In a space that mixes nothing there is no path: the rows are
     `steps` different samples of class a.

@@ -1,9 +1,9 @@
 """The spaces in which two samples can be mixed, each one equation.
 
 `N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
-`lam` [N, 1] is the share of class a. Ends of the path (lam 0 and 1) are exactly the unmixed w. A w
-is mixed layer by layer: a network has several codes of a sample where not every layer is told the
-label. Equations are written with the methods of tensors, so that names are read without torch.
+`lam` [N, 1] is the share of class a. The ends of the path (lam 0 and 1) are exactly the unmixed w.
+w is mixed layer by layer, since a network may have several codes of a sample: with UTLO, not every
+layer sees the label. Equations are written with the methods of tensors, so that names are read without torch.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _unit(z: Tensor) -> Tensor:
 
 
 def _soft(network: Generator, rows: Latents) -> Tensor:
-    """The label lam e_a + (1 - lam) e_b -> [N, K]."""
+    """Makes the label lam e_a + (1 - lam) e_b -> [N, K]."""
     label = rows.lam.new_zeros(len(rows.lam), network.classes)
     label.scatter_add_(1, rows.a[:, None], rows.lam)
     return label.scatter_add_(1, rows.b[:, None], 1 - rows.lam)

@@ -8,12 +8,9 @@ pass, is silently wrong under R1. `torchrun` starts the processes and says who t
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
+from stylegan_mix.process import end_with_parent
 from stylegan_mix.stopping import NEVER, StopRequest
 
 __all__ = ["World", "joined", "speaks"]
@@ -201,7 +199,9 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
         raise UsageFailure(
             f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0", remedy=_TOGETHER
         )
-    _end_with_the_launcher()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # A torchrun that ends by a signal it does not know leaves its processes training.
+        end_with_parent()
     # Its functions have the process group of the time of their import as a default: imported later
     # (by the first step of Adam), they keep its threads up to the end of the interpreter, where a
     # thread that comes too late aborts a process that has finished.
@@ -282,16 +282,6 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _end_with_the_launcher() -> None:
-    """A torchrun that ends by a signal it does not know leaves its processes behind, training on.
-
-    On Linux they get SIGTERM then, as from a torchrun that knows it.
-    """
-    if sys.platform.startswith("linux") and "TORCHELASTIC_RUN_ID" in os.environ:
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _number_in(variable: str, default: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,14 @@ def _free_memory() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
 
 
+@pytest.fixture
+def _one_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Waits for the other workers: two of these tests do not fit the memory that one may take."""
+    with (tmp_path_factory.getbasetemp().parent / "large.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _filtered(x: Tensor) -> Tensor:
     return upfirdn2d(x, FILTER.to(x.device), padding=PADDING)
 
@@ -44,6 +54,7 @@ OPERATORS = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_one_at_a_time")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", OPERATORS)
 def test_more_than_2_to_the_31_elements(name: str, layout: str, native: torch.device) -> None:

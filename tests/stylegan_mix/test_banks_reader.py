@@ -345,9 +345,7 @@ def test_a_truncated_bank_is_listed_as_damaged_without_hashing(write: Write) -> 
     assert (path, "has 100 bytes" in reason) == (folder, True)
 
 
-def test_a_thousand_banks_are_listed_quickly(write: Write, home: Path) -> None:
-    import time
-
+def test_a_thousand_banks_are_listed_by_their_manifests_alone(write: Write, home: Path) -> None:
     path = write(n=5) / "MANIFEST.json"
     manifest = json.loads(path.read_text())
     del manifest["manifest_sha256"]
@@ -359,7 +357,7 @@ def test_a_thousand_banks_are_listed_quickly(write: Write, home: Path) -> None:
         mine = {**manifest, "manifest_sha256": store.digest(manifest)}
         (folder / "MANIFEST.json").write_text(json.dumps(mine))
         os.link(path.parent / "bank.h5", folder / "bank.h5")
-    began = time.monotonic()
+    file = path.parent / "bank.h5"
+    file.chmod(0o644)
+    file.write_bytes(bytes(file.stat().st_size))  # a reader that opened or hashed it would fail
     assert len(banks.find()) == 1001
-    # Measured 0.2 s; a reader that hashed or opened the arrays would fail or take far longer.
-    assert time.monotonic() - began < 5

@@ -161,7 +161,7 @@ def _odd_text(shell: str) -> subprocess.CompletedProcess[bytes]:
         ["bash", "-c", shell, "bash", sys.executable, _ODD_TEXT],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        timeout=60,
+        timeout=600,
     )
 
 

@@ -99,7 +99,7 @@ from pathlib import Path
 from stylegan_mix import store
 with store.locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

@@ -292,14 +292,13 @@ def test_a_measurement_without_times_on_the_gpu_has_failed(name: str, machine: M
 
 
 def test_every_step_keeps_its_limit_and_the_next_ones_run(machine: Machine) -> None:
+    slow = {"pytest": {**GOOD["pytest"], "sleeps": 3600}, "bench": {"sleeps": 3600}}
     began = time.monotonic()
-    slow = {"pytest": {**GOOD["pytest"], "sleeps": 60}, "bench": {"sleeps": 60}}
     steps = ("build", "check", "measure")
     status, result, _ = machine.run("--minutes", "0.4", "--only", *steps, plan=slow)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 600, "a step was left to end by itself"
     assert status == 1
     assert ends(result) == {"build": "ok", "check": "failed", "measure": "failed"}
-    assert result["steps"]["check"]["seconds"] < 15
 
 
 def test_what_there_is_no_time_for_is_named(machine: Machine, script: ModuleType) -> None:
@@ -322,10 +321,20 @@ def test_what_ran_before_the_limit_is_told_and_is_not_all(machine: Machine) -> N
     assert result["steps"]["check"]["why"] == "by its limit; until then 2 tests passed"
 
 
+# However slow the machine, it is in its second test that the time is over.
+TIME_IS_OVER = """
+import signal, time
+def test_a(): pass
+def test_b():
+    assert signal.alarm(1) > 1000
+    time.sleep(600)
+"""
+
+
 def test_pytest_reports_what_ran_when_its_time_is_over(script: ModuleType, tmp_path: Path) -> None:
     path, report = tmp_path / "test_it.py", tmp_path / "it.xml"
-    path.write_text("import time\ndef test_a(): pass\ndef test_b(): time.sleep(60)\n")
-    command = [sys.executable, "-c", script.PYTEST, "3", str(path), f"--junitxml={report}"]
+    path.write_text(TIME_IS_OVER)
+    command = [sys.executable, "-c", script.PYTEST, "1800", str(path), f"--junitxml={report}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == script.INTERRUPTED, done.stdout
     tests = script.outcomes(report)

@@ -38,24 +38,22 @@ def test_the_generator_script_trains_and_brings_everything_back(
     command = [sys.executable, "tools/gpu/generator.py", "--data", str(shared_data / "data")]
     options = [
         *("--preset", "cpu32", "--device", "cpu", "--batch", "8"),
-        *("--minutes", "0.1", "--steps", "2", "--threads", "1"),
+        *("--kimg", "0.1", "--steps", "2", "--threads", "1"),
     ]
     # As on a bare machine, where nothing says where the project lies.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    for _ in range(5):
-        done = subprocess.run(
-            [*command, *options, "--out", str(out)],
-            cwd=repo_root,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != Stopped.code:  # its minutes were over: the same command goes on
-            break
+    done = subprocess.run(
+        [*command, *options, "--out", str(out)],
+        cwd=repo_root,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "airplane" in done.stdout
     record = json.loads((out / "generator.json").read_text())
     assert record["images_per_second"] > 0
+    assert record["kimg"] == 0.1
     assert len(record["diversity"]) == 10
     for name in ("MANIFEST.json", "data.h5", "grid.png", "GENERATOR_CARD.md", "metrics.jsonl"):
         assert (out / name).stat().st_size > 0
@@ -132,6 +130,11 @@ def test_a_stopped_training_leaves_its_log_and_last_grids(
     assert (kept / "budget.json").exists()
 
 
+def test_the_budget_is_what_three_quarters_of_the_minutes_give(script: ModuleType) -> None:
+    assert script._kimg_in(4.0, 1000.0) == 180.0
+    assert script._kimg_in(4.0, 0.1) == 0.1, "some training, however slow"
+
+
 def test_what_prepares_the_data_sees_the_modules_that_were_brought_along(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +154,8 @@ def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root:
         [
             *(sys.executable, "tools/gpu/throughput.py", "--device", "cpu", "--channels", "8"),
             *("--presets", "cifar-lt", "half", "--precision", "float32", "--peak-rows", "64"),
-            *("--rounds", "1", "--round-seconds", "0.01", "--threads", "1", "--out", str(out)),
+            *("--rounds", "1", "--round-seconds", "0.01", "--minutes", "inf"),
+            *("--threads", "1", "--out", str(out)),
         ],
         cwd=repo_root,
         env={**os.environ, "PYTHONPATH": str(repo_root)},

@@ -217,7 +217,7 @@ def test_a_run_that_another_process_works_on_is_75(finished: Path, trainer: Trai
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom stylegan_mix import store\n"
         "with store.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n"
-        "    time.sleep(300)\n"
+        "    time.sleep(3600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(only_run() / "lock")],
@@ -244,8 +244,24 @@ def test_a_run_left_by_a_dead_process_is_taken_over_with_a_notice(
     assert f"process {gone.pid} is gone; going on" in err
 
 
-def started(*argv: str) -> subprocess.Popen[str]:
-    code = "from trainer.cli import main\nmain()"
+# Once an epoch is over it waits for the signal, however fast the machine.
+HELD = """
+import time
+from pathlib import Path
+import torch
+step = torch.optim.SGD.step
+def held(*words, **more):
+    while any(file.stat().st_size for file in Path().glob("runs/*/seed-0/metrics.jsonl")):
+        if Path("signalled").exists():
+            break
+        time.sleep(0.01)
+    return step(*words, **more)
+torch.optim.SGD.step = held
+"""
+
+
+def started(*argv: str, before: str = "") -> subprocess.Popen[str]:
+    code = f"{before}\nfrom trainer.cli import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *argv],
         stdout=subprocess.PIPE,
@@ -256,7 +272,7 @@ def started(*argv: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: str) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while not any(file.stat().st_size for file in Path().glob(path)):
         assert time.monotonic() < end, f"no {path}"
         time.sleep(0.05)
@@ -266,12 +282,13 @@ def wait_for(path: str) -> None:
 def test_a_signal_saves_and_the_same_command_goes_on(
     home: Path, trainer: Trainer, number: signal.Signals, code: int
 ) -> None:
-    tiny = ("--epochs", "16", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
+    tiny = ("--epochs", "4", "--bn-refresh-batches", "1", "--dataset", "digits_lt")
     long = (*tiny, "--threads", "1")  # sums over rows depend on the number of threads
-    with started("run", *long) as child:
+    with started("run", *long, before=HELD) as child:
         wait_for("runs/*/seed-0/metrics.jsonl")
         child.send_signal(number)
-        _, err = child.communicate(timeout=300)
+        Path("signalled").touch()
+        _, err = child.communicate(timeout=600)
     assert child.returncode == code, err
     assert "run the same command to go on" in err
     assert store.read_json(only_run() / "run.json")["status"] == "stopped"
@@ -289,7 +306,7 @@ def test_a_reader_that_leaves_is_no_error(finished: Path, trainer: Trainer) -> N
         assert child.stdout is not None
         child.stdout.close()
         err = child.stderr.read() if child.stderr else ""
-        child.wait(timeout=300)
+        child.wait(timeout=600)
     assert child.returncode == 0 and err == ""
 
 

@@ -334,3 +334,23 @@ def test_differing_names_nested_settings() -> None:
         "bank.n: absent here, 5 there",
         "data.name: a here, b there",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        (Asked(recipe="balanced-softmx"), "did you mean 'balanced-softmax'"),
+        (Asked(model="resnet23"), "did you mean 'resnet"),
+        (Asked(recipe="kd", teacher_model="resent8"), "did you mean 'resnet8'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_misspelt_recipe_or_model_is_refused_before_any_data_are_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, nearest: str
+) -> None:
+    def load(*names: str, **split: Any) -> None:
+        pytest.fail(f"{names} were loaded")
+
+    monkeypatch.setattr(datasets, "load", load)
+    with pytest.raises(UsageFailure, match=nearest):
+        decide(asked)

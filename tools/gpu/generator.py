@@ -1,10 +1,11 @@
 """Trains the best generator preset there is on CIFAR-10-LT for some minutes of one GPU.
 
-Measures the speed of a few steps, sets the budget that fits the minutes, trains, and leaves in
---out: the published generator (moving average of the weights, with its card and class grid), the
-training log, the last sample grids, and `generator.json` with throughput, hardware, versions, the
-command and the seed. The same command goes on where it was stopped, given the same --store; where
-it was stopped, log and grids are in --out all the same.
+Measures the speed of a few steps, sets the budget that fits the minutes, or takes that of --kimg
+however long it lasts, trains, and leaves in --out: the published generator (moving average of the
+weights, with its card and class grid), the training log, the last sample grids, and
+`generator.json` with throughput, hardware, versions, the command and the seed. The same command
+goes on where it was stopped, given the same --store; where it was stopped, log and grids are in
+--out all the same.
 
 With --pieces MIB, for where only small files can be fetched, weights rounded to bfloat16 come in
 place of the published folder, packed into files of at most so many MiB each:
@@ -14,7 +15,7 @@ place of the published folder, packed into files of at most so many MiB each:
 In miniature, as the test runs it, on a CPU:
 
     python tools/gpu/generator.py --data ../shared/data --preset cpu32 --device cpu \\
-        --batch 8 --minutes 0.2 --out /tmp/miniature
+        --batch 8 --kimg 0.1 --out /tmp/miniature
 """
 
 from __future__ import annotations
@@ -67,16 +68,15 @@ def main() -> None:
         if plan.device.startswith("cuda"):
             alone = _throughput(plan, options.steps, graphs=False)
             facts["images_per_second_without_graphs"] = alone["images_per_second"]
-        # Of what is left of the minutes, a quarter is for logs, pictures and checkpoints.
-        left = max(options.minutes - (time.monotonic() - began) / 60, 0.1 * options.minutes)
-        facts["kimg"] = round(max(facts["images_per_second"] * left * 0.045, 0.1), 1)
+        left = _left(options.minutes, began)
+        facts["kimg"] = options.kimg or _kimg_in(left, facts["images_per_second"])
         store.write_json(budget, facts)
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
     # Stopped in time it loses nothing: the same command goes on.
-    left = max(options.minutes * 1.1 - (time.monotonic() - began) / 60, 0.1 * options.minutes)
+    minutes = None if options.kimg else _left(1.1 * options.minutes, began)
     began = time.monotonic()
     try:
-        with stopping.StopSignals(left) as stop:
+        with stopping.StopSignals(minutes) as stop:
             published = run_training(plan, Session(stop))[0]
     except errors.Failure as end:
         _copy_log(plan.folder, options.out)
@@ -92,13 +92,25 @@ def main() -> None:
     _record(options.out, plan, published, facts)
 
 
+def _left(minutes: float, began: float) -> float:
+    """The minutes that are left of `minutes` since `began`, at least a tenth of them."""
+    return max(minutes - (time.monotonic() - began) / 60, 0.1 * minutes)
+
+
+def _kimg_in(minutes: float, images_per_second: float) -> float:
+    """The budget that fits; a quarter of the time is for logs, pictures and checkpoints."""
+    return round(max(0.75 * minutes * 60 * images_per_second / 1000, 0.1), 1)
+
+
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 draw")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--store", type=Path, help="what a stop leaves, in --out if not said")
     parser.add_argument("--pieces", type=float, metavar="MIB")
-    parser.add_argument("--minutes", type=float, default=7.0, help="all in all, about")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=7.0, help="all in all, about")
+    budget.add_argument("--kimg", type=float, help="thousands of images, however long they take")
     parser.add_argument("--preset", default="cifar")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--imbalance", type=float, default=100.0)

@@ -23,8 +23,10 @@ def recipes(as_json: bool, debug: bool) -> None:
                     "name": recipe.name,
                     "about": recipe.about,
                     "stages": [
-                        {**vars(stage), "objective": repr(stage.objective)}
-                        for stage in recipe.stages
+                        {**plain, "objective": repr(stage.objective)}
+                        for stage, plain in zip(
+                            recipe.stages, recipe.plain()["stages"], strict=True
+                        )
                     ],
                 }
                 for recipe in RECIPES.values()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stylegan_mix import console, process, progress, stopping
+from trainer.engine.mixing import ARMS
 
 if TYPE_CHECKING:
     from trainer.plan import Asked, Plan
@@ -19,7 +20,7 @@ __all__ = ["asked_for", "run", "show"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SETTINGS: list[tuple[str, Any, str]] = [
-    ("--aug", str, "none, mixup, bank or hybrid. Default: none."),
+    ("--aug", str, f"{', '.join(ARMS)}. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
     ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
@@ -33,7 +34,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixup draws shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
     ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
     ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
     ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),

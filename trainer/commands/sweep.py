@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,14 @@ from stylegan_mix import console, errors, progress, stopping
 
 if TYPE_CHECKING:
     from stylegan_mix.stopping import StopSignals
+    from trainer.execute import How
+    from trainer.plan import Plan
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
+
+# Failures of one run, after which the others go on.
+_OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 
 
 @click.command()
@@ -25,7 +31,18 @@ __all__ = ["sweep"]
 )
 @click.option("--out", default="runs", show_default=True, help="Folder of the run folders.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs side by side, each in a process of its own.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads of a run. Default: with several workers, an equal share of the cores.",
+)
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
@@ -34,15 +51,17 @@ __all__ = ["sweep"]
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
-    """Run the experiments of FILE one after another, skipping those that have a result.
+    """Run the experiments of FILE, skipping those that have a result.
 
-    The same command goes on after a stop. Every run is an ordinary `trainer run`.
+    The same command goes on after a stop. Every run is an ordinary `trainer run`. At the same
+    --threads, any number of workers gives the same results.
 
     \b
     trainer sweep tools/experiments/digits.toml --results tools/results/digits
     """
     from trainer import sweep as grid
-    from trainer.reports.records import collect
+    from trainer.execute import How
+    from trainer.reports.records import RESULT_FILE, collect, read
 
     items = grid.load(file)
     if options["print_commands"]:
@@ -56,36 +75,46 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     if options["dry_run"]:
         _tell(settled, as_json=options["as_json"])
         return
-    failures: list[errors.Failure] = []
+    how = How(options["device"], options["threads"], {})
+    plans = [one.plan for one in missing if one.plan is not None]
+    failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
-        for number, one in enumerate(missing, start=1):
-            progress.say(f"\nrun {number} of {len(missing)}: {one.asked.command()}")
-            failure = _run(one, stop, results, options)
-            failures += [failure] if failure else []
+        for plan, failure in _carried_out(plans, options["workers"], how, stop):
+            if failure is not None:
+                progress.say(f"failed: {failure}")
+                failures.append(failure)
+            elif results is not None:
+                found = read(plan.folder(plan.spec.seed) / RESULT_FILE)
+                progress.say(f"kept: {grid.keep(found, results)}")
     if failures:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
     _tell(grid.settle(items, collect([results or Path(out)]), out=out), options["as_json"])
 
 
-def _run(
-    one: Settled, stop: StopSignals, results: Path | None, options: dict[str, Any]
-) -> errors.Failure | None:
-    """Runs one experiment and keeps its result; a failure that is its own is handed back."""
-    from trainer import sweep as grid
-    from trainer.execute import How, execute
+def _carried_out(
+    plans: list[Plan], workers: int, how: How, stop: StopSignals
+) -> Iterator[tuple[Plan, errors.Failure | None]]:
+    """Each plan once it has ended, with the failure that is its own; others end the sweep."""
+    from trainer.execute import execute
+    from trainer.workers import side_by_side
 
-    assert one.plan is not None
-    if stop.requested:
-        raise stop.failure(saved=True, what="the runs before this one are finished")
-    try:
-        found = execute(one.plan, stop, How(options["device"], options["threads"], {}))
-    except (errors.Diverged, errors.InvalidInput, errors.UsageFailure) as error:
-        progress.say(f"failed: {error}")
-        return error
-    if results is not None:
-        progress.say(f"kept: {grid.keep(found[0], results)}")
-    return None
+    if workers > 1:
+        for plan, failure in side_by_side(plans, workers=workers, how=how, stop=stop):
+            if failure is not None and not isinstance(failure, _OWN):
+                raise failure
+            yield plan, failure
+        return
+    for number, plan in enumerate(plans, start=1):
+        progress.say(f"\nrun {number} of {len(plans)}: {plan.command(plan.spec.seed)}")
+        if stop.requested:
+            raise stop.failure(saved=True, what="the runs before this one are finished")
+        try:
+            execute(plan, stop, how)
+        except _OWN as error:
+            yield plan, error
+        else:
+            yield plan, None
 
 
 def _tell(settled: list[Settled], as_json: bool) -> None:

@@ -1,6 +1,6 @@
-"""Real rows and rows of a bank become one batch, a function of the step alone.
+"""Training images and rows of a bank become one batch, a function of the step alone.
 
-`N` rows of a batch, the real ones first; `C H W` channels and pixels. Images lie as uint8 (on the
+`N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 (on the
 device, or mapped from the disk where they do not fit) and are cropped, flipped and normalised for
 the whole batch at once; rows of a bank pass through exactly the same transform.
 """
@@ -8,7 +8,8 @@ the whole batch at once; rows of a bank pass through exactly the same transform.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -18,45 +19,16 @@ from torch import Tensor
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
-from trainer.engine import mixing, samplers
-from trainer.recipes.stage import Stage
+from trainer.engine import samplers
+from trainer.engine.batch import Batch, Source
+from trainer.engine.mixing import ARMS, Mixer
+from trainer.recipes.stage import Draw, Stage
 from trainer.spec import RunSpec
 
-__all__ = ["Batch", "Batches", "Images", "Transform", "transform_of", "windows"]
+__all__ = ["Batches", "Images", "Transform", "source_names", "transform_of", "windows"]
 
 # Above this, images stay on the disk and are gathered batch by batch.
 RESIDENT_BYTES = 8 << 30
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's rows; the first `real` come from the training set, the others from a bank.
-
-    images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
-    share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
-    from; mixed: whether any real row is mixed with another.
-    """
-
-    images: Tensor
-    label_a: Tensor
-    label_b: Tensor
-    lam: Tensor
-    index: Tensor
-    index_b: Tensor
-    real: int
-    mixed: bool
-
-    @property
-    def from_bank(self) -> Tensor:
-        """Which rows come from the bank, [N] bool."""
-        return torch.arange(len(self.lam), device=self.lam.device) >= self.real
-
-    @property
-    def sources(self) -> tuple[slice, ...]:
-        """The rows of each source that the batch holds: real, and a bank where there is one."""
-        count = len(self.lam)
-        real, bank = slice(0, self.real), slice(self.real, count)
-        return (real,) if self.real == count else (real, bank)
 
 
 class Images:
@@ -136,11 +108,53 @@ def windows(
     return images[sample, rows[:, :, None], columns[:, None, :]]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one source before they are put together: two labels and images each.
+
+    images: [n, H, W, C] uint8; labels, index: [n, 2] int64, of a and of b; lam: [n] float32. The
+    places of the source's rows are still open.
+    """
+
+    source: Source
+    images: Tensor
+    labels: np.ndarray
+    lam: np.ndarray
+    index: np.ndarray
+
+
+def source_names(stage: Stage) -> tuple[str, ...]:
+    """The names of all sources that a stage's batches may have, a bank included."""
+    real = [_real(place) for place in range(len(stage.draws))]
+    return (real[0], "bank", *real[1:])
+
+
+def _real(place: int) -> str:
+    """The name of a stage's draw."""
+    return f"real-{place + 1}" if place else "real"
+
+
+def _twice(values: np.ndarray) -> np.ndarray:
+    """[n] -> [n, 2]: a row that is mixed with none is its own partner."""
+    return np.stack([values, values], 1)
+
+
+def _one_after_another(parts: Sequence[_Part]) -> tuple[Source, ...]:
+    """The sources of the parts, with the places that their rows get."""
+    ends = list(accumulate(len(part.lam) for part in parts))
+    return tuple(
+        replace(part.source, rows=slice(end - len(part.lam), end))
+        for part, end in zip(parts, ends, strict=True)
+    )
+
+
 class Batches:
     """The batches of one stage: `batches(step)` for step 0 .. steps - 1.
 
-    In arms with mixing or a bank, the last `final_real_fraction` of the steps, and all steps of a
-    stage that asks for real rows, hold real unmixed rows only.
+    The first of the stage's draws is the source "real", further ones are "real-2" and so on, and
+    the rows of a bank are "bank"; draws without a loss come last. In arms with mixing or a bank,
+    the last `final_real_fraction` of the steps, and all steps of a stage that asks for real rows,
+    hold real unmixed rows only.
     """
 
     def __init__(
@@ -154,66 +168,114 @@ class Batches:
         steps: int,
         device: torch.device,
     ) -> None:
-        self._spec, self._number, self._device = spec, number, device
-        self._classes = data.num_classes
+        self._spec, self._stage, self._number, self._device = spec, stage, number, device
+        self._counts = np.asarray(data.counts)
         follows_arm = stage.rows == "arm" and spec.aug != "none"
         last = round(steps * spec.final_real_fraction)
         self._plain_from = steps - last if follows_arm else 0
-        self._bank_rows = spec.bank_rows
-        self._bank = bank if follows_arm and self._bank_rows else None
+        make_mixer = ARMS[spec.aug].mixer
+        self._mixer = make_mixer(spec.alpha) if make_mixer else None
+        self._bank = bank if follows_arm and spec.bank_rows else None
+        self._used = spec.bank_rows if self._bank is not None else 0
         self._transform = transform_of(spec, data, device)
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
-        self._order = self._order_of(stage.sampler)
+        self._orders = [self._order(place, draw) for place, draw in enumerate(stage.draws)]
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
             self._bank_order = samplers.instance(len(self._bank), spec.seed, "bank.order", number)
 
-    def _order_of(self, sampler: str) -> samplers.Order:
+    def _order(self, place: int, draw: Draw) -> samplers.Order:
         seed, number = self._spec.seed, self._number
-        if sampler == "class":
-            return samplers.balanced(self._labels, self._classes, seed, "data.class", number)
-        return samplers.instance(len(self._labels), seed, "data.order", number)
+        further = f"-{place + 1}" if place else ""
+        if draw.sampler == "class":
+            name = f"data.class{further}"
+            return samplers.balanced(self._labels, len(self._counts), seed, name, number)
+        return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
 
     def __call__(self, step: int) -> Batch:
-        arm = step < self._plain_from
-        before = min(step, self._plain_from)
-        used = self._bank_rows if self._bank is not None else 0
-        real = self._spec.batch - (used if arm else 0)
-        start = before * (self._spec.batch - used) + (step - before) * self._spec.batch
-        index = self._order.rows(start, real)
-        images, label_a = self._images.take(index), self._labels[index]
-        partner, lam = np.arange(real), np.ones(real, np.float32)
-        mixed = arm and self._spec.mixes_real
-        if mixed:
-            partner = stream(self._spec.seed, "mix.perm", self._number, step).permutation(real)
-            draws = stream(self._spec.seed, "mix.lam", self._number, step)
-            lam = mixing.shares(self._spec.alpha, real, draws)
-        pair, index_b = np.stack([label_a, label_a[partner]], 1), index[partner]
-        if arm and self._bank is not None:
-            rows = self._bank_order.rows(step * used, used)
-            images = torch.cat([images, self._bank_images.take(rows)])
-            pair = np.concatenate([pair, self._bank.pair[rows].astype(np.int64)])
-            lam = np.concatenate([lam, self._bank.lam[rows]])
-            index, index_b = np.concatenate([index, rows]), np.concatenate([index_b, rows])
-        planes = self._transform.random(
-            images, stream(self._spec.seed, "data.augment", self._number, step)
-        )
-        put = self._put
-        share = put(lam)
-        if mixed:
-            planes[:real] = mixing.mix(planes[:real], put(partner), share[:real])
-        label_a, label_b = np.ascontiguousarray(pair.T)
+        in_arm = step < self._plain_from
+        parts = [self._drawn(place, step) for place in range(len(self._orders))]
+        if in_arm and self._bank is not None:
+            parts.append(self._from_bank(self._bank, step))
+        images = torch.cat([part.images for part in parts])
+        planes = self._transform.random(images, self._stream("data.augment", step))
+        if in_arm and self._mixer is not None:  # an arm has one draw, the first rows
+            parts[0] = self._mixed(self._mixer, parts[0], planes, step)
+        labels = np.concatenate([part.labels for part in parts])
+        index = np.concatenate([part.index for part in parts])
+        lam = np.concatenate([part.lam for part in parts])
+        label_a, label_b, index_a, index_b = map(self._put, [*labels.T, *index.T])
         return Batch(
-            planes, put(label_a), put(label_b), share, put(index), put(index_b), real, mixed
+            planes,
+            label_a,
+            label_b,
+            self._put(lam),
+            index_a,
+            index_b,
+            _one_after_another(parts),
+            self._views(images, step),
         )
+
+    def _drawn(self, place: int, step: int) -> _Part:
+        """The rows of one of the stage's draws, not yet mixed."""
+        draw = self._stage.draws[place]
+        in_arm, plain = (
+            round(draw.share * n) for n in (self._spec.batch - self._used, self._spec.batch)
+        )
+        before = min(step, self._plain_from)
+        start = before * in_arm + (step - before) * plain
+        rows = self._orders[place].rows(start, in_arm if step < self._plain_from else plain)
+        return _Part(
+            Source(_real(place), slice(0), judged=draw.judged),
+            self._images.take(rows),
+            _twice(self._labels[rows]),
+            np.ones(len(rows), np.float32),
+            _twice(rows),
+        )
+
+    def _from_bank(self, bank: Bank, step: int) -> _Part:
+        rows = self._bank_order.rows(step * self._used, self._used)
+        return _Part(
+            Source("bank", slice(0), bank=True, mixed=True, weight=self._spec.bank_weight),
+            self._bank_images.take(rows),
+            bank.pair[rows].astype(np.int64),
+            bank.lam[rows],
+            _twice(rows),
+        )
+
+    def _mixed(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
+        """The first rows of `planes` mixed among themselves, in place, and their new labels."""
+        rows, label, index = slice(0, len(part.lam)), part.labels[:, 0], part.index[:, 0]
+        mixed = mixer(planes[rows], label, self._counts, lambda name: self._stream(name, step))
+        planes[rows] = mixed.planes
+        return replace(
+            part,
+            source=replace(part.source, mixed=True),
+            labels=np.stack([label, label[mixed.partner]], 1),
+            lam=mixed.lam,
+            index=np.stack([index, index[mixed.partner]], 1),
+        )
+
+    def _views(self, images: Tensor, step: int) -> Tensor | None:
+        """The further views that the stage asks for, [V, N, C, H, W]."""
+        if not self._stage.views:
+            return None
+        views = [
+            self._transform.random(images, self._stream("data.view", step, place))
+            for place, _ in enumerate(self._stage.views)
+        ]
+        return torch.stack(views)
 
     def refresh(self, number: int) -> Tensor:
         """Unmixed real images in natural proportion for batch-norm statistics, [N, C, H, W]."""
         order = samplers.instance(len(self._labels), self._spec.seed, "refresh.order", self._number)
         rows = order.rows(number * self._spec.batch, self._spec.batch)
-        draws = stream(self._spec.seed, "refresh.augment", self._number, number)
+        draws = self._stream("refresh.augment", number)
         return self._transform.random(self._images.take(rows), draws)
 
+    def _stream(self, name: str, *index: int) -> np.random.Generator:
+        return stream(self._spec.seed, name, self._number, *index)
+
     def _put(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

@@ -28,7 +28,8 @@ from stylegan_mix.process import cpu_name
 from trainer import models
 from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
-from trainer.models.resnet import ResNet
+from trainer.models import Head
+from trainer.models.classifier import Classifier
 from trainer.reports import records
 from trainer.spec import RunSpec
 
@@ -179,18 +180,27 @@ class Finished:
         state, facts = checkpoint.load(folder, kind=WEIGHTS)
         return cls(facts, state["confusion"].tolist(), state["model"])
 
-    def network(self) -> ResNet:
+    @property
+    def head(self) -> Head:
+        """The head that answers; a plain linear one in networks of the time before others."""
+        return Head(**self.facts.get("head", {}))
+
+    def network(self) -> Classifier:
         """The network, on the CPU, in evaluation mode."""
         facts = self.facts
         model = models.build(
-            facts["model"], classes=len(facts["classes"]), channels=facts["channels"]
+            facts["model"],
+            classes=len(facts["classes"]),
+            channels=facts["channels"],
+            head=self.head,
+            others={name: Head(**one) for name, one in facts.get("others", {}).items()},
         )
         model.load_state_dict(self.weights)
         model.eval()
         return model
 
 
-def load_network(run: Path) -> tuple[ResNet, dict[str, Any]]:
+def load_network(run: Path) -> tuple[Classifier, dict[str, Any]]:
     """The network that a finished run ended with, on the CPU, and its facts (see `Finished`)."""
     finished = Finished.load(final_weights(run))
     return finished.network(), finished.facts

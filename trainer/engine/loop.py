@@ -1,14 +1,14 @@
 """The one training loop: batches, losses of rows, a step of SGD, and the books.
 
 It knows no recipe, no bank and no file. Everything it changes lies in `State`, which a checkpoint
-holds whole; everything it is given lies in `Job`. `N` rows of a batch, the real ones first.
+holds whole; everything it is given lies in `Job`. `N` rows of a batch that have a loss.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,10 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_mix.errors import Diverged
+from stylegan_mix.rng import Draws
 from stylegan_mix.stopping import StopSignals
-from trainer.engine.batches import Batch
+from trainer.engine.batch import Batch
+from trainer.engine.features import Forward
+from trainer.engine.mixing import Streams
 from trainer.models import Outputs
-from trainer.objectives import Loss, TeacherAnswer
+from trainer.models.classifier import Classifier
+from trainer.objectives import Loss, Objective, Rows, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
@@ -30,11 +34,11 @@ __all__ = ["Job", "Losses", "State", "Tally", "Teacher", "rate_of", "refresh_nor
 CHECK_EVERY_STEPS = 20
 
 Sides = tuple[TeacherAnswer, TeacherAnswer]
-"""What a teacher says with regard to label_a and to label_b."""
+"""A teacher's answers with regard to label_a and to label_b."""
 
 
-Answers = tuple[Sides, ...]
-"""Answers about the rows of each of the batch's sources, in their order."""
+Answers = Mapping[str, Sides]
+"""A teacher's answers about the judged rows of each source, by its name."""
 
 
 class Teacher(Protocol):
@@ -49,21 +53,33 @@ class Losses:
 
     real: Loss
     bank: Loss
-    bank_weight: float
+
+    @classmethod
+    def of(cls, objective: Objective, task: Task, state: nn.Module | None) -> Losses:
+        """Both losses of a task; they read one state."""
+        return cls(objective.bind(task, state), objective.bind(task.balanced(), state))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one stage asks of the loop."""
+    """One stage's work for the loop; all functions of a step are keyed by it.
+
+    noise: the objective's draws in a step; streams: the forward's; after_step: updates the
+    objective's state; norms_follow: whether batch-norm statistics follow the batches.
+    """
 
     name: str
     steps: int
     steps_per_epoch: int
     batches: Callable[[int], Batch]
+    forward: Forward
     losses: Losses
-    teacher: Teacher | None
+    teachers: tuple[Teacher, ...]
+    after_step: Callable[[nn.Module | None, Outputs, Batch], None]
     rate: Callable[[int], float]
-    head_only: bool
+    noise: Callable[[int], Draws]
+    streams: Callable[[int], Streams]
+    norms_follow: bool
     precision: str
 
     @property
@@ -72,56 +88,61 @@ class Job:
 
 
 class Tally:
-    """Sums over rows: of losses since the last epoch, of teacher answers since the stage began.
+    """Sums over the rows of each source, by its name.
 
-    Each holds, for real rows and then for rows of a bank, how many there were and a sum.
+    Of losses since the last epoch, and of teachers' answers since the stage began; each is the
+    number of rows and a sum.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.epoch = torch.zeros(2, 2, dtype=torch.float64, device=device)
-        self.teacher = torch.zeros(2, 2, dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device, names: tuple[str, ...] = ("real", "bank")) -> None:
+        self.names = names
+        self.epoch = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
+        self.teacher = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
 
     def add_losses(self, batch: Batch, values: Tensor) -> None:
         """values: [N], the losses of the rows."""
-        for source, rows in enumerate(batch.sources):
-            self._add(self.epoch, source, values[rows])
+        for source in batch.judged:
+            self._add(self.epoch, source.name, values[source.rows])
 
     def add_answers(self, batch: Batch, answers: Answers) -> None:
-        """Counts the rows for which the teacher names neither label."""
-        for source, rows in enumerate(batch.sources):
-            said = answers[source][0].label
+        """Counts the rows for which a teacher names neither label."""
+        for source in batch.judged:
+            said = answers[source.name][0].label
             if said is not None:
-                wrong = (said != batch.label_a[rows]) & (said != batch.label_b[rows])
-                self._add(self.teacher, source, wrong)
+                a, b = batch.label_a[source.rows], batch.label_b[source.rows]
+                self._add(self.teacher, source.name, (said != a) & (said != b))
 
-    @staticmethod
-    def _add(sums: Tensor, source: int, values: Tensor) -> None:
-        sums[source, 0] += len(values)
-        sums[source, 1] += values.detach().sum(dtype=torch.float64)
+    def _add(self, sums: Tensor, name: str, values: Tensor) -> None:
+        place = self.names.index(name)
+        sums[place, 0] += len(values)
+        sums[place, 1] += values.detach().sum(dtype=torch.float64)
 
     def epoch_means(self) -> dict[str, float | None]:
-        """Mean loss of real rows and of bank rows since the last call; the sums start again."""
-        (real_rows, real), (bank_rows, bank) = self.epoch.tolist()
+        """Mean loss of all rows and of each source since the last call; the sums start again."""
+        sums = self.epoch.tolist()
         self.epoch.zero_()
-        return {
-            "loss": (real + bank) / max(real_rows + bank_rows, 1),
-            "loss_real": real / real_rows if real_rows else None,
-            "loss_bank": bank / bank_rows if bank_rows else None,
-        }
+        rows, total = (sum(column) for column in zip(*sums, strict=True))
+        means = {f"loss_{name}": _mean(one) for name, one in zip(self.names, sums, strict=True)}
+        return {"loss": total / max(rows, 1), **means}
 
     def disagreement(self) -> dict[str, float | None]:
-        """Share of rows for which the teacher named neither label; None where it was not asked."""
-        shares = [wrong / asked if asked else None for asked, wrong in self.teacher.tolist()]
-        return dict(zip(("real", "bank"), shares, strict=True))
+        """Share of answers that name neither label; None where no teacher was asked."""
+        return dict(zip(self.names, map(_mean, self.teacher.tolist()), strict=True))
+
+
+def _mean(counted: list[float]) -> float | None:
+    rows, total = counted
+    return total / rows if rows else None
 
 
 @dataclass
 class State:
-    """All that a stage changes."""
+    """All that a stage changes; `objective` is the state of its objective, where it has one."""
 
-    model: nn.Module
+    model: Classifier
     optimiser: torch.optim.SGD
     tally: Tally
+    objective: nn.Module | None = None
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -131,6 +152,7 @@ class State:
         moments = [self.optimiser.state[p].get("momentum_buffer") for p in self._trained()]
         return {
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict() if self.objective else {},
             "momentum": {i: m for i, m in enumerate(moments) if m is not None},
             "epoch_sums": self.tally.epoch,
             "teacher_sums": self.tally.teacher,
@@ -139,6 +161,8 @@ class State:
     def restore(self, state: dict[str, Any]) -> None:
         """Sets everything to what `dump` gave, in place and in this model's memory format."""
         self.model.load_state_dict(state["model"])
+        if self.objective is not None:
+            self.objective.load_state_dict(state["objective"])
         trained = self._trained()
         for index, value in state["momentum"].items():
             buffer = torch.empty_like(trained[index])
@@ -157,10 +181,12 @@ def rate_of(
 
     "step": epoch e = 1, 2, ... of the first `warmup_epochs` (at most a quarter of all) has
     lr e / warmup_epochs; after each milestone the rate is lr times its factor (LDAM-DRW's
-    schedule with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020).
+    schedule with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020). lr is the stage's
+    factor times the run's.
     """
+    highest = spec.lr * stage.lr
     if stage.schedule == "cosine":
-        return lambda step: spec.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+        return lambda step: highest * 0.5 * (1 + math.cos(math.pi * step / steps))
     epochs = steps / steps_per_epoch
     warmup = min(spec.warmup_epochs, epochs / 4)
 
@@ -170,7 +196,7 @@ def rate_of(
         for mark, value in zip(spec.milestones, spec.decay, strict=True):
             if epoch > mark * epochs:
                 factor = value
-        return spec.lr * factor
+        return highest * factor
 
     return rate
 
@@ -229,39 +255,53 @@ def _event(job: Job, state: State) -> dict[str, Any]:
 def one_step(job: Job, state: State) -> Tensor:
     """One step of SGD; the losses of the rows, [N]."""
     batch = job.batches(state.step)
-    # A frozen backbone keeps its batch-norm statistics too.
-    state.model.train(not job.head_only)
+    state.model.train(job.norms_follow)
     with autocast(job.precision, batch.images.device):
-        student: Outputs = state.model(batch.images)
-        answers = None
-        if job.teacher is not None:
-            with torch.no_grad():
-                answers = job.teacher(batch)
-    values = row_losses(job.losses, student, batch, answers)
+        streams = job.streams(state.step)
+        student, batch = job.forward(state.model, batch, state.objective, streams)
+        with torch.no_grad():
+            answers = [teacher(batch) for teacher in job.teachers]
+    progress, noise = state.step / job.steps, job.noise(state.step)
+    values = row_losses(job.losses, student, batch, answers, progress, noise)
     weights = torch.ones_like(values)
-    weights[batch.real :] = job.losses.bank_weight
+    for source in batch.judged:
+        weights[source.rows] = source.weight
     for group in state.optimiser.param_groups:
         group["lr"] = job.rate(state.step)
     state.optimiser.zero_grad(set_to_none=True)
     (weights * values).mean().backward()
     state.optimiser.step()
+    with torch.no_grad():
+        job.after_step(state.objective, student.detach(), batch)
     state.tally.add_losses(batch, values)
-    if answers is not None:
-        state.tally.add_answers(batch, answers)
+    for one in answers:
+        state.tally.add_answers(batch, one)
     return values.detach()
 
 
-def row_losses(losses: Losses, student: Outputs, batch: Batch, answers: Answers | None) -> Tensor:
-    """lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N]; a bank's rows by its loss."""
+def row_losses(
+    losses: Losses,
+    student: Outputs,
+    batch: Batch,
+    answers: Sequence[Answers] = (),
+    progress: float = 0.0,
+    noise: Draws = Draws(),
+) -> Tensor:
+    """lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N]; a bank's rows by its loss.
+
+    answers: one per teacher.
+    """
     parts = []
-    for source, rows in enumerate(batch.sources):
-        loss = losses.real if source == 0 else losses.bank
-        a, b = answers[source] if answers is not None else (None, None)
-        seen = Outputs(student.features[rows], student.logits[rows])
-        value = loss(seen, batch.label_a[rows], a)
-        if source == 1 or batch.mixed:
+    for source in batch.judged:
+        rows, loss = source.rows, losses.bank if source.bank else losses.real
+        about_a, about_b = (tuple(one[source.name][side] for one in answers) for side in (0, 1))
+        seen = student.of(rows)
+        a = Rows(batch.label_a[rows], batch.index[rows], about_a, progress, noise)
+        value = loss(seen, a)
+        if source.mixed:
+            b = Rows(batch.label_b[rows], batch.index_b[rows], about_b, progress, noise)
             lam = batch.lam[rows].to(value)
-            value = lam * value + (1 - lam) * loss(seen, batch.label_b[rows], b)
+            value = lam * value + (1 - lam) * loss(seen, b)
         parts.append(value)
     return torch.cat(parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def of_run(
     spec: RunSpec,
     inputs: Inputs,
     trained: Mapping[str, Finished],
-    teacher: Finished | None,
+    taught_by: Sequence[Finished],
     *,
     command: str,
     environment: Mapping[str, Any],
@@ -42,7 +42,7 @@ def of_run(
         "seed": spec.seed,
         "budget": _budget(spec, trained),
         "bank": _bank(inputs),
-        "teacher": _teacher(spec, teacher),
+        "teacher": _teacher(spec, taught_by),
         "accuracy": final["accuracy"],
         "test_oracle": _best(final["history"]),
         "history": [event for stage in trained.values() for event in stage.facts["history"]],
@@ -87,16 +87,17 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
 
 def _budget(spec: RunSpec, trained: Mapping[str, Finished]) -> dict[str, Any]:
     """Steps and images of the run itself; those of a teacher stage stand under `stages` only."""
-    teachers = recipe(spec.recipe).teachers
-    steps = sum(s.facts["steps"] for name, s in trained.items() if name not in teachers)
+    chosen = recipe(spec.recipe)
+    own = [stage for stage in chosen.stages if stage.name not in chosen.teachers]
+    steps = {stage.name: trained[stage.name].facts["steps"] for stage in own}
     return {
         "epochs": spec.epochs,
-        "steps": steps,
+        "steps": sum(steps.values()),
         "batch": spec.batch,
         "lr": spec.lr,
         "precision": spec.precision,
         "seconds": round(sum(stage.facts["seconds"] for stage in trained.values()), 1),
-        "images": steps * spec.batch,
+        "images": sum(steps[stage.name] * stage.images(spec.batch) for stage in own),
         "stages": [
             {key: stage.facts[key] for key in ("stage", "epochs", "steps", "seconds")}
             for stage in trained.values()
@@ -119,16 +120,17 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
     }
 
 
-def _teacher(spec: RunSpec, teacher: Finished | None) -> dict[str, Any] | None:
-    if teacher is None:
+def _teacher(spec: RunSpec, taught_by: Sequence[Finished]) -> dict[str, Any] | None:
+    """The first teacher of the last stage, and what it was asked."""
+    if not taught_by:
         return None
-    need = recipe(spec.recipe).stages[-1].objective.needs_teacher
+    first = taught_by[0].facts
     return {
-        "kind": need,
+        "kind": "+".join(sorted(recipe(spec.recipe).stages[-1].objective.needs.answers)),
         "run": spec.teacher and "/".join(Path(spec.teacher.folder).parts[-2:]),
-        "model": teacher.facts["model"],
-        "sha256": teacher.facts["sha256"],
-        "accuracy": teacher.facts["accuracy"]["overall"],
+        "model": first["model"],
+        "sha256": first["sha256"],
+        "accuracy": first["accuracy"]["overall"],
     }
 
 

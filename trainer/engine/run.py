@@ -52,6 +52,13 @@ def check(spec: RunSpec) -> Recipe:
         raise UsageFailure(f"recipe '{spec.recipe}' has no teacher")
     if spec.teacher and spec.teacher_model:
         raise UsageFailure("a teacher run is given, so no teacher network is trained")
+    if spec.teacher and len(chosen.teachers) > 1:
+        raise UsageFailure(f"recipe '{spec.recipe}' has {len(chosen.teachers)} teachers of its own")
+    if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
+        raise UsageFailure(
+            f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images",
+            remedy="give --val-per-class N",
+        )
     return chosen
 
 
@@ -65,7 +72,7 @@ def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
             for s in own
         ],
         "steps": steps,
-        "images": steps * spec.batch,
+        "images": sum(steps_of(spec, s, data) * s.images(spec.batch) for s in own),
         "eval_every": evaluate.interval(spec, len(data.train.labels), len(data.test.labels)),
     }
 
@@ -84,8 +91,8 @@ def run_recipe(
     """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each setting
-    came from; `label` heads the progress lines.
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each
+    setting came from; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)
@@ -135,9 +142,9 @@ def _stage_after_stage(
         before = before + done[stage.name].facts["history"]
     work.folder.write_history(before)
     trained = {stage.name: done[stage.name] for stage in own}
-    teacher = done.get(work.recipe.stages[-1].teacher or "")
+    taught_by = [done[name] for name in work.recipe.stages[-1].teachers]
     return record.of_run(
-        spec, work.inputs, trained, teacher, command=command, environment=environment
+        spec, work.inputs, trained, taught_by, command=command, environment=environment
     )
 
 

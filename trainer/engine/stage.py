@@ -1,25 +1,29 @@
-"""One stage of a run: prepares network, losses and teacher, trains, keeps what is left."""
+"""One stage of a run: prepares network, losses and teachers, trains, keeps the result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.progress import Progress
+from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.stopping import StopSignals
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
-from trainer.engine.batches import Batches, transform_of
+from trainer.engine.batches import Batches, source_names, transform_of
 from trainer.engine.folder import CHECKPOINT, Finished, RunFolder, save_network
+from trainer.engine.mixing import Streams
 from trainer.inputs import Inputs
+from trainer.models import Head
+from trainer.models.classifier import Classifier
 from trainer.objectives import Task
 from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
@@ -65,6 +69,7 @@ class StageRun:
         self._work, self._spec, self._stage, self._number = work, work.spec, stage, number
         self._data, self._device = work.inputs.data, work.device
         self._done, self._before = done, before
+        self._start = done[stage.start] if stage.start else None
         self._transform = transform_of(self._spec, self._data, self._device)
         self._checkpoints = Checkpoints(work.folder.checkpoints, CHECKPOINT)
         earlier = work.recipe.stages[:number]
@@ -74,8 +79,12 @@ class StageRun:
 
     def train(self, weights: Path, label: str, checkpoint_seconds: float) -> None:
         """Trains from the last checkpoint or the start, and keeps the network in `weights`."""
-        state, batches = self._state(), self._batches()
-        job = self._job(batches)
+        taught_by, class_votes = self._teachers()
+        model, counts = self._model(), self._data.counts
+        taught = sum(self._done[name].network().width for name in self._stage.teachers)
+        task = Task(tuple(int(count) for count in counts), class_votes, model.width, taught)
+        state, batches = self._state(model, task), self._batches()
+        job = self._job(task, state, batches, taught_by)
         self._work.folder.write_history(self._before + state.history)
         progress = Progress(self._steps, "steps", label, start=state.step)
         loop.train(
@@ -88,30 +97,62 @@ class StageRun:
             save_seconds=checkpoint_seconds,
         )
         progress.close()
-        self._finish(job, state, batches, weights)
+        self._finish(job, task, state, batches, weights)
 
     # Before the loop
 
-    def _state(self) -> loop.State:
+    @property
+    def _teaches(self) -> bool:
+        return self._stage.name in self._work.recipe.teachers
+
+    @property
+    def _model_name(self) -> str:
+        if self._start:
+            return str(self._start.facts["model"])
+        return (self._spec.teacher_model if self._teaches else None) or self._spec.model
+
+    @property
+    def _head(self) -> Head:
+        """The head that the objective needs, else the one that is kept, else a linear one."""
+        kept = self._start.head if self._start and self._stage.head == "kept" else None
+        return self._stage.objective.needs.head or kept or Head()
+
+    def _model(self) -> Classifier:
+        """The network before the first step: new, or with the weights of an earlier stage."""
         spec, stage = self._spec, self._stage
-        if stage.start is None:
-            name = (spec.teacher_model if self._teaches else None) or spec.model
-            model = models.build(name, classes=self._data.num_classes, channels=self._data.channels)
-            models.initialise(model, spec.seed, self._number)
-        else:
-            model = self._done[stage.start].network()
+        model = models.build(
+            self._model_name,
+            classes=self._data.num_classes,
+            channels=self._data.channels,
+            head=self._head,
+            others=stage.objective.needs.others,
+        )
+        models.initialise(model, spec.seed, self._number)
+        if self._start:
+            models.inherit(model, self._start.weights, heads=stage.head == "kept")
+            if stage.head == "new":
+                models.initialise(model.head, spec.seed, self._number)
         if stage.train == "head":
             model.requires_grad_(False)
-            models.initialise(model.head, spec.seed, self._number)
             model.head.requires_grad_(True)
-        model.to(self._device)
+            model.others.requires_grad_(True)
+        return model.to(self._device)
+
+    def _state(self, model: Classifier, task: Task) -> loop.State:
+        spec, stage = self._spec, self._stage
+        objective = stage.objective.state(task)
+        if objective is not None:
+            models.initialise(objective, spec.seed, self._number, stream="objective.init")
+            objective.to(self._device)
+        trained = [*model.parameters(), *(objective.parameters() if objective else ())]
         optimiser = torch.optim.SGD(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            [parameter for parameter in trained if parameter.requires_grad],
             lr=spec.lr,
             momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
+            weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
-        state = loop.State(model, optimiser, loop.Tally(self._device))
+        tally = loop.Tally(self._device, source_names(stage))
+        state = loop.State(model, optimiser, tally, objective)
         found = self._checkpoints.latest()
         if found and found[2]["stage"] == stage.name:
             _, tensors, facts = found
@@ -119,10 +160,6 @@ class StageRun:
             state.step, state.seconds = facts["step"], facts["seconds"]
             state.history = facts["history"]
         return state
-
-    @property
-    def _teaches(self) -> bool:
-        return self._stage.name in self._work.recipe.teachers
 
     def _batches(self) -> Batches:
         return Batches(
@@ -135,38 +172,51 @@ class StageRun:
             device=self._device,
         )
 
-    def _job(self, batches: Batches) -> loop.Job:
+    def _job(
+        self,
+        task: Task,
+        state: loop.State,
+        batches: Batches,
+        taught_by: tuple[loop.Teacher, ...],
+    ) -> loop.Job:
         spec, stage, data = self._spec, self._stage, self._data
-        teacher, class_votes = self._teacher()
-        task = Task(tuple(int(count) for count in data.counts), class_votes)
-        objective = stage.objective
         return loop.Job(
             name=stage.name,
             steps=self._steps,
             steps_per_epoch=_steps_per_epoch(spec, data),
             batches=batches,
-            losses=loop.Losses(
-                objective.bind(task), objective.bind(task.balanced()), spec.bank_weight
-            ),
-            teacher=teacher,
+            forward=stage.forward,
+            losses=loop.Losses.of(stage.objective, task, state.objective),
+            teachers=taught_by,
+            after_step=stage.objective.after_step,
             rate=loop.rate_of(spec, stage, self._steps, _steps_per_epoch(spec, data)),
-            head_only=stage.train == "head",
+            noise=self._noise,
+            streams=self._streams,
+            norms_follow=stage.norms == "follow",
             precision=spec.precision,
         )
 
-    def _teacher(self) -> tuple[loop.Teacher | None, Tensor | None]:
-        """The stage's teacher in the form that its objective needs, and the votes by class."""
-        need = self._stage.objective.needs_teacher
-        if need is None or self._stage.teacher is None:
-            return None, None
-        known = self._done[self._stage.teacher]
-        model = known.network().to(self._device)
-        if need == "logits":
-            return teachers.LogitsTeacher(teachers.logits_only(model)), None
-        ask = teachers.label_only(model)
-        if need == "label":
-            return teachers.LabelTeacher(ask), None
-        return self._voting_teacher(ask, str(known.facts["sha256"]))
+    def _noise(self, step: int) -> Draws:
+        key = (self._spec.seed, "objective.noise", self._number, step)
+        return Draws(torch_generator(*key, device=self._device))
+
+    def _streams(self, step: int) -> Streams:
+        return lambda name: stream(self._spec.seed, name, self._number, step)
+
+    def _teachers(self) -> tuple[tuple[loop.Teacher, ...], Tensor | None]:
+        """The stage's teachers in the form that its objective needs, and the votes by class."""
+        answers = self._stage.objective.needs.answers
+        known = [self._done[name] for name in self._stage.teachers]
+        networks = [one.network().to(self._device) for one in known]
+        if "votes" in answers:
+            (only,), (network,) = known, networks
+            ask = teachers.label_only(network)
+            teacher, class_votes = self._voting_teacher(ask, str(only.facts["sha256"]))
+            return (teacher,), class_votes
+        if answers == {"label"}:
+            asks = map(teachers.label_only, networks)
+            return tuple(teachers.LabelTeacher(ask) for ask in asks), None
+        return tuple(map(teachers.OpenTeacher, networks)), None
 
     def _voting_teacher(self, ask: teachers.Ask, sha256: str) -> tuple[loop.Teacher, Tensor]:
         data, spec = self._data, self._spec
@@ -212,10 +262,10 @@ class StageRun:
         self._checkpoints.save(self._offset + state.step, state.dump(), facts)
         self._work.folder.write_history(self._before + state.history)
 
-    def _scores(self, model: nn.Module, part: Part) -> dict[str, Any]:
+    def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
         return evaluate.scores(self._confusion(model, part), self._data.groups)
 
-    def _confusion(self, model: nn.Module, part: Part) -> Any:
+    def _confusion(self, model: Classifier, part: Part) -> Any:
         logits = evaluate.logits_of(
             model, part, self._transform, device=self._device, precision=self._spec.precision
         )
@@ -223,22 +273,29 @@ class StageRun:
 
     # After the loop
 
-    def _finish(self, job: loop.Job, state: loop.State, batches: Batches, weights: Path) -> None:
-        """Refreshes batch-norm statistics, scores the network and writes it with its facts."""
-        data, spec = self._data, self._spec
-        if not job.head_only:
+    def _finish(
+        self, job: loop.Job, task: Task, state: loop.State, batches: Batches, weights: Path
+    ) -> None:
+        """Refreshes batch-norm statistics, corrects, scores and writes the network."""
+        data, spec, stage = self._data, self._spec, self._stage
+        # A head that was trained alone fits the statistics it was trained with.
+        if stage.train == "all" and stage.norms == "follow":
             loop.refresh_norms(
                 state.model, batches.refresh, spec.bn_refresh_batches, spec.precision
             )
+        corrected = self._corrected(state.model, task)
         confusion = self._confusion(state.model, data.test)
         accuracy = evaluate.scores(confusion, data.groups)
         state.history[-1]["accuracy"] = accuracy["overall"]
         facts = {
-            "stage": self._stage.name,
+            "stage": stage.name,
             "epochs": job.epochs,
             "steps": job.steps,
             "seconds": state.seconds,
-            "model": (spec.teacher_model if self._teaches else None) or spec.model,
+            "model": self._model_name,
+            "head": asdict(self._head),
+            "others": {name: asdict(one) for name, one in stage.objective.needs.others.items()},
+            "posthoc": corrected,
             "dataset": data.name,
             "split_id": data.split_id,
             "test_id": data.test_id,
@@ -250,8 +307,21 @@ class StageRun:
             "precision": spec.precision,
             "accuracy": accuracy,
             "validation": self._scores(state.model, data.val) if data.val else None,
-            "disagreement": state.tally.disagreement() if job.teacher else None,
+            "disagreement": state.tally.disagreement() if job.teachers else None,
             "votes": self._votes,
             "history": state.history,
         }
         save_network(weights, state.model, {"confusion": torch.from_numpy(confusion)}, facts)
+
+    def _corrected(self, model: Classifier, task: Task) -> dict[str, Any] | None:
+        """Applies the recipe's correction to the network that is its result."""
+        posthoc = self._work.recipe.posthoc
+        if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
+            return None
+
+        def validate() -> float:
+            assert self._data.val is not None
+            return float(self._scores(model, self._data.val)["overall"])
+
+        with torch.no_grad():
+            return posthoc(model, task, validate if self._data.val else None)

@@ -1,7 +1,7 @@
 """Teachers as the loop sees them: frozen, and saying no more than their kind may.
 
-`N` rows of a batch, `K` classes. What a label-only teacher computes inside is out of reach of an
-objective: `LabelOnly` hands out classes, and nothing else leaves it.
+`N` rows of a batch, `K` classes, `D` features. The inside of a label-only teacher is out of reach
+of an objective: `label_only` hands out classes, and nothing else leaves it.
 """
 
 from __future__ import annotations
@@ -9,51 +9,53 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainer.engine.batches import Batch
+from trainer.engine.batch import Batch
 from trainer.engine.loop import Answers
+from trainer.models import Outputs
+from trainer.models.classifier import Classifier
 from trainer.objectives import TeacherAnswer
 
-__all__ = ["Ask", "LabelTeacher", "LogitsTeacher", "VotesTeacher", "label_only", "logits_only"]
+__all__ = ["Ask", "LabelTeacher", "OpenTeacher", "VotesTeacher", "frozen", "label_only"]
 
 Ask = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] -> logits [N, K], or classes [N]."""
+"""Images [N, C, H, W] -> classes [N] int64."""
 
 
-def logits_only(model: nn.Module) -> Ask:
-    """A frozen model as a function to logits: evaluation mode, no gradient, whoever calls."""
+def frozen(model: Classifier) -> Callable[[Tensor], Outputs]:
+    """A model as a function to outputs: evaluation mode, no gradient, whoever calls."""
     model.requires_grad_(False)
 
-    def ask(images: Tensor) -> Tensor:
+    def ask(images: Tensor) -> Outputs:
         model.eval()
         with torch.no_grad():
-            logits: Tensor = model(images).logits
-        return logits
+            outputs: Outputs = model(images)
+        return outputs
 
     return ask
 
 
-def label_only(model: nn.Module) -> Ask:
+def label_only(model: Classifier) -> Ask:
     """A frozen model as a function to classes [N] int64."""
-    ask = logits_only(model)
-    return lambda images: ask(images).argmax(1)
+    ask = frozen(model)
+    return lambda images: ask(images).logits.argmax(1)
 
 
-def _alike(answers: list[TeacherAnswer]) -> Answers:
-    """For answers that regard the image alone, and so both its labels."""
-    return tuple((answer, answer) for answer in answers)
+class OpenTeacher:
+    """Says logits, class and features for the very view that the student sees."""
 
-
-class LogitsTeacher:
-    """Says its logits for the very view that the student sees."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, model: Classifier) -> None:
+        self._ask = frozen(model)
 
     def __call__(self, batch: Batch) -> Answers:
-        logits = self._ask(batch.images)
-        return _alike([TeacherAnswer(logits[r], logits[r].argmax(1)) for r in batch.sources])
+        out = self._ask(batch.images)
+        answers = {}
+        for source in batch.judged:
+            own = out.of(source.rows)
+            said = TeacherAnswer(own.logits, own.logits.argmax(1), features=own.features)
+            answers[source.name] = (said, said)  # of the image, whichever label it is held to
+        return answers
 
 
 class LabelTeacher:
@@ -64,7 +66,11 @@ class LabelTeacher:
 
     def __call__(self, batch: Batch) -> Answers:
         label = self._ask(batch.images)
-        return _alike([TeacherAnswer(label=label[rows]) for rows in batch.sources])
+        answers = {}
+        for source in batch.judged:
+            said = TeacherAnswer(label=label[source.rows])
+            answers[source.name] = (said, said)
+        return answers
 
 
 class VotesTeacher:
@@ -78,10 +84,14 @@ class VotesTeacher:
         self._votes, self._ask = votes, ask
 
     def __call__(self, batch: Batch) -> Answers:
-        real, *bank = batch.sources
-        about = (
-            TeacherAnswer(votes=self._votes[batch.index[real]]),
-            TeacherAnswer(votes=self._votes[batch.index_b[real]]),
-        )
-        live = [TeacherAnswer(label=self._ask(batch.images[rows])) for rows in bank]
-        return (about, *_alike(live))
+        answers = {}
+        for source in batch.judged:
+            rows = source.rows
+            if source.bank:
+                now = TeacherAnswer(label=self._ask(batch.images[rows]))
+                answers[source.name] = (now, now)
+            else:
+                a = TeacherAnswer(votes=self._votes[batch.index[rows]])
+                b = TeacherAnswer(votes=self._votes[batch.index_b[rows]])
+                answers[source.name] = (a, b)
+        return answers

@@ -1,23 +1,41 @@
-"""Classifiers by name. Every model maps images [N, C, H, W] to `Outputs(features, logits)`."""
+"""Classifiers by name. Every model maps images [N, C, H, W] to `Outputs`.
+
+Names and heads are known without torch, which is imported when a model is built.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import nn
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.rng import torch_generator
+from trainer.models.heads import Head
 from trainer.models.outputs import Outputs
-from trainer.models.resnet import ResNet
 
-__all__ = ["MODELS", "Outputs", "build", "initialise", "require"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-MODELS: dict[str, Callable[[int, int], ResNet]] = {
-    "resnet8": lambda classes, channels: ResNet(1, classes, channels),
-    "resnet20": lambda classes, channels: ResNet(3, classes, channels),
-    "resnet32": lambda classes, channels: ResNet(5, classes, channels),
+    from trainer.models.classifier import Classifier
+
+__all__ = ["MODELS", "Head", "Outputs", "build", "inherit", "initialise", "require"]
+
+
+def _resnet(blocks: int) -> Callable[[int], Classifier]:
+    """The maker of a ResNet with `blocks` blocks of each width, from the image channels."""
+
+    def make(channels: int) -> Classifier:
+        from trainer.models.resnet import ResNet
+
+        return ResNet(blocks, channels)
+
+    return make
+
+
+MODELS: dict[str, Callable[[int], Classifier]] = {
+    "resnet8": _resnet(1),
+    "resnet20": _resnet(3),
+    "resnet32": _resnet(5),
 }
 
 
@@ -27,28 +45,59 @@ def require(name: str) -> None:
         raise UsageFailure(f"unknown model '{name}'{nearest(name, MODELS)}")
 
 
-def build(name: str, *, classes: int, channels: int) -> ResNet:
-    """A model by name, not yet initialised (see `initialise`), with channels-last weights."""
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    head: Head = Head(),
+    others: Mapping[str, Head] | None = None,
+) -> Classifier:
+    """Makes a model by name, with channels-last weights that are not yet initialised.
+
+    `head` answers at test; `others` are further heads by name, whose outputs stand in
+    `Outputs.others`.
+    """
+    import torch
+
     require(name)
-    model = MODELS[name](classes, channels)
+    model = MODELS[name](channels)
+    model.attach(classes, head, others or {})
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
 
 
-def initialise(module: nn.Module, seed: int, *stream: int) -> None:
-    """Kaiming-normal weights, fan-in (He et al. 2015), from the stream "model.init".
+def initialise(module: nn.Module, seed: int, *index: int, stream: str = "model.init") -> None:
+    """Sets Kaiming-normal weights, fan-in (He et al. 2015), from the stream `stream`.
 
-    The gain is that of ReLU for convolutions and 1 for linear heads, whose outputs no ReLU
+    The gain is that of ReLU for convolutions and 1 for linear layers, whose outputs no ReLU
     follows; biases start at zero, batch norms at the identity.
     """
-    for index, part in enumerate(module.modules()):
-        generator = torch_generator(seed, "model.init", *stream, index)
+    from torch import nn
+
+    for place, part in enumerate(module.modules()):
+        generator = torch_generator(seed, stream, *index, place)
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
         elif isinstance(part, nn.Linear):
             nn.init.kaiming_normal_(part.weight, nonlinearity="linear", generator=generator)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm2d):
             part.reset_parameters()
+
+
+def inherit(model: Classifier, weights: Mapping[str, Tensor], *, heads: bool) -> None:
+    """Copies the weights of an earlier network: its backbone, and with `heads` its heads too.
+
+    A parameter that only the new heads have keeps its value.
+    """
+    own = model.state_dict()
+    taken = {
+        name: value
+        for name, value in weights.items()
+        if name in own and (heads or not name.startswith(("head.", "others.")))
+    }
+    model.load_state_dict({**own, **taken})

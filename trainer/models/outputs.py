@@ -1,16 +1,34 @@
-"""What every classifier answers."""
+"""The answer of a classifier, the same for every model."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Outputs"]
 
 
 class Outputs(NamedTuple):
-    """features: [N, D], what the head saw; logits: [N, K]; both float32."""
+    """features: [N, D], the input of the head; logits: [N, K] of the head that answers at test.
+
+    others: further heads [N, K'] and projections [N, P] of the same features, by name. All are
+    float32.
+    """
 
     features: Tensor
     logits: Tensor
+    others: Mapping[str, Tensor] = MappingProxyType({})
+
+    def of(self, rows: slice) -> Outputs:
+        """The outputs of some rows."""
+        others = {name: value[rows] for name, value in self.others.items()}
+        return Outputs(self.features[rows], self.logits[rows], others)
+
+    def detach(self) -> Outputs:
+        """The same numbers without their graph."""
+        others = {name: value.detach() for name, value in self.others.items()}
+        return Outputs(self.features.detach(), self.logits.detach(), others)

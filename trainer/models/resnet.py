@@ -1,7 +1,7 @@
 """ResNets for small images (He et al. 2016, section 4.2): 6n + 2 layers of 16, 32, 64 channels.
 
-`N` batch, `C` image channels, `H W` pixels, `D` = 64 features, `K` classes. Any image side from
-8 to 64 pixels works: two strides of 2, then a global average.
+`N` batch, `C` image channels, `H W` pixels, 64 features. Any image side from 8 to 64 pixels works:
+two strides of 2, then a global average.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models.outputs import Outputs
+from trainer.models.classifier import Classifier
 
 __all__ = ["ResNet"]
 
 WIDTHS = (16, 32, 64)
 
 
-class ResNet(nn.Module):
+class ResNet(Classifier):
     """The CIFAR ResNet of 6 * `blocks` + 2 layers with parameter-free ("option A") shortcuts."""
 
-    def __init__(self, blocks: int, classes: int, channels: int) -> None:
-        super().__init__()
+    def __init__(self, blocks: int, channels: int) -> None:
+        super().__init__(width=WIDTHS[-1])
         self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
         layers: list[nn.Module] = []
@@ -31,12 +31,10 @@ class ResNet(nn.Module):
                 layers.append(Block(before, width, stride))
                 before = width
         self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(before, classes)
 
-    def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
-        hidden = F.relu(self.stem_norm(self.stem(images)))
-        features = self.blocks(hidden).mean((2, 3)).float()  # [N, D]
-        return Outputs(features, self.head(features).float())
+    def maps(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.blocks(F.relu(self.stem_norm(self.stem(images))))
+        return maps
 
 
 class Block(nn.Module):

@@ -1,52 +1,84 @@
-"""What an objective is: a value that is bound to a task and then gives one loss per row.
+"""The contract of objectives: a frozen value, bound to a task, gives one loss per row.
 
 `N` rows, `K` classes, `D` features. Mixing is not seen here: the loop calls a loss once with the
-labels `a` and once with the labels `b` and mixes the two (DESIGN section 4).
+labels `a` and once with the labels `b`, and mixes the two. No torch is needed to make, compare or
+print an objective; `bind` imports the equations from `trainer.losses`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from stylegan_mix.errors import InvalidInput
-from trainer.models import Outputs
+from stylegan_mix.rng import Draws
+from trainer.models.heads import Head
+from trainer.models.outputs import Outputs
 
-__all__ = ["Answer", "Loss", "Objective", "Outputs", "Sum", "Task", "TeacherAnswer"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Answer = Literal["logits", "label", "votes"]
+    from trainer.engine.batch import Batch
+
+__all__ = ["Answer", "Loss", "Needs", "Objective", "Outputs", "Rows", "Task", "TeacherAnswer"]
+
+Answer = Literal["logits", "label", "votes", "features"]
 
 
 class TeacherAnswer(NamedTuple):
-    """What a teacher says about N rows; what its kind cannot know is None.
+    """Answers of a teacher about N rows; None for all that it was not asked for.
 
     logits: [N, K]; label: [N] int64, the class it answers; votes: [N, K], how many of its views
-    it gave to each class.
+    it gave to each class; features: [N, D].
     """
 
     logits: Tensor | None = None
     label: Tensor | None = None
     votes: Tensor | None = None
+    features: Tensor | None = None
 
 
-Loss = Callable[[Outputs, Tensor, TeacherAnswer | None], Tensor]
-"""(student, label [N] int64, teacher) -> loss of each row [N]."""
+@dataclass(frozen=True)
+class Rows:
+    """The view of a loss on N rows, beside the student's outputs.
+
+    label: [N] int64; index: [N] int64, the image of its source that the label belongs to;
+    teachers: one answer per teacher of the stage, in its order; progress: share of the stage's
+    steps that are done, 0 at the first; draws: keyed by seed, stage and step, so that a resumed
+    run draws the same noise.
+    """
+
+    label: Tensor
+    index: Tensor
+    teachers: tuple[TeacherAnswer, ...] = ()
+    progress: float = 0.0
+    draws: Draws = Draws()
+
+    @property
+    def teacher(self) -> TeacherAnswer:
+        """The answer of the only teacher."""
+        (only,) = self.teachers
+        return only
+
+
+Loss = Callable[[Outputs, Rows], "Tensor"]
+"""(student, rows) -> loss of each row [N]. It may read the objective's state, never write it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The numbers that an objective may need from the data.
+    """The numbers that an objective may need from the data and the network.
 
     counts: training images per class; class_votes: [K, K], row y is the mean share of a label-only
-    teacher's votes on images of class y, or None where there are no votes.
+    teacher's votes on images of class y, or None where there are no votes; features: the width D
+    of the student's features; teacher_features: that of all its teachers' together.
     """
 
     counts: tuple[int, ...]
     class_votes: Tensor | None = None
+    features: int = 0
+    teacher_features: int = 0
 
     def __post_init__(self) -> None:
         empty = [index for index, count in enumerate(self.counts) if count < 1]
@@ -58,37 +90,72 @@ class Task:
         return replace(self, counts=(1,) * len(self.counts), class_votes=None)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """The demands of an objective on the rest of a stage.
+
+    answers: of every teacher; head: of the network, None where any will do; others: further heads
+    by name; views: augmented views of each image beside the batch's own; ensemble: whether it
+    reads more than one teacher.
+    """
+
+    answers: frozenset[Answer] = frozenset()
+    head: Head | None = None
+    others: Mapping[str, Head] = field(default_factory=dict)
+    views: int = 0
+    ensemble: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        """The union of two demands; `ValueError` if they want different heads."""
+        heads = {head for head in (self.head, other.head) if head is not None}
+        clash = {
+            name
+            for name in self.others
+            if other.others.get(name, self.others[name]) != self.others[name]
+        }
+        if len(heads) > 1 or clash:
+            raise ValueError(f"one network cannot have the heads of both {self!r} and {other!r}")
+        return Needs(
+            self.answers | other.answers,
+            heads.pop() if heads else None,
+            {**self.others, **other.others},
+            max(self.views, other.views),
+            self.ensemble or other.ensemble,
+        )
+
+
 class Objective:
     """Base of the objectives: frozen dataclasses of hyper-parameters."""
 
     @property
-    def needs_teacher(self) -> Answer | None:
-        """What a teacher must be able to say, or None if there is no need of one."""
+    def needs(self) -> Needs:
+        """The demands on teachers, heads and views."""
+        return Needs()
+
+    @property
+    def stochastic(self) -> bool:
+        """True if the loss draws noise, so that equal rows may have different losses."""
+        return False
+
+    @property
+    def reads_state(self) -> bool:
+        """True if the loss depends on its state."""
+        return False
+
+    def state(self, task: Task) -> nn.Module | None:
+        """Makes the module that the objective keeps from step to step, or None.
+
+        It is made once a stage. Its parameters join the optimiser and its state the checkpoint;
+        convolutions and linear layers in it are initialised anew from the run's seed.
+        """
         return None
 
-    def bind(self, task: Task) -> Loss:
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
         """The loss for a task; tensors follow the device and dtype of the student's logits."""
         raise NotImplementedError
 
+    def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:
+        """Updates `state` after an optimiser step, without gradients; the only writer of it.
 
-@dataclass(frozen=True)
-class Sum(Objective):
-    """A weighted sum of objectives: ``Sum(((0.1, CrossEntropy()), (0.9, Distill(4.0))))``."""
-
-    terms: tuple[tuple[float, Objective], ...]
-
-    @property
-    def needs_teacher(self) -> Answer | None:
-        needs = {part.needs_teacher for _, part in self.terms} - {None}
-        if len(needs) > 1:
-            raise ValueError(f"{self!r} asks one teacher for {sorted(map(str, needs))}")
-        return needs.pop() if needs else None
-
-    def bind(self, task: Task) -> Loss:
-        parts = [(weight, part.bind(task)) for weight, part in self.terms]
-
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            values = [weight * part(student, label, teacher) for weight, part in parts]
-            return torch.stack(values).sum(0)
-
-        return loss
+        out: the student's outputs before the step, detached, on the judged rows of `batch`.
+        """

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from trainer.models.heads import Head
+from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
-from trainer.objectives.base import Loss, Objective, Outputs, Task, TeacherAnswer
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["CrossEntropy", "LogitAdjusted"]
 
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """-log softmax(z)_y."""
+    """-log softmax(z)_y, on any head or on `head`."""
 
-    def bind(self, task: Task) -> Loss:
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            return F.cross_entropy(student.logits, label, reduction="none")
+    head: Head | None = None
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(head=self.head)
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer.losses.labels import cross_entropy
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            return cross_entropy(student.logits, rows.label)
 
         return loss
 
@@ -34,12 +43,15 @@ class LogitAdjusted(Objective):
 
     tau: float = 1.0
 
-    def bind(self, task: Task) -> Loss:
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        import torch
+
+        from trainer.losses.labels import logit_adjusted
+
         counts = torch.tensor(task.counts, dtype=torch.float64)
         shift = self.tau * (counts / counts.sum()).log()  # [K]
 
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            shifted = student.logits + shift.to(student.logits)
-            return F.cross_entropy(shifted, label, reduction="none")
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            return logit_adjusted(student.logits, rows.label, shift)
 
         return loss

@@ -1,19 +1,20 @@
 """Objectives that learn from a teacher: from its logits, its class, or its votes over patches.
 
-`methods/hybrid_mixup_and_kd.md` sections 1.5 and 1.6 define the two that see only a class; they
-are our reconstruction of unpublished text and say so in the README.
+`OneHotDistill` and `VoteDistill` see only a class. They are our reconstruction of unpublished
+text and say so in the README.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
-from torch import Tensor
+from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
-from trainer.objectives.base import Answer, Loss, Objective, Outputs, Task, TeacherAnswer
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-__all__ = ["Distill", "OneHotDistill", "VoteDistill", "revised", "shrunk"]
+__all__ = ["Distill", "OneHotDistill", "VoteDistill"]
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,16 @@ class Distill(Objective):
     temperature: float = 4.0
 
     @property
-    def needs_teacher(self) -> Answer | None:
-        return "logits"
+    def needs(self) -> Needs:
+        return Needs(answers=frozenset({"logits"}))
 
-    def bind(self, task: Task) -> Loss:
-        T = self.temperature
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer.losses.teachers import distillation
 
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            assert teacher is not None and teacher.logits is not None
-            log_student = F.log_softmax(student.logits / T, dim=1)  # [N, K]
-            log_teacher = F.log_softmax(teacher.logits / T, dim=1)
-            each = F.kl_div(log_student, log_teacher, reduction="none", log_target=True)
-            return T**2 * each.sum(1)
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            teacher = rows.teacher.logits
+            assert teacher is not None
+            return distillation(student.logits, teacher, self.temperature)
 
         return loss
 
@@ -47,13 +46,16 @@ class OneHotDistill(Objective):
     """-log softmax(z)_h, h the teacher's class for this very view (Touvron et al. 2021, eq. 3)."""
 
     @property
-    def needs_teacher(self) -> Answer | None:
-        return "label"
+    def needs(self) -> Needs:
+        return Needs(answers=frozenset({"label"}))
 
-    def bind(self, task: Task) -> Loss:
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            assert teacher is not None and teacher.label is not None
-            return F.cross_entropy(student.logits, teacher.label, reduction="none")
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer.losses.labels import cross_entropy
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            said = rows.teacher.label
+            assert said is not None
+            return cross_entropy(student.logits, said)
 
         return loss
 
@@ -63,46 +65,30 @@ class VoteDistill(Objective):
     """-sum_c p_c log softmax(z)_c with p from a label-only teacher's votes over patches.
 
     p shrinks the votes toward those of the image's class with `pseudo_votes` a0, and is anchored
-    to the label with strength `eta` < 1 so that the label stays the most probable class (dossier
-    section 1.6.2; reconstruction). Rows that nobody voted on, those of a bank, take the teacher's
-    class for the view at hand instead.
+    to the label with strength `eta` < 1 so that the label stays the most probable class (our
+    reconstruction). Rows that nobody voted on, those of a bank, take the teacher's class for the
+    view at hand instead.
     """
 
     pseudo_votes: float = 8.0
     eta: float = 0.9
 
     @property
-    def needs_teacher(self) -> Answer | None:
-        return "votes"
+    def needs(self) -> Needs:
+        return Needs(answers=frozenset({"votes"}))
 
-    def bind(self, task: Task) -> Loss:
-        def loss(student: Outputs, label: Tensor, teacher: TeacherAnswer | None) -> Tensor:
-            assert teacher is not None
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer.losses.labels import cross_entropy
+        from trainer.losses.teachers import revised, shrunk
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            teacher, logits = rows.teacher, student.logits
             if teacher.votes is None:
                 assert teacher.label is not None
-                return F.cross_entropy(student.logits, teacher.label, reduction="none")
+                return cross_entropy(logits, teacher.label)
             assert task.class_votes is not None
-            votes = teacher.votes.to(student.logits)  # [N, K]
-            class_row = task.class_votes.to(student.logits)[label]  # [N, K]
-            target = revised(shrunk(votes, class_row, self.pseudo_votes), label, self.eta)
-            return F.cross_entropy(student.logits, target, reduction="none")
+            class_row = task.class_votes.to(logits)[rows.label]  # [N, K]
+            shares = shrunk(teacher.votes.to(logits), class_row, self.pseudo_votes)
+            return cross_entropy(logits, revised(shares, rows.label, self.eta))
 
         return loss
-
-
-def shrunk(votes: Tensor, class_row: Tensor, pseudo_votes: float) -> Tensor:
-    """q = (n + a0 m) / (K + a0): posterior mean of the shares of votes, [N, K] (dossier 1.6.2).
-
-    votes: n, [N, K] counts that sum to K views; class_row: m, [N, K], shares within the class.
-    """
-    return (votes + pseudo_votes * class_row) / (votes.sum(1, keepdim=True) + pseudo_votes)
-
-
-def revised(shares: Tensor, label: Tensor, eta: float) -> Tensor:
-    """p = b q + (1 - b) e_y, b = eta / (max q - q_y + 1) (Lan et al. 2024, label revision).
-
-    For every eta < 1 the label has the largest share of the result, [N, K].
-    """
-    own = shares.gather(1, label[:, None])  # [N, 1]
-    pull = eta / (shares.amax(1, keepdim=True) - own + 1)
-    return (pull * shares).scatter_add(1, label[:, None], 1 - pull)

@@ -1,25 +1,45 @@
 """Named methods as data: a recipe is a list of stages, checked when it is made.
 
-A recipe says what is minimised, on which rows, from which teacher; where data, devices and
-folders are is the command's business.
+A recipe says what is minimised, on which rows, from which teachers; data, devices and folders are
+the command's business.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stylegan_mix.errors import nearest
-from trainer.objectives import (
-    Objective,
-)
+from trainer.engine.features import Forward, Plain
+from trainer.models.heads import Head
+from trainer.objectives import Needs, Objective
 
-__all__ = ["Recipe", "Stage"]
+if TYPE_CHECKING:
+    from trainer.recipes.posthoc import PostHoc
+
+__all__ = ["Draw", "Recipe", "Stage"]
 
 Rows = Literal["arm", "real"]
 Sampler = Literal["instance", "class"]
 Trained = Literal["all", "head"]
 Schedule = Literal["step", "cosine"]
+HeadStart = Literal["new", "kept"]
+Norms = Literal["follow", "frozen"]
+View = Literal["plain"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Training images drawn for each step.
+
+    sampler: every row once a pass, or classes with equal probability; share: their number as a
+    share of the run's batch; judged: whether they have a loss (those without one are there for
+    the stage's `forward`).
+    """
+
+    sampler: Sampler = "instance"
+    share: float = 1.0
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -27,47 +47,62 @@ class Stage:
     """One training within a recipe.
 
     share: epochs as a share of the run's; rows: what `--aug` says, or real unmixed rows only;
-    sampler: every row once a pass, or classes with equal probability; train: everything, or a new
-    head on a frozen backbone; start: the earlier stage whose weights it begins with; teacher: the
-    earlier stage that teaches it (a `--teacher` run takes that one's place).
+    draws: the training images of each step; train: everything, or the head on a frozen backbone;
+    schedule: that of the learning rate, which begins at `lr` times the run's; weight_decay: in
+    place of the run's. start: the earlier stage whose weights it begins with; head: whether the
+    head is then a new one or kept; norms: whether batch-norm statistics follow the stage's batches
+    or stay. teachers: the earlier stages that teach it (a `--teacher` run takes the place of a
+    single one). forward: how outputs come of a batch; views: augmentations of further views.
     """
 
     name: str
     objective: Objective
     share: float = 1.0
     rows: Rows = "arm"
-    sampler: Sampler = "instance"
+    draws: tuple[Draw, ...] = (Draw(),)
     train: Trained = "all"
     schedule: Schedule = "step"
+    lr: float = 1.0
+    weight_decay: float | None = None
     start: str | None = None
-    teacher: str | None = None
+    head: HeadStart = "new"
+    norms: Norms = "follow"
+    teachers: tuple[str, ...] = ()
+    forward: Forward = Plain()
+    views: tuple[View, ...] = ()
 
     def epochs(self, run_epochs: int) -> int:
         """How many epochs this stage has in a run of `run_epochs`."""
         return max(1, round(self.share * run_epochs))
+
+    def images(self, batch: int) -> int:
+        """The images of a step of this stage in a run with batches of `batch`."""
+        return sum(round(draw.share * batch) for draw in self.draws)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A method: its name, one line about it, and its stages in order; the last is the result.
 
-    A change of the stages, or of code that they call, that changes results takes the next
-    `version`: it is part of a run's key, so that no result of the old method passes for the new.
+    `posthoc` changes the finished network before it is scored. A change of a recipe, or of code
+    that it calls, that changes results takes the next `version`: it is part of a run's key, so
+    that no result of the old method passes for the new.
     """
 
     name: str
     about: str
     stages: tuple[Stage, ...]
     version: int = 1
+    posthoc: PostHoc | None = None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"recipe '{self.name}': stages need names of their own, got {names}")
         for index, stage in enumerate(self.stages):
-            for problem in _problems(stage, names[:index]):
+            for problem in _problems(stage, self.stages[:index]):
                 raise ValueError(f"recipe '{self.name}', stage '{stage.name}': {problem}")
-        used = {name for stage in self.stages for name in (stage.start, stage.teacher)}
+        used = {name for stage in self.stages for name in (stage.start, *stage.teachers)}
         for name in names[:-1]:
             if name not in used:
                 raise ValueError(f"recipe '{self.name}': nothing uses stage '{name}'")
@@ -75,40 +110,117 @@ class Recipe:
     @property
     def teachers(self) -> frozenset[str]:
         """The stages that teach another one."""
-        return frozenset(stage.teacher for stage in self.stages if stage.teacher)
+        return frozenset(name for stage in self.stages for name in stage.teachers)
 
     def plain(self) -> dict[str, Any]:
         """The whole recipe as JSON values, defaults included; a value's class is its "kind"."""
-        return {"name": self.name, "version": self.version, "stages": _plain(self.stages)}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "stages": _plain(self.stages),
+            "posthoc": _plain(self.posthoc),
+        }
 
 
-def _problems(stage: Stage, earlier: list[str]) -> list[str]:
-    """What is wrong with a stage that comes after the stages `earlier`."""
-    need = stage.objective.needs_teacher
-    found = [
-        f"{field} must be one of {get_args(known)}, got {getattr(stage, field)!r}"
-        for field, known in (
+def _problems(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
+    """Everything that is wrong with a stage that comes after the stages `before`."""
+    try:
+        needs = stage.objective.needs
+    except ValueError as error:  # of a sum whose terms want different heads
+        return [str(error)]
+    return [
+        *_vocabulary(stage),
+        *_earlier_stages(stage, [other.name for other in before]),
+        *_of_teachers(stage, needs),
+        *_of_rows(stage, needs),
+        *_of_heads(stage, needs.head, before),
+    ]
+
+
+def _vocabulary(stage: Stage) -> list[str]:
+    """Words that are no known ones, and numbers out of range."""
+    words: list[tuple[str, Any, Any]] = [
+        (name, getattr(stage, name), known)
+        for name, known in (
             ("rows", Rows),
-            ("sampler", Sampler),
             ("train", Trained),
             ("schedule", Schedule),
+            ("head", HeadStart),
+            ("norms", Norms),
         )
-        if getattr(stage, field) not in get_args(known)
     ]
-    for field in ("start", "teacher"):
-        name = getattr(stage, field)
-        if name is not None and name not in earlier:
-            found.append(f"{field} '{name}' is no earlier stage{nearest(name, earlier)}")
-    if need and not stage.teacher:
-        found.append(f"objective {stage.objective!r} needs a teacher; name one in `teacher`")
-    if stage.teacher and not need:
-        found.append(f"nothing reads teacher '{stage.teacher}'")
+    words += [("sampler", draw.sampler, Sampler) for draw in stage.draws]
+    words += [("views", view, View) for view in stage.views]
+    found = [
+        f"{name} must be one of {get_args(known)}, got {value!r}"
+        for name, value, known in words
+        if value not in get_args(known)
+    ]
+    numbers = [("share", stage.share), ("lr", stage.lr)]
+    numbers += [("a draw's share", draw.share) for draw in stage.draws]
+    found += [f"{name} must lie in (0, 10], got {x}" for name, x in numbers if not 0 < x <= 10]
+    return found
+
+
+def _earlier_stages(stage: Stage, earlier: list[str]) -> list[str]:
+    """Names that should be those of earlier stages and are not."""
+    named = [("start", stage.start), *(("teacher", name) for name in stage.teachers)]
+    return [
+        f"{field} '{name}' is no earlier stage{nearest(name, earlier)}"
+        for field, name in named
+        if name is not None and name not in earlier
+    ]
+
+
+def _of_teachers(stage: Stage, needs: Needs) -> list[str]:
+    """Teachers that are missing, that nothing reads, or that cannot answer."""
+    found = []
+    if needs.answers and not stage.teachers:
+        found.append(f"objective {stage.objective!r} needs a teacher; name one in `teachers`")
+    if stage.teachers and not needs.answers:
+        found.append(f"nothing reads teacher '{stage.teachers[0]}'")
+    if len(stage.teachers) > 1 and not needs.ensemble:
+        found.append(f"objective {stage.objective!r} reads one teacher, got {stage.teachers}")
+    if "votes" in needs.answers and (len(needs.answers) > 1 or len(stage.teachers) > 1):
+        found.append("a teacher that votes is asked for nothing else, and is the only one")
+    if stage.teachers and stage.forward.mixes:
+        found.append(f"a teacher cannot see what {stage.forward!r} mixes")
+    return found
+
+
+def _of_rows(stage: Stage, needs: Needs) -> list[str]:
+    """Draws that do not fit the arm or the forward, and views that are missing."""
+    found = []
+    own_draws = stage.draws != (Draw(),)
+    if stage.rows == "arm" and (stage.train == "head" or own_draws or stage.forward.mixes):
+        found.append("samplers, head training and mixing forwards see real rows only: rows='real'")
+    judged = [draw.judged for draw in stage.draws]
+    if not judged or not judged[0] or judged != sorted(judged, reverse=True):
+        found.append("draws with a loss come first, and there is at least one")
+    if judged.count(False) != stage.forward.unjudged:
+        found.append(f"{stage.forward!r} reads {stage.forward.unjudged} draws without a loss")
+    same_size = len({draw.share for draw in stage.draws}) == 1
+    if stage.forward != Plain() and not (judged.count(True) == 1 and same_size):
+        found.append(f"{stage.forward!r} takes one draw with a loss, and draws of one size")
+    if len(stage.views) < needs.views:
+        found.append(f"objective {stage.objective!r} needs {needs.views} views")
+    return found
+
+
+def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> list[str]:
+    """A `start` that is missing, and a head that its network does not have."""
+    found = []
+    kept = stage.start is not None and stage.head == "kept"
     if stage.train == "head" and not stage.start:
-        found.append("a new head needs the backbone of an earlier stage; name it in `start`")
-    if stage.rows == "arm" and (stage.train == "head" or stage.sampler != "instance"):
-        found.append("samplers and head training see real rows only; say rows='real'")
-    if not 0 < stage.share <= 10:
-        found.append(f"share must lie in (0, 10], got {stage.share}")
+        found.append("a head needs the backbone of an earlier stage; name it in `start`")
+    if stage.head == "kept" and not stage.start:
+        found.append("a head is kept from an earlier stage; name it in `start`")
+    if head and head.form == "scaled" and not kept:
+        found.append("a scaled head scales one that was kept; say head='kept'")
+    if head and head.form != "scaled" and kept:
+        theirs = [s.objective.needs.head for s in before if s.name == stage.start]
+        if theirs and theirs[0] != head:
+            found.append(f"stage '{stage.start}' has another head than {head!r}")
     return found
 
 

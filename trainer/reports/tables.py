@@ -14,6 +14,7 @@ from typing import Any
 
 from stylegan_mix.errors import UsageFailure
 from trainer.differences import flat
+from trainer.engine.mixing import ARMS
 from trainer.reports.records import Result
 from trainer.reports.schema import GROUPS
 
@@ -22,6 +23,7 @@ __all__ = [
     "Row",
     "Spread",
     "Table",
+    "markdown_rows",
     "markdown_table",
     "plain",
     "seed_table",
@@ -32,7 +34,6 @@ __all__ = [
 
 PARTS = ("overall", *GROUPS)
 
-_ARMS = ("none", "mixup", "bank", "hybrid")
 _CONTROLS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
     "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
@@ -181,7 +182,7 @@ def _table(results: list[Result]) -> Table:
 
 def _order(result: Result) -> tuple[Any, ...]:
     aug = result.record["aug"]
-    place = _ARMS.index(aug) if aug in _ARMS else len(_ARMS)
+    place = list(ARMS).index(aug) if aug in ARMS else len(ARMS)
     recipe = ("" if result.recipe == "ce" else result.recipe, result.model)
     return (*recipe, result.arm != aug, place, result.arm, result.key)
 
@@ -382,11 +383,15 @@ def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
     parts = []
     for table in tables(results):
         head, lines = cells(table, oracle=oracle)
-        left = head.index("n")
-        rule = ["---" if index < left else "---:" for index in range(len(head))]
-        rows = [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
+        rows = markdown_rows(head, lines, left=head.index("n"))
         parts.append("\n".join([f"**{table.title}**", "", *rows, "", *_quoted(table.notes())]))
     return "\n\n".join(parts)
+
+
+def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> list[str]:
+    """The lines of a Markdown table; its first `left` columns stand left, the others right."""
+    rule = ["---" if index < left else "---:" for index in range(len(head))]
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
 
 def _quoted(notes: Sequence[str]) -> list[str]:

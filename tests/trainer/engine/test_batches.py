@@ -13,9 +13,10 @@ import torch
 
 from stylegan_mix.rng import stream
 from trainer.engine import mixing, samplers
-from trainer.engine.batches import Batch, Batches, Images, Transform, windows
+from trainer.engine.batch import Batch, Source
+from trainer.engine.batches import Batches, Images, Transform, windows
 from trainer.objectives import CrossEntropy
-from trainer.recipes.stage import Stage
+from trainer.recipes.stage import Draw, Stage
 from trainer.spec import BankRef, RunSpec
 
 CPU = torch.device("cpu")
@@ -157,53 +158,107 @@ def batches(
     return Batches(spec, data, stage=stage, number=0, bank=bank, steps=steps, device=CPU)
 
 
-ARMS = {"none": (8, False), "mixup": (8, True), "bank": (4, False), "hybrid": (4, True)}
+def real(count: int, mixed: bool) -> Source:
+    return Source("real", slice(0, count), mixed=mixed)
+
+
+BANK = Source("bank", slice(4, 8), bank=True, mixed=True, weight=1.0)
+ARMS = {
+    "none": (real(8, False),),
+    "mixup": (real(8, True),),
+    "cutmix": (real(8, True),),
+    "remix": (real(8, True),),
+    "bank": (real(4, False), BANK),
+    "hybrid": (real(4, True), BANK),
+}
+
+
+def test_every_arm_has_its_sources_below() -> None:
+    assert list(ARMS) == list(mixing.ARMS)
 
 
 @pytest.mark.parametrize("aug", ARMS)
 def test_arms_differ_in_who_is_in_a_batch_of_one_size(aug: str, data: Any) -> None:
     made = batches(aug, data)
-    real, mixed = ARMS[aug]
     for step in range(18):
         batch = made(step)
         assert len(batch.images) == 8
-        assert (batch.real, batch.mixed) == (real, mixed)
-        assert batch.from_bank.tolist() == [False] * real + [True] * (8 - real)
-        shares = batch.lam[:real]
-        assert (shares < 1).all() if mixed else (shares == 1).all()
-        if real < 8:
-            assert set(batch.label_a[real:].tolist()) == {0}
-            assert set(batch.label_b[real:].tolist()) == {2}
-            torch.testing.assert_close(
-                batch.lam[real:], torch.linspace(0, 1, 40)[batch.index[real:]]
-            )
+        assert batch.sources == ARMS[aug]
+        for source in batch.sources:
+            rows, shares = source.rows, batch.lam[source.rows]
+            if source.bank:
+                assert set(batch.label_a[rows].tolist()) == {0}
+                assert set(batch.label_b[rows].tolist()) == {2}
+                torch.testing.assert_close(shares, torch.linspace(0, 1, 40)[batch.index[rows]])
+            else:
+                assert (shares < 1).any() if source.mixed else (shares == 1).all()
 
 
-@pytest.mark.parametrize("aug", ["mixup", "bank", "hybrid"])
+@pytest.mark.parametrize("aug", [aug for aug in ARMS if aug != "none"])
 def test_the_last_tenth_of_the_steps_is_real_and_unmixed(aug: str, data: Any) -> None:
     made = batches(aug, data)
     for step in (18, 19):
         batch = made(step)
-        assert (batch.real, batch.mixed) == (8, False)
+        assert batch.sources == (real(8, False),)
         assert (batch.lam == 1).all()
 
 
 def test_a_stage_of_real_rows_sees_no_bank_and_no_mixing(data: Any) -> None:
     made = batches("hybrid", data, stage=replace(STAGE, rows="real"))
-    assert all((made(step).real, made(step).mixed) == (8, False) for step in range(20))
+    assert all(made(step).sources == (real(8, False),) for step in range(20))
 
 
 def test_a_class_sampler_draws_balanced_rows(data: Any) -> None:
-    stage = replace(STAGE, rows="real", sampler="class")
+    stage = replace(STAGE, rows="real", draws=(Draw("class"),))
     made = batches("none", data, stage=stage, steps=500)
     labels = torch.cat([made(step).label_a for step in range(500)])
     assert (labels.bincount(minlength=3) / len(labels) - 1 / 3).abs().max() < 0.03
 
 
+def test_each_draw_has_rows_and_an_order_of_its_own(data: Any) -> None:
+    draws = (Draw("class"), Draw("instance", share=0.5), Draw("instance", judged=False))
+    made = batches("none", data, stage=replace(STAGE, rows="real", draws=draws), steps=300)
+    batch = made(7)
+    assert batch.sources == (
+        real(8, False),
+        Source("real-2", slice(8, 12)),
+        Source("real-3", slice(12, 20), judged=False),
+    )
+    assert batch.judged == batch.sources[:2]
+    assert len(batch.images) == len(batch.lam) == 20
+    alone = batches("none", data, stage=replace(STAGE, rows="real", draws=draws[:1]), steps=300)
+    assert torch.equal(batch.index[:8], alone(7).index)
+    labels = torch.from_numpy(data.train.labels)
+    assert torch.equal(batch.label_a, labels[batch.index])
+    for rows, size in ((slice(8, 12), 4), (slice(12, 20), 8)):
+        seen = torch.cat([made(step).index[rows] for step in range(21)])
+        assert torch.equal(seen.bincount(), torch.full((21,), size))
+    second = torch.cat([made(step).index[8:12] for step in range(4)])
+    third = torch.cat([made(step).index[12:20] for step in range(2)])
+    assert not torch.equal(second, third)
+
+
+def test_further_views_show_the_same_images_cropped_anew(data: Any) -> None:
+    data.train.images[...] = np.arange(21, dtype=np.uint8)[:, None, None, None] * 10
+    plain = batches("none", data, pad=0)
+    stage = replace(STAGE, views=("plain", "plain"))
+    seen = batches("none", data, stage=stage, pad=0)(3)
+    assert plain(3).views is None
+    assert torch.equal(seen.images, plain(3).images)
+    assert seen.views is not None and seen.views.shape == (2, *seen.images.shape)
+    assert torch.equal(seen.views[0], seen.images) and torch.equal(seen.views[1], seen.images)
+    cropped = batches("none", data, stage=stage, pad=2)(3)
+    assert cropped.views is not None
+    assert not torch.equal(cropped.views[0], cropped.images)
+    assert not torch.equal(cropped.views[0], cropped.views[1])
+    again = batches("none", data, stage=stage, pad=2)(3).views
+    assert again is not None and torch.equal(cropped.views, again)
+
+
 @pytest.mark.parametrize("aug", ["none", "hybrid"])
 def test_real_rows_come_once_a_pass_across_the_change_of_phase(aug: str, data: Any) -> None:
     made, count = batches(aug, data), len(data.train.labels)
-    seen = torch.cat([made(step).index[: made(step).real] for step in range(20)])
+    seen = torch.cat([made(step).index[made(step).sources[0].rows] for step in range(20)])
     whole = len(seen) // count * count
     assert all(
         sorted(seen[start : start + count].tolist()) == list(range(count))

@@ -40,6 +40,9 @@ with StopSignals() as stop:
 """
 
 
+PATIENCE = 600  # seconds after which a process hangs, on the slowest machine
+
+
 def child(spec: RunSpec, folder: Path, every: float) -> subprocess.Popen[bytes]:
     arguments = [json.dumps(spec.plain()), str(folder), str(every)]
     return subprocess.Popen(
@@ -58,7 +61,7 @@ def newest_step(folder: Path) -> int:
 def kill_at(spec: RunSpec, folder: Path, step: int) -> None:
     """Starts or resumes the run and kills it when a checkpoint of `step` or later is there."""
     process = child(spec, folder, every=0)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE
     while newest_step(folder) < step:
         assert process.poll() is None, process.stderr.read().decode()  # type: ignore[union-attr]
         assert time.monotonic() < limit
@@ -73,7 +76,7 @@ def survives(spec: RunSpec, tmp_path: Path, steps: list[int], require_same: Any)
         kill_at(spec, tmp_path / "killed", step)
     for name in ("killed", "whole"):
         process = child(spec, tmp_path / name, every=1e9)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors.decode()
     require_same(tmp_path / "killed", tmp_path / "whole")
 
@@ -103,11 +106,11 @@ def test_sigterm_saves_and_the_same_command_goes_on(
 ) -> None:
     spec = replace(SPEC, bank=bank, epochs=60)
     process = child(spec, tmp_path / "run", every=0)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE
     while newest_step(tmp_path / "run") < 3 and time.monotonic() < limit:
         time.sleep(0.01)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert b"Stopped" in errors and b"step" in errors
     note = json.loads((tmp_path / "run/run.json").read_text())
     assert (note["status"], note["exit_code"]) == ("stopped", 75)

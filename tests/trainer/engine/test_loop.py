@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 from torch import nn
 
 from stylegan_mix.errors import Diverged, Stopped
+from stylegan_mix.rng import Draws, stream
 from trainer import models
 from trainer.engine import loop
-from trainer.engine.batches import Batch
+from trainer.engine.batch import Batch, Source
+from trainer.engine.features import Plain
 from trainer.models import Outputs
-from trainer.objectives import CrossEntropy, Task, TeacherAnswer
+from trainer.objectives import CrossEntropy, Rows, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
@@ -50,14 +53,28 @@ def test_the_cosine_schedule_falls_from_lr_towards_zero() -> None:
     assert found == sorted(found, reverse=True)
 
 
-def batch_of(step: int, *, real: int = 4, bank: int = 2) -> Batch:
+def sources(real: int, count: int, weight: float) -> tuple[Source, ...]:
+    return (
+        Source("real", slice(0, real), mixed=True),
+        Source("bank", slice(real, count), bank=True, mixed=True, weight=weight),
+    )
+
+
+def test_a_stage_has_its_own_share_of_the_rate() -> None:
+    for schedule in ("step", "cosine"):
+        whole = Stage("head", CrossEntropy(), schedule=schedule)
+        found = rates(replace(whole, lr=0.2), 100, 10)
+        assert found == pytest.approx([0.2 * rate for rate in rates(whole, 100, 10)])
+
+
+def batch_of(step: int, *, real: int = 4, bank: int = 2, weight: float = 1.0) -> Batch:
     draws = torch.Generator().manual_seed(step)
     count = real + bank
     a, b = torch.randint(3, (2, count), generator=draws)
     lam = torch.rand(count, generator=draws)
     index = torch.arange(count)
     images = torch.randn(count, 2, 8, 8, generator=draws)
-    return Batch(images, a, b, lam, index, index, real, True)
+    return Batch(images, a, b, lam, index, index, sources(real, count, weight))
 
 
 def job(steps: int = 12, **changes: Any) -> loop.Job:
@@ -66,10 +83,14 @@ def job(steps: int = 12, **changes: Any) -> loop.Job:
         "steps": steps,
         "steps_per_epoch": 4,
         "batches": batch_of,
-        "losses": loop.Losses(LOSS, LOSS, 1.0),
-        "teacher": None,
+        "forward": Plain(),
+        "losses": loop.Losses(LOSS, LOSS),
+        "teachers": (),
+        "after_step": lambda state, out, batch: None,
         "rate": lambda step: 0.05,
-        "head_only": False,
+        "noise": lambda step: Draws(),
+        "streams": lambda step: lambda name: stream(0, name, step),
+        "norms_follow": True,
         "precision": "float32",
     }
     return loop.Job(**{**settings, **changes})
@@ -201,17 +222,67 @@ def test_the_mean_is_over_rows_and_the_bank_has_its_weight() -> None:
     for weight in (1.0, 0.25):
         now = state()
         before = {name: value.clone() for name, value in now.model.named_parameters()}
-        work = job(losses=loop.Losses(LOSS, LOSS, weight), rate=lambda step: 1.0)
+        batch = batch_of(0, weight=weight)
+        work = job(batches=lambda step, batch=batch: batch, rate=lambda step: 1.0)
         for group in now.optimiser.param_groups:
             group["weight_decay"] = 0.0
         loop.one_step(work, now)
         twin = state().model
-        batch = batch_of(0)
-        values = loop.row_losses(work.losses, twin(batch.images), batch, None)
+        values = loop.row_losses(work.losses, twin(batch.images), batch)
         ((values[:4].sum() + weight * values[4:].sum()) / 6).backward()
         for name, parameter in twin.named_parameters():
             moved = before[name] - dict(now.model.named_parameters())[name]
             torch.testing.assert_close(moved, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_without_a_loss_are_in_no_mean_and_in_no_book() -> None:
+    """They are there for the forward, which answers about the others only."""
+    whole = batch_of(0)
+    judged = replace(whole, sources=(whole.sources[0], replace(whole.sources[1], judged=False)))
+
+    def forward(model: Any, batch: Batch, state: Any, draws: Any) -> tuple[Outputs, Batch]:
+        return model(batch.images[:4]), batch
+
+    now, after = state(), []
+    work = job(
+        batches=lambda step: judged,
+        forward=forward,
+        teachers=(lambda batch: {s.name: (TeacherAnswer(),) * 2 for s in batch.judged},),
+        after_step=lambda state, out, batch: after.append((out.logits, torch.is_grad_enabled())),
+    )
+    twin = state().model
+    expected = loop.row_losses(work.losses, twin(whole.images[:4]), judged, [])
+    values = loop.one_step(work, now)
+    assert values.shape == (4,)
+    torch.testing.assert_close(values, expected.detach())
+    means = now.tally.epoch_means()
+    assert means["loss"] == means["loss_real"] == pytest.approx(float(values.mean()))
+    assert means["loss_bank"] is None
+    ((logits, grad),) = after
+    assert logits.shape == (4, 3) and not logits.requires_grad and not grad
+
+
+def test_a_loss_is_told_progress_images_and_noise_of_its_step() -> None:
+    seen: list[Rows] = []
+
+    def loss(student: Outputs, rows: Rows) -> torch.Tensor:
+        seen.append(rows)
+        return student.logits.sum(1)
+
+    draws = Draws()
+    now = state()
+    now.step = 3
+    loop.one_step(job(losses=loop.Losses(loss, loss), noise=lambda step: draws), now)
+    assert len(seen) == 4  # two sources, two labels
+    assert all(rows.progress == 3 / 12 and rows.draws is draws for rows in seen)
+    batch = batch_of(3)
+    for rows, label, index, part in (
+        (seen[0], batch.label_a, batch.index, slice(0, 4)),
+        (seen[1], batch.label_b, batch.index_b, slice(0, 4)),
+        (seen[2], batch.label_a, batch.index, slice(4, 6)),
+        (seen[3], batch.label_b, batch.index_b, slice(4, 6)),
+    ):
+        assert torch.equal(rows.label, label[part]) and torch.equal(rows.index, index[part])
 
 
 def test_a_frozen_backbone_keeps_weights_and_statistics(stop_after: Any) -> None:
@@ -220,7 +291,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(stop_after: Any) -> None
     now.model.head.requires_grad_(True)
     now.optimiser = torch.optim.SGD(now.model.head.parameters(), lr=0.1)
     before = {name: value.clone() for name, value in now.model.state_dict().items()}
-    go(job(head_only=True), now, stop_after())
+    go(job(norms_follow=False), now, stop_after())
     changed = {n for n, v in now.model.state_dict().items() if not torch.equal(v, before[n])}
     assert changed == {"head.weight", "head.bias"}
 
@@ -260,7 +331,7 @@ def test_disagreement_counts_rows_for_which_the_teacher_names_neither_label() ->
     a, b = batch.label_a, batch.label_b
     neither = torch.tensor([min({0, 1, 2} - {int(i), int(j)}) for i, j in zip(a, b, strict=True)])
     said = torch.stack([a[0], b[1], neither[2], neither[3], b[4], neither[5]])
-    about = [TeacherAnswer(label=said[rows]) for rows in batch.sources]
-    tally.add_answers(batch, tuple((answer, answer) for answer in about))
+    about = {one.name: TeacherAnswer(label=said[one.rows]) for one in batch.sources}
+    tally.add_answers(batch, {name: (answer, answer) for name, answer in about.items()})
     assert tally.disagreement() == {"real": 0.5, "bank": 0.5}
     assert loop.Tally(CPU).disagreement() == {"real": None, "bank": None}

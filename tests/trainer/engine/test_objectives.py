@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,21 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.rng import Draws
 from trainer import objectives
+from trainer.engine.batch import Batch, Source
 from trainer.engine.loop import Losses, row_losses
-from trainer.models import Outputs
+from trainer.losses.teachers import revised, shrunk
+from trainer.models import Head, Outputs
 from trainer.objectives import (
     CrossEntropy,
     Distill,
     LogitAdjusted,
+    Loss,
     Objective,
     OneHotDistill,
-    Sum,
+    Rows,
     Task,
     TeacherAnswer,
     VoteDistill,
 )
-from trainer.objectives.distill import revised, shrunk
 from trainer.recipes.catalogue import RECIPES
 
 N, K, D = 6, 4, 5
@@ -39,126 +42,165 @@ each_stage = pytest.mark.parametrize(
 
 def task(counts: tuple[int, ...] = (40, 20, 10, 5)) -> Task:
     shares = torch.rand(K, K, dtype=torch.float64) + torch.eye(K, dtype=torch.float64)
-    return Task(counts, shares / shares.sum(1, keepdim=True))
+    return Task(counts, shares / shares.sum(1, keepdim=True), features=D, teacher_features=2 * D)
 
 
-def student(requires_grad: bool = False) -> Outputs:
-    logits = 2 * torch.randn(N, K, dtype=torch.float64)
-    features = torch.randn(N, D, dtype=torch.float64)
-    return Outputs(features, logits.requires_grad_(requires_grad))
+def bound(objective: Objective, to: Task | None = None) -> Loss:
+    """The loss with a state of its own, in double precision."""
+    to = to or task()
+    state = objective.state(to)
+    return objective.bind(to, state.double() if state is not None else None)
 
 
-def answer(objective: Objective, *, bank: bool = False) -> TeacherAnswer | None:
-    """What a teacher of the kind that the objective needs would say."""
-    label = torch.randint(K, (N,))
-    match objective.needs_teacher:
-        case "logits":
-            return TeacherAnswer(logits=torch.randn(N, K, dtype=torch.float64), label=label)
-        case "label":
-            return TeacherAnswer(label=label)
-        case "votes" if bank:
-            return TeacherAnswer(label=label)
-        case "votes":
-            views = torch.randint(K, (N, 16))
-            return TeacherAnswer(votes=F.one_hot(views, K).sum(1).double())
-    return None
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
 
 
-def rows_of(teacher: TeacherAnswer | None, rows: Any) -> TeacherAnswer | None:
-    if teacher is None:
-        return None
-    return TeacherAnswer(*(None if part is None else part[rows] for part in teacher))
+def student(objective: Objective | None = None) -> Outputs:
+    """Random outputs of a network with all the heads that the objective needs."""
+    heads = objective.needs.others if objective else {}
+    others = {name: normal(N, head.width or K) for name, head in heads.items()}
+    return Outputs(normal(N, D), 2 * normal(N, K), others)
+
+
+def answers(objective: Objective, *, bank: bool = False) -> tuple[TeacherAnswer, ...]:
+    """The answers of as many teachers as the objective reads, in the form that it needs."""
+    asked = objective.needs.answers
+    about = []
+    for _ in range(0 if not asked else 2 if objective.needs.ensemble else 1):
+        label = torch.randint(K, (N,))
+        if "votes" in asked:
+            views = F.one_hot(torch.randint(K, (N, 16)), K).sum(1).double()
+            about.append(TeacherAnswer(label=label) if bank else TeacherAnswer(votes=views))
+        elif asked == {"label"}:
+            about.append(TeacherAnswer(label=label))
+        else:
+            about.append(TeacherAnswer(normal(N, K), label, features=normal(N, D)))
+    return tuple(about)
+
+
+def rows(label: Tensor, *teachers: TeacherAnswer) -> Rows:
+    """The view of a loss on labels, and on teachers where there are some; always the same noise."""
+    noise = Draws(torch.Generator().manual_seed(1))
+    return Rows(label, torch.arange(len(label)), teachers, 0.0, noise)
+
+
+def reordered(teacher: TeacherAnswer, order: Tensor) -> TeacherAnswer:
+    return TeacherAnswer(*(None if part is None else part[order] for part in teacher))
 
 
 @each_stage
 @pytest.mark.parametrize("bank", [False, True], ids=["real", "bank"])
 def test_a_loss_is_finite_differentiable_and_one_per_row(objective: Objective, bank: bool) -> None:
-    loss = objective.bind(task().balanced() if bank else task())
-    out, label = student(requires_grad=True), torch.randint(K, (N,))
-    values = loss(out, label, answer(objective, bank=bank))
+    loss = bound(objective, task().balanced() if bank else task())
+    out, label = student(objective), torch.randint(K, (N,))
+    inputs = [out.features, out.logits, *out.others.values()]
+    for value in inputs:
+        value.requires_grad_(True)
+    values = loss(out, rows(label, *answers(objective, bank=bank)))
     assert values.shape == (N,)
     assert values.isfinite().all()
     values.sum().backward()
-    assert out.logits.grad is not None and out.logits.grad.isfinite().all()
-    assert out.logits.grad.abs().sum() > 0
+    grads = [value.grad for value in inputs if value.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+    assert sum(grad.abs().sum() for grad in grads) > 0
 
 
 @each_stage
 def test_rows_do_not_see_one_another(objective: Objective) -> None:
-    loss, out, label = objective.bind(task()), student(), torch.randint(K, (N,))
-    teacher, order = answer(objective), torch.randperm(N)
-    values = loss(out, label, teacher)
-    permuted = loss(
-        Outputs(out.features[order], out.logits[order]), label[order], rows_of(teacher, order)
-    )
+    if objective.stochastic:
+        return  # as it declares, equal rows may differ
+    loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
+    teachers, order = answers(objective), torch.randperm(N)
+    values = loss(out, rows(label, *teachers))
+    seen = rows(label[order], *(reordered(one, order) for one in teachers))
+    permuted = loss(out.of(order), replace(seen, index=order))
     torch.testing.assert_close(permuted, values[order])
 
 
 @each_stage
 def test_gradients_are_those_of_finite_differences(objective: Objective) -> None:
-    loss, label, teacher = objective.bind(task()), torch.randint(K, (N,)), answer(objective)
-    features = torch.zeros(N, D, dtype=torch.float64)
-    logits = student(requires_grad=True).logits
-    assert torch.autograd.gradcheck(lambda z: loss(Outputs(features, z), label, teacher), (logits,))
+    loss, label, teachers = bound(objective), torch.randint(K, (N,)), answers(objective)
+    out = student(objective)
+    names, others = list(out.others), list(out.others.values())
+
+    def values(features: Tensor, logits: Tensor, *further: Tensor) -> Tensor:
+        seen = Outputs(features, logits, dict(zip(names, further, strict=True)))
+        return loss(seen, rows(label, *teachers))
+
+    inputs = [value.requires_grad_(True) for value in (out.features, out.logits, *others)]
+    assert torch.autograd.gradcheck(values, inputs)
+
+
+@each_stage
+def test_an_objective_declares_whether_it_reads_a_state_and_draws_noise(
+    objective: Objective,
+) -> None:
+    assert objective.reads_state == (objective.state(task()) is not None)
+    loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
+    seen = rows(label, *answers(objective))
+    other = replace(seen, draws=Draws(torch.Generator().manual_seed(2)))
+    assert objective.stochastic != torch.equal(loss(out, seen), loss(out, other))
 
 
 @each_stage
 def test_an_objective_prints_as_its_source(objective: Objective) -> None:
-    assert eval(repr(objective), vars(objectives)) == objective
-    assert hash(objective) == hash(eval(repr(objective), vars(objectives)))
+    again = eval(repr(objective), {**vars(objectives), "Head": Head})
+    assert again == objective
+    assert hash(again) == hash(objective)
 
 
-class Rows:
-    """As much of a batch as the mixing of losses looks at."""
-
-    def __init__(self, label_a: Tensor, label_b: Tensor, lam: Tensor, real: int) -> None:
-        self.label_a, self.label_b, self.lam, self.real = label_a, label_b, lam, real
-        self.mixed = True
-        bank = slice(real, len(lam))
-        self.sources = (slice(0, real), bank) if real < len(lam) else (slice(0, real),)
+def batch_of(label_a: Tensor, label_b: Tensor, lam: Tensor, real: int) -> Batch:
+    """Mixed rows, the first `real` of the training set and the others of a bank."""
+    images, index = torch.zeros(len(lam), 1, 1, 1), torch.arange(len(lam))
+    sources = (
+        Source("real", slice(0, real), mixed=True),
+        Source("bank", slice(real, len(lam)), bank=True, mixed=True),
+    )
+    found = sources[: 1 if real == len(lam) else 2]
+    return Batch(images, label_a, label_b, lam, index, index, found)
 
 
 @each_stage
 def test_pure_shares_reproduce_the_unmixed_loss(objective: Objective) -> None:
     """lam = 1 is the loss of label_a, lam = 0 that of label_b."""
-    loss, out, teacher = objective.bind(task()), student(), answer(objective)
+    loss, out, teachers = bound(objective), student(objective), answers(objective)
     a, b = torch.randint(K, (2, N))
-    losses = Losses(loss, loss, 1.0)
+    losses = Losses(loss, loss)
     for lam, label in ((1.0, a), (0.0, b)):
-        batch: Any = Rows(a, b, torch.full((N,), lam), N)
-        answers = None if teacher is None else ((teacher, teacher),)
-        mixed = row_losses(losses, out, batch, answers)
-        torch.testing.assert_close(mixed, loss(out, label, teacher), rtol=0, atol=0)
+        batch = batch_of(a, b, torch.full((N,), lam), N)
+        said = [{"real": (one, one)} for one in teachers]
+        mixed = row_losses(losses, out, batch, said)
+        torch.testing.assert_close(mixed, loss(out, rows(label, *teachers)), rtol=0, atol=0)
 
 
 def test_rows_of_a_bank_meet_a_task_of_equal_counts() -> None:
     objective, out, label = LogitAdjusted(), student(), torch.randint(K, (N,))
-    losses = Losses(objective.bind(task()), objective.bind(task().balanced()), 1.0)
-    batch: Any = Rows(label, label, torch.ones(N), 3)
-    values = row_losses(losses, out, batch, None)
-    torch.testing.assert_close(values[:3], objective.bind(task())(out, label, None)[:3])
+    losses = Losses.of(objective, task(), None)
+    values = row_losses(losses, out, batch_of(label, label, torch.ones(N), 3))
+    torch.testing.assert_close(values[:3], objective.bind(task())(out, rows(label))[:3])
     torch.testing.assert_close(values[3:], F.cross_entropy(out.logits, label, reduction="none")[3:])
 
 
 def test_balanced_softmax_is_cross_entropy_on_equal_counts() -> None:
     out, label, equal = student(), torch.randint(K, (N,)), Task((7,) * K)
     torch.testing.assert_close(
-        LogitAdjusted().bind(equal)(out, label, None), CrossEntropy().bind(equal)(out, label, None)
+        LogitAdjusted().bind(equal)(out, rows(label)), CrossEntropy().bind(equal)(out, rows(label))
     )
 
 
 def test_logit_adjustment_without_tau_is_cross_entropy() -> None:
     out, label = student(), torch.randint(K, (N,))
     torch.testing.assert_close(
-        LogitAdjusted(tau=0.0).bind(task())(out, label, None),
-        CrossEntropy().bind(task())(out, label, None),
+        LogitAdjusted(tau=0.0).bind(task())(out, rows(label)),
+        CrossEntropy().bind(task())(out, rows(label)),
     )
 
 
 def test_balanced_softmax_toy_of_the_dossier() -> None:
     """longtail.md 1.5: z = (2, 1, 0), pi = (.7, .2, .1)."""
     out = Outputs(torch.zeros(3, 1), torch.tensor([[2.0, 1.0, 0.0]] * 3))
-    values = LogitAdjusted().bind(Task((7, 2, 1)))(out, torch.arange(3), None)
+    values = LogitAdjusted().bind(Task((7, 2, 1)))(out, rows(torch.arange(3)))
     torch.testing.assert_close(values, torch.tensor([0.11729, 2.37005, 4.06320]), rtol=0, atol=5e-6)
 
 
@@ -167,7 +209,7 @@ def test_log_priors_of_cifar10_at_100() -> None:
     expected = [-0.9087, -1.4206, -1.9326, -2.4440, -2.9567]
     expected += [-3.4675, -3.9792, -4.4915, -5.0071, -5.5139]
     out = Outputs(torch.zeros(10, 1), torch.zeros(10, 10, dtype=torch.float64))
-    values = LogitAdjusted().bind(Task(CIFAR_COUNTS))(out, torch.arange(10), None)
+    values = LogitAdjusted().bind(Task(CIFAR_COUNTS))(out, rows(torch.arange(10)))
     torch.testing.assert_close(-values, torch.tensor(expected).double(), rtol=0, atol=6e-5)
 
 
@@ -175,14 +217,14 @@ def test_two_calls_equal_the_soft_cross_entropy() -> None:
     """Dossier test 6: lam of two hard labels is the cross-entropy of their two-hot vector."""
     out, (a, b), lam = student(), torch.randint(K, (2, N)), torch.rand(N)
     loss = CrossEntropy().bind(task())
-    mixed = row_losses(Losses(loss, loss, 1.0), out, Rows(a, b, lam, N), None)
+    mixed = row_losses(Losses(loss, loss), out, batch_of(a, b, lam, N))
     soft = lam[:, None] * F.one_hot(a, K) + (1 - lam)[:, None] * F.one_hot(b, K)
     torch.testing.assert_close(mixed, F.cross_entropy(out.logits, soft.double(), reduction="none"))
 
 
 def test_distillation_from_oneself_is_zero() -> None:
     out = student()
-    values = Distill(4.0).bind(task())(out, torch.zeros(N, dtype=torch.int64), teacher_of(out))
+    values = Distill(4.0).bind(task())(out, rows(torch.zeros(N).long(), teacher_of(out)))
     torch.testing.assert_close(values, torch.zeros(N, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
@@ -192,8 +234,9 @@ def teacher_of(out: Outputs) -> TeacherAnswer:
 
 def test_distillation_gradient_is_the_temperature_times_the_difference() -> None:
     """Dossier test 7 and section 3.1: T (p_S - p_T) / B for the mean over B rows."""
-    T, out, other = 4.0, student(requires_grad=True), student()
-    Distill(T).bind(task())(out, torch.zeros(N).long(), teacher_of(other)).mean().backward()
+    T, out, other = 4.0, student(), student()
+    out.logits.requires_grad_(True)
+    Distill(T).bind(task())(out, rows(torch.zeros(N).long(), teacher_of(other))).mean().backward()
     expected = T * ((out.logits / T).softmax(1) - (other.logits / T).softmax(1)).detach() / N
     torch.testing.assert_close(out.logits.grad, expected)
 
@@ -203,8 +246,8 @@ def test_distillation_from_certainty_at_temperature_one_is_cross_entropy() -> No
     out, label = student(), torch.randint(K, (N,))
     certain = TeacherAnswer(logits=1e4 * F.one_hot(label, K).double())
     torch.testing.assert_close(
-        Distill(1.0).bind(task())(out, label, certain),
-        CrossEntropy().bind(task())(out, label, None),
+        Distill(1.0).bind(task())(out, rows(label, certain)),
+        CrossEntropy().bind(task())(out, rows(label)),
     )
 
 
@@ -233,8 +276,8 @@ def test_votes_of_a_unanimous_and_right_teacher_are_one_hot_distillation() -> No
     out, label = student(), torch.randint(K, (N,))
     voted = TeacherAnswer(votes=64 * F.one_hot(label, K).double())
     torch.testing.assert_close(
-        VoteDistill(pseudo_votes=0.0).bind(task())(out, label, voted),
-        OneHotDistill().bind(task())(out, label, TeacherAnswer(label=label)),
+        VoteDistill(pseudo_votes=0.0).bind(task())(out, rows(label, voted)),
+        OneHotDistill().bind(task())(out, rows(label, TeacherAnswer(label=label))),
     )
 
 
@@ -243,15 +286,6 @@ def test_many_pseudo_votes_give_the_shares_of_the_class() -> None:
     row = torch.rand(N, K, dtype=torch.float64)
     row = row / row.sum(1, keepdim=True)
     torch.testing.assert_close(shrunk(votes, row, 1e12), row)
-
-
-def test_a_sum_weighs_its_terms_and_asks_one_kind_of_answer() -> None:
-    out, label = student(), torch.randint(K, (N,))
-    both = Sum(((0.25, CrossEntropy()), (0.5, LogitAdjusted()))).bind(task())
-    parts = [o.bind(task())(out, label, None) for o in (CrossEntropy(), LogitAdjusted())]
-    torch.testing.assert_close(both(out, label, None), 0.25 * parts[0] + 0.5 * parts[1])
-    with pytest.raises(ValueError, match=r"asks one teacher for \['label', 'logits'\]"):
-        _ = Sum(((1.0, Distill()), (1.0, OneHotDistill()))).needs_teacher
 
 
 def test_a_class_without_images_is_refused() -> None:

@@ -16,7 +16,8 @@ from stylegan_mix.errors import Stopped
 from stylegan_mix.rng import stream
 from trainer import models
 from trainer.engine import teachers, votes
-from trainer.engine.batches import Batch, Transform
+from trainer.engine.batch import Batch, Source
+from trainer.engine.batches import Transform
 from trainer.spec import VoteSpec
 
 CPU = torch.device("cpu")
@@ -38,16 +39,22 @@ def batch(real: int = 3, bank: int = 2) -> Batch:
     index = torch.arange(count)
     lam = torch.full((count,), 0.5)
     images = torch.randn(count, 2, 8, 8)
-    return Batch(images, label, label.flip(0), lam, index, index.flip(0), real, True)
+    sources = (
+        Source("real", slice(0, real), mixed=True),
+        Source("bank", slice(real, count), bank=True, mixed=True),
+    )
+    return Batch(
+        images, label, label.flip(0), lam, index, index.flip(0), sources[: 2 if bank else 1]
+    )
 
 
 def test_a_teacher_cannot_be_trained_or_put_in_training_mode(model: Any) -> None:
     model.train()
-    ask = teachers.logits_only(model)
+    ask = teachers.frozen(model)
     images = torch.randn(4, 2, 8, 8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
-    logits = ask(images)
+    logits = ask(images).logits
     assert not logits.requires_grad
     assert not any(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(logits, model.eval()(images).logits)
@@ -58,18 +65,22 @@ def test_a_label_only_teacher_lets_nothing_but_classes_out(model: Any) -> None:
     rows = batch()
     answers = teachers.LabelTeacher(teachers.label_only(model))(rows)
     expected = model.eval()(rows.images).logits.argmax(1)
-    assert len(answers) == 2
-    for source, (a, b) in zip(rows.sources, answers, strict=True):
+    assert list(answers) == ["real", "bank"]
+    for source in rows.sources:
+        a, b = answers[source.name]
         assert a is b
-        assert a.logits is None and a.votes is None
-        assert torch.equal(a.label, expected[source])
+        assert a.logits is None and a.votes is None and a.features is None
+        assert torch.equal(a.label, expected[source.rows])
 
 
 def test_an_open_teacher_answers_about_the_very_view(model: Any) -> None:
     rows = batch()
-    (real, _), (bank, _) = teachers.LogitsTeacher(teachers.logits_only(model))(rows)
-    expected = model.eval()(rows.images).logits
-    torch.testing.assert_close(torch.cat([real.logits, bank.logits]), expected)
+    answers = teachers.OpenTeacher(model)(rows)
+    (real, _), (bank, _) = answers["real"], answers["bank"]
+    expected = model.eval()(rows.images)
+    torch.testing.assert_close(torch.cat([real.logits, bank.logits]), expected.logits)
+    torch.testing.assert_close(torch.cat([real.features, bank.features]), expected.features)
+    assert torch.equal(torch.cat([real.label, bank.label]), expected.logits.argmax(1))
 
 
 def test_votes_are_looked_up_for_both_images_of_a_real_row_and_asked_live_for_a_bank(
@@ -77,7 +88,8 @@ def test_votes_are_looked_up_for_both_images_of_a_real_row_and_asked_live_for_a_
 ) -> None:
     table = torch.arange(15.0).view(5, 3)
     rows = batch()
-    (a, b), (live, _) = teachers.VotesTeacher(table, teachers.label_only(model))(rows)
+    answers = teachers.VotesTeacher(table, teachers.label_only(model))(rows)
+    (a, b), (live, _) = answers["real"], answers["bank"]
     assert torch.equal(a.votes, table[[0, 1, 2]])
     assert torch.equal(b.votes, table[[4, 3, 2]])
     assert a.label is None and live.votes is None
@@ -87,11 +99,11 @@ def test_votes_are_looked_up_for_both_images_of_a_real_row_and_asked_live_for_a_
 def test_a_batch_without_bank_gets_answers_about_real_rows_only(model: Any) -> None:
     ask = teachers.label_only(model)
     for teacher in (
-        teachers.LogitsTeacher(teachers.logits_only(model)),
+        teachers.OpenTeacher(model),
         teachers.LabelTeacher(ask),
         teachers.VotesTeacher(torch.zeros(9, 3), ask),
     ):
-        assert len(teacher(batch(real=4, bank=0))) == 1
+        assert list(teacher(batch(real=4, bank=0))) == ["real"]
 
 
 # Votes

@@ -1,0 +1,75 @@
+"""Forward passes: the plain one, and mixing at a random depth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan_mix.rng import stream
+from trainer import models
+from trainer.engine.batch import Batch, Source
+from trainer.engine.features import ManifoldMixup, Plain
+from trainer.engine.mixing import Streams, mix
+
+
+@pytest.fixture
+def model() -> Any:
+    """A network of three classes whose statistics stay as they are."""
+    network = models.build("resnet8", classes=3, channels=2)
+    models.initialise(network, 0)
+    return network.eval()
+
+
+def draws(step: int = 0) -> Streams:
+    return lambda name: stream(0, name, step)
+
+
+def batch(*sources: Source) -> Batch:
+    """Six unmixed rows."""
+    label, index = torch.arange(6) % 3, torch.arange(6) + 10
+    images = torch.randn(6, 2, 8, 8)
+    return Batch(images, label, label, torch.ones(6), index, index, sources)
+
+
+REAL = Source("real", slice(0, 6))
+
+
+def test_a_model_is_its_maps_pooled_and_answered(model: Any) -> None:
+    images = torch.randn(3, 2, 8, 8)
+    maps = model.maps(images)
+    assert maps.shape == (3, model.width, 2, 2)
+    features = model.pool(maps)
+    assert features.shape == (3, model.width)
+    assert torch.equal(model.answer(features).logits, model(images).logits)
+
+
+def test_the_plain_forward_is_the_model_on_the_images(model: Any) -> None:
+    rows = batch(REAL)
+    out, judged = Plain()(model, rows, None, draws())
+    assert judged is rows
+    assert torch.equal(out.logits, model(rows.images).logits)
+
+
+def test_mixed_depths_give_labels_of_both_rows_and_their_shares(model: Any) -> None:
+    rows = batch(REAL)
+    at_maps = at_images = 0
+    for step in range(12):
+        out, judged = ManifoldMixup(alpha=1.0)(model, rows, None, draws(step))
+        partner = judged.index_b - 10
+        assert sorted(partner.tolist()) == list(range(6))
+        assert torch.equal(judged.label_b, rows.label_a[partner])
+        assert torch.equal(judged.label_a, rows.label_a)
+        assert judged.sources == (replace(REAL, mixed=True),)
+        assert len(np.unique(judged.lam)) == 6
+        lam = judged.lam[:, None]
+        features = model(rows.images).features
+        shallow = model(mix(rows.images, partner, judged.lam)).features
+        deep = lam * features + (1 - lam) * features[partner]
+        at_maps += torch.allclose(out.features, deep, atol=1e-5)
+        at_images += torch.allclose(out.features, shallow, atol=1e-5)
+    assert at_maps + at_images == 12
+    assert at_maps and at_images

@@ -1,0 +1,51 @@
+"""One step's rows: images, labels, and the sources that they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Batch", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a batch that have one origin.
+
+    rows: their places in the batch; bank: whether they come from a bank, whose classes are equal,
+    and not from the training set; judged: whether they have a loss; mixed: whether their loss is
+    lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses.
+    """
+
+    name: str
+    rows: slice
+    bank: bool = False
+    judged: bool = True
+    mixed: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one step, source after source; those without a loss come last.
+
+    images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
+    share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
+    from; views: [V, N, C, H, W], further views of the same images before mixing, where a stage
+    asks for some.
+    """
+
+    images: Tensor
+    label_a: Tensor
+    label_b: Tensor
+    lam: Tensor
+    index: Tensor
+    index_b: Tensor
+    sources: tuple[Source, ...]
+    views: Tensor | None = None
+
+    @property
+    def judged(self) -> tuple[Source, ...]:
+        """The sources whose rows have a loss."""
+        return tuple(source for source in self.sources if source.judged)

@@ -1,0 +1,116 @@
+"""Forward passes of a step: from a batch to the student's outputs.
+
+A forward is a frozen value of a stage. Most stages take `Plain`; the others mix or exchange
+feature maps on the way. `N` judged rows of a batch, `D` features, `h w` places of the last maps.
+No torch is needed to make one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from trainer.engine.mixing import Streams, beside, mix, shares
+from trainer.models.outputs import Outputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.engine.batch import Batch
+    from trainer.models.classifier import Classifier
+
+__all__ = ["Forward", "HeadToTail", "ManifoldMixup", "Plain"]
+
+
+class Forward(Protocol):
+    """Answers about the judged rows of a batch.
+
+    state: that of the stage's objective; draws: random streams of this step. Returns the outputs
+    [N] of the judged rows, and the batch with the labels and shares that they are judged by.
+    """
+
+    @property
+    def mixes(self) -> bool:
+        """True if it sets labels and shares itself, so that nothing else may."""
+        ...
+
+    @property
+    def unjudged(self) -> int:
+        """The number of draws without a loss that it reads."""
+        ...
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The network on the images of the batch."""
+
+    mixes = False
+    unjudged = 0
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        return model(batch.images), batch
+
+
+@dataclass(frozen=True)
+class HeadToTail:
+    """Some channels of the last maps come from another draw (H2T, Li et al. 2024, section 3.2).
+
+    One random subset of floor(rho D) channels for the whole batch: the judged draw, say of
+    balanced classes, takes them from the draw without a loss, row by row. Each passes the backbone
+    on its own, as do their batch-norm statistics.
+    """
+
+    rho: float = 0.25
+
+    mixes = False
+    unjudged = 1
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        judged, donor = batch.sources
+        maps = model.maps(batch.images[judged.rows]).clone()  # [N, D, h, w]
+        given = model.maps(batch.images[donor.rows])
+        channels = draws("forward.channels").permutation(model.width)[: int(self.rho * model.width)]
+        taken = beside(maps, channels)
+        maps[:, taken] = given[:, taken]
+        return model.answer(model.pool(maps)), batch
+
+
+@dataclass(frozen=True)
+class ManifoldMixup:
+    """Mixup at a random depth: the images or the last maps (Verma et al. 2019, section 2).
+
+    One share lam ~ Beta(alpha, alpha) for each row.
+    """
+
+    alpha: float = 1.0
+
+    mixes = True
+    unjudged = 0
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        (source,) = batch.sources
+        count = len(batch.lam)
+        partner = beside(batch.images, draws("forward.perm").permutation(count))
+        lam = beside(batch.images, shares(self.alpha, count, draws("forward.lam")))
+        if draws("forward.depth").integers(2):
+            maps = mix(model.maps(batch.images), partner, lam)
+        else:
+            maps = model.maps(mix(batch.images, partner, lam))
+        judged = replace(
+            batch,
+            label_b=batch.label_a[partner],
+            lam=lam,
+            index_b=batch.index[partner],
+            sources=(replace(source, mixed=True),),
+        )
+        return model.answer(model.pool(maps)), judged

@@ -1,0 +1,93 @@
+"""The base of all classifiers: a backbone, and the heads that read its features.
+
+`N` batch, `C` image channels, `H W` pixels, `D` features, `h w` places of the last feature maps,
+`K` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.models.heads import Head
+from trainer.models.outputs import Outputs
+
+__all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of"]
+
+
+class Classifier(nn.Module):
+    """A network in three parts, so that features can be mixed between any two of them.
+
+    A subclass computes `maps` and says the `width` D of its features; `attach` gives it heads.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def attach(self, classes: int, head: Head, others: Mapping[str, Head]) -> None:
+        """Sets the head that answers and the others, by name, not yet initialised."""
+        self.head = head_of(head, self.width, classes)
+        made = {name: head_of(other, self.width, classes) for name, other in others.items()}
+        self.others = nn.ModuleDict(made)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Normalised images [N, C, H, W] -> the last feature maps [N, D, h, w]."""
+        raise NotImplementedError
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Feature maps [N, D, h, w] -> features [N, D] float32, their mean over all places."""
+        return maps.mean((2, 3)).float()
+
+    def answer(self, features: Tensor) -> Outputs:
+        """Features [N, D] -> the outputs of all heads, float32."""
+        others = {name: part(features).float() for name, part in self.others.items()}
+        return Outputs(features, self.head(features).float(), others)
+
+    def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
+        return self.answer(self.pool(self.maps(images)))
+
+
+class CosineLinear(nn.Linear):
+    """scale cos(w_c, f): normalised weights and features, no bias."""
+
+    def __init__(self, width: int, outputs: int, scale: float) -> None:
+        super().__init__(width, outputs, bias=False)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:  # [N, D] -> [N, K]
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+class ScaledLinear(nn.Linear):
+    """s_c (w_c . f + b_c), where w and b stay as they were learned before."""
+
+    def __init__(self, width: int, outputs: int, scale: float) -> None:
+        super().__init__(width, outputs)
+        self.scale = nn.Parameter(torch.full((outputs,), scale))
+
+    def forward(self, features: Tensor) -> Tensor:  # [N, D] -> [N, K]
+        return self.scale * F.linear(features, self.weight.detach(), self.bias.detach())
+
+
+def head_of(head: Head, width: int, classes: int) -> nn.Linear:
+    """The module of a head on `width` features, not yet initialised."""
+    outputs = classes if head.width is None else head.width
+    made: nn.Linear
+    match head.form:
+        case "linear":
+            made = nn.Linear(width, outputs)
+        case "cosine":
+            made = CosineLinear(width, outputs, head.scale)
+        case "scaled":
+            made = ScaledLinear(width, outputs, head.scale)
+    if head.detached:
+        made.register_forward_pre_hook(_without_gradient)
+    return made
+
+
+def _without_gradient(head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].detach(),)

@@ -1,0 +1,125 @@
+"""Runs side by side on one machine: each is an ordinary `trainer run` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stylegan_mix.errors import (
+    Diverged,
+    Failure,
+    InvalidInput,
+    MissingEnvironment,
+    Stopped,
+    UsageFailure,
+)
+from stylegan_mix.progress import say
+from stylegan_mix.stopping import StopSignals
+from trainer.execute import How
+from trainer.plan import Plan
+
+__all__ = ["side_by_side", "threads_each"]
+
+_FAILURES: dict[int, type[Failure]] = {
+    kind.code: kind for kind in (UsageFailure, InvalidInput, MissingEnvironment, Diverged, Stopped)
+}
+_LOOKS_A_SECOND = 10
+# A session that closes must not leave its runs behind.
+_START = (
+    "from stylegan_mix.process import end_with_parent; end_with_parent(); "
+    "from trainer.cli import main; main()"
+)
+
+
+def threads_each(workers: int, asked: int | None) -> int:
+    """CPU threads of each of `workers` processes: those asked for, or a share of the cores."""
+    return asked or max(len(os.sched_getaffinity(0)) // workers, 1)
+
+
+def side_by_side(
+    plans: Iterable[Plan], *, workers: int, how: How, stop: StopSignals
+) -> Iterator[tuple[Plan, Failure | None]]:
+    """Carries out plans of one seed each, at most `workers` at once; gives each when it has ended.
+
+    With a plan comes None, or the failure that its process ended with. A requested stop is handed
+    to the processes, which save their state, and ends in `stop.failure` (exit code 75).
+    """
+    waiting = deque(plans)
+    running: list[_Child] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers and not stop.requested:
+                running.append(_Child(waiting.popleft(), workers, how))
+            if stop.requested:
+                _end(running)
+                raise stop.failure(saved=True, what=f"{len(waiting)} runs have not begun")
+            time.sleep(1 / _LOOKS_A_SECOND)
+            for child in [one for one in running if one.process.poll() is not None]:
+                running.remove(child)
+                yield child.plan, child.failure()
+    finally:
+        _end(running)
+
+
+def _end(running: list[_Child]) -> None:
+    """Asks every process to save and end, and waits for all of them."""
+    for child in running:
+        child.process.terminate()
+    for child in running:
+        child.process.wait()
+        child.reader.join()
+
+
+class _Child:
+    """A process that carries out one plan; its lines on stderr are handed on under its name."""
+
+    def __init__(self, plan: Plan, workers: int, how: How) -> None:
+        self.plan = plan
+        self._name = f"{plan.spec.arm} {plan.spec.recipe} seed {plan.spec.seed}"
+        self._lines: deque[str] = deque(maxlen=20)
+        words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", how.device]
+        words += ["--threads", str(threads_each(workers, how.threads))]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": _with_this_package()},
+            # Ctrl-C reaches this process alone, which hands it on as a request to save.
+            start_new_session=True,
+        )
+        self.reader = threading.Thread(target=self._hand_on, daemon=True)
+        self.reader.start()
+
+    def _hand_on(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self._lines.append(line.rstrip("\n"))
+                say(f"[{self._name}] {self._lines[-1]}")
+
+    def failure(self) -> Failure | None:
+        """The failure that the process ended with, in its own words; None for a finished run."""
+        self.reader.join()
+        code = self.process.returncode
+        if code == 0:
+            return None
+        lines = list(self._lines)
+        starts = [at for at, line in enumerate(lines) if line.startswith("trainer: ")]
+        text = "\n".join(lines[starts[-1] :]) if starts else "\n".join(lines[-3:])
+        kind = _FAILURES.get(code, Failure)
+        return kind(f"{self._name} (exit code {code}): {text.removeprefix('trainer: ')}")
+
+
+def _with_this_package() -> str:
+    """A search path on which a new process finds the packages of this one."""
+    root = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
