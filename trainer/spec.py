@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from stylegan_mix.banks.reader import control_of
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
 from trainer.engine.mixing import ARMS
@@ -25,9 +26,6 @@ __all__ = [
 ]
 
 Precision = Literal["float32", "bfloat16"]
-
-# Control banks show in the name of the arm, so that no table can mix them up with the method.
-_CONTROL_SUFFIX = {"none": "-unmixed", "pixel": "-pixel"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,11 @@ class BankRef:
     content_sha256: str
     space: str
     folder: str
+
+    @property
+    def control(self) -> str:
+        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        return control_of({"space": self.space})
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """`aug`, with "-unmixed" or "-pixel" where the bank is a control."""
-        return self.aug + (_CONTROL_SUFFIX.get(self.bank.space, "") if self.bank else "")
+        """`aug`, with the name of the control where the bank is one: no table can mix them up."""
+        return f"{self.aug}-{self.bank.control}" if self.bank and self.bank.control else self.aug
 
     @property
     def bank_rows(self) -> int:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix import arrays, store
-from stylegan_mix.progress import Progress, StopSignals, say
+from stylegan_mix.progress import Progress, say
 from stylegan_mix.rng import stream
+from stylegan_mix.stopping import StopSignals
 from trainer.engine.batches import Images, Transform, windows
 from trainer.engine.loop import autocast
 from trainer.engine.teachers import Ask
