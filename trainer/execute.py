@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan_mix import process, progress, store
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer.plan import Plan
 from trainer.reports import records
 from trainer.reports.records import Result

@@ -19,7 +19,8 @@ from stylegan_mix.errors import (
     Stopped,
     UsageFailure,
 )
-from stylegan_mix.progress import StopSignals, say
+from stylegan_mix.progress import say
+from stylegan_mix.stopping import StopSignals
 from trainer.execute import How
 from trainer.plan import Plan
 

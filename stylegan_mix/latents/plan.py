@@ -11,24 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.rng import stream
 
-__all__ = ["BLOCK", "CONTROLS", "SPACES", "Mixing", "Rows", "block", "labels", "path", "rows"]
+__all__ = ["BLOCK", "Mixing", "Rows", "block", "labels", "path", "rows"]
 
 BLOCK = 64
 """Rows in a block; part of every bank's key."""
-
-SPACES = {
-    "w": "lam * w_a + (1 - lam) * w_b, decoded once",
-    "z": "normalised lam * z_a + (1 - lam) * z_b under the soft label, decoded once",
-    "label": "one z under the soft label, decoded once",
-    "none": "unmixed class a (control)",
-    "pixel": "both classes decoded, their pixels mixed (control)",
-}
-"""Spaces of mixing: name and meaning."""
-
-CONTROLS = ("none", "pixel")
-"""The spaces that are controls, to compare the others with."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class Mixing:
     """The arguments of a plan.
 
     `classes` K and `z_dim` Z come from the generator; `alpha` is the parameter of the symmetric
-    Beta distribution of lam; `space` is a name of `SPACES`; `seed` is any integer.
+    Beta distribution of lam; `space` is a name of `spaces.SPACES`; `seed` is any integer.
     """
 
     classes: int
@@ -63,12 +52,12 @@ def labels(mixing: Mixing, index: int) -> tuple[np.ndarray, np.ndarray]:
 
     Classes a and b are drawn independently and uniformly, a = b included: every class gets the
     same expected label mass, however long the tail of the training set. lam ~ Beta(alpha, alpha)
-    per row (Zhang et al. 2018, mixup). The control "none" keeps class a of the same draw and
-    is (a, a) with lam = 1.
+    per row (Zhang et al. 2018, mixup). A space that mixes nothing keeps class a of the same draw
+    and is (a, a) with lam = 1.
     """
     draw = stream(mixing.seed, "mix.pair", index)
     pair = draw.integers(0, mixing.classes, size=(BLOCK, 2), dtype=np.int32)
-    if mixing.space == "none":
+    if not SPACES[mixing.space].mixes:
         return pair[:, [0, 0]], np.ones(BLOCK, np.float32)
     lam = stream(mixing.seed, "mix.lam", index).beta(mixing.alpha, mixing.alpha, BLOCK)
     return pair, lam.astype(np.float32)
@@ -99,11 +88,11 @@ def rows(mixing: Mixing, start: int, stop: int) -> Rows:
 def path(mixing: Mixing, pair: tuple[int, int], index: int, steps: int) -> Rows:
     """Walks between two fixed latents, for the eye: `steps` shares from 1 (a) down to 0 (b).
 
-    `index` numbers the latents. In the space "none", which has no path, the rows are `steps`
-    different samples of class a.
+    `index` numbers the latents. In a space that mixes nothing there is no path: the rows are
+    `steps` different samples of class a.
     """
     draw = stream(mixing.seed, "preview.z", index)
-    if mixing.space == "none":
+    if not SPACES[mixing.space].mixes:
         z = draw.standard_normal((2, steps, mixing.z_dim), dtype=np.float32)
         return Rows(np.full((steps, 2), pair[0], np.int32), np.ones(steps, np.float32), z)
     z = draw.standard_normal((2, 1, mixing.z_dim), dtype=np.float32)

@@ -12,7 +12,7 @@ from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import begin
 
-__all__ = ["of"]
+__all__ = ["estimate"]
 
 # A GPU needs a few steps before it replays one as a graph. On a CPU a replay saves too little time
 # to be worth more steps here.
@@ -23,7 +23,7 @@ _OVERHEAD = 1.15
 _SAVED = 3
 
 
-def of(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
+def estimate(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
     """Estimates a plan's steps, images, seconds (on this machine) and bytes on disk.
 
     `seconds_left` counts from `start` on, in thousands of images.

@@ -16,17 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
-
-if TYPE_CHECKING:
-    from stylegan_mix.process import end_with_parent
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.process import end_with_parent
+from stylegan_mix.stopping import NEVER, StopRequest
 
 __all__ = ["World", "joined", "speaks"]
 
@@ -187,7 +185,7 @@ def speaks() -> bool:
 
 
 @contextmanager
-def joined(device: str, stop: StopSignals | None = None) -> Iterator[World]:
+def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     """Joins the world that torchrun's environment describes, for as long as the context lasts.
 
     Without torchrun it is a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL,
@@ -241,7 +239,7 @@ _TOGETHER = (
 )
 
 
-def _meeting(rank: int, size: int, stop: StopSignals | None) -> distributed.Store:
+def _meeting(rank: int, size: int, stop: StopRequest) -> distributed.Store:
     """Waits until all processes have reported, and returns their common store.
 
     `MissingEnvironment` (exit code 4) names those that do not report within `_START`. A process
@@ -266,11 +264,11 @@ def _meeting(rank: int, size: int, stop: StopSignals | None) -> distributed.Stor
     return store
 
 
-def _comes_true(condition: Callable[[], bool], stop: StopSignals | None) -> bool:
+def _comes_true(condition: Callable[[], bool], stop: StopRequest) -> bool:
     """Waits for a condition up to `_START`; raises the failure of `stop` if that comes first."""
     until = time.monotonic() + _START.total_seconds()
     while not condition():
-        if stop is not None and stop.requested:
+        if stop.requested:
             raise stop.failure(saved=False, what="the processes had not met")
         if time.monotonic() > until:
             return False

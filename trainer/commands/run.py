@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, process, progress
+from stylegan_mix import console, process, progress, stopping
 from trainer.engine.mixing import ARMS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def run(ctx: click.Context, **options: Any) -> None:
     show(plan)
     from trainer.execute import How, execute
 
-    with progress.StopSignals(options["minutes"]) as stop:
+    with stopping.StopSignals(options["minutes"]) as stop:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
     _print(plan, found, as_json=options["as_json"])

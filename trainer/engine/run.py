@@ -23,7 +23,7 @@ from stylegan_mix.errors import (
     UsageFailure,
 )
 from stylegan_mix.process import resolve_device
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
-from stylegan_mix.progress import Progress, StopSignals
+from stylegan_mix.progress import Progress
 from stylegan_mix.rng import Draws, stream, torch_generator
+from stylegan_mix.stopping import StopSignals
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
 from trainer.engine.batches import Batches, source_names, transform_of
