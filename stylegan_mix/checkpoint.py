@@ -135,7 +135,7 @@ class Checkpoints:
     ) -> tuple[int, dict[Any, Any], dict[str, Any]] | None:
         """Reads the newest sound checkpoint: (step, state, facts), or None if there never was one.
 
-        Of a damaged one `say` is told and the one before it taken; if all are damaged,
+        A damaged one is reported to `say` and the previous one taken; if all are damaged, raises
         `InvalidInput`.
         """
         steps = self._steps()
@@ -154,7 +154,7 @@ class Checkpoints:
 
     @property
     def newest(self) -> int | None:
-        """Returns the newest checkpoint's step without reading it; None if there never was one."""
+        """The step of the newest checkpoint, which is not read; None if there never was one."""
         return max(self._steps(), default=None)
 
     def clear(self) -> None:

@@ -250,8 +250,8 @@ def publish(temporary: Path, final: Path) -> bool:
 def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> Iterator[None]:
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
-    With `wait`, another process's lock is waited for, with one line that names the holder, until
-    the session asks for an end; else it raises `Stopped` (exit code 75).
+    If another process holds it, `wait` waits and prints one line that names the holder, until the
+    session asks for an end. Without `wait` it raises `Stopped` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

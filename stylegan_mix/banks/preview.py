@@ -85,5 +85,5 @@ def heads(mixes: bool, steps: int = STEPS) -> list[str]:
 
 
 def corner(mixes: bool) -> str:
-    """The name of those texts."""
+    """Names the meaning of those texts."""
     return "lam" if mixes else "sample"

@@ -79,17 +79,17 @@ class Bank:
 
     @property
     def space(self) -> str:
-        """Where rows were mixed, a name of `latents.spaces.SPACES`."""
+        """The space of mixing, a name of `latents.spaces.SPACES`."""
         return str(self.facts["space"])
 
     @property
     def control(self) -> str:
-        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of(self.facts)
 
     @property
     def mixes(self) -> bool:
-        """Whether its rows are of two classes."""
+        """True if a row has two classes."""
         return self.space not in SPACES or SPACES[self.space].mixes
 
     @property
@@ -134,9 +134,9 @@ class Bank:
 
 
 def control_of(facts: Mapping[str, Any]) -> str:
-    """The control that a bank is by its facts, such as "unmixed"; "" for one of the method.
+    """Reads the control in a bank's facts, such as "unmixed"; "" for a bank of the method.
 
-    Banks of before this was said in the facts have a space that says it.
+    The facts of older banks do not have it; their space tells it.
     """
     space = SPACES.get(facts["space"])
     return str(facts.get("control", space.control if space else ""))

@@ -100,7 +100,7 @@ class Request:
 
 
 def command_words(request: Request, draw: Mapping[str, Any], precision: str) -> list[str]:
-    """The words of the command that asks for a bank again.
+    """Composes the command that requests a bank again, as words.
 
     `draw` holds the data set and the draw of its generator, as a card does.
     """

@@ -50,11 +50,11 @@ class Record:
 
     @property
     def control(self) -> str:
-        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of(self.facts)
 
     def is_of(self, space: str) -> bool:
-        """Whether its rows were mixed in a space, named by its name or as a control."""
+        """Tells if its rows were mixed in a space, given by its name or that of the control."""
         return space in (self.facts["space"], self.control)
 
 
@@ -100,7 +100,7 @@ def find(
 
 
 def space_named(word: str | None) -> str | None:
-    """The name of the space that a word means: its own, or the control that it is; None else."""
+    """Finds the space with that name, or with that control; None if there is none."""
     spaces = SPACES.values()
     return next((one.name for one in spaces if word and word in (one.name, one.control)), None)
 

@@ -102,7 +102,7 @@ def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
 
 
 def network_of(published: Published, means: Means) -> Generator:
-    """The generator's network in the precision and on the device of a plan's means."""
+    """Loads the generator's network in the precision and to the device of a plan's means."""
     network = generator_store.network(published, precision=means.numerics.compute)
     return network.to(means.device)
 
@@ -116,9 +116,9 @@ def write_bank(
 ) -> Path:
     """Writes the bank, continuing from its finished blocks, and returns its folder.
 
-    `network` is the published generator in evaluation mode on its device. A process that works
-    on the same bank is waited for. A request of the session stops after a block, with `Stopped`
-    or `Interrupted`; a full disk is `MissingEnvironment`: the blocks are kept in each case.
+    `network` is the published generator in evaluation mode on its device. If another process works
+    on the same bank, it waits. A request of the session stops after a block, with `Stopped` or
+    `Interrupted`; a full disk is `MissingEnvironment`. The blocks are kept in each case.
     """
     facts = bank_facts(request, published, numerics)
     banks, key = bank_store.folder(), facts["key"]

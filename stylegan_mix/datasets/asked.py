@@ -1,4 +1,4 @@
-"""A draw of a data set as a command asks for it, and the one that is taken where none is named."""
+"""A draw of a data set as a command requests it, and the default draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT = NAME
 
 @dataclass(frozen=True)
 class AskedDraw:
-    """A data set and its draw; None where nothing was said. See `datasets.load`."""
+    """A requested data set and its draw; None for options not given. See `datasets.load`."""
 
     dataset: str | None = None
     imbalance: float | None = None
@@ -25,16 +25,16 @@ class AskedDraw:
 
     @property
     def why(self) -> tuple[str, ...]:
-        """The reason for the data set, where none was named."""
+        """The reason for the data set, if none was named."""
         if self.dataset is not None:
             return ()
         return (f"data set {DEFAULT}: the default, small and built in (choose with --dataset)",)
 
     @property
     def draw(self) -> dict[str, Any]:
-        """Everything but the data set: the arguments of `datasets.load`."""
+        """The arguments of `datasets.load`, without the data set."""
         return {name: value for name, value in asdict(self).items() if name != "dataset"}
 
     def load(self) -> Dataset:
-        """Loads the draw, of `DEFAULT` where no data set was named."""
+        """Loads the draw, of `DEFAULT` if no data set was named."""
         return load(self.dataset or DEFAULT, **self.draw)

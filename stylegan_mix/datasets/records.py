@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def options(self) -> list[str]:
-        """Composes the words of a command line that name this draw."""
+        """The words of a command line that name this draw."""
         return draw_options(
             self.name,
             imbalance=self.imbalance,

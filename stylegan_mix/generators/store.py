@@ -64,7 +64,7 @@ class Published:
 
 
 def find(*, split_id: str | None = None) -> list[Published]:
-    """The finished generators, the newest first; of a split, those that were trained here on it.
+    """Finds generators, the newest first; with a split, only those trained here on it.
 
     Damaged ones are left out; see `damaged`.
     """
@@ -81,7 +81,7 @@ def find(*, split_id: str | None = None) -> list[Published]:
 
 
 def damaged() -> list[tuple[Path, InvalidInput]]:
-    """The folders among the generators that hold none, each with the error of reading it."""
+    """Lists the folders without a sound generator, each with the error of reading it."""
     found = []
     for path in _folders():
         try:
@@ -92,12 +92,12 @@ def damaged() -> list[tuple[Path, InvalidInput]]:
 
 
 def left_out() -> list[str]:
-    """Warnings for whoever chooses among the generators: those that `find` leaves out, and why."""
+    """Warns, before a choice among generators, of those that `find` leaves out."""
     return [f"left out: {error}; {error.remedy}" for _, error in damaged()]
 
 
 def none_of(dataset: Dataset) -> str:
-    """The words for a split without a generator, with the warnings of `left_out`."""
+    """Explains that a split has no generator, with the warnings of `left_out`."""
     absent = f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}"
     return "\n".join([absent, *left_out()])
 

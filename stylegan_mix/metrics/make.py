@@ -50,9 +50,9 @@ def make(plan: Plan, device: torch.device, session: Session = Session()) -> Foun
 def _report(
     plan: Plan, device: torch.device, session: Session
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts of a report, and its arrays of answers by sample."""
+    """Measures the facts of a report, and its arrays of answers by sample."""
     subject, request, probe_seed = plan.subject, plan.request, plan.asked.probe_seed
-    # First: a damaged generator is told before anything is computed.
+    # First, so that a damaged generator is reported before anything is computed.
     generator = subject.network(device) if subject.bank is None else None
     probe = ensure_probe(subject.dataset, probe_seed, device, session)
     network = probe.network(device)

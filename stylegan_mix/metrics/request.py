@@ -100,7 +100,7 @@ def folder(request: Request) -> Path:
 
 
 def find(request: Request, say: Callable[[str], None] = say) -> Found | None:
-    """The report, if it was made before; `say` is told of one that was altered and left out."""
+    """Finds a report that was made before; an altered one is left out, and reported to `say`."""
     place = folder(request).relative_to(store.home())
     for root in store.roots():
         found = _read(root / place, say) if (root / place).is_dir() else None

@@ -101,7 +101,7 @@ class _Kind:
 
 
 class GraphedPlayer:
-    """Plays steps as `step.play` does; from the fifth step of a kind on, it replays their graph.
+    """A player like `step.play`, which replays a graph from the fifth step of a kind on.
 
     Two steps run as usual, the third is recorded, the fourth is captured and compared with the step
     itself. If capturing fails or the two disagree, one message says so and all later steps run as
@@ -184,8 +184,8 @@ def player_of(
 ) -> Callable[[TrainState, Game], Facts]:
     """Chooses the player of a training: one that replays steps, if a single process trains.
 
-    The usual where there are more, or if `graphs` are not wanted. `say` is told why steps are not
-    replayed where they could not be.
+    With more processes, or without `graphs`, it is the usual one. If steps cannot be replayed,
+    `say` is told the reason.
     """
     if not graphs or game.world.size > 1:
         return play

@@ -70,12 +70,12 @@ def train(
 ) -> list[dict[str, str | int]]:
     """Trains in place up to `kimg` thousand images, from the newest state in `folder`.
 
-    Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Where a class
-    collapses or a loss is no number any more, goes back once to the last kept step and on with
-    other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
-    Raises the stop's failure, with everything saved, when the session asks for one. Gives
-    `numerics_of` what computed it, more than one where that changed on the way. `graphs` lets a
-    training in one process replay its steps.
+    Appends to `folder/metrics.jsonl`, and writes grids and checkpoints below `folder`. If a class
+    collapses or a loss is not finite, it goes back once to the last kept step and on with other
+    draws; the second time it raises `Diverged` (exit code 5) with a picture in the folder. If the
+    session asks for a stop, it saves everything and raises the stop's failure. Returns the numerics
+    (`numerics_of`) that computed it, several if they changed on the way. `graphs` lets a training
+    in one process replay its steps.
     """
     training = _Training(state, game, dataset, kimg, folder, session, rhythm, graphs)
     training.resume()

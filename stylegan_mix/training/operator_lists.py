@@ -86,7 +86,7 @@ class _Call:
 
 
 class _Recording(TorchDispatchMode):
-    """Records operators in `calls`, which take arguments from `slots` and put results there.
+    """A record of operators in `calls`; they take arguments from `slots` and put results there.
 
     The slots of constants are filled: numbers, and tensors from before the recording. Those in
     `computed` are empty at first. Computed tensors are held weakly: autograd reuses a gradient that

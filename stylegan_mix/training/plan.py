@@ -172,14 +172,14 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
 
 
 def cost_text(facts: dict[str, Any], start: float) -> str:
-    """What `cost.estimate` found, in words; `start` is where the training goes on from, in kimg."""
+    """Puts the findings of `cost.estimate` into words; `start` is the kimg to go on from."""
     whole = f"about {in_words(facts['seconds'])} from the beginning on this machine"
     rest = f", {in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
     return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
 def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:
-    """A training's plan, its cost in steps, and where it stands, `start` in kimg."""
+    """Describes a plan, its cost in steps, and its progress, `start` in kimg."""
     preset = plan.preset
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on

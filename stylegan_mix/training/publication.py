@@ -39,7 +39,7 @@ class _Looked:
 
     @property
     def shown(self) -> dict[int, Tensor]:
-        """Selects the samples of a grid."""
+        """The samples of a grid."""
         return {label: few[:_SHOWN] for label, few in self.samples.items()}
 
 

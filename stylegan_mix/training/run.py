@@ -34,9 +34,9 @@ def run_training(
     """Trains from the newest checkpoint and publishes; returns a finished generator at once.
 
     A checkpoint is written every `save_minutes`, and when the session asks for a stop. With
-    `graphs` a single process replays its steps, which changes nothing but the time. Gives one
-    generator for each half-life, the main one first. Under torchrun every process calls this with
-    the same plan: the first writes, and the others give an empty list.
+    `graphs` a single process replays its steps, which changes nothing but the time. Returns
+    one generator for each half-life, the main one first. Under torchrun every process calls this
+    with the same plan: the first writes, and the others return an empty list.
     """
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.world import joined

@@ -38,7 +38,7 @@ class Saves:
 
     @property
     def newest_step(self) -> int:
-        """Returns the step of the newest state without reading it; 0 if there is none."""
+        """The step of the newest state, which is not read; 0 if there is none."""
         steps = (place.newest for place in (self.checkpoints, self.kept))
         return next((step for step in steps if step is not None), 0)
 

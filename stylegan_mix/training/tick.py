@@ -50,7 +50,7 @@ class Tick:
 
     @property
     def seconds(self) -> float:
-        """Returns the time since the last log line, without interruptions."""
+        """The time since the last log line, without interruptions, in seconds."""
         return self.before + time.monotonic() - self.began
 
     def add(self, facts: Mapping[str, Tensor]) -> None:
