@@ -31,7 +31,7 @@ UNSUPPORTED, NO_MEMORY = -1, -2
 
 
 class Run(ctypes.Structure):
-    """How to run: threads or a stream, and scratch memory."""
+    """The way to run a call: threads or a stream, and scratch memory."""
 
     _fields_ = (
         ("threads", c_int32),
@@ -84,7 +84,7 @@ class Upfirdn2d(ctypes.Structure):
 
 
 class Conv3x3(ctypes.Structure):
-    """Sizes of one 3x3 convolution, and how its filter lies."""
+    """Sizes of one 3x3 convolution, and the layout of its filter."""
 
     _fields_ = (
         *((name, c_int32) for name in ("dtype", "filter_layout", "turned", "reserved")),
@@ -92,7 +92,7 @@ class Conv3x3(ctypes.Structure):
     )
 
 
-# What each function takes. int32: 0 or an error; int64: bytes of scratch memory.
+# The arguments of each function. int32: 0 or an error; int64: bytes of scratch memory.
 _EPILOGUE, _RUN = POINTER(Epilogue), POINTER(Run)
 _BACKWARD, _DOUBLE, _UPFIRDN2D = (
     POINTER(EpilogueBackward),

@@ -32,14 +32,14 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """clamp(gain * act(x + b), -clamp, clamp), twice differentiable.
+    """Computes clamp(gain * act(x + b), -clamp, clamp), twice differentiable.
 
-    x: floating, of any shape and layout. Contiguous, or channels_last with `dim` 1 or no bias, it
-    is not copied and the result keeps its layout; of others the compiled operators make a
-    contiguous result. b: [size of `dim`], added along `dim`, in the dtype of x (or in float32 where
-    that is shorter). `act`: a key of `ACTIVATIONS`, which also holds the defaults of `alpha` (slope
-    left of zero) and `gain`. `clamp`: largest magnitude of the output, None for no clamp.
-    ValueError and TypeError say which argument does not fit.
+    x: floating, of any shape and layout. A contiguous x is not copied, and neither is one in
+    channels_last whose `dim` is 1 or that has no bias; the result keeps the layout. From other
+    layouts the compiled operators make a contiguous result. b: [size of `dim`], added along `dim`,
+    in the dtype of x, or in float32 if x has a shorter one. `act`: a key of `ACTIVATIONS`, which
+    also holds the defaults of `alpha` (slope left of zero) and `gain`. `clamp`: largest magnitude
+    of the output, None for no clamp. ValueError and TypeError name the argument that does not fit.
     """
     alpha, gain = checked("bias_act", x, b, dim, act, alpha, gain, clamp)
     if launch.takes(x):
@@ -64,7 +64,10 @@ def checked(
     gain: float | None,
     clamp: float | None,
 ) -> tuple[float, float]:
-    """alpha and gain, or the activation's own; raises where arguments of `operator` do not fit."""
+    """Checks the arguments of `operator`; returns alpha and gain, or the activation's defaults.
+
+    Raises ValueError or TypeError, naming the argument that does not fit.
+    """
     check_image(operator, x)
     if act not in ACTIVATIONS:
         raise ValueError(f"{operator}: `act` must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
@@ -151,12 +154,12 @@ class _Slope(torch.autograd.Function):
 
 
 def _scaled_sum(x: Tensor, b: Tensor | None, gain: float) -> Tensor:
-    """gain * (x + b) in one pass over x; x itself where there is nothing to do."""
+    """Computes gain * (x + b) in one pass over x; x itself if there is nothing to do."""
     if b is not None:
         return torch.add(b * gain if gain != 1 else b, x, alpha=gain)
     return x * gain if gain != 1 else x
 
 
 def _sum_to(dx: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient of a bias of `shape` that was broadcast to dx."""
+    """Sums dx to `shape`: the gradient of a bias that was broadcast to dx."""
     return dx.sum_to_size(shape)

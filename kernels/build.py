@@ -3,10 +3,10 @@
     python -m kernels.build                  for this machine's CPU, into the cache
     python -m kernels.build --device cuda    for its GPUs, or three common ones
     python -m kernels.build --isa all --environment
-                                             for all who use this Python environment: nothing is
-                                             built later, and no compiler needed any more
+                                             for all users of this Python environment: nothing is
+                                             built later, and no compiler is needed any more
 
-Objects stay in `<root>/.objects/`, so that after a change only what changed is compiled again.
+Objects stay in `<root>/.objects/`, so that only changed sources are compiled again.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ __all__ = ["build", "main", "obtain"]
 
 KEPT = 4
 LOG_LINES = 15
-# Of compilers, and of the GNU linker, which says so after what is wrong.
+# Lines of compilers, and of the GNU linker, which prints its own after the cause.
 _ERROR = re.compile("error|undefined reference")
 
 
 def say(text: str) -> None:
-    """A line for the person who waits."""
+    """Prints a line for the waiting user."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def obtain(target: Target, *, verbose: bool = False) -> Built:
-    """The library for `target`: one of this Python environment, of the cache, or a new one.
+    """Finds or builds the library for `target`: in this Python environment, else in the cache.
 
     Raises `NativeUnavailable`, with the cause and the remedy.
     """
@@ -60,7 +60,7 @@ def obtain(target: Target, *, verbose: bool = False) -> Built:
     try:
         tools = toolchain.find(target)
     except NativeUnavailable:
-        # A machine without a compiler takes what another one put into a shared cache.
+        # A machine without a compiler takes a library that another one put into a shared cache.
         elsewhere = libraries.search(root, wanted)
         if elsewhere is None:
             raise
@@ -95,7 +95,7 @@ def build(
                     return found
                 tell(f"building the compiled operators {target.label}, once, with {tools.version}")
                 library = _compile(work, target, tools, wanted, lock=lock, verbose=verbose)
-                # Sources may change while they are compiled: then what came out is neither.
+                # Sources may change during compilation: the library then matches neither version.
                 if libraries.specification(target, tools.version) == wanted:
                     return _publish(root, work, library, wanted)
 
@@ -109,7 +109,7 @@ def _compile(
     lock: int,
     verbose: bool,
 ) -> str:
-    """Runs ninja in `work`; the name of the library there."""
+    """Runs ninja in `work`; returns the name of the library there."""
     library = f"kernels_{target.label}.so"
     (work / library).unlink(missing_ok=True)  # linked anew: ninja does not see a damaged one
     (work / "build.ninja").write_text(_ninja_file(tools, wanted, library), encoding="utf-8")
@@ -134,10 +134,10 @@ def _compile(
 
 
 def _ninja_file(tools: Toolchain, wanted: dict[str, Any], library: str) -> str:
-    """One edge for each source, one for the library.
+    """Writes the rules for ninja: one edge for each source, one for the library.
 
-    ninja runs a command again when its text changes, so the contents go into it: times of files
-    say nothing after an installation of older sources. A change of a header compiles all.
+    ninja runs a command again when its text changes, so hashes of the contents go into it: after an
+    installation of older sources, modification times prove nothing. A changed header compiles all.
     """
     units = libraries.units(wanted)
     headers = libraries.digest(
@@ -192,7 +192,7 @@ def _publish(root: Path, work: Path, library: str, wanted: dict[str, Any]) -> Bu
                 os.fsync(file.fileno())
             path.chmod(0o555 if path.suffix == ".so" else 0o444)
         temporary.chmod(0o755)
-        if final.exists():  # damaged, else it had been found
+        if final.exists():  # damaged, or it would have been found
             shutil.rmtree(final)
         os.rename(temporary, final)
     finally:
@@ -205,7 +205,7 @@ def _publish(root: Path, work: Path, library: str, wanted: dict[str, Any]) -> Bu
 
 @contextmanager
 def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[int]:
-    """Holds the lock file; the kernel frees it however this process and its compilers end."""
+    """Holds the lock file; the kernel frees it once this process and its compilers have ended."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -242,7 +242,10 @@ def _full(folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds, prints where each library is; 0, or 4 where one could not be built, 1 for spills."""
+    """Builds, and prints the path of each library.
+
+    Returns 0; 4 if a library could not be built; 1 if registers spill (--check-spills).
+    """
     options = _options(arguments)
     status = 0
     for target in _targets(options):
@@ -315,7 +318,7 @@ def _targets(options: argparse.Namespace) -> list[Target]:
 
 
 def _drop_outdated(root: Path, target: Target) -> None:
-    """Keeps the newest few libraries of a target: every change of a source makes another."""
+    """Removes all but the newest few libraries of a target: each change of a source makes one."""
     found = root.glob(f"*/kernels_{target.label}.so")
     for path in sorted(found, key=lambda path: -path.stat().st_mtime)[KEPT:]:
         shutil.rmtree(path.parent, ignore_errors=True)

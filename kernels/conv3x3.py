@@ -1,12 +1,13 @@
 """The 3x3 convolution with padding 1: on a CPU with 16 products in place of 36.
 
-Winograd's minimal filtering (csrc/cpu/conv3x3.cpp) where it fits, PyTorch's convolution elsewhere:
-in other types, on a GPU, for odd sizes or a few channels. Filters and their gradients are float32,
-whatever the images are. Two registered operators, the convolution and the gradient of its filter,
-are each the derivatives of the other, and so of every order.
+If the shapes allow, it is Winograd's minimal filtering (csrc/cpu/conv3x3.cpp). PyTorch's
+convolution does the rest: other types, a GPU, odd sizes, few channels. Filters and their gradients
+are float32, whatever the dtype of the images. Two operators are registered, the convolution and
+the gradient of its filter. Each is the derivative of the other, so all orders are covered.
 
-With stride 2, and transposed, the same filtering saves 11 of 36 products; it was written, measured
-and left out: as fast as PyTorch's, and only the gradient of its filter a third faster.
+With stride 2, and transposed, the same filtering saves 11 of 36 products. That was written,
+measured and left out: it is as fast as PyTorch's, and only the gradient of its filter is faster,
+by a third.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from kernels.layout import filter_like, is_channels_last
 
 __all__ = ["conv3x3"]
 
-# Channels come in vectors of 16. An image of 4x4 is left to PyTorch: there, filters are as large.
+# Channels come in vectors of 16. PyTorch computes images of 4x4: there, filters are as large.
 _CHANNELS, _LEAST = 16, 8
 
 
 def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
-    """conv2d(x, weight, padding=1): [N,I,H,W], [O,I,3,3] -> [N,O,H,W].
+    """Computes conv2d(x, weight, padding=1): [N,I,H,W], [O,I,3,3] -> [N,O,H,W].
 
-    Computes in the dtype of x, and the result lies in memory as x does. Where the compiled operator
-    runs, it is F(2x2, 3x3) of Lavin and Gray 2016: in bfloat16 the factors of its products, sums of
-    up to four values of x and of up to nine of the filter, are rounded too. Errors are PyTorch's.
+    Computes in the dtype of x and keeps its memory layout. The compiled operator is F(2x2, 3x3) of
+    Lavin and Gray 2016. In bfloat16 it also rounds the factors of its products, which are sums of
+    up to four values of x and of up to nine of the filter. Errors are PyTorch's.
     """
     if _fits(x, weight):
         return _conv3x3(x, weight.to(torch.float32), False)
@@ -40,7 +41,7 @@ def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether the compiled operator takes them."""
+    """Tells if the compiled operator takes these tensors."""
     if x.device.type != "cpu" or not is_channels_last(x) or not launch.takes(x):
         return False
     (n, c, h, w), filters = x.shape, weight.shape
@@ -58,7 +59,7 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
-    """Whether the CPU's library has products of that type."""
+    """Tells if the CPU's library has products of that type."""
     if dtype == torch.bfloat16:
         return native.library("cpu").built.isa == "avx512_bf16"
     return dtype == torch.float32
@@ -136,7 +137,7 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         dx = _conv3x3(dy, weight, not ctx.turned)
     if ctx.needs_input_grad[1]:
-        # The turned filter meets the two images with their parts exchanged.
+        # The turned filter meets the two images with their roles exchanged.
         dweight = _conv3x3_gradient(dy, x) if ctx.turned else _conv3x3_gradient(x, dy)
     return dx, dweight, None
 
@@ -146,7 +147,7 @@ def _keep_images(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate_gradient(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    """dw = sum of dy x, so that its product with g is that of dy with the convolution of x by g."""
+    """Differentiates dw = sum of dy x: <dw, g> = <dy, the convolution of x by g>."""
     x, dy = ctx.saved_tensors
     gx = _conv3x3(dy, cotangent, True) if ctx.needs_input_grad[0] else None
     gdy = _conv3x3(x, cotangent, False) if ctx.needs_input_grad[1] else None

@@ -18,27 +18,27 @@ CHOICES = ("auto", "reference", "native")
 
 
 def backend(device: object = "cpu") -> str:
-    """The implementation in use on `device`: "reference" (PyTorch) or "native" (compiled).
+    """Names the implementation in use on `device`: "reference" (PyTorch) or "native" (compiled).
 
-    KERNELS is read at every call. `auto` (the default) takes compiled operators where there are
-    any, or builds them. Raises `NativeUnavailable` for KERNELS=native without them, ValueError
+    KERNELS is read at every call. `auto` (the default) takes the compiled operators, and builds
+    them if need be. Raises `NativeUnavailable` for KERNELS=native without them, ValueError
     for another value.
     """
     return "native" if enabled(str(device).partition(":")[0]) else "reference"
 
 
-# The dictionary below os.environ, where CPython has it: 0.04 µs a look-up instead of 0.7.
+# The dictionary below os.environ, if CPython has it: 0.04 µs a look-up instead of 0.7.
 _environment: Any = getattr(os.environ, "_data", os.environb)
 _decided: dict[tuple[bytes | None, str], bool] = {}
 _warned: set[str] = set()
 
 
 def enabled(device_type: str) -> bool:
-    """Whether compiled operators run on this type of device, as the variable KERNELS asks.
+    """Tells if compiled operators run on this type of device, as the variable KERNELS asks.
 
-    `auto` (the default) takes them wherever they are, or can be built; where that fails it warns
-    once and leaves the work to PyTorch. `reference` is PyTorch. `native` raises
-    `NativeUnavailable` where there are none. Another value is a ValueError.
+    `auto` (the default) takes compiled operators, and builds them if need be. If it cannot, it
+    warns once and leaves the work to PyTorch. `reference` is PyTorch. `native` raises
+    `NativeUnavailable` if there are none. Another value is a ValueError.
     """
     known = _decided.get((_environment.get(b"KERNELS"), device_type))
     return _decide(device_type) if known is None else known
@@ -69,7 +69,7 @@ def _decide(device_type: str) -> bool:
 
 
 def _cause(device_type: str) -> NativeUnavailable | None:
-    """Why there is no library, or None where there is one."""
+    """Returns the reason for having no library, or None if there is one."""
     try:
         native.library(device_type)
     except NativeUnavailable as error:
@@ -78,9 +78,9 @@ def _cause(device_type: str) -> NativeUnavailable | None:
 
 
 def identity(device: object = "cpu") -> str:
-    """The name of the implementation: "reference", or "native-<instruction set>-<digest[:12]>".
+    """Names the implementation: "reference", or "native-<instruction set>-<digest[:12]>".
 
-    Results are the same, bit for bit, where this and the shapes are.
+    With the same name and the same shapes, results are the same bit for bit.
     """
     device_type = str(device).partition(":")[0]
     if not enabled(device_type):

@@ -1,9 +1,9 @@
 """The fused epilogue as operators of PyTorch: y = clamp(gain * act(x * d + noise * strength + b)).
 
-`bias_act` is this operator without d and noise. Three are registered: `kernels::epilogue`, its
-backward pass and the backward pass of that, each with a fake kernel, so that `torch.compile`,
-`make_fx` and double differentiation see operators and nothing else. The formulas stand in
-`csrc/abi.h`; here stand shapes, layouts and what is kept for the backward pass.
+`bias_act` is this operator without d and noise. Three operators are registered:
+`kernels::epilogue`, its backward pass and the backward pass of that. Each has a fake kernel, so
+that `torch.compile`, `make_fx` and double differentiation see nothing but operators. The formulas
+stand in `csrc/abi.h`; shapes, layouts and the tensors kept for the backward pass stand here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PIECEWISE_LINEAR = tuple(abi.ACTS[name] for name in ("linear", "relu", "lrelu")
 
 _OPERANDS = "Tensor? d, Tensor? noise, Tensor? strength, Tensor? b"
 _FACTS = "int dim, int act, float alpha, float gain, float clamp"
-# d, noise, strength, b and dim, act, alpha, gain, clamp: what every operator takes after images.
+# d, noise, strength, b and dim, act, alpha, gain, clamp: taken by every operator after the images.
 _Operands = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 _Facts = tuple[int, int, float, float, float]
 
@@ -40,7 +40,7 @@ def apply(
     gain: float,
     clamp: float | None,
 ) -> Tensor:
-    """The registered operator for checked arguments; the small ones in any floating dtype.
+    """Calls the registered operator with checked arguments; the small ones in any floating dtype.
 
     x, and the result, of any shape with C channels along `dim`; b [C] or None. With d [N,C], noise
     [N or 1,1,H,W] or strength (one element), each of which may be None, x is [N,C,H,W] and `dim` 1.
@@ -60,7 +60,7 @@ def apply(
 
 
 def _described(x: Tensor, operands: _Operands, facts: _Facts, from_output: bool) -> abi.Epilogue:
-    """The structure of abi.h; it keeps alive the tensors that it points to."""
+    """Fills the structure of abi.h; it keeps alive the tensors that it points to."""
     d, noise, strength, b = (None if one is None else one.contiguous() for one in operands)
     dim, act, alpha, gain, clamp = facts
     if d is None and noise is None and b is None:
@@ -98,7 +98,7 @@ def _forward(x: Tensor, d: Any, noise: Any, strength: Any, b: Any, *facts: Any) 
 
 
 def _sums(x: Tensor, operands: _Operands, wanted: list[bool]) -> list[Tensor]:
-    """Empty gradients of d, strength and b; of no element where they are not wanted."""
+    """Makes empty gradients of d, strength and b; those not wanted have no element."""
     d, _, strength, b = operands
     places = zip((d, strength, b), wanted, strict=True)
     dtype = accumulation_dtype(x.dtype)
@@ -185,7 +185,7 @@ def _forward_fake(x: Tensor, d: Any, noise: Any, strength: Any, b: Any, *facts: 
 
 
 def _reads_output(d: Tensor | None, facts: _Facts) -> bool:
-    """Whether the derivative can be read off y, so that x need not be kept (see abi.h)."""
+    """Tells if the derivative can be read off y, so that x need not be kept (see abi.h)."""
     _, act, alpha, gain, _ = facts
     return d is None and act in _PIECEWISE_LINEAR and alpha >= 0 and gain > 0
 

@@ -10,8 +10,8 @@ __all__ = ["NativeUnavailable", "NothingToBuild"]
 
 
 class NativeUnavailable(RuntimeError):
-    """There are no compiled operators; the text says why and what to do about it."""
+    """The failure to find or build compiled operators; its text gives the reason and a remedy."""
 
 
 class NothingToBuild(NativeUnavailable):
-    """This package has no sources for such a device: PyTorch is meant to run there."""
+    """The lack of sources for a device: PyTorch is meant to run there."""

@@ -1,4 +1,4 @@
-"""How a registered operator calls the compiled library: addresses, threads or stream, scratch."""
+"""Calls of the compiled library by registered operators: addresses, threads or stream, scratch."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Call", "address", "calling", "takes", "wanted_address"]
 
 
 def takes(x: Tensor) -> bool:
-    """Whether the compiled operators run for `x`: by its device, its dtype and KERNELS."""
+    """Tells if the compiled operators run for `x`: by its device, its dtype and KERNELS."""
     return x.dtype in abi.DTYPES and dispatch.enabled(x.device.type)
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Where the contiguous `tensor` lies; None for an operand that is left out."""
+    """Returns the address of the contiguous `tensor`; None for an operand that is left out."""
     return None if tensor is None else tensor.data_ptr()
 
 
 def wanted_address(tensor: Tensor, wanted: bool) -> int | None:
-    """Where an output goes; None if it is not wanted."""
+    """Returns the address of an output; None if it is not wanted."""
     return tensor.data_ptr() if wanted else None
 
 
 class Call:
-    """The library of a device, and how its functions are to run for one operator."""
+    """The library of a device, with the threads, stream and scratch memory of one call."""
 
     def __init__(self, x: Tensor) -> None:
         self.library: Any = native.library(x.device.type)
@@ -48,7 +48,7 @@ class Call:
 
 
 def calling(x: Tensor) -> AbstractContextManager[Call]:
-    """A call of the library for `x`, with the device of x as the current one."""
+    """Prepares a call of the library for `x`, with the device of x as the current one."""
     return nullcontext(Call(x)) if x.device.type == "cpu" else _calling_on(x.device, Call(x))
 
 

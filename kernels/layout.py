@@ -1,4 +1,4 @@
-"""How tensors lie in memory, as the compiled operators see it: two dense layouts."""
+"""The two dense memory layouts of the compiled operators."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = [
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What arithmetic and small operands run in: float64 for float64, else float32."""
+    """Returns the dtype of arithmetic and small operands: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def small(operand: Tensor | None, x: Tensor) -> Tensor | None:
-    """An operand that is small beside `x` (bias, scale, filter), as the operators take it."""
+    """Casts an operand that is small beside `x` (bias, scale, filter) as the operators take it."""
     if operand is None:
         return None
     dtype = accumulation_dtype(x.dtype)
@@ -33,36 +33,36 @@ def small(operand: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether `x` is NHWC in memory and not NCHW as well."""
+    """Tells if `x` is NHWC in memory, and not NCHW as well."""
     return (
         x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """The one of the two in which `x` lies: channels_last, or contiguous where it is both."""
+    """Returns the layout of `x`: channels_last, or contiguous if it is both."""
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def dense(x: Tensor, dim: int = 1) -> Tensor:
-    """`x` itself if it is contiguous, or channels_last with `dim` as its channels; else a copy."""
+    """Returns `x` itself if contiguous, or channels_last with channels along `dim`; else a copy."""
     return x if dim == 1 and is_channels_last(x) else x.contiguous()
 
 
 def dense_like(x: Tensor, pattern: Tensor) -> Tensor:
-    """`x`, of the shape of the dense `pattern`, in the layout of it."""
+    """Lays out `x` as the dense `pattern`, which has the same shape."""
     return x.contiguous(memory_format=layout_of(pattern))
 
 
 def filter_like(weight: Tensor, x: Tensor) -> Tensor:
-    """`weight` [O,I,k,k] in the dtype and the layout of the images x, by one copy at most."""
+    """Casts `weight` [O,I,k,k] to the dtype and layout of the images x, by one copy at most."""
     return weight.to(x.dtype, memory_format=layout_of(x))
 
 
 def planes(x: Tensor, dim: int, *, samples: bool) -> tuple[bool, int, int, int]:
-    """The dense `x` as (channels last?, n, c, p), its channels along `dim`.
+    """Describes the dense `x` as (channels last?, n, c, p), its channels along `dim`.
 
-    n is the size of axis 0 where `samples` are told apart, for which `dim` must be 1.
+    n is the size of axis 0 if `samples` are told apart, which needs `dim` 1.
     """
     shape = x.shape
     if is_channels_last(x):

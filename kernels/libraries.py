@@ -1,7 +1,7 @@
-"""What a compiled library is made from, and where finished ones lie.
+"""Compiled libraries on the disk: their specification, their digest, and looking one up.
 
-A library lies in `<root>/<digest>/` with `build.json` (all that the digest covers, and the hash of
-the library) and `build.log`. It appears there by one rename and is never changed.
+A library lies in `<root>/<digest>/` with `build.json` (everything the digest covers, and the hash
+of the library) and `build.log`. It appears there by one rename and is never changed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from kernels.toolchain import Target
 __all__ = ["PREBUILT", "SOURCES", "Built", "cache", "digest", "search", "specification", "units"]
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
-# Of this Python environment, for all who use it; looked through before the cache.
+# Libraries of this Python environment, for all its users; looked through before the cache.
 PREBUILT = Path(sys.prefix) / "share" / "stylegan-mix" / "kernels"
 SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
 HEADERS = (".h", ".cuh")
 
 
 def cache() -> Path:
-    """Where libraries are kept: `kernels/` in the store (its rule: stylegan_mix/store.py)."""
+    """Returns the folder of cached libraries: `kernels/` in the store (stylegan_mix/store.py)."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     store = os.environ.get("STYLEGAN_MIX_HOME") or f"{caches}/stylegan-mix"
     try:
@@ -41,7 +41,7 @@ def cache() -> Path:
 
 @dataclass(frozen=True)
 class Built:
-    """A finished library, and what it was made from."""
+    """A finished library and its specification."""
 
     path: Path
     facts: dict[str, Any]
@@ -62,12 +62,12 @@ class Built:
 
     @property
     def log(self) -> str:
-        """What the compiler said."""
+        """The messages of the compiler."""
         return (self.path.parent / "build.log").read_text(encoding="utf-8", errors="replace")
 
 
 def sources(device: str) -> dict[str, str]:
-    """SHA-256 of every source and header of a device, by its path in csrc/."""
+    """Hashes every source and header of a device: its path in csrc/ -> SHA-256."""
     folders = [(SOURCES, HEADERS), (SOURCES / device, (*HEADERS, SUFFIX[device]))]
     found = {
         path.relative_to(SOURCES).as_posix(): sha256(path)
@@ -81,7 +81,7 @@ def sources(device: str) -> dict[str, str]:
 
 
 def specification(target: Target, compiler: str) -> dict[str, Any]:
-    """All that decides what comes out of the compiler; its digest names the library."""
+    """Lists everything that decides the compiler's output; its digest names the library."""
     runtime = toolchain.openmp() if target.device == "cpu" else None
     contents = sources(target.device)
     abi = re.search(r"#define KERNELS_ABI_VERSION (\d+)", (SOURCES / "abi.h").read_text())
@@ -99,12 +99,12 @@ def specification(target: Target, compiler: str) -> dict[str, Any]:
 
 
 def digest(data: object) -> str:
-    """SHA-256 of plain data, in hexadecimal digits."""
+    """Computes the SHA-256 of plain data, in hexadecimal digits."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Computes the SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -112,7 +112,7 @@ def sha256(path: Path) -> str:
 
 
 def search(root: Path, wanted: dict[str, Any]) -> Built | None:
-    """A library in `root` that fits; any compiler's where `wanted` names none."""
+    """Finds a library in `root` that fits; of any compiler if `wanted` names none."""
     for manifest in sorted(root.glob("*/build.json")):
         try:
             facts = json.loads(manifest.read_bytes())
@@ -136,14 +136,14 @@ def _fits(built: Built, wanted: dict[str, Any]) -> bool:
 
 
 def _whole(built: Built) -> bool:
-    """Whether the library is what was built: a process that runs code of a cut one is killed.
+    """Tells if the library is whole: a process that runs code of a truncated one is killed.
 
-    Half a millisecond for the library of a CPU.
+    Takes half a millisecond for the library of a CPU.
     """
     return sha256(built.path) == built.facts["library_sha256"]
 
 
 def units(wanted: dict[str, Any]) -> dict[str, str]:
-    """The sources that are compiled; the others are headers."""
+    """Selects the compiled sources; the others are headers."""
     suffix = SUFFIX[wanted["device"]]
     return {name: sha for name, sha in wanted["sources"].items() if name.endswith(suffix)}

@@ -1,6 +1,6 @@
 """clamp(gain * act(x * d + noise * strength + b)): the public operator and its checks.
 
-What follows a modulated convolution: demodulation d [N,C], noise [N or 1,1,H,W], bias [C] and the
+The end of a modulated convolution: demodulation d [N,C], noise [N or 1,1,H,W], bias [C] and the
 activation (Karras et al. 2020, StyleGAN2, figure 2c and equation 3).
 """
 
@@ -28,12 +28,12 @@ def modulated_bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """clamp(gain * act(x * d + noise * strength + b), -clamp, clamp), twice differentiable.
+    """Computes clamp(gain * act(x * d + noise * strength + b), -clamp, clamp).
 
-    x [N,C,H,W] in NCHW or channels_last, which is kept; d [N,C] and b [C] in the dtype of x or in
-    float32; noise [N,1,H,W] or [1,1,H,W], a constant without gradient, and its strength, of one
-    element, come together. The rest as in `bias_act`. ValueError and TypeError say which argument
-    does not fit.
+    Twice differentiable. x [N,C,H,W] in NCHW or channels_last, which the result keeps. d [N,C] and
+    b [C] in the dtype of x or in float32. noise [N,1,H,W] or [1,1,H,W], a constant without
+    gradient, and its strength of one element come together. The other arguments are those of
+    `bias_act`. ValueError and TypeError name the argument that does not fit.
     """
     _check(x, d, noise, strength)
     alpha, gain = checked("modulated_bias_act", x, b, 1, act, alpha, gain, clamp)

@@ -20,7 +20,7 @@ __all__ = ["Library", "library"]
 
 
 class Library(ctypes.CDLL):
-    """A loaded library: the functions of abi.h, which raise where the C function answers an error.
+    """A loaded library: the functions of abi.h, which raise if the C function returns an error.
 
     NotImplementedError: this library has no such case. MemoryError: no scratch memory.
     RuntimeError: the error of the CUDA runtime.
@@ -54,12 +54,12 @@ class Library(ctypes.CDLL):
             function.errcheck = self._checked
 
     def _checked(self, status: int, function: Any, _: Any) -> int:
-        """Raises for an error; bytes of scratch memory, which are positive, pass."""
+        """Raises for an error; a number of bytes, which is positive, passes."""
         if status == 0 or (status > 0 and function.restype is c_int64):
             return status
         text = (self.kernels_error_text(max(status, -(2**31))) or b"").decode(errors="replace")
         kind = {UNSUPPORTED: NotImplementedError, NO_MEMORY: MemoryError}.get(status, RuntimeError)
-        where = "CUDA error in " if status > 0 else ""  # as PyTorch's own begin
+        where = "CUDA error in " if status > 0 else ""  # PyTorch's own errors begin so
         raise kind(f"{where}{function.__name__}: {text or 'unknown error'} (error {status})")
 
 
@@ -68,9 +68,9 @@ _libraries: dict[str, Library | NativeUnavailable] = {}
 
 
 def library(device_type: str) -> Library:
-    """The compiled operators for "cpu" or "cuda"; the first call may build them.
+    """Loads the compiled operators for "cpu" or "cuda"; the first call may build them.
 
-    Raises `NativeUnavailable`, which says why and what to do; a failure is remembered, so nothing
+    Raises `NativeUnavailable`, with the reason and a remedy. A failure is remembered, so nothing
     is tried twice in one process.
     """
     found = _libraries.get(device_type)
@@ -85,7 +85,7 @@ def library(device_type: str) -> Library:
 
 
 def _load(device_type: str) -> Library | NativeUnavailable:
-    # Here and not above: `python -m kernels.build` must be the first to import it.
+    # Imported late: `python -m kernels.build` must be the first to import it.
     from kernels import build, toolchain
 
     try:

@@ -1,4 +1,4 @@
-"""What `ptxas -v` tells of each CUDA kernel: registers, spills, shared memory, as a table."""
+"""The report of `ptxas -v` on each CUDA kernel, as a table: registers, spills, shared memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHARED = re.compile(r"(\d+) bytes smem")
 
 @dataclass(frozen=True)
 class Usage:
-    """One kernel on one architecture; bytes are those of a thread, `shared` those of a block."""
+    """One kernel on one architecture. Bytes are per thread; `shared` bytes are per block."""
 
     kernel: str
     architecture: str
@@ -28,7 +28,7 @@ class Usage:
 
 
 def parse(log: str) -> list[Usage]:
-    """The kernels in the order of the log, under their readable names."""
+    """Reads the kernels of a log, in its order, under their readable names."""
     found = list(_entries(log))
     names = _demangle([usage.kernel for usage in found])
     return [
@@ -61,13 +61,13 @@ def _demangle(names: Sequence[str]) -> list[str]:
     told = done.stdout.splitlines()
     if done.returncode or len(told) != len(names):
         return list(names)
-    # `void name<...>(arguments)`: what tells kernels apart is before the arguments.
+    # `void name<...>(arguments)`: the arguments do not tell kernels apart.
     short = (name.replace("(anonymous namespace)::", "").removeprefix("void ") for name in told)
     return [name.partition("(")[0] or name for name in short]
 
 
 def table(usages: Sequence[Usage]) -> str:
-    """A row for each kernel and architecture; the heaviest users of registers first."""
+    """Draws a row for each kernel and architecture; the heaviest users of registers first."""
     rows: list[tuple[str, ...]] = [("kernel", "sm", "registers", "spilled", "shared")]
     rows += [
         (

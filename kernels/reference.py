@@ -1,7 +1,7 @@
 """The operators in plain PyTorch, slow and obvious: the specification of all other versions.
 
-Any floating dtype; autograd differentiates them to every order. Arguments are those of the public
-operators, not checked here. `N C H W` as usual.
+They take any floating dtype, and autograd differentiates them to every order. Arguments are those
+of the public operators, and are not checked here. `N C H W` as usual.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """clamp(gain * act(x + b), -clamp, clamp), with `b` along `dim`: any shape -> same shape."""
+    """Computes clamp(gain * act(x + b), -clamp, clamp), `b` along `dim`: any shape -> the same."""
     activation = ACTIVATIONS[act]
     alpha = activation.alpha if alpha is None else alpha
     gain = activation.gain if gain is None else gain
@@ -85,7 +85,7 @@ def modulated_bias_act(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """bias_act of x [N,C,H,W] * d [N,C] + noise [N or 1,1,H,W] * strength."""
+    """Computes bias_act of x [N,C,H,W] * d [N,C] + noise [N or 1,1,H,W] * strength."""
     x = x * d[:, :, None, None]
     x = x if noise is None or strength is None else x + noise * strength
     return bias_act(x, b, act=act, alpha=alpha, gain=gain, clamp=clamp)
@@ -101,7 +101,7 @@ def upfirdn2d(
     flip_filter: bool = False,
     gain: float = 1,
 ) -> Tensor:
-    """Zero-stuff, pad or crop, filter every channel, keep every down-th sample.
+    """Zero-stuffs, pads or crops, filters every channel, keeps every down-th sample.
 
     x [N,C,H,W]; f [fh,fw]; `up` and `down` are (x, y), `padding` is (left, right, top, bottom).
     """
@@ -117,9 +117,9 @@ def upfirdn2d(
 
 
 def padded(x: Tensor, padding: Sequence[int]) -> Tensor:
-    """x [N,C,H,W] with zeros around it, (left, right, top, bottom); a negative number crops.
+    """Pads x [N,C,H,W] with zeros by (left, right, top, bottom); a negative number crops.
 
-    First the zeros, then the crop, which may so take more than x has.
+    Zeros come first and the crop after them, so the crop may be larger than x.
     """
     before = [max(number, 0) for number in padding]
     after = [min(number, 0) for number in padding]

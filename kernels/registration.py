@@ -1,17 +1,17 @@
-"""Registering an operator with its gradient, and the short way to it.
+"""Registering an operator with its gradient, and calling it without the dispatcher.
 
-PyTorch's dispatcher lets modes, transforms and compilers see a registered operator, which takes
-longer than the work on a small tensor: 10 µs a call, 40 µs where a graph is recorded; and a
-training step of StyleGAN2 makes two hundred calls. So where nobody could be looking, the operator
-is called as an autograd Function of the same three parts: its kernel, what it keeps, and its
-derivative; and where no graph is recorded, its kernel alone, which saves 5 µs more. A profiler
-sees the Function, under the operator's name, and so what runs without it: the dispatcher's way
-made a step half as long again under its eyes, and all of that looked like the operators' time.
+PyTorch's dispatcher shows a registered operator to modes, transforms and compilers. That takes
+longer than the work on a small tensor: 10 µs a call, 40 µs if a graph is recorded. A training step
+of StyleGAN2 makes two hundred calls. So if no mode, transform or compiler is active, the operator
+is called as an autograd Function of the same three parts: its kernel, the tensors it keeps, its
+derivative. If no graph is recorded either, its kernel is called alone, which saves 5 µs more.
+A profiler sees the Function under the operator's name. It is no reason to take the dispatcher:
+that made a profiled step half as long again, and the profile blamed the operators for it.
 
-Schemas are registered from here and not by TORCH_LIBRARY in C++: so the build needs none of
-PyTorch's headers (7 s of compiling for torch/library.h, 27 s for torch/extension.h, in each source
-that has them) and no library of one PyTorch alone, and one border in plain C (csrc/abi.h) serves
-both devices. The price is some µs a call, for the Python between the dispatcher and the kernel.
+Schemas are registered here and not by TORCH_LIBRARY in C++. So the build needs none of PyTorch's
+headers (7 s of compiling for torch/library.h, 27 s for torch/extension.h, in each source), the
+library fits every PyTorch, and one interface in plain C (csrc/abi.h) serves both devices. The price
+is some µs a call, for the Python between the dispatcher and the kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["register", "short_way"]
 
 _LIBRARY = torch.library.Library("kernels", "FRAGMENT")
 _DEVICES = ("CPU", "CUDA")
-# What calls every operator that was registered.
+# Each registered operator -> the function that calls it.
 _CALLS: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
@@ -39,10 +39,10 @@ def register(
     keep: Callable[..., None],
     differentiate: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Defines `kernels::<schema>`; returns what calls it, the short way where that is allowed.
+    """Defines `kernels::<schema>`; returns its caller, which skips the dispatcher if safe.
 
-    `kernel` computes, on any device; `fake` makes outputs without values; `keep(ctx, inputs,
-    output)` and `differentiate(ctx, *cotangents)` are what `torch.library.register_autograd` takes.
+    `kernel` computes, on any device. `fake` makes outputs without values. `keep(ctx, inputs,
+    output)` and `differentiate(ctx, *cotangents)` are those of `torch.library.register_autograd`.
     """
     name = schema.partition("(")[0]
     known_as = f"kernels::{name}"
@@ -75,15 +75,16 @@ def register(
 
 
 def short_way(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """What does the same as an operator that a dispatch mode has seen, in less time if it is ours.
+    """Returns the faster function that equals `operator`, or `operator` if it is not one of ours.
 
-    For whoever records operators and calls them again: with the same arguments, by position.
+    For code that records the operators seen by a dispatch mode and calls them again. Arguments are
+    the same, by position.
     """
     return _CALLS.get(operator, operator)  # type: ignore[call-overload]
 
 
 def _watched(x: Tensor) -> bool:
-    """Whether a compiler, a trace, a mode, a transform or a subclass looks on."""
+    """Tells if a compiler, a trace, a mode, a transform or a subclass is watching."""
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, Parameter)

@@ -19,7 +19,7 @@ __all__ = ["Axis", "apply"]
 
 
 class Axis(NamedTuple):
-    """What happens along one axis: up, then padding before and after, the filter, then down."""
+    """The steps along one axis: up, then padding before and after, the filter, then down."""
 
     up: int = 1
     down: int = 1
@@ -30,7 +30,7 @@ class Axis(NamedTuple):
         return (size * self.up + self.before + self.after - taps + self.down) // self.down
 
     def adjoint(self, size: int, taps: int) -> Axis:
-        """The axis of the transposed operator, for an input of `size`."""
+        """Returns the axis of the transposed operator, for an input of `size`."""
         before = taps - self.before - 1
         out = self.out_size(size, taps)
         after = size * self.up - out * self.down + self.before - self.up + 1
@@ -38,13 +38,13 @@ class Axis(NamedTuple):
 
 
 def apply(x: Tensor, f: Tensor, along_x: Axis, along_y: Axis, flip: bool, gain: float) -> Tensor:
-    """The registered operator for checked arguments; f [fh,fw], or [n] for both axes."""
+    """Calls the registered operator with checked arguments; f [fh,fw], or [n] for both axes."""
     filter_ = small(f.detach(), x)
     return _upfirdn2d(x, filter_, along_x, along_y, flip, gain)
 
 
 def _empty(x: Tensor, f: Tensor, along_x: Any, along_y: Any, flip: bool, gain: float) -> Tensor:
-    """What the operator fills: [N,C,H',W'] in the layout of x."""
+    """Makes the operator's empty output: [N,C,H',W'] in the layout of x."""
     n, c, h, w = x.shape
     shape = n, c, Axis(*along_y).out_size(h, f.shape[0]), Axis(*along_x).out_size(w, f.shape[-1])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))

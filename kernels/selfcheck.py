@@ -1,4 +1,4 @@
-"""A second of checking: the compiled operators against the reference, and what a doctor reports.
+"""A second of checks of the compiled operators against the reference, for `stylegan-mix doctor`.
 
 Every operator runs forward, backward and, as gradient penalties need it, backward again.
 """
@@ -28,9 +28,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far an operator was from the truth, the reference in float64: a share of the largest
-    value of each result.
-    """
+    """An operator's largest error against float64, as a share of a result's largest value."""
 
     operator: str
     dtype: torch.dtype
@@ -38,7 +36,7 @@ class Outcome:
 
     @property
     def allowed(self) -> float:
-        """A rounding of the result, one of the gradient it follows from, and as much again."""
+        """The largest error allowed: two roundings of the result and two of its gradient."""
         return 4 * torch.finfo(self.dtype).eps
 
     @property
@@ -47,10 +45,10 @@ class Outcome:
 
 
 def outcomes(device: str = "cpu") -> list[Outcome]:
-    """One for each operator and dtype. Raises `NativeUnavailable` without compiled operators."""
+    """Checks each operator in each dtype. Raises `NativeUnavailable` without compiled operators."""
     native.library(device)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more only wait for one another where a machine is busy
+    torch.set_num_threads(1)  # more threads only wait for one another on a busy machine
     try:
         return [_outcome(name, dtype, device) for name in _OPERATORS for dtype in DTYPES]
     finally:
@@ -84,7 +82,7 @@ def forced(choice: str) -> Iterator[None]:
             os.environ["KERNELS"] = before
 
 
-# --------------------------------------------------------------------- what is run
+# --------------------------------------------------------------------- the operators' arguments
 
 
 def _bias_act(x: Tensor, b: Tensor, **_: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ _OPERATORS: dict[str, Operator] = {
 def _derivatives(
     name: str, rounded: torch.dtype, kind: torch.dtype, device: str, layout: torch.memory_format
 ) -> list[Tensor]:
-    """y, dx, db and what comes back through them, computed in `kind` on operands of `rounded`."""
+    """Computes y, dx, db and their derivatives in `kind`, on operands rounded to `rounded`."""
     generator = torch.Generator().manual_seed(0)
 
     def operand(*shape: int) -> Tensor:
@@ -134,11 +132,11 @@ def _derivatives(
     return [one.detach() for one in (y, *first, *again)]
 
 
-# --------------------------------------------------------------------- what a doctor reports
+# --------------------------------------------------------------------- the doctor's report
 
 
 def findings() -> dict[str, str]:
-    """Which operators run here and why, for each device: name -> what was found."""
+    """Lists the operators that run here and the reason, for each device: name -> finding."""
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return {
         (name if device == "cpu" else f"{device} {name}"): text

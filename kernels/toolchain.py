@@ -1,7 +1,7 @@
-"""Compilers, their flags, and what to say where one is missing.
+"""Compilers and their flags, and a remedy for a missing one.
 
-A CPU's library is made once for each instruction set, from the same sources; a GPU's holds code
-for several architectures.
+The library of a CPU is built once for each instruction set, from the same sources. The library of
+a GPU holds code for several architectures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from kernels.errors import NativeUnavailable, NothingToBuild
 
 __all__ = ["Target", "Toolchain", "find", "ninja", "openmp", "target_for"]
 
-# Finite and infinite numbers, and NaN, come out as the definition says: no -ffast-math. Warnings
-# are not errors: a compiler of next year finds new ones. A test reads the log for them.
+# No -ffast-math: infinities and NaN follow the definition. Warnings are not errors, because next
+# year's compiler finds new ones; a test reads the log for them.
 COMMON = ("-O3", "-std=c++17")
 HOST = ("-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 NUMBERS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
@@ -39,7 +39,7 @@ SANITIZERS = {
     "undefined": ("-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover"),
 }
 
-# Compute capabilities of a library built where there is no GPU to ask: A100, H100, B200.
+# Compute capabilities of a library built on a machine without a GPU: A100, H100, B200.
 ARCHITECTURES = "80,90,100"
 
 COMPILERS = ("g++", "c++", "clang++")
@@ -47,7 +47,7 @@ COMPILERS = ("g++", "c++", "clang++")
 
 @dataclass(frozen=True)
 class Target:
-    """What a library is for: a device, and its instruction set or its architectures "80,90"."""
+    """The device of a library, and its instruction set or its architectures "80,90"."""
 
     device: str
     isa: str
@@ -59,7 +59,7 @@ class Target:
         return "_".join(filter(None, [self.device, *self.isa.split(","), self.sanitize]))
 
     def covers(self, wanted: Target) -> bool:
-        """Whether a library for this also serves `wanted`: more architectures do no harm."""
+        """Tells if a library for this also serves `wanted`: more architectures do no harm."""
         if (self.device, self.sanitize) != (wanted.device, wanted.sanitize):
             return False
         if self.device == "cpu":
@@ -73,15 +73,15 @@ def _numbers(architectures: str) -> list[int]:
 
 
 def _runs(code: int, gpu: int) -> bool:
-    """Machine code runs on its own generation from its own number on."""
+    """Tells if `gpu` runs machine code for `code`: of its own generation, and not newer."""
     return code // 10 == gpu // 10 and code <= gpu
 
 
 def target_for(device_type: str, *, isa: str = "", sanitize: str | None = None) -> Target:
-    """What to build for this machine, unless `isa` says it.
+    """Chooses the target of a build for this machine, unless `isa` names it.
 
-    PyTorch names the CPU's instruction set (ATEN_CPU_CAPABILITY, its own variable, changes that);
-    the architectures are those of the visible GPUs, or KERNELS_CUDA_ARCHS, or three common ones.
+    PyTorch names the CPU's instruction set (its variable ATEN_CPU_CAPABILITY changes that).
+    Architectures are those of the visible GPUs, or KERNELS_CUDA_ARCHS, or three common ones.
     Sanitizers, named by `sanitize` or KERNELS_SANITIZE, are for CPUs.
     """
     if sanitize is None:
@@ -101,7 +101,7 @@ def target_for(device_type: str, *, isa: str = "", sanitize: str | None = None) 
 
 def _instruction_set() -> str:
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    # Where PyTorch is too old to tell, the instructions for bfloat16 are left out.
+    # If PyTorch is too old to tell, the instructions for bfloat16 are left out.
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
     if capability == "avx512" and capabilities.get("avx512_bf16"):
         return "avx512_bf16"
@@ -129,8 +129,8 @@ def _architectures(asked: str) -> str:
 class Toolchain:
     """A compiler with its version, and the beginnings and ends of its command lines.
 
-    The version also has the arguments that came with the compiler's name: all that, beside its
-    flags, decides what it makes.
+    The version includes the arguments that came with the compiler's name. With the flags, it
+    decides the compiler's output.
     """
 
     program: str
@@ -141,18 +141,18 @@ class Toolchain:
 
 
 def find(target: Target) -> Toolchain:
-    """The compiler for this target. Raises `NativeUnavailable` where there is none that fits."""
+    """Finds the compiler for this target. Raises `NativeUnavailable` if none fits."""
     return _find_cxx(target) if target.device == "cpu" else _find_nvcc(target)
 
 
 def flags(target: Target) -> tuple[str, ...]:
-    """The flags for compiling, which are the same for all compilers of a device."""
+    """Lists the flags for compiling, the same for all compilers of a device."""
     if target.device == "cpu":
         isa = INSTRUCTION_SETS[target.isa]
         return (*COMMON, *HOST, "-fopenmp", *NUMBERS, *isa, *SANITIZERS[target.sanitize])
     numbers = _numbers(target.isa)
     codes = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers]
-    # Code for the GPUs to come: the driver translates that of the newest.
+    # Code for future GPUs: the driver translates that of the newest architecture.
     newest = f"-gencode=arch=compute_{numbers[-1]},code=compute_{numbers[-1]}"
     return (*COMMON, *(f"-Xcompiler={flag}" for flag in HOST), "-Xptxas=-v", *codes, newest)
 
@@ -170,9 +170,9 @@ def _find_cxx(target: Target) -> Toolchain:
     command = (program, *named[1:])
     version = _version(command).splitlines()[0]
     sanitizer = tuple(flag for flag in SANITIZERS[target.sanitize] if flag.startswith("-fsan"))
-    # clang's code calls another OpenMP runtime than the one that PyTorch brings.
+    # clang's code calls another OpenMP runtime than PyTorch's.
     runtime = None if "clang" in version else openmp()
-    # A missing function is told now and not at loading; a sanitizer's own come with the program.
+    # A missing function fails here and not at loading; a sanitizer's own come with the program.
     complete = ("-Wl,-z,defs",) if sys.platform == "linux" and not sanitizer else ()
     link = (*command, "-shared", "-pthread", *complete, *sanitizer)
     libraries = ("-fopenmp",) if runtime is None else (str(runtime),)
@@ -181,7 +181,7 @@ def _find_cxx(target: Target) -> Toolchain:
 
 
 def openmp() -> Path | None:
-    """The GNU OpenMP runtime inside PyTorch, linked so that a process has one and not two."""
+    """Finds the GNU OpenMP runtime inside PyTorch, so that a process has one and not two."""
     inside = Path(torch.__file__).parent
     places = (inside / "lib", inside.parent / "torch.libs")
     return next((path for place in places for path in sorted(place.glob("libgomp*.so*"))), None)
@@ -201,7 +201,7 @@ def _find_nvcc(target: Target) -> Toolchain:
         (line for line in _version((program,)).splitlines() if "release" in line), "unknown"
     )
     release = version.partition("release ")[2].partition(",")[0]
-    # Within one major version newer and older runtimes and drivers understand each other.
+    # Within one major version, newer and older runtimes and drivers are compatible.
     if built_for and release.partition(".")[0] != built_for.partition(".")[0]:
         raise NativeUnavailable(
             f"{program} is of CUDA {release}, PyTorch of CUDA {built_for}; set CUDA_HOME to a "
@@ -211,7 +211,7 @@ def _find_nvcc(target: Target) -> Toolchain:
 
 
 def ninja() -> str:
-    """The program ninja: the one of the Python package, or that on PATH."""
+    """Finds the program ninja: the one of the Python package, or that on PATH."""
     try:
         from ninja import BIN_DIR
     except ImportError:

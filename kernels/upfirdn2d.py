@@ -1,8 +1,8 @@
 """Up-sample, pad, filter, down-sample: the public operator, its checks and its autograd.
 
-The operator is linear in x and its adjoint is itself with up and down exchanged and the filter
-flipped, so it differentiates to every order through itself. That is also what keeps it fast:
-PyTorch's own double backward of a depthwise convolution runs one convolution a channel.
+The operator is linear in x. Its adjoint is itself with up and down exchanged and the filter
+flipped, so it differentiates to every order through itself. That also keeps it fast: PyTorch's own
+double backward of a depthwise convolution runs one convolution a channel.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["setup_filter", "upfirdn2d"]
 
 Pair = int | Sequence[int]
 
-# PyTorch's depthwise transposed convolution of these on a CPU is 50 times slower than in float32.
+# On a CPU, PyTorch's depthwise transposed convolution in these is 50 times slower than in float32.
 _SLOW_TRANSPOSED = (torch.bfloat16, torch.float16)
 
-# One-dimensional taps fewer than this become a two-dimensional filter.
+# Fewer one-dimensional taps than this become a two-dimensional filter.
 SEPARABLE_FROM = 8
 
 
@@ -39,11 +39,11 @@ def setup_filter(
     gain: float = 1,
     separable: bool | None = None,
 ) -> Tensor:
-    """Taps -> a filter for `upfirdn2d`: [fh,fw], or [n] where two passes of n taps are faster.
+    """Makes a filter for `upfirdn2d` from taps: [fh,fw], or [n] if two passes of n are faster.
 
     1-D taps become their outer product unless `separable` (default: 8 taps or more). `normalize`
-    makes the sum 1; `gain` is that of the two-dimensional filter. None is the identity. The
-    filter is float32, as published networks store theirs.
+    makes the sum 1. `gain` is that of the two-dimensional filter. None is the identity. The filter
+    is float32, as in published networks. Raises ValueError for taps of a wrong shape or sum.
     """
     f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32)
     f = f.reshape(1) if f.ndim == 0 else f
@@ -74,11 +74,11 @@ def upfirdn2d(
     """Zero-stuffs by `up`, pads or crops, filters each channel, keeps every `down`-th sample.
 
     x [N,C,H,W] floating, NCHW or channels_last, which the result keeps. f: [fh,fw], [n] (applied
-    along both axes) or None (identity); a true convolution, a correlation if `flip_filter`; no
-    gradient with respect to f. `up`, `down`: one number or (x, y). `padding`: one number, (x, y)
-    or (left, right, top, bottom), negative crops. The result is multiplied by `gain` and has
-    (in * up + p0 + p1 - f + down) // down samples an axis. ValueError and TypeError say which
-    argument does not fit.
+    along both axes) or None (identity); a true convolution, or a correlation if `flip_filter`. f
+    gets no gradient. `up`, `down`: one number or (x, y). `padding`: one number, (x, y) or
+    (left, right, top, bottom); negative numbers crop. The result is multiplied by `gain` and has
+    (in * up + p0 + p1 - f + down) // down samples an axis. ValueError and TypeError name the
+    argument that does not fit.
     """
     _check_tensors(x, f)
     up_x, up_y = _pair(up, "up", least=1)
@@ -102,7 +102,7 @@ def upfirdn2d(
 
 
 def _check_sum(f: Tensor) -> None:
-    if f.device.type == "meta":  # the filter of a network that is shapes alone has no values
+    if f.device.type == "meta":  # the filter of a network without values
         return
     total, rounding = float(f.sum()), torch.finfo(f.dtype).eps * f.numel() * float(f.abs().sum())
     if not abs(total) > rounding:
@@ -184,7 +184,7 @@ class _UpFirDn(torch.autograd.Function):
 def _resample(
     x: Tensor, f: Tensor, along_x: Axis, along_y: Axis, flip: bool, gain: float
 ) -> Tensor:
-    """The operator as one depthwise convolution, transposed where it up-samples."""
+    """Resamples by one depthwise convolution, transposed if it up-samples."""
     n, c, h, w = x.shape
     fh, fw = f.shape
     if x.numel() == 0:
@@ -214,10 +214,10 @@ def _resample(
 
 
 def _crops(axis: Axis, taps: int) -> tuple[int, int]:
-    """What to cut off the full transposed convolution, before and after; negative: to add."""
+    """Counts samples to cut off each side of the full transposed convolution; negative: to add."""
     return taps - 1 - axis.before, taps - axis.up - axis.after
 
 
 def _each(f: Tensor, channels: int) -> Tensor:
-    """The same filter for every channel: [C,1,fh,fw]."""
+    """Repeats the filter for every channel: [C,1,fh,fw]."""
     return f.expand(channels, 1, *f.shape).contiguous()

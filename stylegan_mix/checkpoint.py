@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,13 @@ class Checkpoints:
             shutil.rmtree(self.folder / f"step-{old:09d}", ignore_errors=True)
         self._remove_leftovers()
 
-    def latest(self) -> tuple[int, dict[Any, Any], dict[str, Any]] | None:
+    def latest(
+        self, say: Callable[[str], None] = say
+    ) -> tuple[int, dict[Any, Any], dict[str, Any]] | None:
         """The newest sound checkpoint as (step, state, facts), or None if there never was one.
 
-        A damaged one is named and the one before it taken; if all are damaged, `InvalidInput`.
+        Of a damaged one `say` is told and the one before it taken; if all are damaged,
+        `InvalidInput`.
         """
         steps = self._steps()
         for step in steps:

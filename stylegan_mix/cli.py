@@ -22,6 +22,10 @@ group = console.LazyGroup(
             "stylegan_mix.commands.metrics:metrics",
             "Judge samples against real images, class by class.",
         ),
+        "generators": (
+            "stylegan_mix.commands.generators:generators",
+            "List and show trained and imported generators.",
+        ),
         "bank": ("stylegan_mix.commands.bank:bank", "List, show, preview and verify banks."),
         "import-generator": (
             "stylegan_mix.commands.import_generator:import_generator",

@@ -45,6 +45,7 @@ __all__ = [
     "print_findings",
     "print_json",
     "print_table",
+    "progress_option",
     "read_toml",
     "resolved",
     "result",
@@ -241,6 +242,12 @@ def as_typed(value: object) -> str:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+progress_option = click.option(
+    "--progress",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append the progress to FILE too, one JSON object a line.",
+)
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
 
 

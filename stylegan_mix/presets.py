@@ -125,17 +125,17 @@ _KINDS = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
 _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
-# Published `cifar` configuration of StyleGAN2-ADA (methods dossier 1.6): 512 channels, R1 0.01,
+# Published `cifar` configuration of StyleGAN2-ADA (Karras et al. 2020): 512 channels, R1 0.01,
 # EMA 500 kimg, mapping of 2 layers, `orig` discriminator, batch 64, minibatch-std group 32.
 # `tiny8` and `cpu32` weigh the label down and add noise to it because plain conditioning
 # collapses inside the classes: on the digits, at a label weight of 0.2 the classes were confused
 # for long, at 0.5 the diversity of some fell below 0.6. `cpu32` has no augmentation, since at its
-# budget DiffAugment cost more than it gave (README: what a safeguard is worth), and computes in
-# float32, since bfloat16 was not shown to be as good (README: is bfloat16 as good). `cifar-lt` is
-# `cifar` with the conditioning of `cpu32`, adaptive augmentation by shot group, and averages and
-# speed of adaptation for 2,000 kimg. At the size and budget of `cpu32` that combination is the best
-# one measured (`label-plain`: the strength stays at 0; with a lower target no difference is seen);
-# at its own it has not been measured.
+# budget DiffAugment cost more than it gave, and computes in float32, since bfloat16 was not shown
+# to be as good (both tables: tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
+# `cpu32`, adaptive augmentation by shot group, and averages and speed of adaptation for 2,000 kimg.
+# At the size and budget of `cpu32` that combination is the best one measured (`label-plain`: the
+# strength stays at 0; with a lower target no difference is seen); at its own it has not been
+# measured.
 _TABLE = """
 name                 tiny8    cpu32     cifar   cifar-lt
 resolution           8        32        32      32
@@ -183,7 +183,7 @@ PRESETS = _parse(_TABLE)
 
 
 def auto_preset(resolution: int) -> Preset:
-    """The published `auto` configuration for one GPU at 8 to 256 pixels (methods dossier 1.6).
+    """The published `auto` configuration of StyleGAN2-ADA for one GPU, at 8 to 256 pixels.
 
     Half the channels, residual discriminator, R1 by 0.0002 R^2 / batch, path length 2, style
     mixing 0.9, adaptive augmentation. One thing differs above 64 pixels: everything from 8 pixels

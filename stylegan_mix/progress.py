@@ -1,22 +1,66 @@
-"""Lines for the person who watches, progress of long work, and requests to stop it."""
+"""Progress of long work: an argument of whatever computes, and no part of what it computes.
+
+A `Reporter` is told how far work is: `Terminal` shows it to the person who watches, `JsonLines`
+appends it to a file for programs.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-import signal
 import sys
 import time
-from types import FrameType, TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
 
-from stylegan_mix.errors import Failure, Interrupted, Stopped
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
-__all__ = ["Progress", "StopSignals", "in_words", "say"]
+__all__ = [
+    "SILENT",
+    "TERMINAL",
+    "Both",
+    "JsonLines",
+    "Progress",
+    "Reporter",
+    "Silent",
+    "Terminal",
+    "Track",
+    "in_words",
+    "reporter_for",
+    "say",
+]
 
 
 def say(text: str) -> None:
     """Prints a line for the person who watches (stderr)."""
     print(text, file=sys.stderr, flush=True)
+
+
+# Reporters
+
+
+class Track(Protocol):
+    """The progress of one piece of work."""
+
+    def update(self, done: float, **facts: object) -> None:
+        """Reports that `done` units of the total are finished."""
+
+    def close(self) -> None:
+        """Ends the report."""
+
+
+class Reporter(Protocol):
+    """A listener to long work."""
+
+    def say(self, text: str) -> None:
+        """Takes a line for the person who watches."""
+
+    def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
+        """Begins to follow work of `total` units, of which `start` are done."""
 
 
 class Progress:
@@ -27,25 +71,18 @@ class Progress:
     """
 
     def __init__(self, total: float, unit: str, label: str, *, start: float = 0.0) -> None:
-        self._total, self._unit, self._label = total, unit, label
-        self._start, self._began = start, time.monotonic()
+        self._pace = _Pace(total, unit, label, start, time.monotonic())
         self._terminal = sys.stderr.isatty()
-        self._next = self._began + (0.0 if self._terminal else 30.0)
+        self._next = time.monotonic() + (0.0 if self._terminal else 30.0)
         self._shown = False
 
     def update(self, done: float, **facts: object) -> None:
-        """Reports that `done` units of the total are finished."""
+        """See `Track`."""
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + (0.5 if self._terminal else 30.0)
-        rate = (done - self._start) / max(now - self._began, 1e-9)
-        left = (self._total - done) / rate if rate > 0 else float("inf")
-        numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
-        text = (
-            f"{self._label}: {_three(done)} of {_three(self._total)} {self._unit}, "
-            f"{_three(rate)} {self._unit}/s, {_duration(left)} left  {numbers}"
-        ).rstrip()
+        text = self._pace.text(done, now, facts)
         if self._terminal:
             sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
             sys.stderr.flush()
@@ -58,6 +95,198 @@ class Progress:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+            self._shown = False
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """One piece of work and the time (monotonic, s) at which it began."""
+
+    total: float
+    unit: str
+    label: str
+    start: float
+    began: float
+
+    def rate(self, done: float, now: float) -> float:
+        """Units a second since the beginning."""
+        return (done - self.start) / max(now - self.began, 1e-9)
+
+    def text(self, done: float, now: float, facts: dict[str, object]) -> str:
+        """All of it on one line."""
+        rate = self.rate(done, now)
+        left = (self.total - done) / rate if rate > 0 else float("inf")
+        numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
+        return (
+            f"{self.label}: {_three(done)} of {_three(self.total)} {self.unit}, "
+            f"{_three(rate)} {self.unit}/s, {_duration(left)} left  {numbers}"
+        ).rstrip()
+
+
+class Terminal:
+    """Shows lines and progress to the person who watches, on stderr."""
+
+    def __init__(self) -> None:
+        self._last: Progress | None = None
+
+    def say(self, text: str) -> None:
+        """Prints a line, after clearing that of a progress under way."""
+        if self._last is not None:
+            self._last.close()
+        say(text)
+
+    def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
+        """See `Progress`."""
+        self._last = Progress(total, unit, label, start=start)
+        return self._last
+
+
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Drops the line."""
+
+    def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
+        """Gives a progress that shows nothing."""
+        return _Tracks(())
+
+
+class JsonLines:
+    """Appends lines and progress to a file, one JSON object a line.
+
+    `{"time", "say"}` is a line; `{"time", "label", "unit", "done", "total", "rate", "facts"}` is
+    progress: `time` is UTC in ISO 8601, `rate` in units a second. Progress is written at most
+    once a second, and as it stands at its end. Every line is one write at the end of the file, so
+    that several processes may share it and a reader sees whole lines.
+
+    `UsageFailure` (exit code 2) where the file cannot be opened, `MissingEnvironment` (4) where it
+    cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            os.close(self._open())
+        except OSError as error:
+            raise UsageFailure(f"cannot write progress to {path}: {error.strerror}") from error
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def say(self, text: str) -> None:
+        """Appends a line of text."""
+        self.append({"say": text})
+
+    def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
+        """Begins to append progress."""
+        return _JsonTrack(self, _Pace(total, unit, label, start, time.monotonic()))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Appends an object with the time."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, **entry}, allow_nan=False) + "\n"
+        try:
+            # Opened each time: a file that was moved away begins again under its name.
+            file = self._open()
+            try:
+                os.write(file, line.encode())
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise MissingEnvironment(
+                f"cannot write progress to {self._path}: {error.strerror}"
+            ) from error
+
+
+class _JsonTrack:
+    """Progress that is appended to a file."""
+
+    _EVERY = 1.0  # s
+
+    def __init__(self, lines: JsonLines, pace: _Pace) -> None:
+        self._lines, self._pace = lines, pace
+        self._next = 0.0
+        self._waiting: tuple[float, dict[str, object]] | None = None
+
+    def update(self, done: float, **facts: object) -> None:
+        """See `Track`."""
+        self._waiting = done, facts
+        if time.monotonic() >= self._next:
+            self._write()
+
+    def close(self) -> None:
+        """Appends the last state, if that has not been written."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._waiting is None:
+            return
+        done, facts = self._waiting
+        self._waiting, now = None, time.monotonic()
+        self._next = now + self._EVERY
+        self._lines.append(
+            {
+                "label": self._pace.label,
+                "unit": self._pace.unit,
+                "done": done,
+                "total": self._pace.total,
+                "rate": self._pace.rate(done, now),
+                "facts": {name: _plain(value) for name, value in facts.items()},
+            }
+        )
+
+
+def _plain(value: object) -> object:
+    """A fact as JSON: numbers that JSON has, and text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+class Both:
+    """Tells several reporters the same."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def say(self, text: str) -> None:
+        """Tells each of them."""
+        for one in self._reporters:
+            one.say(text)
+
+    def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
+        """Begins a progress of each of them."""
+        return _Tracks([one.track(total, unit, label, start=start) for one in self._reporters])
+
+
+class _Tracks:
+    """Several progresses as one."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self._tracks = tracks
+
+    def update(self, done: float, **facts: object) -> None:
+        """See `Track`."""
+        for one in self._tracks:
+            one.update(done, **facts)
+
+    def close(self) -> None:
+        """Closes each of them."""
+        for one in self._tracks:
+            one.close()
+
+
+TERMINAL = Terminal()
+SILENT = Silent()
+
+
+def reporter_for(path: Path | None) -> Reporter:
+    """The reporter of a command: the terminal, and the file of `--progress` where one is named."""
+    return TERMINAL if path is None else Both(TERMINAL, JsonLines(path))
+
+
+# Numbers for people
 
 
 def _columns() -> int:
@@ -86,56 +315,3 @@ def in_words(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes:.1f} minutes"
     return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"
-
-
-class StopSignals:
-    """Turns SIGINT, SIGTERM, SIGUSR1 and a time limit into a request that a loop can read.
-
-    Inside the context the first signal only sets `requested`; a second SIGINT acts at once.
-    `minutes` counts from entering the context.
-    """
-
-    _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self, minutes: float | None = None) -> None:
-        self._minutes = minutes
-        self._deadline = float("inf")
-        self._signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if self._minutes is not None:
-            self._deadline = time.monotonic() + 60.0 * self._minutes
-        for number in self._HANDLED:
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if number == signal.SIGINT:
-            say("\nstopping after this step and saving; Ctrl-C again stops at once")
-        self._signal = number
-
-    @property
-    def requested(self) -> str | None:
-        """What asks for a stop: "SIGINT", "SIGTERM", "SIGUSR1", "minutes", or None."""
-        if self._signal is not None:
-            return signal.Signals(self._signal).name
-        return "minutes" if time.monotonic() >= self._deadline else None
-
-    def failure(self, *, saved: bool, what: str) -> Failure:
-        """The exception to raise once the loop has stopped; `what` says where it stands."""
-        remedy = "run the same command to go on" if saved else "nothing was saved"
-        if self._signal == signal.SIGINT or (self._signal is not None and not saved):
-            return Interrupted(f"interrupted: {what}", int(self._signal), remedy=remedy)
-        return Stopped(f"stopped ({self.requested}): {what}", remedy=remedy)

@@ -22,15 +22,13 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
-from stylegan_mix.progress import say
-
-if TYPE_CHECKING:
-    from stylegan_mix.progress import StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopRequest
 
 __all__ = [
     "canonical",
@@ -249,11 +247,11 @@ def publish(temporary: Path, final: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True, stop: StopSignals | None = None) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> Iterator[None]:
     """Holds the lock file `path` for one process; the kernel frees it however that one ends.
 
     With `wait`, another process's lock is waited for, with one line that names the holder, until
-    `stop` asks for an end; else it raises `Stopped` (exit code 75).
+    the session asks for an end; else it raises `Stopped` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,8 +268,8 @@ def locked(path: Path, *, wait: bool = True, stop: StopSignals | None = None) ->
                     f"{work} is being worked on by {holder}",
                     remedy="wait for it, then run the same command",
                 ) from None
-            say(f"waiting for {holder}, which works on {work}")
-            _wait_for(handle, stop, holder)
+            session.say(f"waiting for {holder}, which works on {work}")
+            _wait_for(handle, session.stop, holder)
         with disk_errors(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -280,10 +278,10 @@ def locked(path: Path, *, wait: bool = True, stop: StopSignals | None = None) ->
         os.close(handle)
 
 
-def _wait_for(handle: int, stop: StopSignals | None, holder: str) -> None:
+def _wait_for(handle: int, stop: StopRequest, holder: str) -> None:
     """Takes the lock once it is free; raises the failure of `stop` if that comes first."""
     while True:
-        if stop is not None and stop.requested is not None:
+        if stop.requested is not None:
             raise stop.failure(saved=True, what=f"while waiting for {holder}")
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

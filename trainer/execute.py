@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan_mix import process, progress, store
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer.plan import Plan
 from trainer.reports import records
 from trainer.reports.records import Result
@@ -18,7 +18,7 @@ __all__ = ["How", "execute"]
 
 @dataclass(frozen=True)
 class How:
-    """The means of a run, which are no part of its identity: device, CPU threads, option sources."""
+    """The means of a run: device, CPU threads, sources of options; no part of its identity."""
 
     device: str
     threads: int | None

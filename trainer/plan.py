@@ -29,21 +29,7 @@ from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
 
-__all__ = ["CONTROLS", "SPACES", "Asked", "Plan", "decide", "expected"]
-
-CONTROLS = ("none", "pixel")
-"""Spaces of banks that stand beside the method as controls and are never a default."""
-
-# "none" reads oddly after --bank, so it has a second name.
-SPACES = {
-    "unmixed": "none",
-    "none": "none",
-    "pixel": "pixel",
-    "w": "w",
-    "z": "z",
-    "label": "label",
-}
-"""Words for the newest bank of a space."""
+__all__ = ["Asked", "Plan", "decide", "expected"]
 
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
@@ -59,7 +45,7 @@ class Asked:
     """The options of `trainer run` that say what is run; None where nothing was said.
 
     `split_seed` is 0 where a data set is named without it; where none is, it can be a bank's, as
-    the data set is. `bank` is a key, the beginning of one, a path, or a space (`SPACES`), meaning
+    the data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning
     the newest bank of that space for the data set and split; `teacher` the folder of a finished
     run; `views` how often a label-only teacher is asked about each image.
     """
@@ -104,7 +90,7 @@ class Asked:
     @property
     def named_bank(self) -> str | None:
         """`bank` where it names one bank, not the newest of a space."""
-        return None if self.bank in SPACES else self.bank
+        return None if bank_store.space_named(self.bank) else self.bank
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
@@ -311,12 +297,11 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
         return _checked(bank_store.resolve(asked.named_bank), data, "as asked")
     banks = bank_store.find(dataset=data.name, split_id=data.split_id)
     if asked.bank is None:
-        fitting = [one for one in banks if one.facts["space"] not in CONTROLS]
+        fitting = [one for one in banks if not one.control]
         kind = ""
     else:
-        space = SPACES[asked.bank]
-        fitting = [one for one in banks if one.facts["space"] == space]
-        kind = f" of space '{space}'"
+        fitting = [one for one in banks if one.is_of(asked.bank)]
+        kind = f" of space '{bank_store.space_named(asked.bank)}'"
     if not fitting:
         raise _missing_bank(data, asked, kind)
     reason = f"the newest{kind} for this split"
@@ -337,7 +322,7 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
 
 def _missing_bank(data: Dataset, asked: Asked, kind: str) -> InvalidInput:
     """The error for a run that needs a bank where none fits, with the command that makes one."""
-    remedy = f"make one: {_generate(data, SPACES[asked.bank] if asked.bank else None)}"
+    remedy = f"make one: {_generate(data, bank_store.space_named(asked.bank))}"
     if asked.val_per_class or asked.drop_overlap:
         remedy = (
             "generators are trained on whole splits only: leave out --val-per-class and "

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from stylegan_mix.banks.reader import control_of
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
 from trainer.engine.mixing import ARMS
@@ -25,9 +26,6 @@ __all__ = [
 ]
 
 Precision = Literal["float32", "bfloat16"]
-
-# Control banks show in the name of the arm, so that no table can mix them up with the method.
-_CONTROL_SUFFIX = {"none": "-unmixed", "pixel": "-pixel"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,11 @@ class BankRef:
     space: str
     folder: str
 
+    @property
+    def control(self) -> str:
+        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        return control_of({"space": self.space})
+
 
 @dataclass(frozen=True)
 class TeacherRef:
@@ -63,7 +66,7 @@ class TeacherRef:
 
 @dataclass(frozen=True)
 class VoteSpec:
-    """How a label-only teacher is asked about patches (dossier section 1.6.1).
+    """The questions to a label-only teacher about patches (trainer/README.md, patched one-hot).
 
     `views` K per training image; `full_share` of them show the whole image, shifted and flipped;
     the others are square patches whose sides are `sides` times the image's, in equal shares.
@@ -76,7 +79,7 @@ class VoteSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of the trainer. Defaults are the protocol of the field (DESIGN section 4).
+    """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
     `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
     to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
@@ -132,8 +135,8 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """`aug`, with "-unmixed" or "-pixel" where the bank is a control."""
-        return self.aug + (_CONTROL_SUFFIX.get(self.bank.space, "") if self.bank else "")
+        """`aug`, with the name of the control where the bank is one: no table can mix them up."""
+        return f"{self.aug}-{self.bank.control}" if self.bank and self.bank.control else self.aug
 
     @property
     def bank_rows(self) -> int:

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
+from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from trainer.differences import flat
-from trainer.plan import CONTROLS, SPACES, Asked, Plan, decide, expected
+from trainer.plan import Asked, Plan, decide, expected
 from trainer.reports.records import Result, small
 from trainer.spec import BankRef
 
@@ -147,8 +148,9 @@ def _alike(result: Result, asked: Asked) -> bool:
 
 def _right_bank(bank: BankRef, wanted: str | None) -> bool:
     if wanted is None:
-        return bank.space not in CONTROLS
-    return bank.space == SPACES[wanted] if wanted in SPACES else bank.key.startswith(wanted)
+        return not bank.control
+    space = bank_store.space_named(wanted)
+    return bank.space == space if space else bank.key.startswith(wanted)
 
 
 def keep(result: Result, folder: Path) -> Path:

@@ -19,7 +19,8 @@ from stylegan_mix.errors import (
     Stopped,
     UsageFailure,
 )
-from stylegan_mix.progress import StopSignals, say
+from stylegan_mix.progress import say
+from stylegan_mix.stopping import StopSignals
 from trainer.execute import How
 from trainer.plan import Plan
 
@@ -37,7 +38,7 @@ _START = (
 
 
 def threads_each(workers: int, asked: int | None) -> int:
-    """CPU threads of one of `workers` processes: those asked for, or an equal share of the cores."""
+    """CPU threads of each of `workers` processes: those asked for, or a share of the cores."""
     return asked or max(len(os.sched_getaffinity(0)) // workers, 1)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stylegan_mix.datasets.records import draw_name, draw_options
-from stylegan_mix.latents.plan import SPACES
+from stylegan_mix.latents.spaces import SPACES
 
 __all__ = ["card", "trained_for", "training_command"]
 
@@ -18,7 +18,7 @@ def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
     return f"""# Bank {facts["key"][:12]}
 
 {facts["n"]:,} generated images of {facts["dataset"]} ({height}x{width}, {channels} channel(s)):
-{SPACES[facts["space"]]}.
+{SPACES[facts["space"]].about}.
 
 ![pairs in rows, lam along the columns](preview.png)
 
@@ -29,7 +29,7 @@ def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
 | test part, never seen | `{facts["test_id"]}`{_declared(facts)} |
 | generator | `{facts["generator"]}` |
 | trained with | preset `{facts["generator_preset"]}`, {trained_for(facts)} |
-| space | `{facts["space"]}`: {SPACES[facts["space"]]} |
+| space | `{facts["space"]}`: {SPACES[facts["space"]].about} |
 | classes a, b | drawn independently and uniformly per row, a = b included |
 | lam, the share of a | {_lam(facts)} |
 | truncation psi | {facts["truncation"]:g} |
@@ -118,7 +118,7 @@ def _seen(facts: Mapping[str, Any]) -> str:
 
 
 def _lam(facts: Mapping[str, Any]) -> str:
-    if facts["space"] == "none":
+    if not SPACES[facts["space"]].mixes:
         return "1 in every row: both classes are a"
     return f"Beta({facts['alpha']:g}, {facts['alpha']:g}), drawn per row"
 

@@ -41,7 +41,7 @@ def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[
     step. In the unmixed control, where every lam is 1, these are the first `steps` rows.
     """
     first, second = pair
-    if bank.space == "none":
+    if not bank.mixes:
         found = np.flatnonzero(bank.pair[:, 0] == first)[:steps].tolist()
         return found + [None] * (steps - len(found))
     straight = (bank.pair[:, 0] == first) & (bank.pair[:, 1] == second)
@@ -60,33 +60,30 @@ def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
     """The sheet of rows that the bank really holds, for the given pairs of classes."""
     names = bank.classes
     chosen = [nearest_rows(bank, pair) for pair in pairs]
-    unmixed = bank.space == "none"
     where = (
-        "the first stored rows of each class"
-        if unmixed
-        else (
-            "each cell is the stored row of these two classes whose lam is nearest to the "
-            "column's: neighbours are different latents"
-        )
+        "each cell is the stored row of these two classes whose lam is nearest to the column's: "
+        "neighbours are different latents"
+        if bank.mixes
+        else "the first stored rows of each class"
     )
     return Sheet(
         title=f"{bank.facts['dataset']}: stored rows of bank {bank.key[:12]}",
         note=f"{len(bank):,} rows, space {bank.space}; lam is the share of the left class; {where}",
         left=[names[first] for first, _ in pairs],
-        right=None if unmixed else [names[second] for _, second in pairs],
-        columns=heads(bank.space),
-        corner=corner(bank.space),
+        right=[names[second] for _, second in pairs] if bank.mixes else None,
+        columns=heads(bank.mixes),
+        corner=corner(bank.mixes),
         cells=[[None if row is None else bank.images[row] for row in line] for line in chosen],
     )
 
 
-def heads(space: str, steps: int = STEPS) -> list[str]:
+def heads(mixes: bool, steps: int = STEPS) -> list[str]:
     """The text above each column: lam, or the number of the sample where nothing is mixed."""
-    if space == "none":
+    if not mixes:
         return [str(index + 1) for index in range(steps)]
     return [f"{lam:.1f}" for lam in np.linspace(1.0, 0.0, steps)]
 
 
-def corner(space: str) -> str:
-    """What those texts are."""
-    return "sample" if space == "none" else "lam"
+def corner(mixes: bool) -> str:
+    """The name of those texts."""
+    return "lam" if mixes else "sample"

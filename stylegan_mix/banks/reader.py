@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from stylegan_mix import arrays
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.latents.spaces import SPACES
 
-__all__ = ["Bank", "open_bank"]
+__all__ = ["Bank", "control_of", "open_bank"]
 
 _ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
 _FACTS = {
@@ -77,8 +79,18 @@ class Bank:
 
     @property
     def space(self) -> str:
-        """Where rows were mixed, a name of `latents.plan.SPACES`."""
+        """Where rows were mixed, a name of `latents.spaces.SPACES`."""
         return str(self.facts["space"])
+
+    @property
+    def control(self) -> str:
+        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        return control_of(self.facts)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its rows are of two classes."""
+        return self.space not in SPACES or SPACES[self.space].mixes
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -119,6 +131,15 @@ class Bank:
         except OSError:
             return None
         return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def control_of(facts: Mapping[str, Any]) -> str:
+    """The control that a bank is by its facts, such as "unmixed"; "" for one of the method.
+
+    Banks of before this was said in the facts have a space that says it.
+    """
+    space = SPACES.get(facts["space"])
+    return str(facts.get("control", space.control if space else ""))
 
 
 def open_bank(folder: Path, verify: bool = True) -> Bank:

@@ -8,15 +8,18 @@ the code does is declared by `ALGORITHM`, whose numbers a person raises with the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from stylegan_mix import store
+from stylegan_mix.console import as_typed
 from stylegan_mix.errors import UsageFailure, nearest
-from stylegan_mix.latents.plan import BLOCK, CONTROLS, SPACES
+from stylegan_mix.latents.plan import BLOCK
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.numerics import Numerics
 
-__all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Request"]
+__all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Request", "command_words"]
 
 KIND = "hybrid-bank"
 SCHEMA_VERSION = 1
@@ -81,8 +84,8 @@ class Request:
         for name in ("classes", "resolution", "channels", "n", "seed"):
             values[name] = int(values[name])
         values["truncation"] = float(self.truncation)
-        # Nothing is mixed in the unmixed control: its alpha must not make a second bank of it.
-        values["alpha"] = None if self.space == CONTROLS[0] else float(self.alpha)
+        # Where nothing is mixed, alpha must not make a second bank of the same rows.
+        values["alpha"] = float(self.alpha) if SPACES[self.space].mixes else None
         fixed = {"kind": KIND, "schema_version": SCHEMA_VERSION, "block": BLOCK}
         return {**fixed, "algorithm": dict(ALGORITHM), "noise": "random", **values}
 
@@ -94,3 +97,18 @@ class Request:
     def exact_key(self, numerics: Numerics) -> str:
         """The name of a bank's bytes: 64 hex digits."""
         return store.digest({"request": self.spec(), "numerics": numerics.spec()})
+
+
+def command_words(request: Request, draw: Mapping[str, Any], precision: str) -> list[str]:
+    """The words of the command that asks for a bank again.
+
+    `draw` holds the data set and the draw of its generator, as a card does.
+    """
+    words = ["stylegan-mix", "generate", "--dataset", str(draw["dataset"])]
+    for option in ("imbalance", "profile", "split_seed"):
+        if draw.get(option) is not None:
+            words += [f"--{option.replace('_', '-')}", as_typed(draw[option])]
+    words += ["--n", str(request.n), "--space", request.space, "--alpha", as_typed(request.alpha)]
+    words += ["--truncation", as_typed(request.truncation), "--seed", str(request.seed)]
+    words += ["--generator", request.generator[:12]] if request.generator else []
+    return [*words, "--precision", precision]

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
+from stylegan_mix.banks.reader import control_of
 from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.latents.spaces import SPACES
 
 __all__ = [
     "Record",
@@ -25,6 +27,7 @@ __all__ = [
     "folders",
     "record",
     "resolve",
+    "space_named",
     "unfinished",
 ]
 
@@ -44,6 +47,15 @@ class Record:
     def request_key(self) -> str:
         """The key of what was asked."""
         return str(self.facts["request_key"])
+
+    @property
+    def control(self) -> str:
+        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        return control_of(self.facts)
+
+    def is_of(self, space: str) -> bool:
+        """Whether its rows were mixed in a space, named by its name or as a control."""
+        return space in (self.facts["space"], self.control)
 
 
 @dataclass(frozen=True)
@@ -73,12 +85,7 @@ def find(
 
     The shared store's banks follow the same order; a bank in both is listed once, as our own.
     """
-    wanted = {
-        "split_id": split_id,
-        "dataset": dataset,
-        "space": space,
-        "request_key": request_key,
-    }
+    wanted = {"split_id": split_id, "dataset": dataset, "request_key": request_key}
     asked = {name: value for name, value in wanted.items() if value is not None}
     found: dict[str, Record] = {}
     for path in folders():
@@ -86,9 +93,16 @@ def find(
             one = record(path)
         except InvalidInput:
             continue
-        if all(one.facts.get(name) == value for name, value in asked.items()):
+        fits = all(one.facts.get(name) == value for name, value in asked.items())
+        if fits and (space is None or one.is_of(space)):
             found.setdefault(one.key, one)
     return sorted(found.values(), key=lambda one: (one.made, one.key), reverse=True)
+
+
+def space_named(word: str | None) -> str | None:
+    """The name of the space that a word means: its own, or the control that it is; None else."""
+    spaces = SPACES.values()
+    return next((one.name for one in spaces if word and word in (one.name, one.control)), None)
 
 
 def damaged() -> list[tuple[Path, str]]:

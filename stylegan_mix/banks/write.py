@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,19 +22,22 @@ from stylegan_mix import arrays, rng, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
+from stylegan_mix.banks.plan import Means, Plan
 from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
-from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request
-from stylegan_mix.console import as_typed
+from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request, command_words
 from stylegan_mix.drawing.sheet import Sheet, draw
+from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan
 from stylegan_mix.latents.decoding import Decoded, decode_rows
-from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
+from stylegan_mix.latents.plan import BLOCK, Mixing
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Generator
 from stylegan_mix.numerics import Numerics
-from stylegan_mix.progress import Progress, StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopRequest
 
-__all__ = ["bank_facts", "seconds_per_block", "write_bank"]
+__all__ = ["Decoder", "bank_facts", "network_of", "write_bank", "write_plan"]
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,19 @@ class Decoder:
         )
 
 
-def seconds_per_block(network: Generator, request: Request) -> float:
-    """Measured time of one block on this machine, after a first one that warms up."""
-    decoder = Decoder(network, request)
-    decoder.block(0).images()
-    began = time.perf_counter()
-    decoder.block(0).images()
-    return time.perf_counter() - began
+def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
+    """Writes the bank of a plan that has its generator and means; see `write_bank`."""
+    if plan.published is None or plan.means is None:
+        raise ValueError("a plan without a generator writes no bank")
+    network = network_of(plan.published, plan.means)
+    folder = write_bank(plan.request, plan.published, plan.means.numerics, network, session)
+    return bank_store.record(folder)
+
+
+def network_of(published: Published, means: Means) -> Generator:
+    """The generator's network in the precision and on the device of a plan's means."""
+    network = generator_store.network(published, precision=means.numerics.compute)
+    return network.to(means.device)
 
 
 def write_bank(
@@ -104,46 +112,45 @@ def write_bank(
     published: Published,
     numerics: Numerics,
     network: Generator,
-    *,
-    minutes: float | None = None,
+    session: Session = Session(),
 ) -> Path:
     """Writes the bank, going on from the blocks that are there, and returns its folder.
 
     `network` is the published generator in evaluation mode on its device. A process that works
-    on the same bank is waited for. A signal or `minutes` stops after a block, with `Stopped` or
-    `Interrupted`; a full disk is `MissingEnvironment`: the blocks are kept in each case.
+    on the same bank is waited for. A request of the session stops after a block, with `Stopped`
+    or `Interrupted`; a full disk is `MissingEnvironment`: the blocks are kept in each case.
     """
     facts = bank_facts(request, published, numerics)
     banks, key = bank_store.folder(), facts["key"]
     store.free_space(banks, request.bytes, f"bank {key[:12]}")
     lock = banks / ".partial" / f"{key}.lock"
-    with store.locked(lock):
+    with store.locked(lock, session=session):
         if not (banks / key).exists():
             partial = Partial(banks, key, request, _attributes(facts))
             decoder = Decoder(network, request)
-            with StopSignals(minutes) as stop, _reproducible():
-                _fill(partial, decoder, request, stop)
+            with _reproducible():
+                _fill(partial, decoder, request, session)
             _finish(partial, decoder, facts)
         # Whoever waits for this lock looks for the finished bank before it does anything.
         lock.unlink(missing_ok=True)
     return banks / key
 
 
-def _fill(partial: Partial, decoder: Decoder, request: Request, stop: StopSignals) -> None:
+def _fill(partial: Partial, decoder: Decoder, request: Request, session: Session) -> None:
     missing = partial.missing()
     landed = request.blocks - len(missing)
-    progress = Progress(request.n, "images", "bank", start=landed * BLOCK)
-    for block in _one_ahead(decoder, _until(stop, missing)):
+    progress = session.track(request.n, "images", "bank", start=landed * BLOCK)
+    for block in _one_ahead(decoder, _until(session.stop, missing)):
         partial.land(block.index, block.images(), block.rows.pair, block.rows.lam)
         landed += 1
         progress.update(min(landed * BLOCK, request.n))
     progress.close()
     if landed < request.blocks:
         what = f"{landed:,} of {request.blocks:,} blocks of bank {partial.key[:12]} are kept"
-        raise stop.failure(saved=True, what=what)
+        raise session.stop.failure(saved=True, what=what)
 
 
-def _until(stop: StopSignals, indices: Iterable[int]) -> Iterator[int]:
+def _until(stop: StopRequest, indices: Iterable[int]) -> Iterator[int]:
     for index in indices:
         if stop.requested:
             return
@@ -174,19 +181,18 @@ def _finish(partial: Partial, decoder: Decoder, facts: dict[str, Any]) -> None:
 
 
 def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
-    names, space = facts["classes"], facts["space"]
+    names, space = facts["classes"], SPACES[facts["space"]]
     pairs = default_pairs(len(names))
-    unmixed = space == "none"
-    title = "samples of each class, unmixed" if unmixed else "hybrids between two classes"
-    share = "" if unmixed else "lam is the share of the left class; "
+    title = "hybrids between two classes" if space.mixes else "samples of each class, unmixed"
+    share = "lam is the share of the left class; " if space.mixes else ""
     return Sheet(
         title=f"{facts['dataset']}: {title}",
-        note=f"space {space}: {SPACES[space]}; {share}generator {facts['generator'][:12]}, "
+        note=f"space {space.name}: {space.about}; {share}generator {facts['generator'][:12]}, "
         f"{trained_for(facts)}; fixed latents, not rows of the bank",
         left=[names[first] for first, _ in pairs],
-        right=None if unmixed else [names[second] for _, second in pairs],
-        columns=heads(space),
-        corner=corner(space),
+        right=[names[second] for _, second in pairs] if space.mixes else None,
+        columns=heads(space.mixes),
+        corner=corner(space.mixes),
         cells=[list(decoder.path(pair, index)) for index, pair in enumerate(pairs)],
     )
 
@@ -210,6 +216,7 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "image_shape": list(request.image_shape),
         "n": request.n,
         "space": request.space,
+        "control": SPACES[request.space].control,
         "alpha": request.spec()["alpha"],
         "truncation": request.truncation,
         "seed": request.seed,
@@ -220,23 +227,12 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "generator_imported": names.get("imported"),
         "diversity": names.get("diversity"),
     }
-    return {**facts, "command": _command(facts, request, numerics)}
+    command = shlex.join(command_words(request, names, numerics.compute))
+    return {**facts, "command": command}
 
 
 def _preset_name(preset: Any) -> str:
     return str(preset["name"] if isinstance(preset, dict) else preset)
-
-
-def _command(facts: dict[str, Any], request: Request, numerics: Numerics) -> str:
-    """The command that asks for this bank again."""
-    words = ["stylegan-mix", "generate", "--dataset", str(facts["dataset"])]
-    for option in ("imbalance", "profile", "split_seed"):
-        if facts[option] is not None:
-            words += [f"--{option.replace('_', '-')}", as_typed(facts[option])]
-    words += ["--n", str(request.n), "--space", request.space, "--alpha", as_typed(request.alpha)]
-    words += ["--truncation", as_typed(request.truncation), "--seed", str(request.seed)]
-    words += ["--generator", request.generator[:12], "--precision", numerics.compute]
-    return shlex.join(words)
 
 
 def _attributes(facts: dict[str, Any]) -> dict[str, str | int | float]:

@@ -11,11 +11,11 @@ import click
 from stylegan_mix import console, errors
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.progress import say
+from stylegan_mix.progress import reporter_for, say
+from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
-    from stylegan_mix.datasets.prepare import Request
 
 __all__ = ["dataset"]
 
@@ -53,9 +53,10 @@ def list_datasets(as_json: bool) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from stylegan_mix.datasets import digits, loading, official
+    from stylegan_mix.datasets import loading, official
+    from stylegan_mix.datasets.embedded import EMBEDDED
 
-    rows = [_pool_row(digits.digits(), "built in")]
+    rows = [_pool_row(pool(), "built in") for pool in EMBEDDED.values()]
     prepared = loading.prepared_names()
     rows += [_prepared_row(name) for name in prepared]
     for name, known in official.SETS.items():
@@ -134,10 +135,19 @@ def _cell(value: Any) -> str:
 )
 @click.option("--allow-unknown-hash", is_flag=True, help="Trust a CIFAR archive of another hash.")
 @click.option("--replace", is_flag=True, help="Replace different content of the same name.")
+@console.progress_option
 @click.option("--dry-run", is_flag=True, help="Say what would be written, then stop.")
 @console.json_option
 @console.debug_option
-def prepare(name: str, source: Path | None, **options: Any) -> None:
+def prepare(
+    name: str,
+    source: Path | None,
+    replace: bool,
+    progress: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Decode a source once, so that NAME can be drawn from.
 
     Folders are classes: train/<class>/<file> and test/<class>/<file>, or <class>/<file>, of
@@ -148,37 +158,33 @@ def prepare(name: str, source: Path | None, **options: Any) -> None:
     stylegan-mix dataset prepare cifar10_lt --from cifar-10-python.tar.gz
     stylegan-mix dataset prepare plankton --from plankton.tar --size 64 --fit pad --channels 1
     """
-    from stylegan_mix.datasets.prepare import Request
+    from stylegan_mix.datasets import prepare as preparing
+    from stylegan_mix.datasets.pool import find_folder, open_pool
 
-    plain = {key: options.pop(key) for key in ("replace", "dry_run", "as_json")}
-    if source is None and _is_there(name) and not plain["replace"]:
-        _say_there(name, as_json=plain["as_json"])
+    session = Session(reporter=reporter_for(progress))
+    if source is None and find_folder(name) is not None and not replace:
+        container = open_pool(name)[1]
+        _print_prepared(container.folder, True, container.facts, as_json)
         return
     if source is None:
-        source = _fetched(name, dry_run=plain["dry_run"])
-    run = _plan if plain["dry_run"] else _prepare
-    run(Request(name=name, source=source, **options), **plain)
+        source = _fetched(name, dry_run, session)
+    request = preparing.Request(name=name, source=source, **options)
+    if dry_run:
+        _print_plan(preparing.plan(request, session), as_json)
+        return
+    done = preparing.prepare(request, replace=replace, session=session)
+    _print_prepared(done.folder, done.existed, done.facts, as_json)
 
 
-def _is_there(name: str) -> bool:
-    from stylegan_mix.datasets.pool import find_folder
+def _fetched(name: str, dry_run: bool, session: Session) -> Path:
+    """The archive of a published set: the one that lies in the store, or downloaded."""
+    from stylegan_mix.datasets import official
+    from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 
-    return find_folder(name) is not None
-
-
-def _say_there(name: str, *, as_json: bool) -> None:
-    from stylegan_mix.datasets.pool import open_pool
-
-    container = open_pool(name)[1]
-    _print_prepared(container.folder, True, container.facts, as_json=as_json)
-
-
-def _fetched(name: str, *, dry_run: bool) -> Path:
-    from stylegan_mix.datasets import digits, official
-    from stylegan_mix.datasets.prepare import BUILT_IN
-
-    if name == digits.NAME:
-        raise UsageFailure(BUILT_IN, remedy=f"use it: stylegan-mix train --dataset {name}")
+    if name in EMBEDDED:
+        raise UsageFailure(
+            no_preparation(name), remedy=f"use it: stylegan-mix train --dataset {name}"
+        )
     if name not in official.SETS:
         raise UsageFailure(
             f"--from is needed: only {', '.join(official.SETS)} can be downloaded",
@@ -189,13 +195,10 @@ def _fetched(name: str, *, dry_run: bool) -> Path:
         raise errors.MissingEnvironment(
             f"the archive of {name} would be downloaded", remedy=official.what_to_get(name)
         )
-    return found or official.fetch(name)
+    return found or official.fetch(name, session)
 
 
-def _plan(request: Request, *, as_json: bool, **_: Any) -> None:
-    from stylegan_mix.datasets.prepare import plan
-
-    facts = plan(request)
+def _print_plan(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.print_json(facts)
         return
@@ -203,14 +206,7 @@ def _plan(request: Request, *, as_json: bool, **_: Any) -> None:
     _print_origin(facts)
 
 
-def _prepare(request: Request, *, replace: bool, as_json: bool, **_: Any) -> None:
-    from stylegan_mix.datasets.prepare import prepare as prepared
-
-    done = prepared(request, replace=replace)
-    _print_prepared(done.folder, done.existed, done.facts, as_json=as_json)
-
-
-def _print_prepared(folder: Path, existed: bool, facts: dict[str, Any], *, as_json: bool) -> None:
+def _print_prepared(folder: Path, existed: bool, facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.print_json({"folder": str(folder), "existed": existed, **facts})
         return
@@ -378,9 +374,9 @@ def verify(name: str, as_json: bool) -> None:
     """Check a prepared set down to the pixels: its file, every image hash, its ids."""
     from stylegan_mix import datasets
     from stylegan_mix.datasets import prepare as preparing
-    from stylegan_mix.datasets.digits import NAME
+    from stylegan_mix.datasets.embedded import EMBEDDED
 
-    if name == NAME:
+    if name in EMBEDDED:
         facts: dict[str, Any] = {"name": name, "folder": None}
     else:
         facts = preparing.verify(name)

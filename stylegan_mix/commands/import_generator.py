@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
+from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import say
@@ -26,7 +27,19 @@ __all__ = ["import_generator"]
 @click.argument("file", type=click.Path(path_type=Path))
 @console.data_options
 @console.run_options
-def import_generator(file: Path, **options: Any) -> None:
+def import_generator(
+    file: Path,
+    dataset: str | None,
+    imbalance: float | None,
+    profile: str | None,
+    split_seed: int | None,
+    device: str,
+    threads: int | None,
+    seed: int,
+    dry_run: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Take over a generator of another project, without running anything in its FILE.
 
     Read are network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
@@ -47,50 +60,44 @@ def import_generator(file: Path, **options: Any) -> None:
     content, sha256 = foreign.read_bytes(file)
     # Before the data set: a file that is refused is no reason to fetch one.
     opened = foreign.open_generator(content, file)
-    dataset = _dataset(options)
+    data = _declared(AskedDraw(dataset, imbalance, profile, split_seed))
 
     from stylegan_mix.interop import importing
 
-    process.set_up_process(options["threads"])
+    process.set_up_process(threads)
     plan = importing.ImportPlan(
         path=file,
         sha256=sha256,
         size=len(content),
         foreign=opened,
-        dataset=dataset,
-        seed=options["seed"],
-        command=_spelled(file, dataset),
+        dataset=data,
+        seed=seed,
+        command=_spelled(file, data),
     )
     there = importing.found(plan)
     _show_plan(plan)
-    if options["dry_run"]:
+    if dry_run:
         opened.network()
-        _answer(there, plan, options, state="exists" if there else "absent")
+        _answer(there, plan, as_json, state="exists" if there else "absent")
         return
     if there is not None:
-        _answer(there, plan, options, state="exists")
+        _answer(there, plan, as_json, state="exists")
         return
     from stylegan_mix.process import resolve_device
 
-    published = importing.publish(plan, resolve_device(options["device"]))
-    _answer(published, plan, options, state="imported")
+    published = importing.publish(plan, resolve_device(device))
+    _answer(published, plan, as_json, state="imported")
 
 
-def _dataset(options: dict[str, Any]) -> Dataset | None:
-    if options["dataset"] is None:
-        if any(options[name] is not None for name in ("imbalance", "profile", "split_seed")):
-            raise UsageFailure(
-                "--imbalance, --profile and --split-seed say which draw of a --dataset: name it"
-            )
-        return None
-    from stylegan_mix import datasets
-
-    return datasets.load(
-        options["dataset"],
-        imbalance=options["imbalance"],
-        profile=options["profile"],
-        split_seed=options["split_seed"],
-    )
+def _declared(draw: AskedDraw) -> Dataset | None:
+    """The data set that the user declares; None where none is named."""
+    if draw.dataset is not None:
+        return draw.load()
+    if draw != AskedDraw():
+        raise UsageFailure(
+            "--imbalance, --profile and --split-seed say which draw of a --dataset: name it"
+        )
+    return None
 
 
 def _spelled(file: Path, dataset: Dataset | None) -> str:
@@ -118,14 +125,13 @@ def _show_plan(plan: ImportPlan) -> None:
     else:
         say(
             f"trained on: {data.name} ({draw_name(data.imbalance)}, split {data.split_id[:12]}), "
-            f"declared by the user; class 0 is {data.classes[0]}, class {data.num_classes - 1} {data.classes[-1]}"
+            f"declared by the user; class 0 is {data.classes[0]}, class {data.num_classes - 1} "
+            f"{data.classes[-1]}"
         )
 
 
-def _answer(
-    published: Published | None, plan: ImportPlan, options: dict[str, Any], *, state: str
-) -> None:
-    if options["as_json"]:
+def _answer(published: Published | None, plan: ImportPlan, as_json: bool, *, state: str) -> None:
+    if as_json:
         name = None if published is None else published.hash
         folder = None if published is None else str(published.folder)
         facts = {"state": state, "generator": name, "folder": folder}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, process, progress
-from stylegan_mix.commands.data import DEFAULT, chosen_dataset
+from stylegan_mix import console, process
+from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
+from stylegan_mix.progress import SILENT, reporter_for, say
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopSignals
+
+if TYPE_CHECKING:
+    from stylegan_mix.generators.store import Published
+    from stylegan_mix.training.plan import TrainPlan
 
 __all__ = ["train"]
 
@@ -61,7 +69,16 @@ _CHANGES: list[tuple[str, Any, str]] = [
 ]
 
 # What does not change the weights stays out of the command on the card.
-_NOT_SPELLED = ("minutes", "save_minutes", "graphs", "threads", "debug", "as_json", "dry_run")
+_NOT_SPELLED = (
+    "minutes",
+    "save_minutes",
+    "graphs",
+    "threads",
+    "progress",
+    "debug",
+    "as_json",
+    "dry_run",
+)
 
 
 def _change_options(command: Any) -> Any:
@@ -102,9 +119,29 @@ def _change_options(command: Any) -> Any:
     help="In one process, replay whole steps: on a GPU as CUDA graphs.",
 )
 @_change_options
+@console.progress_option
 @console.run_options
 @click.pass_context
-def train(ctx: click.Context, **options: Any) -> None:
+def train(
+    ctx: click.Context,
+    dataset: str | None,
+    imbalance: float | None,
+    profile: str | None,
+    split_seed: int | None,
+    preset: str | None,
+    kimg: float | None,
+    minutes: float | None,
+    save_minutes: float,
+    graphs: bool,
+    device: str,
+    threads: int | None,
+    seed: int,
+    progress: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    debug: bool,
+    **changes: Any,
+) -> None:
     """Train a StyleGAN2 on exactly the long-tailed training images of a data set.
 
     The same command goes on with an interrupted training, and returns the generator of a
@@ -115,47 +152,50 @@ def train(ctx: click.Context, **options: Any) -> None:
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
-    from stylegan_mix.training.plan import finished, plan_training, show_plan, start_of
+    from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training
     from stylegan_mix.training.world import speaks
 
-    process.set_up_process(options["threads"])
-    dataset = chosen_dataset(options, quiet=not speaks())
-    changes = {name: options[name] for name, _, _ in _CHANGES if options[name] is not None}
+    process.set_up_process(threads)
+    draw = AskedDraw(dataset, imbalance, profile, split_seed)
     plan = plan_training(
-        dataset,
-        preset=options["preset"],
-        kimg=options["kimg"],
-        seed=options["seed"],
-        device=options["device"],
+        draw.load(),
+        preset=preset,
+        kimg=kimg,
+        seed=seed,
+        device=device,
         command=_spelled(ctx),
-        changes=changes,
+        changes={name: value for name, value in changes.items() if value is not None},
     )
     there = finished(plan)
     start = plan.kimg if there else start_of(plan)
     if speaks():
-        show_plan(plan, done=bool(there), start=start)
-    if options["dry_run"]:
+        lines = [*draw.why, *generator_store.left_out(), *plan.warnings]
+        for line in [*lines, plan_text(plan, done=bool(there), start=start)]:
+            say(line)
+    if dry_run:
         if speaks():
-            _show_cost(plan, start, bool(there), options["as_json"])
+            _print_cost(plan, start, bool(there), as_json)
         return
-    with progress.StopSignals(options["minutes"]) as stop:
+    # Further processes of torchrun have nothing to tell.
+    reporter = reporter_for(progress) if speaks() else SILENT
+    with StopSignals(minutes) as stop:
         found = there or run_training(
-            plan, stop, save_minutes=options["save_minutes"], graphs=options["graphs"]
+            plan, Session(stop, reporter), save_minutes=save_minutes, graphs=graphs
         )
-    if not speaks():
-        return
+    if speaks():
+        _answer(found, as_json)
+
+
+def _answer(found: list[Published], as_json: bool) -> None:
     published = found[0]
-    if options["as_json"]:
+    if as_json:
         more = {"more": [one.hash for one in found[1:]]} if found[1:] else {}
         console.print_json({"generator": published.hash, "folder": str(published.folder), **more})
         return
-    for label, count, ratio in zip(
-        published.card["classes"],
-        published.card["counts"],
-        published.card["diversity"],
-        strict=True,
-    ):
+    card = published.card
+    for label, count, ratio in zip(card["classes"], card["counts"], card["diversity"], strict=True):
         shown = "n/a" if ratio is None else f"{ratio:.2f}"
         console.result(f"{label:<24} {count:>6} images   diversity {shown}")
     for one in found[1:]:
@@ -164,16 +204,16 @@ def train(ctx: click.Context, **options: Any) -> None:
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
 
 
-def _show_cost(plan: Any, start: float, done: bool, as_json: bool) -> None:
-    """Times a few steps and says what the training will take; nothing if it is finished."""
+def _print_cost(plan: TrainPlan, start: float, done: bool, as_json: bool) -> None:
+    """Times a few steps and prints the cost of the training; nothing if it is finished."""
     from stylegan_mix.training import cost
     from stylegan_mix.training.plan import cost_text
 
-    facts = {} if done else cost.of(plan, start=start)
+    facts = {} if done else cost.estimate(plan, start=start)
     if as_json:
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
     elif not done:
-        progress.say(cost_text(facts, start))
+        say(cost_text(facts, start))
 
 
 def _spelled(ctx: click.Context) -> str:

@@ -1,4 +1,4 @@
-"""The identity of images and of splits (DESIGN section 4): what a generator or bank belongs to.
+"""The identity of images and of splits (stylegan_mix/README.md, data sets).
 
 `N` images, `K` classes, `H W` pixels, `C` channels.
 """

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from stylegan_mix.datasets import official
-from stylegan_mix.datasets.digits import NAME as DIGITS
-from stylegan_mix.datasets.digits import digits
+from stylegan_mix.datasets.embedded import EMBEDDED
 from stylegan_mix.datasets.hashes import identity_of
 from stylegan_mix.datasets.pool import Pool, draw, find_folder, open_pool
 from stylegan_mix.datasets.records import Dataset, Part
@@ -29,7 +28,7 @@ def prepared_names() -> list[str]:
 
 def available(name: str) -> bool:
     """Whether a data set can be loaded: it is embedded, or prepared in a store."""
-    return name == DIGITS or find_folder(name) is not None
+    return name in EMBEDDED or find_folder(name) is not None
 
 
 def pool_named(name: str) -> Pool:
@@ -38,15 +37,15 @@ def pool_named(name: str) -> Pool:
     Raises `MissingEnvironment` (exit code 4), saying what to get, for one that is known and not
     prepared, and `UsageFailure` (2) for a name that means nothing.
     """
-    if name == DIGITS:
-        return digits()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     if find_folder(name) is not None:
         return open_pool(name)[0]
     if name in official.SETS:
         raise MissingEnvironment(
             f"data set {name} is not prepared", remedy=official.what_to_get(name)
         )
-    known = {DIGITS, *official.SETS, *prepared_names()}
+    known = {*EMBEDDED, *official.SETS, *prepared_names()}
     raise UsageFailure(
         f"no data set '{name}'{nearest(name, known)}",
         remedy=f"stylegan-mix dataset prepare {name} --from PATH makes one of an image folder",

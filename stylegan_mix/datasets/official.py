@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput, MissingEnvironment
-from stylegan_mix.progress import Progress, say
+from stylegan_mix.session import Session
 
 __all__ = [
     "SETS",
@@ -132,7 +132,7 @@ def present(name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, session: Session = Session()) -> Path:
     """The archive of a published data set: the one in `downloads`, else downloaded and checked.
 
     Raises `MissingEnvironment` (exit code 4), saying what to get, where there is no network, and
@@ -145,25 +145,26 @@ def fetch(name: str) -> Path:
     final = downloads() / archive.file
     store.free_space(store.home(), archive.size, f"downloading {archive.file}")
     temporary = final.with_name(f".{archive.file}.{os.getpid()}")
-    say(f"downloading {archive.url} ({archive.size / 1e6:,.0f} MB) to {final}")
+    session.say(f"downloading {archive.url} ({archive.size / 1e6:,.0f} MB) to {final}")
     try:
         with store.disk_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            _download(name, archive, temporary)
+            _download(name, archive, temporary, session)
             os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
     return final
 
 
-def _download(name: str, archive: OfficialArchive, temporary: Path) -> None:
-    progress = Progress(archive.size, "bytes", archive.file)
+def _download(name: str, archive: OfficialArchive, temporary: Path, session: Session) -> None:
+    progress = session.track(archive.size, "bytes", archive.file)
     with temporary.open("wb") as file:
         try:
             with urllib.request.urlopen(archive.url, timeout=TIMEOUT_SECONDS) as answer:
                 while block := answer.read(1 << 20):
                     file.write(block)
                     progress.update(file.tell())
+                    session.go_on(f"{archive.url} was being downloaded")
                     if file.tell() > archive.size:
                         break
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:

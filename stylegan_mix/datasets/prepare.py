@@ -21,20 +21,18 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
-from stylegan_mix.datasets.digits import NAME as DIGITS
+from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.session import Session
 
-__all__ = ["BUILT_IN", "Prepared", "Request", "plan", "prepare", "verify"]
+__all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
 KEPT_SKIPPED = 10_000
-
-BUILT_IN = f"{DIGITS} is built in and needs no preparation"
-"""What is said to whoever would prepare it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -48,7 +46,7 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def prepare(request: Request, *, replace: bool = False) -> Prepared:
+def prepare(request: Request, *, replace: bool = False, session: Session = Session()) -> Prepared:
     """Makes a prepared set of a source, or finds that it is there already.
 
     The same request finds the set that it made; another one that gives the same content, too.
@@ -59,7 +57,7 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
     _check(request)
     final = store.home() / "datasets" / request.name
     temporary, old = (final.with_name(f".{request.name}.{end}") for end in ("part", "old"))
-    with store.locked(final.with_name(f".{request.name}.lock")):
+    with store.locked(final.with_name(f".{request.name}.lock"), session=session):
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = _present(final, replace)
@@ -69,7 +67,7 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
                 return Prepared(final, True, present.facts)
             shutil.rmtree(temporary, ignore_errors=True)
             try:
-                made = _write(request, archive, key, temporary)
+                made = _write(request, archive, key, temporary, session)
                 if present is not None and _same(present, made):
                     return Prepared(final, True, present.facts)
                 if present is not None and not replace:
@@ -83,12 +81,12 @@ def prepare(request: Request, *, replace: bool = False) -> Prepared:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def plan(request: Request) -> dict[str, Any]:
+def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """What `prepare` would make, from names and headers alone; nothing is written."""
     _check(request)
     with open_archive(request.source) as archive:
         _check_lists(request)
-        content = read_source(request, archive, {})
+        content = read_source(request, archive, {}, session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = len(content.labels) + len(content.test_labels)
@@ -143,8 +141,8 @@ def _check(request: Request) -> None:
     problems = []
     if not _NAME.fullmatch(request.name):
         problems.append(f"'{request.name}' cannot name a data set: small letters, digits and _ . -")
-    if request.name == DIGITS:
-        problems.append(BUILT_IN)
+    if request.name in EMBEDDED:
+        problems.append(no_preparation(request.name))
     if request.fit is not None and request.fit not in FITS:
         problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
     if request.fit is not None and request.size is None:
@@ -227,11 +225,13 @@ def _summary(facts: dict[str, Any]) -> str:
 # Writing
 
 
-def _write(request: Request, archive: Archive, key: str, folder: Path) -> Container:
+def _write(
+    request: Request, archive: Archive, key: str, folder: Path, session: Session
+) -> Container:
     """Decodes everything into a container at `folder`."""
     skipped: dict[str, str] = {}
     while True:
-        content = read_source(request, archive, skipped)
+        content = read_source(request, archive, skipped, session)
         _check_set(request, content)
         writer = _writer(folder, content)
         bad = content.fill(writer.view("images"), writer.view("test_images"))

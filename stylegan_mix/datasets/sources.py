@@ -16,7 +16,7 @@ from stylegan_mix.datasets.archives import Archive, open_tar_bytes
 from stylegan_mix.datasets.image_files import BadImage, Header, Shape, decode, inspect
 from stylegan_mix.datasets.layouts import Entry, Listing
 from stylegan_mix.errors import InvalidInput, UsageFailure
-from stylegan_mix.progress import Progress
+from stylegan_mix.session import Session
 
 __all__ = ["Content", "Request", "bad_images", "read_source"]
 
@@ -65,7 +65,9 @@ class Content:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def read_source(request: Request, archive: Archive, skipped: dict[str, str]) -> Content:
+def read_source(
+    request: Request, archive: Archive, skipped: dict[str, str], session: Session
+) -> Content:
     """Understands a source, leaving out the files that were found to be bad."""
     if cifar.is_official_layout(archive.names):
         return _official(request, archive)
@@ -75,7 +77,7 @@ def read_source(request: Request, archive: Archive, skipped: dict[str, str]) -> 
         listing = layouts.from_lists(archive, request.train_list, request.test_list)
     else:
         listing = layouts.image_folder(archive)
-    return _image_files(request, archive, _without(listing, skipped), skipped)
+    return _image_files(request, archive, _without(listing, skipped), skipped, session)
 
 
 def _official(request: Request, archive: Archive) -> Content:
@@ -145,17 +147,22 @@ def _without(listing: Listing, skipped: dict[str, str]) -> Listing:
 
 
 def _image_files(
-    request: Request, archive: Archive, listing: Listing, skipped: dict[str, str]
+    request: Request,
+    archive: Archive,
+    listing: Listing,
+    skipped: dict[str, str],
+    session: Session,
 ) -> Content:
     names = [entry.name for entry in (*listing.train, *listing.test)]
-    headers, bad = _headers(archive, names)
+    headers, bad = _headers(archive, names, session)
     shape = _shape(request, archive, headers)
     side = shape.size or next(iter(headers.values())).width
 
     def fill(images: np.ndarray, test_images: np.ndarray) -> dict[str, str]:
         place = {entry.name: (images, row) for row, entry in enumerate(listing.train)}
         place |= {entry.name: (test_images, row) for row, entry in enumerate(listing.test)}
-        return bad | _decoded(archive, [name for name in names if name not in bad], place, shape)
+        sound = [name for name in names if name not in bad]
+        return bad | _decoded(archive, sound, place, shape, session)
 
     return Content(
         kind="index" if request.index else "lists" if request.train_list else "image folder",
@@ -171,16 +178,19 @@ def _image_files(
     )
 
 
-def _headers(archive: Archive, names: Sequence[str]) -> tuple[dict[str, Header], dict[str, str]]:
+def _headers(
+    archive: Archive, names: Sequence[str], session: Session
+) -> tuple[dict[str, Header], dict[str, str]]:
     """The header of every image, and what is wrong with the files that have none."""
     headers, bad = {}, {}
-    progress = Progress(len(names), "images", "checking")
+    progress = session.track(len(names), "images", "checking")
     for count, (name, content) in enumerate(archive.read(names), 1):
         try:
             headers[name] = inspect(content)
         except BadImage as error:
             bad[name] = str(error)
         progress.update(count)
+        session.go_on(f"{archive.path} was being read")
     progress.close()
     if not headers:
         raise bad_images(archive, bad)
@@ -192,9 +202,10 @@ def _decoded(
     names: Sequence[str],
     place: dict[str, tuple[np.ndarray, int]],
     shape: Shape,
+    session: Session,
 ) -> dict[str, str]:
     bad = {}
-    progress = Progress(len(names), "images", "decoding")
+    progress = session.track(len(names), "images", "decoding")
     for count, (name, content) in enumerate(archive.read(names), 1):
         images, row = place[name]
         try:
@@ -205,6 +216,7 @@ def _decoded(
         except BadImage as error:
             bad[name] = str(error)
         progress.update(count)
+        session.go_on(f"{archive.path} was being read")
     progress.close()
     return bad
 

@@ -115,8 +115,8 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]},
-{split}, for {card["kimg"]:g} thousand images, seed {card["seed"]}, in {card["preset"]["precision"]}.
-Weights: {average}, SHA-256 `{name}`.
+{split}, for {card["kimg"]:g} thousand images, seed
+{card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
 
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +21,41 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.card import card_text
 from stylegan_mix.generators.card import check as check_card
 from stylegan_mix.presets import preset_of
-from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from stylegan_mix.datasets import Dataset
     from stylegan_mix.networks import Generator
 
-__all__ = ["GENERATOR_KIND", "Published", "check", "find", "load", "network", "publish"]
+__all__ = [
+    "GENERATOR_KIND",
+    "Published",
+    "check",
+    "damaged",
+    "find",
+    "left_out",
+    "load",
+    "network",
+    "none_of",
+    "publish",
+]
 
 GENERATOR_KIND = "generator"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A finished generator: the hash of its weights, its folder, and its card as plain data."""
+    """A finished generator: the hash of its weights, its folder, and its card as plain data.
+
+    `size` is that of its file in bytes, `made` the time of its publication in seconds since 1970.
+    """
 
     hash: str
     folder: Path
     card: dict[str, Any]
+    size: int = 0
+    made: float = 0.0
 
     @property
     def imported(self) -> dict[str, Any] | None:
@@ -49,19 +64,42 @@ class Published:
 
 
 def find(*, split_id: str | None = None) -> list[Published]:
-    """The finished generators, the newest first; of a split, those that were trained here on it."""
-    found: list[tuple[float, Published]] = []
+    """The finished generators, the newest first; of a split, those that were trained here on it.
+
+    Damaged ones are left out; see `damaged`.
+    """
+    found = []
     for path in _folders():
         try:
             published = _read(path)
-        except InvalidInput as error:
-            _leave_out(f"left out: {error}; {error.remedy}")
+        except InvalidInput:
             continue
         known = published.imported is None and published.card["split_id"] == split_id
         if split_id is None or known:
-            found.append(((path / arrays.MANIFEST).stat().st_mtime, published))
-    found.sort(key=lambda item: (item[0], item[1].hash), reverse=True)
-    return [published for _, published in found]
+            found.append(published)
+    return sorted(found, key=lambda one: (one.made, one.hash), reverse=True)
+
+
+def damaged() -> list[tuple[Path, InvalidInput]]:
+    """The folders among the generators that hold none, each with the error of reading it."""
+    found = []
+    for path in _folders():
+        try:
+            _read(path)
+        except InvalidInput as error:
+            found.append((path, error))
+    return found
+
+
+def left_out() -> list[str]:
+    """Warnings for whoever chooses among the generators: those that `find` leaves out, and why."""
+    return [f"left out: {error}; {error.remedy}" for _, error in damaged()]
+
+
+def none_of(dataset: Dataset) -> str:
+    """The words for a split without a generator, with the warnings of `left_out`."""
+    absent = f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}"
+    return "\n".join([absent, *left_out()])
 
 
 def load(reference: str) -> Published:
@@ -90,12 +128,6 @@ def _folders() -> list[Path]:
     ]
 
 
-@cache
-def _leave_out(line: str) -> None:
-    """Says so once: a command may look for generators more than once."""
-    say(line)
-
-
 def _read(folder: Path) -> Published:
     with _damage(folder):
         manifest = arrays.read_manifest(folder, kind=GENERATOR_KIND)
@@ -104,7 +136,8 @@ def _read(folder: Path) -> Published:
             check_card(card)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"{folder} has no card of a generator: {error}") from error
-    return Published(hash=folder.name, folder=folder, card=card)
+        made = (folder / arrays.MANIFEST).stat().st_mtime
+    return Published(folder.name, folder, card, int(manifest["file_bytes"]), made)
 
 
 @contextmanager

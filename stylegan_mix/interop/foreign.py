@@ -1,6 +1,6 @@
 """A generator in a file of another project: recognised by its content, read without running it.
 
-What is hashed is what is parsed: the file is read once, into memory.
+The file is read once, into memory, so the hash belongs to the parsed bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ KINDS = {
     "stylegan2-ada": "network pickle of the StyleGAN2-ADA or StyleGAN3 publication",
     "rosinality": "checkpoint of the PyTorch port by rosinality",
 }
-"""What is read: name -> what it is."""
+"""Kinds of files that are read: name -> description."""
 
-# Beginnings of what people mistake for a checkpoint.
+# Beginnings of files that people mistake for a checkpoint.
 _OTHERS = {
     b"<": "a web page or XML, perhaps the page where the file is offered",
     b"version https://git-lfs": "a Git LFS pointer, which only names the real file",
@@ -55,8 +55,8 @@ _OTHERS = {
 class Foreign:
     """A generator as a file holds it.
 
-    `kind` of `KINDS`, `settings` the keyword arguments of our generator, `arrays` its state in
-    the names of its project, `left` what else the file holds.
+    `kind` is one of `KINDS`; `settings` are the keyword arguments of our generator; `arrays` is its
+    state in the names of its project; `left` lists the other content of the file.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Foreign:
     left: tuple[str, ...]
 
     def network(self) -> Generator:
-        """Our generator with these weights; `InvalidInput` names everything that does not fit."""
+        """Builds our generator with these weights; `InvalidInput` names all that does not fit."""
         from stylegan_mix.interop import nvlabs, rosinality
 
         fill = rosinality.network if self.kind == "rosinality" else nvlabs.fill_generator
@@ -73,7 +73,7 @@ class Foreign:
 
 
 def read_bytes(path: Path) -> tuple[bytes, str]:
-    """The content of a file and its SHA-256; `InvalidInput` (exit code 3) where there is none."""
+    """Reads a file: its content and SHA-256; `InvalidInput` (exit code 3) if there is none."""
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is missing, or no regular file"
@@ -88,9 +88,9 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def open_generator(content: bytes, path: Path) -> Foreign:
-    """The generator in a file's content; `path` is for messages.
+    """Finds the generator in a file's content; `path` is for messages.
 
-    Raises `InvalidInput` (exit code 3) that says what was expected, what came and what to do.
+    Raises `InvalidInput` (exit code 3): the expected format, the format found, and a remedy.
     """
     try:
         return _open(content)

@@ -1,7 +1,7 @@
-"""An imported generator in the store: what it is declared to be, its card, its picture.
+"""An imported generator in the store: its declared data set, its card, its picture.
 
-The file does not say which images its generator has seen. The split on the card is the word of
-whoever imports it, is called so on the card and in every bank, and cannot be said twice.
+The file does not say which images its generator has seen. The split on the card is declared by the
+user. The card and every bank say so, and the declaration cannot be made twice.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _TRUNCATIONS = (1.0, 0.7)
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """A file's generator, and the data set and split that it is declared to be trained on.
+    """A generator's file, with the data set and split that it is declared to be trained on.
 
-    Raises `InvalidInput` (exit code 3) where they cannot belong together, `UsageFailure` (2) for
-    a class-conditional generator that nothing is declared of.
+    Raises `InvalidInput` (exit code 3) if they cannot belong together, and `UsageFailure` (2) if
+    nothing is declared of a class-conditional generator.
     """
 
     path: Path
@@ -80,11 +80,11 @@ class ImportPlan:
 
     @property
     def split_id(self) -> str | None:
-        """The declared split, if one is."""
+        """The declared split, or None."""
         return None if self.dataset is None else self.dataset.split_id
 
     def shown(self) -> dict[str, Any]:
-        """The plan as plain data for people and for `--json`."""
+        """Describes the plan in plain data, for people and for `--json`."""
         return {
             "file": str(self.path),
             "sha256": self.sha256,
@@ -96,7 +96,7 @@ class ImportPlan:
         }
 
     def card(self) -> dict[str, Any]:
-        """What the store says of the generator, as plain data."""
+        """Composes the generator's card in the store, as plain data."""
         data, settings = self.dataset, self.foreign.settings
         classes = list(data.classes) if data is not None and settings["classes"] else []
         return {
@@ -130,9 +130,10 @@ class ImportPlan:
 
 
 def found(plan: ImportPlan) -> Published | None:
-    """The generator that an import of this file gave; `UsageFailure` if it was declared otherwise.
+    """Looks up the generator that an import of this file gave; None if there was none.
 
-    One set of weights has one card: two could not both be right.
+    One set of weights has one card, since two could not both be right: `UsageFailure` (exit code 2)
+    if the generator was declared otherwise.
     """
     for one in generator_store.find():
         if one.imported and one.imported["sha256"] == plan.sha256:
@@ -159,7 +160,7 @@ def _named(dataset: str | None, split_id: str | None) -> str:
 
 @torch.no_grad()
 def publish(plan: ImportPlan, device: str) -> Published:
-    """Builds the network, draws what it draws, and puts both into the store."""
+    """Builds the network, draws its picture, and puts both into the store."""
     network = plan.foreign.network().requires_grad_(False)
     weights = network.state_dict()
     name = checkpoint.weights_sha256(weights)
@@ -188,7 +189,7 @@ def _picture(network: Generator, plan: ImportPlan) -> Image:
 
 
 def _samples(network: Generator, seed: int, label: int | None, psi: float) -> torch.Tensor:
-    """Samples of one class, or of none, one by one: uint8 [n,H,W,C]."""
+    """Draws samples of one class, or without a class, one by one: uint8 [n,H,W,C]."""
     device = next(network.parameters()).device
     name = "import.shown" if label is None else f"import.shown.{label}"
     draws = rng.torch_generator(seed, name)

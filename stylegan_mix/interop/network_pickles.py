@@ -1,8 +1,8 @@
 """Network pickles of the StyleGAN2-ADA and StyleGAN3 publications in PyTorch, read as data.
 
-Such a file is a pickled dictionary of networks. Every layer is one call that would execute the
-Python source in its argument and then set the attributes that come with it; here the call gives
-the attributes. Parameters lie in nested streams, one for each storage.
+Such a file is a pickled dictionary of networks. Every layer is one call, which would execute the
+Python source in its argument and then set the attributes that come with it. Here the call returns
+the attributes alone. Parameters lie in nested streams, one for each storage.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NETWORK = "G_ema"
 """The generator whose weights are the moving average."""
 TAKEN = (NETWORK,)
 
-# Layers, parameters and buffers, each as often as it is reached; characters of a dotted name.
+# Most layers, parameters and buffers, counted each time they are reached; characters of a name.
 _MOST_NAMED, _LONGEST_NAME = 10_000, 1_000
 _GROUPS = ("_parameters", "_buffers", "_modules")
-# Settings that change speed and nothing else.
+# Settings that change nothing but speed.
 _NUMERICS = ("fused_modconv_default", "num_fp16_res")
 
 
@@ -45,7 +45,7 @@ class _Module:
 
 
 def admitted(budget: Budget) -> Names:
-    """What a network pickle refers to."""
+    """Lists the names that a network pickle may refer to."""
     return {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _module,
         ("torch.storage", "_load_from_bytes"): storage_maker(budget),
@@ -56,7 +56,7 @@ def admitted(budget: Budget) -> Names:
 
 
 def _module(arguments: tuple[Any, ...]) -> _Module:
-    """`_reconstruct_persistent_obj`, which would execute the source in its argument."""
+    """Replaces `_reconstruct_persistent_obj`, which would execute the source in its argument."""
     (meta,) = taken(arguments, dict)
     name, attributes = meta.get("class_name"), meta.get("state")
     if meta.get("type") != "class" or type(name) is not str or type(attributes) is not dict:
@@ -73,7 +73,7 @@ def _tensorflow(_: tuple[Any, ...]) -> Any:
 
 
 def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Of what the pickle holds, the generator: keyword arguments of ours, published names."""
+    """Finds the generator in the pickle: our keyword arguments, and state by published names."""
     if type(root) is not dict or type(root.get(NETWORK)) is not _Module:
         raise InvalidInput(f"it has no network under '{NETWORK}', but {instead_of(root, NETWORK)}")
     module: _Module = root[NETWORK]
@@ -87,7 +87,7 @@ def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _state(network: _Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a network and of the layers inside it, by dotted name."""
+    """Collects parameters and buffers of a network and of its inner layers, by dotted name."""
     state: dict[str, Tensor] = {}
     waiting, named = [("", network)], 0
     while waiting:
@@ -118,9 +118,9 @@ def _group(module: _Module, group: str) -> dict[str, Any]:
 
 
 def _published_settings(attributes: dict[Any, Any]) -> dict[str, Any]:
-    """`meta` of `nvlabs` from the arguments that the network was constructed with.
+    """Makes the `meta` of `nvlabs` from the arguments that the network was constructed with.
 
-    Those of the synthesis network stand under a name of their own, or beside the others.
+    The arguments of the synthesis network stand under a name of their own, or beside the others.
     """
     given = attributes.get("_init_kwargs")
     if type(given) is not dict or attributes.get("_init_args"):

@@ -1,7 +1,7 @@
 """StyleGAN2-ADA checkpoints: published parameter names and construction settings -> our networks.
 
-Our layers carry the published names; the published state also lists the constant resampling
-filters, which are checked here and dropped. `state` maps names to arrays, `meta` holds `c_dim`,
+Our layers carry the published names. The published state also lists the constant resampling
+filters, which are checked here and dropped. `state` maps names to arrays. `meta` holds `c_dim`,
 `resolution`, `img_channels`, and under `G` and `D` the keyword arguments of the two networks.
 """
 
@@ -43,7 +43,7 @@ def generator(
     *,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Generator:
-    """A generator with the published weights, in evaluation mode.
+    """Builds a generator with the published weights, in evaluation mode.
 
     `InvalidInput` names missing, unexpected and misshapen entries of `state`, and settings in
     `meta` that have no counterpart here.
@@ -58,9 +58,9 @@ def fill_generator(
     filters: bool = True,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Generator:
-    """The generator of these keyword arguments with the published weights, as `generator`.
+    """Builds the generator of these keyword arguments with the published weights.
 
-    `filters` tells whether `state` lists the resampling filters.
+    `filters` tells if `state` lists the resampling filters. Errors as in `generator`.
     """
 
     def build() -> Generator:
@@ -71,7 +71,7 @@ def fill_generator(
 
 
 def published_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of the state of a generator, but for the filters; nothing is built."""
+    """Lists names and shapes of a generator's state, without the filters; nothing is built."""
     with torch.device("meta"):
         blank = Generator(**settings)
     return _shapes(blank)
@@ -82,9 +82,9 @@ def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def generator_settings(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of our generator for published settings, each within bounds.
+    """Turns published settings into keyword arguments of our generator, each within bounds.
 
-    The published resolutions in half precision are not taken over: they change speed alone.
+    The published resolutions in half precision are left out: they change nothing but speed.
     """
     settings = _Settings(meta, "G")
     mapping = settings.nested("mapping_kwargs", {"num_layers": 8})
@@ -113,8 +113,8 @@ def generator_settings(meta: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# Keyword argument of the generator -> smallest and largest value. Beyond them nothing is a
-# network that was trained; a file that declares more asks for memory and time.
+# Keyword argument of the generator -> smallest and largest value. No trained network lies beyond
+# them; a file that declares more asks for memory and time.
 _BOUNDS = {
     "resolution": (8, 4096),
     "image_channels": (1, 64),
@@ -128,7 +128,7 @@ _BOUNDS = {
 
 
 def check_bounds(settings: Mapping[str, Any]) -> None:
-    """Raises `InvalidInput` for keyword arguments of a generator that no network has."""
+    """Raises `InvalidInput` for keyword arguments of a generator beyond all trained networks."""
     problems = [
         f"{name} must be a whole number from {low} to {high}, got {shown(settings[name])}"
         for name, (low, high) in _BOUNDS.items()
@@ -156,7 +156,7 @@ def discriminator(
     *,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Discriminator:
-    """A discriminator with the published weights, in evaluation mode; errors as in `generator`."""
+    """Builds a discriminator with the published weights, in evaluation mode; errors as above."""
     settings = _Settings(meta, "D")
     mapping = settings.nested("mapping_kwargs", {"num_layers": 8})
     epilogue = settings.nested("epilogue_kwargs", {"mbstd_group_size": 4})
@@ -188,12 +188,12 @@ def discriminator(
 
 
 def published_names(network: nn.Module) -> list[str]:
-    """All names of parameters and buffers that the published state of `network` has, sorted."""
+    """Lists the parameters and buffers in the published state of `network`, sorted by name."""
     return sorted([*network.state_dict(), *_filters(network)])
 
 
 def _filters(network: nn.Module) -> list[str]:
-    """The names of the resampling filters that a published state lists."""
+    """Lists the names of the resampling filters in a published state."""
     holders = (name for name, one in network.named_modules() if isinstance(one, Resampler))
     return [f"{name}.{FILTER}" for name in holders]
 
@@ -202,7 +202,7 @@ def _filters(network: nn.Module) -> list[str]:
 
 
 class _Settings:
-    """The part of `meta` that describes one network; anything unknown in it is an error."""
+    """The part of `meta` that describes one network; an unknown entry is an error."""
 
     def __init__(self, meta: Mapping[str, Any], part: str) -> None:
         missing = [key for key in ("c_dim", "resolution", "img_channels", part) if key not in meta]
@@ -211,7 +211,7 @@ class _Settings:
         self.meta, self.part, self.own = meta, part, dict(meta[part])
 
     def shared(self) -> dict[str, Any]:
-        """What both networks take."""
+        """Reads the settings of both networks."""
         return {
             "resolution": self.meta["resolution"],
             "image_channels": self.meta["img_channels"],
@@ -219,11 +219,11 @@ class _Settings:
         }
 
     def nested(self, key: str, defaults: dict[str, Any]) -> dict[str, Any]:
-        """The settings under `key`, with the published defaults."""
+        """Reads the settings under `key`, with the published defaults."""
         return self._known(self.own.get(key, {}), defaults, f"{self.part}.{key}")
 
     def flat(self, defaults: dict[str, Any], nested: tuple[str, ...]) -> dict[str, Any]:
-        """The network's own settings, but those under `nested`, with the published defaults."""
+        """Reads the network's own settings, except those under `nested`, with their defaults."""
         given = {key: value for key, value in self.own.items() if key not in nested}
         return self._known(given, defaults, self.part)
 
@@ -245,7 +245,7 @@ class _Settings:
 def _fill(
     build: Callable[[], nn.Module], state: Mapping[str, Any], what: str, *, filters: bool = True
 ) -> Any:
-    """The network with `state` in it; built only after every name and shape has been checked."""
+    """Builds the network with `state` in it, after every name and shape has been checked."""
     with torch.device("meta"):
         blank = build()
     taps = setup_filter(RESAMPLING_TAPS)
@@ -275,13 +275,13 @@ def _fill(
 
 
 def some(problems: list[str], most: int = 8) -> str:
-    """The first problems as one text, and how many more there are."""
+    """Joins the first problems to one text, with the number of the others."""
     rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + rest
 
 
 def listed(what: str, names: list[str], most: int = 8) -> list[str]:
-    """One problem that lists names, the first of them; none if there are none."""
+    """Makes one problem that lists the first names; none if there are no names."""
     if not names:
         return []
     rest = f" and {len(names) - most} more" if len(names) > most else ""

@@ -1,10 +1,10 @@
 """Pickles of other projects read as data: nothing that a file names is imported or called.
 
-A pickle is a program for a stack machine whose instructions import and call. `read` is that
-machine without those powers: Python's own tokenizer splits the program, a name that it refers to
-must be in a table of the caller's, and stands there for a function of ours that takes the
-arguments as plain data; object states are dropped. Steps, depth and numbers are bounded, and
-nothing is allocated that the file does not hold. No torch.
+A pickle is a program for a stack machine whose instructions import and call. `read` is that machine
+without those powers. Python's own tokenizer splits the program. A name that it refers to must be in
+a table of the caller's; it stands for a function of ours that takes the arguments as plain data.
+Object states are dropped. Steps, depth and numbers are bounded, and no memory is allocated beyond
+the size of the file's content. No torch.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ Names = Mapping[tuple[str, str], Maker]
 
 @dataclass(slots=True)
 class Budget:
-    """Instructions that are left to a file, over all the pickles that lie in it."""
+    """The instructions left to a file, over all the pickles that lie in it."""
 
     steps: int = MOST_STEPS
 
     def spend(self) -> None:
-        """Takes one step; `InvalidInput` when there is none."""
+        """Takes one step; raises `InvalidInput` if none is left."""
         self.steps -= 1
         if self.steps < 0:
             raise InvalidInput(f"it takes more than {MOST_STEPS:,} steps to read: no network does")
@@ -57,14 +57,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Stands for an object that is not taken over; `what` says what it was."""
+    """A stand-in for an object that is not taken over; `what` describes the object."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A name that a pickle refers to, with what we make where it would be called."""
+    """A name that a pickle refers to, with the function that stands in for its call."""
 
     name: str
     make: Maker
@@ -77,10 +77,10 @@ def read(
     persistent: Maker | None = None,
     budget: Budget,
 ) -> Any:
-    """The value of the pickle that begins where `file` stands; it then stands behind it.
+    """Reads the pickle that begins at the position of `file`, and leaves `file` behind its end.
 
-    `names` are the (module, name) that may be called, `persistent` resolves references to
-    objects outside of the pickle. Raises `InvalidInput` that says what is refused, or damaged.
+    `names` are the (module, name) that may be called. `persistent` resolves references to objects
+    outside of the pickle. Raises `InvalidInput`, which names the refused or damaged part.
     """
     machine = _Machine(names, persistent, budget)
     try:
@@ -92,7 +92,7 @@ def read(
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """A value of a foreign file for a message: printable, on one line, not long."""
+    """Shows a value of a foreign file in a message: printable, on one line, not long."""
     if type(value) not in (str, int, float, bool, type(None)):
         return f"a {type(value).__name__}"  # its text could be endless
     text = str(value)
@@ -101,7 +101,7 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 def instead_of(root: Any, name: str) -> str:
-    """What a foreign file holds where something was expected under `name`, for a message."""
+    """Describes, for a message, the content of a foreign file that lacks `name`."""
     if type(root) is not dict:
         return shown(root)
     if name in root:
@@ -128,7 +128,7 @@ _IGNORED = frozenset(["PROTO", "FRAME"])
 
 @dataclass(slots=True)
 class _Machine:
-    """The stack machine; `result` is what STOP left."""
+    """The stack machine; `result` is the value left by STOP."""
 
     names: Names
     persistent: Maker | None
@@ -164,12 +164,12 @@ class _Machine:
         self.stack = []
 
     def items(self) -> list[Any]:
-        """What lies above the last mark, and is taken off with it."""
+        """Takes off the values above the last mark."""
         found, self.stack = self.stack, self.below.pop()
         return found
 
     def pack(self, make: Callable[[list[Any]], Any]) -> None:
-        """Puts one container in the place of what lies above the last mark."""
+        """Puts one container in the place of the values above the last mark."""
         packed = make(self.items())
         self.stack.append(packed)
 
@@ -217,7 +217,7 @@ class _Machine:
         values = self.items()
         _of(set, self.stack[-1], "members are added").update(map(_key, values))
 
-    # What would import, call or alter objects
+    # Instructions that would import, call or alter objects
 
     def refer(self, argument: Any) -> None:
         module, _, name = argument.partition(" ")
@@ -246,7 +246,7 @@ class _Machine:
             raise InvalidInput(f"it calls {symbol.name} with {error}") from error
 
     def build(self, _: Any) -> None:
-        """The state of an object: dropped, since no object of ours has one to set."""
+        """Drops the state of an object: none of our objects has one to set."""
         state = self.stack.pop()
         if type(self.stack[-1]) not in (dict, Left):
             raise InvalidInput("it sets the state of something that has none")
@@ -306,7 +306,7 @@ def _of(kind: type, value: Any, what: str) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """A key of a dict or a member of a set: nothing whose hash or comparison could be dear."""
+    """Checks a key of a dict or a member of a set: its hash and comparison must be cheap."""
     if type(value) not in (str, int, bool, float, bytes, type(None)):
         raise ValueError("a key that is neither text nor a number")
     return value
@@ -322,11 +322,11 @@ def _pairs(flat: list[Any]) -> dict[Any, Any]:
 
 
 class OddArguments(Exception):
-    """Arguments that the function cannot have been called with; the text says which."""
+    """Arguments that the function cannot have been called with; the text names them."""
 
 
 def taken(arguments: tuple[Any, ...], *kinds: type) -> tuple[Any, ...]:
-    """The leading arguments of an admitted call, if they have exactly these types."""
+    """Returns the leading arguments of an admitted call, if they have exactly these types."""
     found = arguments[: len(kinds)]
     if len(found) < len(kinds) or any(
         type(one) is not kind for one, kind in zip(found, kinds, strict=True)
@@ -338,7 +338,7 @@ def taken(arguments: tuple[Any, ...], *kinds: type) -> tuple[Any, ...]:
 
 
 def called_with_nothing(make: Callable[[], Any]) -> Maker:
-    """What stands for a class that is called with nothing, and filled afterwards."""
+    """Makes the stand-in for a class that is called without arguments and filled afterwards."""
 
     def empty(arguments: tuple[Any, ...]) -> Any:
         if arguments:
@@ -349,7 +349,7 @@ def called_with_nothing(make: Callable[[], Any]) -> Maker:
 
 
 def _scalar(arguments: tuple[Any, ...]) -> Any:
-    """A NumPy number as a number of Python's; of a kind that is not known, `Left`."""
+    """Turns a NumPy number into a Python number; `Left` if its kind is unknown."""
     if len(arguments) == 2 and type(arguments[1]) is bytes and type(arguments[0]) is Left:
         kind = _SCALARS.get(arguments[0].what)
         if kind is not None and kind.itemsize == len(arguments[1]):
@@ -358,7 +358,7 @@ def _scalar(arguments: tuple[Any, ...]) -> Any:
 
 
 def _encoded(arguments: tuple[Any, ...]) -> bytes:
-    """Text as bytes: how protocol 2 spells bytes."""
+    """Turns text into bytes: protocol 2 spells bytes so."""
     text, encoding = taken(arguments, str, str)
     if encoding != "latin1":
         raise OddArguments(f"encoding {shown(encoding)}")

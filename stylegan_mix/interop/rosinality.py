@@ -1,9 +1,10 @@
 """The common PyTorch port of StyleGAN2 (rosinality): its checkpoints -> our networks.
 
-A `.pt` of `torch.save` with the state of the averaged generator under `g_ema`. The port is
-unconditional and of the skip architecture; what it says nothing about (sizes, layers, channels)
-follows from the shapes. Every tensor of it is one of ours with an axis of size 1 more; weights
-need no flip, and the factor 1 / sqrt(fan-in) that it applies at run time cancels in demodulation.
+The file is a `.pt` of `torch.save` with the state of the averaged generator under `g_ema`. The port
+is unconditional and has the skip architecture. Sizes, layers and channels are not written in the
+file; they follow from the shapes. Every tensor is one of ours with one more axis of size 1. Weights
+need no flip, and the factor 1 / sqrt(fan-in), which the port applies at run time, cancels in the
+demodulation.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["ADMITTED", "NETWORK", "TAKEN", "network", "settings_and_state"]
 NETWORK = "g_ema"
 """The generator whose weights are the moving average."""
 AVERAGE = "latent_avg"
-"""The mean of w, which some files have beside it."""
+"""The mean of w, which some files hold beside the state."""
 TAKEN = (NETWORK, AVERAGE)
 
 W_AVG = "mapping.w_avg"
@@ -50,11 +51,11 @@ def _options(_: tuple[Any, ...]) -> Any:
 
 
 ADMITTED: Names = {("argparse", "Namespace"): _options, **TENSORS}
-"""What such a file refers to."""
+"""The names that such a file refers to."""
 
 
 def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Of what the file holds, the generator: keyword arguments of ours, the port's names."""
+    """Finds the generator in the file: our keyword arguments, and state by the port's names."""
     state = root.get(NETWORK) if type(root) is dict else None
     if type(state) is not dict or not state:
         raise InvalidInput(f"it has no state under '{NETWORK}', but {instead_of(root, NETWORK)}")
@@ -69,7 +70,7 @@ def settings_and_state(root: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the shapes say: the keyword arguments of our generator."""
+    """Reads the keyword arguments of our generator off the shapes."""
     try:
         first = state["style.1.weight"].shape
         layers = sum(re.fullmatch(r"style\.\d+\.weight", name) is not None for name in state)
@@ -102,7 +103,7 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _channel_rule(channels: Mapping[int, int]) -> tuple[int, int]:
-    """(base, most) for which min(base // r, most) are the channels at every resolution r."""
+    """Finds (base, most) so that min(base // r, most) are the channels at every resolution r."""
     most = max(channels.values())
     base = max(count * size for size, count in channels.items())
     wrong = {size: count for size, count in channels.items() if min(base // size, most) != count}
@@ -118,10 +119,10 @@ def _channel_rule(channels: Mapping[int, int]) -> tuple[int, int]:
 
 
 def network(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Generator:
-    """The generator with the port's arrays in it, in evaluation mode.
+    """Builds the generator with the port's arrays in it, in evaluation mode.
 
-    The mean of w is that of the file, or else that of fixed samples. `InvalidInput` names, in the
-    port's words, what is missing, unexpected or misshapen.
+    The mean of w is that of the file, or else that of fixed samples. `InvalidInput` names the
+    missing, unexpected and misshapen entries in the port's words.
     """
     table = _table(settings)
     given = {name: array for name, array in arrays.items() if name != AVERAGE}
@@ -156,9 +157,9 @@ def network(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Ge
 
 @torch.no_grad()
 def _mean_w(built: Generator) -> torch.Tensor:
-    """The mean of w [D] over fixed z, of which truncation needs a hundredth of its deviation.
+    """Computes the mean of w [D] over fixed z; truncation needs it to 1 % of its deviation.
 
-    Rounded far below that, so that two machines agree on it to the bit, and on the weights' hash.
+    It is rounded far below that, so that two machines agree on every bit and on the weights' hash.
     """
     draws = rng.torch_generator(0, "import.mean")
     z = torch.randn(_SAMPLES_OF_MEAN, built.z_dim, generator=draws)
@@ -166,7 +167,7 @@ def _mean_w(built: Generator) -> torch.Tensor:
 
 
 def _table(settings: Mapping[str, Any]) -> dict[str, tuple[str | None, tuple[int, ...]]]:
-    """The port's name of every tensor -> our name, None for a filter, and the port's shape."""
+    """Maps the port's name of every tensor to our name (None for a filter) and the port's shape."""
     shapes = published_shapes(settings)
     table: dict[str, tuple[str | None, tuple[int, ...]]] = {}
 
@@ -199,7 +200,7 @@ def _table(settings: Mapping[str, Any]) -> dict[str, tuple[str | None, tuple[int
 
 
 def _convolutions(resolution: int) -> Iterator[tuple[str, str, int]]:
-    """The 3x3 layers from 4 pixels up: the port's name, ours, and which noise image it has."""
+    """Lists the 3x3 layers from 4 pixels up: the port's name, ours, and its noise image."""
     yield "conv1", "synthesis.b4.conv1", 0
     for index, size in enumerate(block_resolutions(resolution)[1:]):
         for half in (0, 1):

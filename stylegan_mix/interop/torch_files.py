@@ -1,9 +1,9 @@
 """Tensors of PyTorch's files as NumPy arrays: the zip format, the older stream, single storages.
 
-Our own reading of what `torch.save` writes, on the machine of `pickles`: PyTorch's restricted
-unpickler was bypassed twice, allocates what a file declares, and checks no CRC. Here a tensor must
-lie inside its storage, a storage inside the file, and storages that nobody asks for are not read.
-No torch.
+This is our own reader of the files that `torch.save` writes, on the machine of `pickles`. PyTorch's
+restricted unpickler was bypassed twice; it allocates as much as a file declares, and checks no CRC.
+Here a tensor must lie inside its storage and a storage inside the file. Unused storages are not
+read. No torch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A tensor of the file: a part of a storage, checked to lie inside it; not read yet."""
+    """A tensor of the file: a part of a storage, checked to lie inside it, not read yet."""
 
     storage: Storage
     offset: int
@@ -78,11 +78,11 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """Of its numbers, once they are read."""
+        """The size of its numbers, once they are read."""
         return math.prod(self.shape) * self.storage.itemsize
 
     def array(self) -> np.ndarray:
-        """The numbers, as a view of the file's bytes where NumPy knows their type."""
+        """Reads the numbers, as a view of the file's bytes if NumPy knows their type."""
         size, wide = self.storage.itemsize, self.storage.kind == _BFLOAT16
         array = np.ndarray(
             self.shape,
@@ -95,11 +95,11 @@ class Tensor:
         return (array.astype("<u4") << np.uint32(16)).view("<f4") if wide else array
 
 
-# --------------------------------------------------------------------- what the pickles call
+# --------------------------------------------------------------------- calls in the pickles
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Tensor:
-    """`torch._utils._rebuild_tensor_v2`: storage, offset, shape, strides, and what is not used."""
+    """Replaces `torch._utils._rebuild_tensor_v2`: storage, offset, shape, strides; rest unused."""
     storage, offset, shape, strides = taken(arguments, Storage, int, tuple, tuple)
     numbers = (offset, *shape, *strides)
     if any(type(number) is not int or not 0 <= number < 1 << 48 for number in numbers):
@@ -119,13 +119,13 @@ def _tensor(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _parameter(arguments: tuple[Any, ...]) -> Tensor:
-    """`torch._utils._rebuild_parameter`: the tensor; whether it is trained is not used."""
+    """Replaces `torch._utils._rebuild_parameter`: returns the tensor, trained or not."""
     tensor: Tensor = taken(arguments, Tensor)[0]
     return tensor
 
 
 def _set(arguments: tuple[Any, ...]) -> Left:
-    """`set`, as protocols before 4 spell it; no network needs its members."""
+    """Replaces `set`, as protocols before 4 spell it; no network needs its members."""
     taken(arguments, list)
     return Left("set")
 
@@ -138,7 +138,7 @@ TENSORS: Names = {
     ("__builtin__", "set"): _set,
     **NUMPY,
 }
-"""What every file with tensors refers to; ordered dictionaries come as plain ones."""
+"""The names that every file with tensors refers to; ordered dictionaries become plain ones."""
 
 
 def _never(_: tuple[Any, ...]) -> Any:
@@ -151,7 +151,7 @@ Find = Callable[[str, int], Content]
 
 
 def _references(find: Find) -> pickles.Maker:
-    """("storage", class, key, device, count, None) -> storage; `find(key, bytes)` finds it."""
+    """Resolves ("storage", class, key, device, count, None); `find(key, bytes)` finds the bytes."""
 
     def resolve(reference: tuple[Any, ...]) -> Storage:
         word, kind, key, _, count = taken(reference, str, Symbol, str, str, int)
@@ -170,10 +170,10 @@ def _references(find: Find) -> pickles.Maker:
 
 
 def read_stream(content: bytes, names: Names, budget: Budget) -> Any:
-    """The value of a file in the format before PyTorch 1.6, or of a single storage.
+    """Reads a file in the format before PyTorch 1.6, or of a single storage.
 
-    Pickles one after another: a magic number, a version, facts of the machine, the value, the
-    keys of its storages; then for each key a count of 8 bytes and the numbers.
+    Pickles follow one another: a magic number, a version, facts of the machine, the value, the keys
+    of its storages. Then for each key come a count of 8 bytes and the numbers.
     """
     file, declared = io.BytesIO(content), _Declared()
     start = [pickles.read(file, {}, budget=budget) for _ in range(3)]
@@ -190,7 +190,7 @@ def read_stream(content: bytes, names: Names, budget: Budget) -> Any:
 
 
 class _Declared:
-    """The storages that a stream refers to, whose bytes come behind."""
+    """The storages that a stream refers to; their bytes follow behind."""
 
     def __init__(self) -> None:
         self._bytes: dict[str, int] = {}
@@ -218,12 +218,12 @@ class _Declared:
 
 
 def _divides(count: int, size: int) -> bool:
-    """Whether `count` numbers of 1, 2, 4 or 8 bytes can have this size."""
+    """Tells if `count` numbers of 1, 2, 4 or 8 bytes can have this size."""
     return size == 0 == count or (count > 0 and size % count == 0 and size // count in (1, 2, 4, 8))
 
 
 def storage_maker(budget: Budget) -> pickles.Maker:
-    """`torch.storage._load_from_bytes`: a stream of its own that holds one storage."""
+    """Makes the stand-in for `torch.storage._load_from_bytes`: a stream that holds one storage."""
 
     def load(arguments: tuple[Any, ...]) -> Storage:
         content = taken(arguments, bytes)[0]
@@ -251,7 +251,7 @@ _DAMAGED = (
 
 
 def read_zip(content: bytes, names: Names, budget: Budget) -> Any:
-    """The value of a file in today's format: a zip of `data.pkl` and a member for each storage."""
+    """Reads a file in today's format: a zip of `data.pkl` and a member for each storage."""
     members = _Members(content)
     program = io.BytesIO(members.read("data.pkl", _LARGEST_PROGRAM))
     if members.has("byteorder") and members.read("byteorder", 16) != b"little":
@@ -268,8 +268,8 @@ def read_zip(content: bytes, names: Names, budget: Budget) -> Any:
 class _Members:
     """The members of a zip in memory, stored and not compressed, under the folder of `data.pkl`.
 
-    What is read altogether is bounded by the file's size: members that lie over one another
-    could be many times as large.
+    The file's size bounds the bytes read altogether: overlapping members could be many times as
+    large.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -304,7 +304,7 @@ class _Members:
             raise InvalidInput(f"member '{pickles.shown(name)}' is compressed")
 
     def read(self, name: str, most: int) -> bytes:
-        """The content of a member, its CRC checked; at most `most` bytes."""
+        """Reads a member of at most `most` bytes, and checks its CRC."""
         if name in self._read:
             return self._read[name]
         size = self._members[self._folder + name].file_size

@@ -1,1 +1,1 @@
-"""Latent mixing: the plan of a bank's rows (no torch), and the spaces in which they are mixed."""
+"""Latent mixing: the plan of a bank's rows (no torch), and the spaces that mix them."""

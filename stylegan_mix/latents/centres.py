@@ -1,7 +1,7 @@
-"""Truncation towards the centre of the class: where the w of a class lie, and pulling to it.
+"""Truncation towards the centre of a class: the mean w of each class, and pulling w to it.
 
-The one average that a generator carries lies between its classes: truncation towards it makes the
-samples of every class alike (at psi 0 they are one image). Here each class has a centre of its own.
+A generator stores one average of w, which lies between its classes. Truncation towards it makes the
+samples of all classes alike; at psi 0 they are one image. Here each class has its own centre.
 `N` samples, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes.
 """
 
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 MAPPED = 10_000
-"""z that are mapped for the mean of a class: its error is then 1 % of the spread of w."""
+"""Number of z mapped for the mean of a class: its error is then 1 % of the spread of w."""
 
 HALF_WAY = 20.0
-"""k: training images with which a class's centre lies half way between the global one and its own.
+"""k: the number of training images that puts a class's centre half way to its own mean.
 
-Of a class with few images the network has learned an embedding from few images, and its own mean
-is as uncertain as that; 20 is where the field begins to call a class few-shot.
+A class with few images has an embedding learned from few images, and its mean is as uncertain as
+that. 20 is where the field begins to call a class few-shot.
 """
 
 _BLOCK = 1000
@@ -43,7 +43,7 @@ _BLOCK = 1000
 
 @torch.no_grad()
 def class_mean(network: Generator, label: int, *, seed: int = 0, n: int = MAPPED) -> Tensor:
-    """The mean of w over n mapped z of a class -> [L,D]; the z are the same for every class."""
+    """Averages w over n mapped z of a class -> [L,D]; the z are the same for every class."""
     device = next(network.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, n, _BLOCK):
@@ -56,7 +56,7 @@ def class_mean(network: Generator, label: int, *, seed: int = 0, n: int = MAPPED
 
 
 def shrunk(mean: Tensor, towards: Tensor, count: int, k: float = HALF_WAY) -> Tensor:
-    """towards + s (mean - towards) with s = count / (count + k), for a class of `count` images."""
+    """Computes towards + s (mean - towards), s = count / (count + k), for a class of `count`."""
     return torch.lerp(towards, mean, count / (count + k))
 
 
@@ -68,10 +68,10 @@ def class_centres(
     n: int = MAPPED,
     k: float = HALF_WAY,
 ) -> Tensor:
-    """A centre for each class: its mean, shrunk towards the global centre -> [K,L,D].
+    """Computes a centre for each class: its mean, shrunk to the global centre -> [K,L,D].
 
-    `counts` [K] are the training images of the classes; k = 0 does not shrink. A function of the
-    network and the arguments alone.
+    `counts` [K] are the training images of the classes; k = 0 does not shrink. The result depends
+    on the network and the arguments alone.
     """
     towards = network.centre()
     means = (class_mean(network, label, seed=seed, n=n) for label in range(len(counts)))
@@ -82,8 +82,8 @@ def class_centres(
 
 
 def truncate(ws: Tensor, psi: float, centres: Tensor) -> Tensor:
-    """centre + psi (w - centre): ws [N,L,D], a centre for all [L,D] or one a sample [N,L,D].
+    """Computes centre + psi (w - centre): ws [N,L,D], one centre [L,D] or one a sample [N,L,D].
 
-    psi = 1 leaves ws as they are; psi = 0 gives the centres.
+    psi = 1 leaves ws unchanged; psi = 0 gives the centres.
     """
     return ws if psi == 1 else torch.lerp(centres.expand_as(ws), ws, psi)

@@ -1,8 +1,8 @@
-"""The mixing plan: what row i of a bank is made of, as a pure function of its number.
+"""The mixing plan: the classes, shares and latents of row i, as a pure function of i.
 
-Rows are drawn in absolute blocks of `BLOCK`: a row depends on (seed, stream, block, place in the
-block) and on nothing else, so neither the length of a bank nor who computes which block can
-change it. `N` rows, `K` classes, `Z` latent width; `lam` is the share of class a, in [0, 1].
+Rows are drawn in absolute blocks of `BLOCK`. A row depends on (seed, stream, block, place in the
+block) and on nothing else. So neither the length of a bank nor the process that computes a block
+can change it. `N` rows, `K` classes, `Z` latent width; `lam` is the share of class a, in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,32 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.rng import stream
 
-__all__ = ["BLOCK", "CONTROLS", "SPACES", "Mixing", "Rows", "block", "labels", "path", "rows"]
+__all__ = ["BLOCK", "Mixing", "Rows", "block", "labels", "path", "rows"]
 
 BLOCK = 64
-"""Rows of a block; part of every bank's key."""
-
-SPACES = {
-    "w": "lam * w_a + (1 - lam) * w_b, decoded once",
-    "z": "normalised lam * z_a + (1 - lam) * z_b under the soft label, decoded once",
-    "label": "one z under the soft label, decoded once",
-    "none": "unmixed class a (control)",
-    "pixel": "both classes decoded, their pixels mixed (control)",
-}
-"""Where rows are mixed: name and meaning."""
-
-CONTROLS = ("none", "pixel")
-"""The spaces that exist to be compared with."""
+"""Rows in a block; part of every bank's key."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What a plan is a function of.
+    """The arguments of a plan.
 
     `classes` K and `z_dim` Z come from the generator; `alpha` is the parameter of the symmetric
-    Beta distribution of lam; `space` is a name of `SPACES`; `seed` is any integer.
+    Beta distribution of lam; `space` is a name of `spaces.SPACES`; `seed` is any integer.
     """
 
     classes: int
@@ -59,23 +48,23 @@ class Rows:
 
 
 def labels(mixing: Mixing, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The classes and shares of block `index`: pair [64, 2] int32, lam [64] float32.
+    """Draws the classes and shares of block `index`: pair [64, 2] int32, lam [64] float32.
 
     Classes a and b are drawn independently and uniformly, a = b included: every class gets the
     same expected label mass, however long the tail of the training set. lam ~ Beta(alpha, alpha)
-    per row (Zhang et al. 2018, mixup). The control "none" keeps class a of the same draw and
-    is (a, a) with lam = 1.
+    per row (Zhang et al. 2018, mixup). A space that mixes nothing keeps class a of the same draw
+    and is (a, a) with lam = 1.
     """
     draw = stream(mixing.seed, "mix.pair", index)
     pair = draw.integers(0, mixing.classes, size=(BLOCK, 2), dtype=np.int32)
-    if mixing.space == "none":
+    if not SPACES[mixing.space].mixes:
         return pair[:, [0, 0]], np.ones(BLOCK, np.float32)
     lam = stream(mixing.seed, "mix.lam", index).beta(mixing.alpha, mixing.alpha, BLOCK)
     return pair, lam.astype(np.float32)
 
 
 def block(mixing: Mixing, index: int) -> Rows:
-    """The `BLOCK` rows of block `index`, always whole."""
+    """Draws the `BLOCK` rows of block `index`, always whole."""
     pair, lam = labels(mixing, index)
     draw = stream(mixing.seed, "mix.z", index)
     z = draw.standard_normal((2, BLOCK, mixing.z_dim), dtype=np.float32)
@@ -83,7 +72,7 @@ def block(mixing: Mixing, index: int) -> Rows:
 
 
 def rows(mixing: Mixing, start: int, stop: int) -> Rows:
-    """Rows [start, stop) of the plan, whichever blocks they lie in."""
+    """Draws rows [start, stop) of the plan, from as many blocks as they span."""
     if not 0 <= start < stop:
         raise ValueError(f"rows [{start}, {stop}) are not a range of a plan")
     first = start // BLOCK
@@ -97,13 +86,13 @@ def rows(mixing: Mixing, start: int, stop: int) -> Rows:
 
 
 def path(mixing: Mixing, pair: tuple[int, int], index: int, steps: int) -> Rows:
-    """A walk for the eye: one fixed pair of latents at `steps` shares from 1 (a) down to 0 (b).
+    """Walks between two fixed latents, for the eye: `steps` shares from 1 (a) down to 0 (b).
 
-    `index` numbers the latents. In the space "none", which has no path, the rows are `steps`
-    different samples of class a.
+    `index` numbers the latents. In a space that mixes nothing there is no path: the rows are
+    `steps` different samples of class a.
     """
     draw = stream(mixing.seed, "preview.z", index)
-    if mixing.space == "none":
+    if not SPACES[mixing.space].mixes:
         z = draw.standard_normal((2, steps, mixing.z_dim), dtype=np.float32)
         return Rows(np.full((steps, 2), pair[0], np.int32), np.ones(steps, np.float32), z)
     z = draw.standard_normal((2, 1, mixing.z_dim), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""From rows of a plan to images: the spaces in which two samples can be mixed.
+"""The spaces in which two samples can be mixed, each one equation.
 
 `N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
-`lam` [N, 1] is the share of class a. Every space is one equation; ends of the path (lam 0 and 1)
-are exactly the unmixed w. A w is mixed layer by layer: a network has several codes of a sample
-where not every layer is told the label.
+`lam` [N, 1] is the share of class a. The ends of the path (lam 0 and 1) are exactly the unmixed w.
+w is mixed layer by layer, since a network may have several codes of a sample: with UTLO, not every
+layer sees the label. Equations are written with the methods of tensors, so that names are read without torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from stylegan_mix.latents.plan import Rows
-from stylegan_mix.rng import Draws
-
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stylegan_mix.networks import Generator
 
-__all__ = ["MIXERS", "Latents", "decode", "latents"]
+__all__ = ["SPACES", "Latents", "Space"]
 
 
 @dataclass(frozen=True)
@@ -35,73 +31,88 @@ class Latents:
     lam: Tensor
 
 
-def latents(rows: Rows, device: torch.device | str) -> Latents:
-    """Copies rows of a plan to a device."""
-    z = torch.from_numpy(rows.z).to(device)
-    pair = torch.from_numpy(rows.pair).to(device, torch.int64)
-    lam = torch.from_numpy(rows.lam).to(device)
-    return Latents(z[0], z[1], pair[:, 0], pair[:, 1], lam[:, None])
+@dataclass(frozen=True)
+class Space:
+    """A space in which rows are mixed; itself, the one that mixes nothing.
 
-
-def decode(
-    network: Generator,
-    rows: Latents,
-    *,
-    space: str,
-    truncation: float = 1.0,
-    noise: str = "random",
-    draws: Draws = Draws(),
-) -> Tensor:
-    """Images [N, C, H, W] float32 in about [-1, 1] of rows mixed in `space`.
-
-    `truncation` is psi: w is drawn towards the mean of w over all classes before it is mixed.
-    `noise` ("random", "const" or "none") and its `draws` go to the synthesis network.
+    `about` is its equation in words. `control` is the word for one that exists to be compared
+    with, which stands behind the arms of its runs; "" for a method. `mixes` is False where a row
+    is a sample of class a alone: its b is a and its lam is 1.
     """
 
-    def images(ws: Tensor) -> Tensor:
-        return network.synthesis(ws, noise=noise, draws=draws)
+    name: str
+    about: str
+    control: str = ""
+    mixes: bool = True
 
-    if space != "pixel":
-        return images(MIXERS[space](network, rows, truncation))
-    # What is mixed here are two finished pictures: each is limited to its range first.
-    first = images(_ws(network, rows.z_a, rows.a, truncation)).clamp(-1, 1)
-    second = images(_ws(network, rows.z_b, rows.b, truncation)).clamp(-1, 1)
-    return _between(first, second, rows.lam[:, :, None, None])
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        """The w of the rows, mixed before they are decoded: here w_a alone -> [N, L, D]."""
+        return _w(network, rows.z_a, rows.a, truncation)
 
-
-def _lerp_w(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w = lam w_a + (1 - lam) w_b, with the same lam in every layer -> [N, L, D]."""
-    first = _ws(network, rows.z_a, rows.a, truncation)
-    second = _ws(network, rows.z_b, rows.b, truncation)
-    return _between(first, second, rows.lam[:, :, None])
-
-
-def _lerp_z(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """z = lam z_a + (1 - lam) z_b of unit z, back to unit length by the mapping -> [N, L, D]."""
-    z = _between(_unit(rows.z_a), _unit(rows.z_b), rows.lam)
-    return _ws(network, z, _soft(network, rows), truncation)
+    def images(
+        self,
+        network: Generator,
+        rows: Latents,
+        truncation: float,
+        synthesis: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Images [N, C, H, W] of the rows; `synthesis` decodes ws [N, L, D]."""
+        return synthesis(self.ws(network, rows, truncation))
 
 
-def _lerp_label(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """One z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025) -> [N, L, D]."""
-    return _ws(network, rows.z_a, _soft(network, rows), truncation)
+class LerpW(Space):
+    """w = lam w_a + (1 - lam) w_b, with the same lam in every layer."""
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        first = _w(network, rows.z_a, rows.a, truncation)
+        second = _w(network, rows.z_b, rows.b, truncation)
+        return _between(first, second, rows.lam[:, :, None])
 
 
-def _unmixed(network: Generator, rows: Latents, truncation: float) -> Tensor:
-    """w_a alone -> [N, L, D]."""
-    return _ws(network, rows.z_a, rows.a, truncation)
+class LerpZ(Space):
+    """z = lam z_a + (1 - lam) z_b of unit z, back to unit length by the mapping."""
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        z = _between(_unit(rows.z_a), _unit(rows.z_b), rows.lam)
+        return _w(network, z, _soft(network, rows), truncation)
 
 
-MIXERS: dict[str, Callable[[Generator, Latents, float], Tensor]] = {
-    "w": _lerp_w,
-    "z": _lerp_z,
-    "label": _lerp_label,
-    "none": _unmixed,
+class LerpLabel(Space):
+    """One z under the label lam e_a + (1 - lam) e_b (GeMix, Carlesso et al. 2025)."""
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        return _w(network, rows.z_a, _soft(network, rows), truncation)
+
+
+class LerpPixels(Space):
+    """lam x_a + (1 - lam) x_b of two finished images, each limited to its range first."""
+
+    def images(
+        self,
+        network: Generator,
+        rows: Latents,
+        truncation: float,
+        synthesis: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        first = synthesis(_w(network, rows.z_a, rows.a, truncation)).clamp(-1, 1)
+        second = synthesis(_w(network, rows.z_b, rows.b, truncation)).clamp(-1, 1)
+        return _between(first, second, rows.lam[:, :, None, None])
+
+
+SPACES: dict[str, Space] = {
+    space.name: space
+    for space in (
+        LerpW("w", "lam * w_a + (1 - lam) * w_b, decoded once"),
+        LerpZ("z", "normalised lam * z_a + (1 - lam) * z_b under the soft label, decoded once"),
+        LerpLabel("label", "one z under the soft label, decoded once"),
+        Space("none", "unmixed class a (control)", control="unmixed", mixes=False),
+        LerpPixels("pixel", "both classes decoded, their pixels mixed (control)", control="pixel"),
+    )
 }
-"""The spaces that mix before decoding: (network, rows, truncation) -> ws [N, L, D]."""
+"""All of them by name: a new one is a class above and a line here."""
 
 
-def _ws(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tensor:
+def _w(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tensor:
     return network.truncate(network.ws(z, label), truncation)
 
 
@@ -114,7 +125,7 @@ def _unit(z: Tensor) -> Tensor:
 
 
 def _soft(network: Generator, rows: Latents) -> Tensor:
-    """The label lam e_a + (1 - lam) e_b -> [N, K]."""
+    """Makes the label lam e_a + (1 - lam) e_b -> [N, K]."""
     label = rows.lam.new_zeros(len(rows.lam), network.classes)
     label.scatter_add_(1, rows.a[:, None], rows.lam)
     return label.scatter_add_(1, rows.b[:, None], 1 - rows.lam)

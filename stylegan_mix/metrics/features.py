@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.metrics.probe import SmallNet, answers
-from stylegan_mix.progress import Progress
+from stylegan_mix.session import Session
 
 __all__ = ["Backbone", "of_probe", "of_script", "script_hash"]
 
@@ -77,7 +77,9 @@ def script_hash(path: Path, expected: str | None) -> str:
     return found
 
 
-def of_script(path: Path, sha256: str, device: torch.device) -> Backbone:
+def of_script(
+    path: Path, sha256: str, device: torch.device, session: Session = Session()
+) -> Backbone:
     """The features of a TorchScript file, after checking its bytes against `sha256`.
 
     Its forward takes uint8 images [N,C,H,W] in 0..255 at the size of the data set (grey repeated
@@ -100,8 +102,9 @@ def of_script(path: Path, sha256: str, device: torch.device) -> Backbone:
 
     def features(images: np.ndarray) -> np.ndarray:
         blocks = []
-        progress = Progress(len(images), "images", path.name)
+        progress = session.track(len(images), "images", path.name)
         for start in range(0, len(images), _BATCH):
+            session.go_on(f"features of {path.name} were being taken")
             block = _three_channels(np.array(images[start : start + _BATCH]))
             blocks.append(_called(module, extra, block.to(device), path))
             progress.update(min(start + _BATCH, len(images)))

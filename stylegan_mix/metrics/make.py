@@ -6,75 +6,38 @@ the way stays for the next time.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from stylegan_mix import arrays, store
-from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.datasets import Dataset
 from stylegan_mix.metrics import features, report
 from stylegan_mix.metrics.measure import Judge, least_for_frechet
+from stylegan_mix.metrics.plan import Plan
 from stylegan_mix.metrics.probe import Probe, ensure_probe
 from stylegan_mix.metrics.request import KIND, Found, Request, find, folder
 from stylegan_mix.metrics.subject import Subject
 from stylegan_mix.networks import Generator
 from stylegan_mix.numerics import numerics_class
-from stylegan_mix.progress import say
+from stylegan_mix.session import Session
 
 __all__ = ["make"]
 
 
-def make(
-    subject: Subject,
-    references: Mapping[str, Part],
-    absent: Mapping[str, str],
-    request: Request,
-    *,
-    script: Path | None,
-    probe_seed: int,
-    device: torch.device,
-    command: str,
-) -> Found:
-    """Makes the report that is asked for, or finds the one that another process made meanwhile.
-
-    `absent` says why other references are not there; `script` is the TorchScript file of the
-    features where they are not the probe's.
-    """
+def make(plan: Plan, device: torch.device, session: Session = Session()) -> Found:
+    """Makes the report of a plan, or finds the one that another process made meanwhile."""
+    request = plan.request
     final = folder(request)
     lock = final.with_name(f".{final.name}.lock")
-    with store.locked(lock):
-        found = find(request)
+    with store.locked(lock, session=session):
+        found = find(request, session.say)
         if found is None:
-            # First: a damaged generator is told before anything is computed.
-            generator = subject.network(device) if subject.bank is None else None
-            probe = ensure_probe(subject.dataset, probe_seed, device)
-            network = probe.network(device)
-            backbone = (
-                features.of_probe(network, probe.hash)
-                if script is None
-                else features.of_script(script, request.features, device)
-            )
-            judge = Judge(
-                subject.dataset, references, network=network, backbone=backbone, device=device
-            )
-            facts, rows = _measured(subject, request, judge, generator)
-            facts = {
-                **_origin(subject, request, probe, probe_seed),
-                "features": {
-                    "name": backbone.name,
-                    "sha256": backbone.sha256,
-                    "width": judge.width,
-                },
-                "numerics": numerics_class(device.type, "float32").spec(),
-                "command": command,
-                **facts,
-            }
-            facts["references"] |= {name: {"absent": why} for name, why in absent.items()}
-            facts["notes"] = _notes(facts, subject)
+            facts, rows = _report(plan, device, session)
             # One that was altered was left out by `find`: what was measured now replaces it.
             shutil.rmtree(final, ignore_errors=True)
             named, cells = report.packed(facts["figures"])
@@ -84,23 +47,64 @@ def make(
     return found
 
 
+def _report(
+    plan: Plan, device: torch.device, session: Session
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts of a report, and its arrays of answers by sample."""
+    subject, request, probe_seed = plan.subject, plan.request, plan.asked.probe_seed
+    # First: a damaged generator is told before anything is computed.
+    generator = subject.network(device) if subject.bank is None else None
+    probe = ensure_probe(subject.dataset, probe_seed, device, session)
+    network = probe.network(device)
+    script = plan.asked.script
+    backbone = (
+        features.of_probe(network, probe.hash)
+        if script is None
+        else features.of_script(script, request.features, device, session)
+    )
+    judge = Judge(
+        subject.dataset,
+        plan.references,
+        network=network,
+        backbone=backbone,
+        device=device,
+        session=session,
+    )
+    figures, rows = _measured(subject, request, judge, generator, session)
+    facts = {
+        **_origin(subject, request, probe, probe_seed),
+        "features": {"name": backbone.name, "sha256": backbone.sha256, "width": judge.width},
+        "numerics": numerics_class(device.type, "float32").spec(),
+        "command": shlex.join(plan.command()),
+        **figures,
+    }
+    facts["references"] |= {name: {"absent": why} for name, why in plan.absent.items()}
+    return {**facts, "notes": _notes(facts, subject)}, rows
+
+
 def _measured(
-    subject: Subject, request: Request, judge: Judge, generator: Generator | None
+    subject: Subject,
+    request: Request,
+    judge: Judge,
+    generator: Generator | None,
+    session: Session,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The figures of all seeds with their floors, and arrays [seeds, n] of answers by sample."""
     classes = subject.dataset.num_classes
     runs, kept = [], []
     counts = np.zeros(classes)
     for seed in request.seeds:
-        samples = subject.samples(request, seed, generator)
-        say(f"seed {seed}: distances, neighbours, accuracies of {len(samples.labels):,} samples")
+        samples = subject.samples(request, seed, generator, session)
+        session.say(
+            f"seed {seed}: distances, neighbours, accuracies of {len(samples.labels):,} samples"
+        )
         figures, rows = judge.judge(samples, seed=seed, cas=request.cas)
         if samples.rows is not None:
             rows["row"] = samples.rows
         runs.append(figures)
         kept.append(rows)
         counts += np.bincount(samples.labels, minlength=classes)
-    say("floors: real images in place of the samples")
+    session.say("floors: real images in place of the samples")
     share = counts / counts.sum()
     rows_of_figures = report.cells(runs, judge.floors(share))
     facts = {
@@ -173,7 +177,7 @@ def _notes(facts: Mapping[str, Any], subject: Subject) -> list[str]:
                 f"fewer than {least} images or samples (twice the width of the features): see KD, "
                 "which has no bias there"
             )
-    if subject.bank is not None and subject.bank.space != "none":
+    if subject.bank is not None and subject.bank.mixes:
         notes.append(
             f"rows mixed in space '{subject.bank.space}' count for the class of the larger share"
         )

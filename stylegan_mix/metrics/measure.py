@@ -30,7 +30,7 @@ from stylegan_mix.metrics.neighbours import copying, evenly_spaced, nearest, prd
 from stylegan_mix.metrics.probe import SmallNet, answers, schedule_for, train_classifier
 from stylegan_mix.metrics.samples import Samples
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
-from stylegan_mix.progress import say
+from stylegan_mix.session import Session
 
 __all__ = ["NEIGHBOURS", "Judge", "Values", "compare", "least_for_frechet", "scopes"]
 
@@ -174,15 +174,16 @@ class Judge:
         network: SmallNet,
         backbone: Backbone,
         device: torch.device,
+        session: Session = Session(),
     ) -> None:
         self._dataset, self._network, self._backbone = dataset, network, backbone
-        self._device = device
+        self._device, self._session = device, session
         self.scopes = scopes(dataset)
         self._sees_test = "test" in references
         self._train = self._labelled(dataset.train)
         self._references = []
         for name, part in references.items():
-            say(f"features of {len(part):,} real images: {name}")
+            self._session.say(f"features of {len(part):,} real images: {name}")
             rows = self._train if name == "train" else self._labelled(part)
             within = kernel_sums(rows, None, dataset.num_classes)
             self._references.append(_Reference(name, as_it_is(rows, dataset.num_classes), within))
@@ -232,9 +233,7 @@ class Judge:
         for reference in self._references:
             stand = self._stand_in(reference.name, share)
             if stand is not None:
-                found[reference.name] = compare(
-                    stand, reference.stand, reference.within, self.scopes
-                )
+                found[reference.name] = self._compared(stand, reference)
         found[""] = self._floors_alone()
         return found
 
@@ -245,9 +244,7 @@ class Judge:
         dataset = self._dataset
         rows = Labelled(self._backbone.features(samples.images), samples.labels)
         stand = as_it_is(rows, dataset.num_classes)
-        figures = {
-            one.name: compare(stand, one.stand, one.within, self.scopes) for one in self._references
-        }
+        figures = {one.name: self._compared(stand, one) for one in self._references}
         said = answers(self._network, samples.images).said
         alone = {"label_accuracy": self._accuracy(said, samples.labels)}
         if cas and self._sees_test:
@@ -268,6 +265,10 @@ class Judge:
         }
         return figures, arrays
 
+    def _compared(self, stand: Stand, reference: _Reference) -> Values:
+        self._session.go_on(f"distances to {reference.name} were being taken")
+        return compare(stand, reference.stand, reference.within, self.scopes)
+
     def _accuracy(self, said: np.ndarray, labels: np.ndarray) -> list[float | None]:
         """Accuracy of every scope as the mean over its classes."""
         return self._class_means(class_accuracy(said, labels, self._dataset.num_classes))
@@ -286,6 +287,7 @@ class Judge:
             seed=seed,
             device=self._device,
             label=f"classifier of the samples of seed {seed}",
+            session=self._session,
         )
         said = answers(network, dataset.test.images).said
         return self._accuracy(said, dataset.test.labels)

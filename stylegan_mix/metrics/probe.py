@@ -24,7 +24,7 @@ from stylegan_mix import arrays, checkpoint, rng, store
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
-from stylegan_mix.progress import Progress
+from stylegan_mix.session import Session
 from stylegan_mix.training.batches import RealImages
 
 __all__ = [
@@ -114,6 +114,7 @@ def train_classifier(
     seed: int,
     device: torch.device,
     label: str,
+    session: Session = Session(),
 ) -> SmallNet:
     """Trains a `SmallNet` on a part, every class that is there drawn equally often.
 
@@ -135,11 +136,12 @@ def train_classifier(
         nesterov=True,
     )
     network.train()
-    progress = Progress(schedule.steps, "steps", label)
+    progress = session.track(schedule.steps, "steps", label)
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
         for step in range(schedule.steps):
+            session.go_on(f"{label} stood at step {step} of {schedule.steps}")
             images, labels = reals.at(reals.rows(schedule.batch, seed=seed, index=(step,)))
             draws = rng.torch_generator(seed, "probe.augment", step)
             _, logits = network(_augmented(images, flip, draws))
@@ -246,7 +248,9 @@ def find_probe(dataset: Dataset, seed: int) -> Probe | None:
     return None
 
 
-def ensure_probe(dataset: Dataset, seed: int, device: torch.device) -> Probe:
+def ensure_probe(
+    dataset: Dataset, seed: int, device: torch.device, session: Session = Session()
+) -> Probe:
     """The probe of a split: stored, or trained now on exactly its training part.
 
     The test part is looked at once, after training, for the accuracy on the card.
@@ -254,7 +258,7 @@ def ensure_probe(dataset: Dataset, seed: int, device: torch.device) -> Probe:
     key = probe_key(dataset, seed)
     folder = store.home() / "probes" / key
     lock = folder.with_name(f".{key}.lock")
-    with store.locked(lock):
+    with store.locked(lock, session=session):
         found = find_probe(dataset, seed)
         if found is None:
             network = train_classifier(
@@ -265,6 +269,7 @@ def ensure_probe(dataset: Dataset, seed: int, device: torch.device) -> Probe:
                 seed=seed,
                 device=device,
                 label="probe",
+                session=session,
             )
             state = network.state_dict()
             _publish(folder, state, _card(dataset, seed, network, state))

@@ -7,6 +7,7 @@ sample. The key hashes declared values only, so the same request again is the sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,24 @@ from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.metrics import report
 from stylegan_mix.progress import say
 
-__all__ = ["AGAINST", "KIND", "LABELS", "Found", "Request", "find", "folder", "parse_against"]
+__all__ = [
+    "AGAINST",
+    "KIND",
+    "LABELS",
+    "SAMPLES",
+    "Found",
+    "Request",
+    "find",
+    "folder",
+    "parse_against",
+]
 
 KIND = "metrics"
 AGAINST = ("train", "balanced", "test")
 """The long-tailed training part, the balanced training set it was drawn from, the test part."""
 LABELS = ("uniform", "frequency")
+SAMPLES = 10_000
+"""Samples of a seed where nothing else is asked for; of a bank, at most its rows."""
 
 _ALGORITHM = {"samples": 1, "figures": 1}
 
@@ -86,17 +99,17 @@ def folder(request: Request) -> Path:
     return store.home() / "annotations" / request.subject / f"{KIND}-{request.key}"
 
 
-def find(request: Request) -> Found | None:
-    """The report, if it was made before; one that was altered is named and left out."""
+def find(request: Request, say: Callable[[str], None] = say) -> Found | None:
+    """The report, if it was made before; `say` is told of one that was altered and left out."""
     place = folder(request).relative_to(store.home())
     for root in store.roots():
-        found = _read(root / place) if (root / place).is_dir() else None
+        found = _read(root / place, say) if (root / place).is_dir() else None
         if found is not None:
             return found
     return None
 
 
-def _read(place: Path) -> Found | None:
+def _read(place: Path, say: Callable[[str], None]) -> Found | None:
     try:
         kept = arrays.open_container(place, kind=KIND)
     except InvalidInput as error:

@@ -15,7 +15,7 @@ from stylegan_mix.latents.decoding import decode_rows
 from stylegan_mix.latents.plan import BLOCK, Rows
 from stylegan_mix.metrics.scores import allocate
 from stylegan_mix.networks import Generator
-from stylegan_mix.progress import Progress
+from stylegan_mix.session import Session
 
 __all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for", "redrawn"]
 
@@ -38,14 +38,22 @@ def labels_for(counts: np.ndarray, how: str, n: int) -> np.ndarray:
     return np.repeat(np.arange(len(counts)), allocate(share, n))
 
 
-def drawn(network: Generator, labels: np.ndarray, *, seed: int, truncation: float) -> Samples:
+def drawn(
+    network: Generator,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    truncation: float,
+    session: Session = Session(),
+) -> Samples:
     """One sample a label; sample i is a function of (seed, its block, its place there, label).
 
     The forward always has a whole block. `InvalidInput` (exit code 3) if images are not finite.
     """
-    progress = Progress(len(labels), "images", f"samples of seed {seed}")
+    progress = session.track(len(labels), "images", f"samples of seed {seed}")
     blocks = []
     for index in range(-(-len(labels) // BLOCK)):
+        session.go_on(f"samples of seed {seed} were being drawn")
         asked = labels[index * BLOCK : (index + 1) * BLOCK]
         images = decode_block(network, asked, index, seed=seed, truncation=truncation)
         blocks.append(images[: len(asked)])

@@ -14,6 +14,7 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics.request import Request
 from stylegan_mix.metrics.samples import Samples, bank_rows, drawn, labels_for
 from stylegan_mix.networks import Generator
+from stylegan_mix.session import Session
 
 __all__ = ["Subject"]
 
@@ -60,11 +61,13 @@ class Subject:
         """The generator's network in float32."""
         return generator_store.network(self._published, precision="float32").to(device)
 
-    def samples(self, request: Request, seed: int, network: Generator | None) -> Samples:
+    def samples(
+        self, request: Request, seed: int, network: Generator | None, session: Session
+    ) -> Samples:
         """The samples of one seed; `network` is that of a generator."""
         if self.bank is not None:
             return bank_rows(self.bank, request.n, seed=seed)
         if network is None or request.truncation is None:
             raise ValueError("a generator needs its network and a truncation")
         labels = labels_for(self.dataset.counts, request.labels, request.n)
-        return drawn(network, labels, seed=seed, truncation=request.truncation)
+        return drawn(network, labels, seed=seed, truncation=request.truncation, session=session)

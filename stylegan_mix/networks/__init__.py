@@ -1,7 +1,7 @@
 """StyleGAN2: mapping and synthesis network, discriminator (Karras et al. 2020, CVPR and NeurIPS).
 
-The layers have the names of the published checkpoints, so `state_dict()` keys are theirs but for
-the constant resampling filters, which are no state here.
+The layers have the names of the published checkpoints, and so have the keys of `state_dict()`. Only
+the constant resampling filters, which are no state here, are missing.
 """
 
 from __future__ import annotations

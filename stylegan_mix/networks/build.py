@@ -21,7 +21,7 @@ PRECISIONS = {
 def build_generator(
     preset: Preset, *, resolution: int, channels: int, classes: int, precision: str | None = None
 ) -> Generator:
-    """The preset's generator, with fresh weights from torch's default generator."""
+    """Builds the preset's generator, with fresh weights from torch's default generator."""
     return Generator(
         resolution=resolution,
         image_channels=channels,
@@ -35,7 +35,7 @@ def build_generator(
         label_noise=preset.label_noise,
         utlo_resolution=preset.utlo_resolution,
         transitional=preset.transition_end > 0,
-        # The clamp of its training, also where it is loaded in another precision.
+        # The clamp of its training, even if the network is loaded in another precision.
         conv_clamp=default_clamp(None, PRECISIONS[preset.precision]),
         compute_dtype=PRECISIONS[precision or preset.precision],
     )

@@ -24,7 +24,7 @@ from stylegan_mix.rng import Draws
 
 __all__ = ["Discriminator", "minibatch_std"]
 
-FLAT = 16  # pixels of the last, 4x4, features
+FLAT = 16  # pixels of the last features, which are 4x4
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
@@ -45,9 +45,9 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 
 class DiscriminatorBlock(Resampler):
-    """One resolution: from RGB where the architecture asks, conv0, conv1 to half of it.
+    """One resolution: from RGB if the architecture has it, conv0, conv1 to half the resolution.
 
-    Its activations lie in memory as `layout` says.
+    `layout` gives the memory layout of its activations.
     """
 
     layout = torch.channels_last
@@ -75,7 +75,7 @@ class DiscriminatorBlock(Resampler):
             self.skip = Convolution(in_channels, out_channels, 1, act="linear", bias=False, down=2)
 
     def forward(self, x: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """x [N,I,r,r] or None, image [N,C,r,r] or None -> x [N,O,r/2,r/2], image at r/2 or None."""
+        """Maps x [N,I,r,r] or None, image [N,C,r,r] or None to x [N,O,r/2,r/2] and image at r/2."""
         x = None if x is None else x.to(self.dtype, memory_format=self.layout)
         if self.fromrgb is not None and image is not None:
             features = self.fromrgb(image.to(self.dtype, memory_format=self.layout))
@@ -89,10 +89,10 @@ class DiscriminatorBlock(Resampler):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """At 4x4, in float32: minibatch-std, convolution, dense layer -> features [N,channels].
+    """The 4x4 end in float32: minibatch-std, convolution, dense layer -> features [N,channels].
 
-    `out` is the dense layer behind them, which the discriminator applies, as it may have other
-    heads on the same features.
+    `out` is the dense layer that follows. The discriminator applies it, as it may have other heads
+    on the same features.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [N,C,R,R] and label -> logits [N] (Karras et al. 2020).
+    """Images [N,C,R,R] and label -> logits [N] (Karras et al. 2020).
 
     With classes the logit is the projection of the image's features on the mapped label; there is
     no unconditional term. Blocks above 4x4 run in `compute_dtype`, the rest in float32.
     `conv_clamp` bounds activations; in float16 it is 256 unless given. N must be a multiple of
     `minibatch_std_group` or not larger than it.
 
-    With a `utlo_resolution` it judges images of that size too, by `low`: they enter the blocks from
-    there on, which are shared, and have an unconditional head (Khorram et al. 2024, UTLO). With
-    `transitional` it has an unconditional head beside the projection, on the same features
-    (Shahbazi et al. 2022, Transitional-cGAN): `both` gives the two logits.
+    With a `utlo_resolution`, `low` judges images of that size too. They enter the shared blocks at
+    that resolution and have an unconditional head (Khorram et al. 2024, UTLO). With `transitional`
+    there is an unconditional head beside the projection, on the same features (Shahbazi et al.
+    2022, Transitional-cGAN): `both` gives the two logits.
     """
 
     def __init__(
@@ -203,21 +203,21 @@ class Discriminator(nn.Module):
             self.out_free = FullyConnected(last, 1)
 
     def forward(self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
-        """images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N].
+        """Judges images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N].
 
-        `draws` gives the label noise in training.
+        In training, `draws` gives the label noise.
         """
         return self._projection(self._features(images), label, draws)
 
     def both(
         self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()
     ) -> tuple[Tensor, Tensor]:
-        """The unconditional and the conditional logits of one pass, [N] each (`transitional`)."""
+        """Computes the unconditional and the conditional logits at once, [N] (`transitional`)."""
         features = self._features(images)
         return self.out_free(features).squeeze(1), self._projection(features, label, draws)
 
     def low(self, images: Tensor) -> Tensor:
-        """Unconditional logits of images [N,C,r,r] at `utlo_resolution` -> [N]."""
+        """Computes the unconditional logits of images [N,C,r,r] at `utlo_resolution` -> [N]."""
         self._check(images, self.utlo_resolution)
         x = self.fromrgb_low(images.to(torch.float32))
         for size in self.resolutions:
@@ -226,7 +226,7 @@ class Discriminator(nn.Module):
         return self.out_low(self.b4(x, None)).squeeze(1)
 
     def lowered(self, images: Tensor) -> Tensor:
-        """Images [N,C,R,R] at `utlo_resolution`, by repeated halving: what reals are to `low`."""
+        """Halves images [N,C,R,R] down to `utlo_resolution`: the real images of `low`."""
         while images.shape[-1] > self.utlo_resolution:
             images = halved(images, self.fromrgb_low.resample_filter)
         return images
@@ -238,7 +238,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"images must have shape [{wanted}], got {list(images.shape)}")
 
     def _features(self, images: Tensor) -> Tensor:
-        """Images [N,C,R,R] -> the features that every head looks at [N,F]."""
+        """Computes the features shared by all heads: images [N,C,R,R] -> [N,F]."""
         self._check(images, self.resolution)
         x, image = None, images.to(torch.float32)
         for size in self.resolutions:
@@ -246,7 +246,7 @@ class Discriminator(nn.Module):
         return self.b4(x, image)
 
     def _projection(self, features: Tensor, label: Tensor | None, draws: Draws) -> Tensor:
-        """Features [N,F] -> the logit on the mapped label, or without classes the only one, [N]."""
+        """Projects features [N,F] on the mapped label, or gives the only logit, [N]."""
         x = self.b4.out(features)
         if self.mapping is None:
             if label is not None:

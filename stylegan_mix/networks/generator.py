@@ -17,16 +17,17 @@ __all__ = ["Generator", "to_uint8"]
 
 
 class Generator(nn.Module):
-    """z [N,Z], label -> images [N,C,R,R] float32 in about -1 to 1 (Karras et al. 2020).
+    """A z [N,Z] and a label -> images [N,C,R,R] float32 in about -1 to 1 (Karras et al. 2020).
 
-    `classes` = 0 is the unconditional network. `channel_base` / r, at most `channel_max`, is the
-    number of channels at resolution r. `label_weight` and `label_noise` are those of `Mapping`.
-    `compute_dtype` (float32, bfloat16, float16) is that of the convolutions above 4x4; mapping
-    and image stay float32. `conv_clamp` bounds activations; in float16 it is 256 unless given.
+    `classes` = 0 is the unconditional network. The number of channels at resolution r is
+    `channel_base` / r, at most `channel_max`. `label_weight` and `label_noise` are those of
+    `Mapping`. `compute_dtype` (float32, bfloat16, float16) is that of the convolutions above 4x4;
+    mapping and image stay float32. `conv_clamp` bounds activations; in float16 it is 256 unless
+    given.
 
-    With a `utlo_resolution` of 4 or more (Khorram et al. 2024, UTLO; architecture "skip") blocks up
-    to it take the code of z without the label, and only those above it the code of z and label;
-    the low-resolution image is that of `synthesis.with_low`. `transitional` is that of `Mapping`.
+    With a `utlo_resolution` of 4 or more (Khorram et al. 2024, UTLO; architecture "skip"), blocks
+    up to it take the code of z without the label. Only the blocks above it take the code of z and
+    label. `synthesis.with_low` gives the low-resolution image. `transitional` is that of `Mapping`.
     """
 
     w_avg_low: Tensor
@@ -88,10 +89,11 @@ class Generator(nn.Module):
         return self.synthesis.num_ws
 
     def ws(self, z: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
-        """The w of every layer, what `synthesis` takes: z [N,Z], label as in `Mapping` -> [N,L,D].
+        """Maps z [N,Z] and label (as in `Mapping`) to the w of every layer, for `synthesis`.
 
-        All are the code of z and label, but with UTLO the first `synthesis.low_ws`, those of z
-        alone. The last is always that of z and label. `draws` gives the label noise.
+        Returns [N,L,D]. All are the code of z and label; with UTLO the first `synthesis.low_ws`
+        are the code of z alone. The last is always that of z and label. `draws` gives the label
+        noise.
         """
         ws = self.broadcast(self.mapping(z, label, draws=draws))
         low = self.synthesis.low_ws
@@ -101,31 +103,31 @@ class Generator(nn.Module):
         return torch.cat([free, ws[:, low:]], dim=1)
 
     def update_w_avg(self, ws: Tensor) -> None:
-        """Moves the averages that truncation pulls to towards the means of a batch [N,L,D].
+        """Moves the averages that truncation pulls to, towards the means of a batch [N,L,D].
 
-        Without a label w has another mean than with one: with UTLO each code has its average.
+        w has one mean without a label and another with it, so with UTLO each code has its average.
         """
         self.mapping.update_w_avg(ws[:, -1])
         if self.synthesis.low_ws:
             move_average(self.w_avg_low, ws[:, 0])
 
     def set_transition(self, share: float) -> None:
-        """Sets how much the label counts, 0 to 1, in a network with transitional conditioning."""
+        """Sets the weight of the label, 0 to 1, in a network with transitional conditioning."""
         self.mapping.transition.fill_(share)
 
     def broadcast(self, w: Tensor) -> Tensor:
-        """The same w for every layer: [N,D] -> [N,L,D]."""
+        """Repeats w for every layer: [N,D] -> [N,L,D]."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def centre(self) -> Tensor:
-        """The averages that truncation pulls the w of every layer to, [L,D]."""
+        """Returns the averages that truncation pulls the w of every layer to, [L,D]."""
         centre, low = self.mapping.w_avg, self.synthesis.low_ws
         if not low:
             return centre.expand(self.num_ws, -1)
         return torch.cat([self.w_avg_low.expand(low, -1), centre.expand(self.num_ws - low, -1)])
 
     def truncate(self, ws: Tensor, truncation: float, *, layers: int | None = None) -> Tensor:
-        """centre + truncation * (w - centre) in the first `layers` (all if None): [N,L,D]."""
+        """Computes centre + truncation * (w - centre) in the first `layers` (None: all)."""
         if truncation == 1:
             return ws
         # One average fits any number of layers.
@@ -143,13 +145,13 @@ class Generator(nn.Module):
         noise: str = "random",
         draws: Draws = Draws(),
     ) -> Tensor:
-        """z [N,Z], label [N] or [N,K] or None -> images [N,C,R,R]; `noise` as in `Synthesis`."""
+        """Maps z [N,Z], label [N] or [N,K] or None to [N,C,R,R]; `noise` as in `Synthesis`."""
         ws = self.ws(z, label, draws=draws)
         ws = self.truncate(ws, truncation, layers=truncation_layers)
         return self.synthesis(ws, noise=noise, draws=draws)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images [N,C,H,W] in -1 to 1 as uint8 [N,H,W,C]: clamp(127.5 x + 128, 0, 255), truncated."""
+    """Quantises images [N,C,H,W] in -1 to 1 to uint8 [N,H,W,C]: 127.5 x + 128, cut to 0 to 255."""
     images = images.detach().permute(0, 2, 3, 1).to(torch.float32)
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).contiguous()

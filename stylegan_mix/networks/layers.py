@@ -1,9 +1,8 @@
 """The layers of StyleGAN2: equalised dense and convolution, modulated convolution.
 
 `N` batch, `I O` channels in and out, `H W` pixels. Every stored weight has unit variance (over
-`lr_mul`) and is scaled when it is used: the equalised learning rate of Karras et al. 2018. The
-gain of an activation that is homogeneous (leaky ReLU, linear) goes into weight and bias, where it
-costs nothing.
+`lr_mul`) and is scaled at use: the equalised learning rate of Karras et al. 2018. The gain of a
+homogeneous activation (leaky ReLU, linear) goes into weight and bias, where it costs nothing.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ RESAMPLING_TAPS = (1, 3, 3, 1)
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
-    """x / sqrt(mean of x^2 over axis 1): [N,D] -> [N,D] (Karras et al. 2018, section 4.2)."""
+    """Computes x / sqrt(mean of x^2 over axis 1), [N,D] (Karras et al. 2018, section 4.2)."""
     return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
 
 
 class Resampler(nn.Module):
-    """Holds the FIR filter 1,3,3,1 as a constant that moves with its module but is no state."""
+    """A module with the FIR filter 1,3,3,1, a constant that moves with it but is no state."""
 
     resample_filter: Tensor
 
@@ -58,7 +57,7 @@ class Resampler(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """act(x W^T lr_mul / sqrt(in) + b lr_mul): [N,in] -> [N,out] in float32."""
+    """The dense layer act(x W^T lr_mul / sqrt(in) + b lr_mul): [N,in] -> [N,out] in float32."""
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class FullyConnected(nn.Module):
 
 
 class Convolution(Resampler):
-    """act(conv(x, W / sqrt(I k k)) + b) * gain, resampled: [N,I,H,W] -> [N,O,H',W'].
+    """The layer act(conv(x, W / sqrt(I k k)) + b) * gain, resampled: [N,I,H,W] -> [N,O,H',W'].
 
     Runs in the dtype of x. `up` or `down` of 2 resample through the filter. `clamp` bounds the
     result at gain 1.
@@ -128,12 +127,12 @@ def convolve(
     up: int = 1,
     down: int = 1,
 ) -> Tensor:
-    """Convolution with padding k // 2 after up-sampling, or before down-sampling, by 2.
+    """Convolves with padding k // 2, after up-sampling by 2 or before down-sampling by 2.
 
-    x [N,I,H,W]; weight [O,I,k,k], which is brought to the dtype of x. Up-sampling is a strided
-    transposed convolution (of the transposed, unflipped weight) and then the filter;
-    down-sampling the filter and then a strided convolution (Karras et al. 2020; pads from the
-    methods dossier, 1.7).
+    x [N,I,H,W]; weight [O,I,k,k], which is cast to the dtype of x. Up-sampling is a strided
+    transposed convolution (of the transposed, unflipped weight) and then the filter. Down-sampling
+    is the filter and then a strided convolution (Karras et al. 2020, StyleGAN2). The filter's
+    padding is that of the published networks.
     """
     kernel = weight.shape[-1]
     if kernel == 3 and up == down == 1:
@@ -155,14 +154,14 @@ def convolve(
 
 
 def halved(images: Tensor, resample_filter: Tensor) -> Tensor:
-    """Images at half the resolution through the filter: [N,C,H,W] -> [N,C,H/2,W/2]."""
+    """Halves the resolution of images through the filter: [N,C,H,W] -> [N,C,H/2,W/2]."""
     return upfirdn2d(images, resample_filter, down=2, padding=1)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """d[n,o] = 1 / sqrt(sum over i,k of (w[o,i,k] s[n,i])^2 + eps): [O,I,k,k], [N,I] -> [N,O].
+    """Computes d[n,o] = 1 / sqrt(sum over i,k of (w[o,i,k] s[n,i])^2 + eps) -> [N,O].
 
-    Karras et al. 2020 (StyleGAN2), equation 3, as one matrix product.
+    weight [O,I,k,k], style [N,I]. Karras et al. 2020 (StyleGAN2), equation 3, as a matrix product.
     """
     return (style.square() @ weight.square().sum(dim=(2, 3)).T + EPSILON).rsqrt()
 
@@ -170,12 +169,12 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
 def modulated_conv2d(
     x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Modulated convolution as scale-in and one shared convolution, scale-out left to the caller.
+    """Convolves x, scaled by the style, with one shared weight; the caller scales the output.
 
-    x [N,I,H,W], weight [O,I,k,k], style [N,I] in float32 -> y [N,O,H',W'] in the dtype of x and
-    the demodulation d [N,O] in float32: the result is y d, which `modulated_bias_act` forms in the
-    pass that adds noise and bias. In float16 weight and style are brought to a magnitude of 1
-    before, which demodulation cancels (Karras et al. 2020, ADA).
+    x [N,I,H,W], weight [O,I,k,k], style [N,I] in float32 -> y [N,O,H',W'] in the dtype of x and the
+    demodulation d [N,O] in float32. The result is y d, which `modulated_bias_act` computes in the
+    pass that adds noise and bias. In float16, weight and style are first scaled to a magnitude of
+    1, which demodulation cancels (Karras et al. 2020, ADA).
     """
     if x.dtype == torch.float16:
         weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True))
@@ -186,14 +185,14 @@ def modulated_conv2d(
 
 
 def _scaled(x: Tensor, style: Tensor) -> Tensor:
-    """x [N,C,H,W] * style [N,C], in the dtype of x; both gradients in one pass."""
+    """Computes x [N,C,H,W] * style [N,C] in the dtype of x; both gradients in one pass."""
     return modulated_bias_act(x, style, act="linear")
 
 
 class _Products(torch.autograd.Function):
-    """rows [N,P,I], weights [N,O,I] -> [N,O,P], with gradients that lie in memory as both do.
+    """Rows [N,P,I], weights [N,O,I] -> [N,O,P], with gradients in the memory layout of both.
 
-    PyTorch's own would come transposed, and everything behind them would be copied.
+    PyTorch's own gradients would be transposed, and everything behind them would be copied.
     """
 
     @staticmethod
@@ -208,11 +207,11 @@ class _Products(torch.autograd.Function):
 
 
 def modulated_product(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
-    """The 1x1 modulated convolution without demodulation to a few channels, in NCHW.
+    """Applies the 1x1 modulated convolution without demodulation to a few channels, in NCHW.
 
     x [N,I,H,W], weight [O,I,1,1], style [N,I] in float32 -> [N,O,H,W] in the dtype of x. Every
-    sample has weights of its own (Karras et al. 2020, StyleGAN2, equation 1), which for three
-    channels is less to form than x * style.
+    sample has its own weights (Karras et al. 2020, StyleGAN2, equation 1): for three channels they
+    are cheaper to compute than x * style.
     """
     weights = (weight.flatten(1) * style[:, None]).to(x.dtype)
     return _Products.apply(x.permute(0, 2, 3, 1).flatten(1, 2), weights).unflatten(2, x.shape[2:])
@@ -221,7 +220,7 @@ def modulated_product(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
 def modulated_conv2d_per_sample(
     x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> Tensor:
-    """The slow twin of `modulated_conv2d`: every sample has its own weights, as in the paper."""
+    """Computes `modulated_conv2d` slowly: every sample has its own weights, as in the paper."""
     weights = weight * style[:, None, :, None, None]  # [N,O,I,k,k]
     weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + EPSILON).rsqrt()
     samples = zip(x.split(1), weights, strict=True)

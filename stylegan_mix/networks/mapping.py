@@ -18,7 +18,7 @@ W_AVG_DECAY = 0.995
 
 
 def class_weights(label: Tensor, classes: int) -> Tensor:
-    """Labels [N] int64 as one-hot rows, or rows [N,K] of class weights as they are -> [N,K]."""
+    """Turns labels [N] int64 into one-hot rows; keeps rows [N,K] of class weights -> [N,K]."""
     if label.ndim == 2 and label.shape[1] == classes and label.is_floating_point():
         return label.to(torch.float32)
     if label.ndim != 1 or label.is_floating_point():
@@ -28,8 +28,8 @@ def class_weights(label: Tensor, classes: int) -> Tensor:
         )
     rows = torch.zeros(len(label), classes, device=label.device)
     try:
-        # one_hot reads the least and the largest label before it does this, which checks them, too:
-        # a step that waits for no number can be recorded.
+        # Not one_hot, which waits for the least and the largest label to check them: a step that
+        # waits for no number can be recorded.
         return rows.scatter_(1, label.long()[:, None], 1)
     except RuntimeError as error:
         low, high = label.min().item(), label.max().item()
@@ -44,18 +44,18 @@ def move_average(average: Tensor, w: Tensor) -> None:
 
 
 class Mapping(nn.Module):
-    """z [N,Z] and label -> w [N,D]: fully connected layers over the normalised z and embedding.
+    """A z [N,Z] and a label -> w [N,D]: dense layers over the normalised z and embedding.
 
-    The embedding e of the label is normalised, weighed by `label_weight` and put behind z. In
-    training mode Gaussian noise of standard deviation `label_noise`, times `label_noise_scale`
-    [K] of the class where that is set, is added to e before. With
-    z_dim = 0 the label alone is mapped; with classes = 0 z alone. `w_avg` [D] is the moving
-    average of w that truncation pulls to; only `update_w_avg` changes it.
+    The embedding e of the label is normalised, multiplied by `label_weight` and appended to z. In
+    training mode Gaussian noise is added to e first. Its standard deviation is `label_noise`, times
+    `label_noise_scale` [K] of the class if that is set. With z_dim = 0 the label alone is mapped;
+    with classes = 0, z alone. `w_avg` [D] is the moving average of w that truncation pulls to; only
+    `update_w_avg` changes it.
 
-    With `transitional`, z alone enters the first layer, and a linear layer of the embedding, noisy
-    and weighed as before, is added to what comes out, times `transition` (Shahbazi et al. 2022,
-    Transitional-cGAN; that this layer has no activation is our reading). `transition` is a number
-    from 0, the label means nothing, to 1; it is state, and training alone moves it.
+    With `transitional`, z alone enters the first layer. A linear layer of the embedding, with the
+    same noise and weight, is added to its output, times `transition` (Shahbazi et al. 2022,
+    Transitional-cGAN; we read it to have no activation). `transition` is a number from 0, where the
+    label means nothing, to 1. It is state, and only training changes it.
     """
 
     w_avg: Tensor
@@ -93,7 +93,7 @@ class Mapping(nn.Module):
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor | None, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
-        """z [N,Z] (None where z_dim is 0), label [N] or [N,K] (None where classes is 0) -> [N,D].
+        """Maps z [N,Z] (None if z_dim is 0) and label [N] or [N,K] (None if classes is 0) to [N,D].
 
         `draws` gives the label noise.
         """
@@ -103,12 +103,12 @@ class Mapping(nn.Module):
         return self._dense(latent, self._embedding(label, draws) if self.classes else None)
 
     def without_label(self, z: Tensor) -> Tensor:
-        """The code of z [N,Z] with zeros in the place of the embedding (UTLO) -> [N,D]."""
+        """Maps z [N,Z] with zeros in place of the embedding (UTLO) -> [N,D]."""
         latent = self._latent(z)
         return self._dense(latent, latent.new_zeros(len(latent), self.embed.weight.shape[0]))
 
     def _dense(self, latent: Tensor | None, embedding: Tensor | None) -> Tensor:
-        """The layers over normalised z [N,Z] and embedding [N,D], each None where there is none."""
+        """Runs the layers over normalised z [N,Z] and embedding [N,D], each None if absent."""
         entering = [latent] if self.transitional else [latent, embedding]
         parts = [part for part in entering if part is not None]
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

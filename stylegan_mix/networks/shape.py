@@ -1,4 +1,4 @@
-"""Sizes that generator and discriminator share: resolutions, channels, architectures."""
+"""Sizes shared by generator and discriminator: resolutions, channels, architectures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HALF_PRECISION_CLAMP = 256.0
 
 
 def block_resolutions(resolution: int) -> list[int]:
-    """4, 8, ... up to `resolution`, which must be 8, 16, 32, ...: ValueError otherwise."""
+    """Lists 4, 8, ... up to `resolution`, which must be 8, 16, 32, ...: else ValueError."""
     if resolution < 8 or resolution & (resolution - 1):
         raise ValueError(f"resolution must be a power of 2 from 8 on, got {resolution}")
     return [2**power for power in range(2, resolution.bit_length())]
@@ -29,11 +29,11 @@ def block_resolutions(resolution: int) -> list[int]:
 def check_conditioning(
     *, resolution: int, classes: int, utlo_resolution: int, transitional: bool
 ) -> None:
-    """ValueError unless networks of this size can be conditioned so; both options off always can.
+    """Raises ValueError unless networks of this size can be conditioned so; both off always can.
 
-    They cannot be combined: with UTLO the label reaches the high resolutions alone and R1 looks at
-    the conditional logit; with transitional conditioning it reaches the first dense layer, slowly,
-    and R1 looks at the unconditional one. Nobody has said what both would mean.
+    The two options exclude each other. With UTLO the label reaches the high resolutions alone and
+    R1 differentiates the conditional logit. With transitional conditioning the label slowly enters
+    the first dense layer and R1 differentiates the unconditional logit. No paper defines both.
     """
     if utlo_resolution and transitional:
         raise ValueError(
@@ -51,12 +51,12 @@ def check_conditioning(
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Channels of the features at a resolution (Karras et al. 2020)."""
+    """Computes the number of channels at a resolution (Karras et al. 2020)."""
     return min(channel_base // resolution, channel_max)
 
 
 def default_clamp(conv_clamp: float | None, dtype: torch.dtype) -> float | None:
-    """`conv_clamp`, or in float16, which overflows without one, that of the publication."""
+    """Returns `conv_clamp`, or the published clamp in float16, which overflows without one."""
     if conv_clamp is None and dtype == torch.float16:
         return HALF_PRECISION_CLAMP
     return conv_clamp

@@ -28,9 +28,9 @@ NOISE_MODES = ("random", "const", "none")
 
 
 class StyledConvolution(Resampler):
-    """lrelu(demodulated conv(x, style) + noise * strength + b): [N,I,H,W], w [N,D] -> [N,O,r,r].
+    """The layer lrelu(demodulated conv(x, style) + noise * strength + b): -> [N,O,r,r].
 
-    `convolution` is what a slow twin replaces.
+    x [N,I,H,W], w [N,D]. A slow twin replaces `convolution`.
     """
 
     noise_const: Tensor
@@ -79,7 +79,7 @@ class StyledConvolution(Resampler):
         )
 
     def _noise(self, n: int, mode: str, draws: Draws) -> Tensor | None:
-        """The noise image before its strength, [N or 1,1,r,r], or None."""
+        """Draws the noise image before its strength, [N or 1,1,r,r], or None."""
         if mode == "none":
             return None
         image = self.noise_const[None, None]
@@ -89,9 +89,9 @@ class StyledConvolution(Resampler):
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution without demodulation: [N,I,r,r], [N,D] -> float32 [N,C,r,r].
+    """A 1x1 modulated convolution without demodulation: [N,I,r,r], [N,D] -> float32 [N,C,r,r].
 
-    `convolution` is what a slow twin replaces.
+    A slow twin replaces `convolution`.
     """
 
     convolution = staticmethod(modulated_product)
@@ -112,9 +112,9 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(Resampler):
-    """One resolution: conv0 (from half of it), conv1, and to RGB where the architecture asks.
+    """One resolution: conv0 (from half of it), conv1, and to RGB if the architecture has it.
 
-    Its activations lie in memory as `layout` says.
+    `layout` gives the memory layout of its activations.
     """
 
     layout = torch.channels_last
@@ -159,7 +159,7 @@ class SynthesisBlock(Resampler):
         noise: str,
         draws: Draws,
     ) -> tuple[Tensor, Tensor | None]:
-        """x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] -> both at r."""
+        """Maps x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] to both at r."""
         if x is None:
             x = self.const.expand(len(ws), *self.const.shape)
         x = x.to(self.dtype, memory_format=self.layout)
@@ -181,13 +181,13 @@ class SynthesisBlock(Resampler):
 
 
 class Synthesis(nn.Module):
-    """ws [N,L,D] -> images [N,C,R,R] in float32, about -1 to 1, not bounded.
+    """The w of all layers, ws [N,L,D] -> images [N,C,R,R] in float32, about -1 to 1, not bounded.
 
     Blocks above 4x4 run in `compute_dtype`; the image is summed in float32. `num_ws` is L: one w
-    for each convolution and one for the last to-RGB; every other to-RGB shares that of the next
+    for each convolution and one for the last to-RGB. Every other to-RGB shares the w of the next
     block's first convolution.
 
-    With a `utlo_resolution` the sum up to there is an image too, of the first `low_ws` w alone: its
+    With a `utlo_resolution` the sum up to there is an image too, of the first `low_ws` w alone. Its
     to-RGB shares no w with the next block, so L is one more (Khorram et al. 2024, UTLO).
     """
 
@@ -235,13 +235,13 @@ class Synthesis(nn.Module):
             in_channels = out_channels
 
     def forward(self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()) -> Tensor:
-        """`noise`: "random" (from `draws`), "const" (the stored images) or "none"."""
+        """Draws the images; `noise`: "random" (from `draws`), "const" (stored images) or "none"."""
         return self.with_low(ws, noise=noise, draws=draws)[0]
 
     def with_low(
         self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()
     ) -> tuple[Tensor, Tensor | None]:
-        """The images, and those at `utlo_resolution` [N,C,r,r] or None, from one forward."""
+        """Draws the images, and those at `utlo_resolution` [N,C,r,r] or None, in one forward."""
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             expected = f"[N, {self.num_ws}, {self.w_dim}]"
             raise ValueError(f"ws must have shape {expected}, got {list(ws.shape)}")
@@ -249,8 +249,8 @@ class Synthesis(nn.Module):
             raise ValueError(f"noise must be one of {', '.join(NOISE_MODES)}, got {noise!r}")
         ws = ws.to(torch.float32)
         if not ws[:, 0].is_contiguous():
-            # Matrix products may differ in the last bit with the strides of w: mixed codes of all
-            # layers lie here as the single code does that was broadcast.
+            # Matrix products may differ in the last bit with the strides of w. So mixed codes of
+            # all layers are laid out like a single code that was broadcast.
             ws = ws.transpose(0, 1).contiguous().transpose(0, 1)
         x, image, low, first = None, None, None, 0
         for size in self.resolutions:

@@ -24,7 +24,7 @@ from stylegan_mix.pictures.picture import Picture
 from stylegan_mix.pictures.strips import strips
 from stylegan_mix.pictures.truncation import sweeps
 from stylegan_mix.pictures.viewer import Subject
-from stylegan_mix.progress import say
+from stylegan_mix.session import Session
 
 __all__ = ["Measured", "make_page", "pictures_of"]
 
@@ -46,6 +46,7 @@ def make_page(
     seed: int,
     truncation: float,
     device: torch.device,
+    session: Session = Session(),
 ) -> Path:
     """Draws all pictures, writes the folder, and returns its index.
 
@@ -54,7 +55,7 @@ def make_page(
     """
     network = generator_store.network(published, precision="float32").to(device)
     subject = Subject(published, network, seed, truncation)
-    drawn, left_out = pictures_of(subject, measured)
+    drawn, left_out = pictures_of(subject, measured, session)
     if measured is None:
         left_out.insert(0, f"real images, nearest neighbours and metrics: {why_not}")
     report = None if measured is None else measured.found.report
@@ -70,17 +71,19 @@ def make_page(
     return into / folder.INDEX
 
 
-def pictures_of(subject: Subject, measured: Measured | None) -> tuple[list[Picture], list[str]]:
+def pictures_of(
+    subject: Subject, measured: Measured | None, session: Session
+) -> tuple[list[Picture], list[str]]:
     """The pictures in the order of the page, and what was left out for which reason."""
-    say("page: class grid")
+    session.say("page: class grid")
     drawn = [grid(subject, measured.dataset) if measured else stored_grid(subject)]
     if measured is not None:
         drawn.append(bars(measured.found.report, subject.origin))
-    say("page: truncation sweeps and strips")
+    session.say("page: truncation sweeps and strips")
     drawn += sweeps(subject)
     wanted = {"interpolation strips": strips(subject) or "there are no two classes"}
     if measured is not None:
-        say("page: nearest training images")
+        session.say("page: nearest training images")
         wanted["nearest neighbours"] = _neighbours(subject, measured)
     wanted["training curves"] = _curves(subject)
     drawn += [one for one in wanted.values() if isinstance(one, Picture)]

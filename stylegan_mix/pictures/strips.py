@@ -38,7 +38,7 @@ def strips(subject: Subject) -> Picture | None:
         "lam is the share of the left class",
         left=[names[first] for first, _ in chosen],
         right=[names[second] for _, second in chosen],
-        columns=heads("w"),
+        columns=heads(mixes=True),
         cells=[list(strip(subject, pair, index)) for index, pair in enumerate(chosen)],
         corner="lam",
     )

@@ -1,9 +1,9 @@
 """Is the generator still alive in every class? Signs of collapse, measured while it trains.
 
 A class-conditional generator collapses where images are few, and its losses do not say so
-(methods dossier 4.2): a class falls to a few looks, its samples become its training images, its w
-shrink to a point, the class path explodes, the discriminator is never wrong. K classes, n samples
-of each.
+(Rangwani et al. 2022 and 2023): a class falls to a few looks, its samples become its training
+images, its w shrink to a point, the class path explodes, the discriminator is never wrong.
+K classes, n samples of each.
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ class GraphedPlayer:
     replaced, another player must take over.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, say: Callable[[str], None] = say) -> None:
+        self._recorder, self._say = recorder, say
         self._kinds: dict[Due, _Kind] = {}
         self.failure: str | None = None
 
@@ -173,17 +173,21 @@ class GraphedPlayer:
         for optimizer in (state.generator_optimizer, state.discriminator_optimizer):
             optimizer.zero_grad(set_to_none=True)
         state.discriminator.requires_grad_(True)
-        say(f"steps run as usual, and are not replayed: {reason}")
+        self._say(f"steps run as usual, and are not replayed: {reason}")
 
 
-def player_of(game: Game, graphs: bool) -> Callable[[TrainState, Game], Facts]:
+def player_of(
+    game: Game, graphs: bool, say: Callable[[str], None] = say
+) -> Callable[[TrainState, Game], Facts]:
     """What plays the steps of a training: one that replays them, in a world of one process.
 
-    The usual where there are more, or if `graphs` are not wanted.
+    The usual where there are more, or if `graphs` are not wanted. `say` is told why steps are not
+    replayed where they could not be.
     """
     if not graphs or game.world.size > 1:
         return play
-    return GraphedPlayer(CudaGraphs(game.device) if game.device.type == "cuda" else OperatorLists())
+    recorder = CudaGraphs(game.device) if game.device.type == "cuda" else OperatorLists()
+    return GraphedPlayer(recorder, say)
 
 
 def _changing(state: TrainState) -> Iterator[Tensor]:

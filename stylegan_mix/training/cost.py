@@ -12,7 +12,7 @@ from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import begin
 
-__all__ = ["of"]
+__all__ = ["estimate"]
 
 # A GPU needs some before it replays a step as a graph. On a CPU a replay saves too little of the
 # time to play more steps for that.
@@ -23,7 +23,7 @@ _OVERHEAD = 1.15
 _SAVED = 3
 
 
-def of(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
+def estimate(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
     """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan.
 
     `seconds_left` are those from `start` on, in thousands of images.

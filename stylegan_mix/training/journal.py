@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.progress import say
 
 __all__ = ["Journal"]
 
@@ -15,10 +15,11 @@ __all__ = ["Journal"]
 class Journal:
     """`metrics.jsonl` (one line a log, cut back when steps are taken again) and `events.jsonl`.
 
-    Every line of both has `step` and `kimg`.
+    Every line of both has `step` and `kimg`. `say` is told of lines that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._say = say
         self._metrics, self._events = folder / "metrics.jsonl", folder / "events.jsonl"
 
     def log(self, line: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ class Journal:
             text = self._metrics.read_bytes()
         lines = [(line, _step_of(line)) for line in text.splitlines()]
         if damaged := sum(1 for _, at in lines if at is None):
-            say(f"left out {damaged} line(s) of {self._metrics} that cannot be read")
+            self._say(f"left out {damaged} line(s) of {self._metrics} that cannot be read")
         kept = b"".join(line + b"\n" for line, at in lines if at is not None and at <= step)
         if kept != text:
             store.write_bytes(self._metrics, kept)

@@ -15,7 +15,7 @@ from stylegan_mix.errors import Diverged, MissingEnvironment, is_out_of_memory
 from stylegan_mix.generators.class_grid import save_grid, shown_classes, watched_classes
 from stylegan_mix.numerics import operators_on
 from stylegan_mix.presets import Preset
-from stylegan_mix.progress import Progress, StopSignals, say
+from stylegan_mix.session import Session
 from stylegan_mix.training import alarms
 from stylegan_mix.training.alarms import Alarms
 from stylegan_mix.training.augmentation.strength import taken_signs
@@ -64,7 +64,7 @@ def train(
     *,
     kimg: float,
     folder: Path,
-    stop: StopSignals,
+    session: Session,
     rhythm: Rhythm = Rhythm(),
     graphs: bool = True,
 ) -> list[dict[str, str | int]]:
@@ -73,15 +73,15 @@ def train(
     Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Where a class
     collapses or a loss is no number any more, goes back once to the last kept step and on with
     other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
-    Raises the stop's failure, with everything saved, when `stop` asks for one. Gives what computed
-    it, `numerics_of`, more than one where that changed on the way. `graphs` lets a
+    Raises the stop's failure, with everything saved, when the session asks for one. Gives
+    `numerics_of` what computed it, more than one where that changed on the way. `graphs` lets a
     training in one process replay its steps.
     """
-    training = _Training(state, game, dataset, kimg, folder, rhythm, graphs)
+    training = _Training(state, game, dataset, kimg, folder, session, rhythm, graphs)
     training.resume()
     while True:
         try:
-            training.run(stop)
+            training.run()
             return training.numerics
         except _Lost as reason:
             training.go_back(str(reason))
@@ -99,11 +99,12 @@ class _Training:
         dataset: Dataset,
         kimg: float,
         folder: Path,
+        session: Session,
         rhythm: Rhythm,
         graphs: bool,
     ) -> None:
         self.state, self.game, self.dataset = state, game, dataset
-        self.graphs = graphs
+        self.session, self.graphs = session, graphs
         self.begin_attempt()
         self.kimg, self.folder = kimg, folder
         self.save_seconds = rhythm.save_seconds
@@ -112,10 +113,9 @@ class _Training:
             for every in (kimg, rhythm.log_kimg, rhythm.picture_kimg)
         )
         self.tick, self.warned = Tick(), dict[str, str]()
-        self.progress: Progress | None = None
         self.saves = Saves(folder)
         self.numerics = [numerics_of(game)]
-        self.journal = Journal(folder)
+        self.journal = Journal(folder, self.say)
         self.alarms = Alarms(state.running, dataset.classes)
 
     @property
@@ -153,7 +153,7 @@ class _Training:
     def begin_attempt(self) -> None:
         """Goes on from the state as it is now: graphs of another state are no use."""
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
-        self.player = player_of(self.game, self.graphs)
+        self.player = player_of(self.game, self.graphs, self.say)
 
     def resume(self) -> None:
         saved = self.saves.newest(self.say)
@@ -167,14 +167,12 @@ class _Training:
 
     def say(self, text: str) -> None:
         if self.game.world.leads:
-            if self.progress is not None:
-                self.progress.close()
-            say(text)
+            self.session.say(text)
 
-    def run(self, stop: StopSignals) -> None:
+    def run(self) -> None:
         """Steps up to the budget; `_Lost` where the training collapses."""
-        state, world = self.state, self.game.world
-        self.progress = progress = Progress(self.kimg, "kimg", "training", start=self.seen)
+        state, world, stop = self.state, self.game.world, self.session.stop
+        progress = self.session.track(self.kimg, "kimg", "training", start=self.seen)
         saved, shown = time.monotonic(), dict[str, str]()
         begun = state.step
         while state.step < self.last:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix import progress, store
+from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
@@ -14,13 +14,14 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
+from stylegan_mix.progress import in_words
 
 __all__ = [
     "TrainPlan",
     "cost_text",
     "finished",
+    "plan_text",
     "plan_training",
-    "show_plan",
     "start_of",
     "total_steps",
 ]
@@ -28,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A training and its budget, resolved: what is printed before it starts."""
+    """A training and its budget, resolved; `warnings` are printed with it before it starts."""
 
     dataset: Dataset
     preset: Preset
@@ -36,6 +37,7 @@ class TrainPlan:
     seed: int
     device: str
     command: str
+    warnings: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
         """What names the training: data, preset, seed; not the budget, device or place."""
@@ -104,12 +106,11 @@ def plan_training(
     chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
     check_effect(chosen, changes or {})
-    plan = TrainPlan(dataset, chosen, kimg or chosen.kimg, seed, chosen_device, command)
+    budget = kimg or chosen.kimg
+    warnings = [f"warning: {text}" for text in beyond(chosen, budget)]
     if min(dataset.counts) == 1:
-        progress.say("warning: a class with one image; its generated images will repeat it")
-    for text in beyond(chosen, plan.kimg):
-        progress.say(f"warning: {text}")
-    return plan
+        warnings.insert(0, "warning: a class with one image; its generated images will repeat it")
+    return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings))
 
 
 def resolve_precision(preset: Preset, device: str) -> str:
@@ -170,18 +171,18 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
 
 
 def cost_text(facts: dict[str, Any], start: float) -> str:
-    """What `cost.of` found, in words; `start` is where the training goes on from, in kimg."""
-    whole = f"about {progress.in_words(facts['seconds'])} from the beginning on this machine"
-    rest = f", {progress.in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
+    """What `cost.estimate` found, in words; `start` is where the training goes on from, in kimg."""
+    whole = f"about {in_words(facts['seconds'])} from the beginning on this machine"
+    rest = f", {in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
     return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
-def show_plan(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> None:
-    """Prints a training's plan, its cost in steps, and where it stands, `start` in kimg."""
+def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:
+    """A training's plan, its cost in steps, and where it stands, `start` in kimg."""
     preset = plan.preset
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on
-    progress.say(
+    return (
         f"{plan.dataset.name} ({draw_name(plan.dataset.imbalance)}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
         f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "

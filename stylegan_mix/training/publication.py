@@ -14,7 +14,7 @@ from stylegan_mix.generators.collapse import ONE_PICTURE, dead, warning
 from stylegan_mix.generators.diversity import diversity_ratios
 from stylegan_mix.generators.store import Published
 from stylegan_mix.networks import Generator
-from stylegan_mix.progress import say
+from stylegan_mix.session import Session
 from stylegan_mix.training.class_samples import class_samples_of
 from stylegan_mix.training.loop import Trained, diverged, lost_picture
 from stylegan_mix.training.plan import TrainPlan
@@ -43,7 +43,7 @@ class _Looked:
         return {label: few[:_SHOWN] for label, few in self.samples.items()}
 
 
-def publish_all(plan: TrainPlan, trained: Trained) -> list[Published]:
+def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Published]:
     """Publishes every average that differs from the main one, which comes last: it is the newest.
 
     `Diverged` (exit code 5), and nothing published, where every class of the main one is dead.
@@ -53,7 +53,7 @@ def publish_all(plan: TrainPlan, trained: Trained) -> list[Published]:
     main = _Looked.at(average, plan, trained)
     _check_alive(main, plan)
     if text := warning(main.ratios, plan.dataset.classes):
-        say(text)
+        session.say(text)
     published, equal, digest = [], [], checkpoint.weights_sha256(weights)
     for other, half_life in reversed(more):
         own = _weights(other)
@@ -64,7 +64,7 @@ def publish_all(plan: TrainPlan, trained: Trained) -> list[Published]:
         card = _card(looked, plan, trained, {"half_life": half_life})
         published.append(generator_store.publish(own, card, class_grid(looked.shown, plan.dataset)))
     if equal:
-        say(_equal_text(equal[::-1], plan.preset.ema_ramp))
+        session.say(_equal_text(equal[::-1], plan.preset.ema_ramp))
     card = _card(main, plan, trained, {})
     published.append(generator_store.publish(weights, card, class_grid(main.shown, plan.dataset)))
     return published[::-1]

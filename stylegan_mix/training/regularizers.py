@@ -59,8 +59,8 @@ def squared_spectral_norm(w: Tensor, start: Tensor, *, iterations: int = 4) -> T
     """sigma_max^2 of each w as its most square matrix: [N,D] -> [N].
 
     Group spectral regularisation (Rangwani et al. 2022) for a generator without conditional
-    normalisation, on w as in the comparisons with it (methods dossier 4.3). By power iteration
-    from `start` [N, D / h], which holds no gradient; the vectors are constants to the gradient.
+    normalisation, on w as in the comparisons with NoisyTwins (Rangwani et al. 2023). By power
+    iteration from `start` [N, D / h], which holds no gradient; the vectors are constants to it.
     """
     groups = w.view(len(w), *most_square(w.shape[1]))
     fixed = groups.detach()

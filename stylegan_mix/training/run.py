@@ -14,7 +14,7 @@ from stylegan_mix import store
 from stylegan_mix.errors import Diverged, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
-from stylegan_mix.progress import StopSignals, say
+from stylegan_mix.session import Session
 from stylegan_mix.training.loop import Trained
 from stylegan_mix.training.plan import TrainPlan, _check_ahead, finished
 
@@ -25,32 +25,38 @@ __all__ = ["ensure_generator", "run_training"]
 
 
 def run_training(
-    plan: TrainPlan, stop: StopSignals, *, save_minutes: float = 1.0, graphs: bool = True
+    plan: TrainPlan,
+    session: Session = Session(),
+    *,
+    save_minutes: float = 1.0,
+    graphs: bool = True,
 ) -> list[Published]:
     """Trains, going on from what is there, and publishes; what is finished is given at once.
 
-    A checkpoint is written every `save_minutes`, and when `stop` asks for one. With `graphs` a
-    single process replays its steps, which changes nothing but the time. Gives one
+    A checkpoint is written every `save_minutes`, and when the session asks for a stop. With
+    `graphs` a single process replays its steps, which changes nothing but the time. Gives one
     generator for each half-life, the main one first. Under torchrun every process calls this with
     the same plan: the first writes, and the others give an empty list.
     """
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.world import joined
 
-    with joined(plan.device, stop) as world:
+    with joined(plan.device, session.stop) as world:
         if not world.leads:
             with suppress(Stopped, Diverged):  # all end so: the leader answers for them
-                train_on_plan(plan, stop, save_minutes, graphs, world)
+                train_on_plan(plan, session, save_minutes, graphs, world)
             return []
-        with store.locked(store.home() / "training" / f"{plan.key}.lock", stop=stop):
+        with store.locked(store.home() / "training" / f"{plan.key}.lock", session=session):
             there = finished(plan)
             if there and world.size == 1:
                 return there
-            return publish_all(plan, train_on_plan(plan, stop, save_minutes, graphs, world))
+            return publish_all(
+                plan, train_on_plan(plan, session, save_minutes, graphs, world), session
+            )
 
 
 def train_on_plan(
-    plan: TrainPlan, stop: StopSignals, save_minutes: float, graphs: bool, world: World
+    plan: TrainPlan, session: Session, save_minutes: float, graphs: bool, world: World
 ) -> Trained:
     """Trains this process's share of the plan up to its budget."""
     import torch
@@ -70,17 +76,17 @@ def train_on_plan(
         dataset,
         kimg=plan.kimg,
         folder=plan.folder,
-        stop=stop,
+        session=session,
         rhythm=Rhythm(save_seconds=60 * save_minutes),
         graphs=graphs,
     )
     _check_ahead(plan, state.step)
     if world.leads:
-        say(f"trained in {time.monotonic() - began:,.0f} s")
+        session.say(f"trained in {time.monotonic() - began:,.0f} s")
     return Trained(state, game, numerics)
 
 
-def ensure_generator(plan: TrainPlan, stop: StopSignals) -> Published:
+def ensure_generator(plan: TrainPlan, session: Session = Session()) -> Published:
     """The newest finished generator of the plan's split, or the one that the plan trains."""
     existing = generator_store.find(split_id=plan.dataset.split_id)
-    return existing[0] if existing else run_training(plan, stop)[0]
+    return existing[0] if existing else run_training(plan, session)[0]

@@ -60,7 +60,7 @@ class Saves:
         damaged: InvalidInput | None = None
         for place in places:
             try:
-                found = place.latest()
+                found = place.latest(say)
             except InvalidInput as error:
                 damaged = error
                 continue

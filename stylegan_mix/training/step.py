@@ -330,7 +330,7 @@ def _step(
 def _bound_gradients(network: torch.nn.Module) -> Tensor:
     """NaN -> 0, infinities -> 1e5: a sum that float16 cannot hold must not end in the weights.
 
-    That stands in for a scaled loss, as in StyleGAN2-ADA (methods dossier 1.5). Gives the share of
+    That stands in for a scaled loss, as in StyleGAN2-ADA (Karras et al. 2020). Gives the share of
     weights with such a gradient [].
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

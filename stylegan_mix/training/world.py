@@ -16,17 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
-
-if TYPE_CHECKING:
-    from stylegan_mix.process import end_with_parent
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.process import end_with_parent
+from stylegan_mix.stopping import NEVER, StopRequest
 
 __all__ = ["World", "joined", "speaks"]
 
@@ -187,7 +185,7 @@ def speaks() -> bool:
 
 
 @contextmanager
-def joined(device: str, stop: StopSignals | None = None) -> Iterator[World]:
+def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     """The world that torchrun's environment describes, joined for as long as the context lasts.
 
     Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
@@ -241,7 +239,7 @@ _TOGETHER = (
 )
 
 
-def _meeting(rank: int, size: int, stop: StopSignals | None) -> distributed.Store:
+def _meeting(rank: int, size: int, stop: StopRequest) -> distributed.Store:
     """Where all processes have said that they are there.
 
     `MissingEnvironment` (exit code 4) names those that do not within `_START`: a process group
@@ -266,11 +264,11 @@ def _meeting(rank: int, size: int, stop: StopSignals | None) -> distributed.Stor
     return store
 
 
-def _comes_true(condition: Callable[[], bool], stop: StopSignals | None) -> bool:
+def _comes_true(condition: Callable[[], bool], stop: StopRequest) -> bool:
     """Whether it does within `_START`; where `stop` asks first, its failure."""
     until = time.monotonic() + _START.total_seconds()
     while not condition():
-        if stop is not None and stop.requested:
+        if stop.requested:
             raise stop.failure(saved=False, what="the processes had not met")
         if time.monotonic() > until:
             return False

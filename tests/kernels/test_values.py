@@ -20,7 +20,7 @@ ASYMMETRIC = setup_filter([1, 2, 4], normalize=False)
 RAMP = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
 
 
-# The methods dossier, 9.2: x, b = 0.1, default gain, clamp 10.
+# Recorded values: x, b = 0.1, default gain, clamp 10.
 X = (-3, -1, -0.25, 0.5, 2, 40)
 ACTIVATED = {
     "linear": (-2.9, -0.9, -0.15, 0.6, 2.1, 10),
@@ -99,7 +99,7 @@ def test_bfloat16_rounds_to_nearest_even_to_the_ends_of_its_range(operators: tor
     assert torch.equal(y, small) or not y.any()
 
 
-# The methods dossier, 9.1: RAMP through these; None: any number.
+# Recorded values: RAMP through these; None: any number.
 RESAMPLED: dict[str, tuple[Tensor, dict[str, Any], list[list[float]]]] = {
     "filter": (
         BLUR,

@@ -33,20 +33,34 @@ def then(record: Any) -> Facts:
 
 
 @pytest.fixture(scope="module")
-def now(
-    record: Any, repo_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Facts]:
-    """`now("splits")` are today's facts, computed once; `stored` starts with the store of then."""
-    known: Facts = {}
+def splits(record: Any, repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Draws of today."""
+    facts: Facts = record.splits(repo_root, tmp_path_factory.mktemp("splits"))
+    return facts
 
-    def facts(name: str, *, stored: bool = False) -> Facts:
-        if name not in known:
-            folder = tmp_path_factory.mktemp(name)
-            if stored:
-                record.unpack(folder)
-            known[name] = getattr(record, name)(repo_root, folder)
-        return known[name]
 
+@pytest.fixture(scope="module")
+def trained(record: Any, repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Generators and banks of today."""
+    facts: Facts = record.trained(repo_root, tmp_path_factory.mktemp("trained"))
+    return facts
+
+
+@pytest.fixture(scope="module")
+def found(record: Any, repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Answers of today to requests for what the store of then holds."""
+    folder = tmp_path_factory.mktemp("found")
+    record.unpack(folder)
+    facts: Facts = record.found(repo_root, folder)
+    return facts
+
+
+@pytest.fixture(scope="module")
+def runs(record: Any, repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Runs of today with the banks of then."""
+    folder = tmp_path_factory.mktemp("runs")
+    record.unpack(folder)
+    facts: Facts = record.recipes(repo_root, folder)
     return facts
 
 
@@ -62,36 +76,34 @@ def same_libraries(record: Any, then: Facts) -> None:
 # --------------------------------------------------------------------- keys
 
 
-def test_splits_have_their_ids(then: Facts, now: Callable[..., Facts]) -> None:
-    assert now("splits") == then["splits"]
+def test_splits_have_their_ids(then: Facts, splits: Facts) -> None:
+    assert splits == then["splits"]
 
 
-def test_trainings_have_their_keys(then: Facts, now: Callable[..., Facts]) -> None:
-    assert now("trained")["trainings"] == then["trained"]["trainings"]
+def test_trainings_have_their_keys(then: Facts, trained: Facts) -> None:
+    assert trained["trainings"] == then["trained"]["trainings"]
 
 
 @pytest.mark.parametrize("space", [space for space in SPACES if space != "w"])
-def test_a_bank_of_then_is_found(then: Facts, now: Callable[..., Facts], space: str) -> None:
-    bank = now("found", stored=True)["banks"][space]
+def test_a_bank_of_then_is_found(then: Facts, found: Facts, space: str) -> None:
+    bank = found["banks"][space]
     assert bank == then["found"]["banks"][space]
     assert bank["state"] == "exists"
 
 
-def test_a_bank_of_then_is_listed_and_trained_with(then: Facts, now: Callable[..., Facts]) -> None:
-    found = now("found", stored=True)
+def test_a_bank_of_then_is_listed_and_trained_with(then: Facts, found: Facts) -> None:
     there = {bank["key"] for bank in then["found"]["banks"].values() if bank["state"] == "exists"}
     assert there <= set(found["listed"])
     assert found["run"] == then["found"]["run"]
 
 
-def test_reports_have_their_keys(then: Facts, now: Callable[..., Facts]) -> None:
-    assert now("found", stored=True)["reports"] == then["found"]["reports"]
+def test_reports_have_their_keys(then: Facts, found: Facts) -> None:
+    assert found["reports"] == then["found"]["reports"]
 
 
-def test_runs_have_their_folders(then: Facts, now: Callable[..., Facts]) -> None:
-    folders = {name: run["folder"] for name, run in then["recipes"].items()}
-    runs = now("recipes", stored=True)
-    assert {name: run["folder"] for name, run in runs.items()} == folders
+def test_runs_have_their_folders(then: Facts, runs: Facts) -> None:
+    recorded = {name: run["folder"] for name, run in then["recipes"].items()}
+    assert {name: run["folder"] for name, run in runs.items()} == recorded
 
 
 # --------------------------------------------------------------------- bits
@@ -99,31 +111,25 @@ def test_runs_have_their_folders(then: Facts, now: Callable[..., Facts]) -> None
 
 @pytest.mark.usefixtures("same_libraries")
 @pytest.mark.parametrize("name", ["plain", "every part", "UTLO"])
-def test_a_training_ends_with_the_same_weights(
-    then: Facts, now: Callable[..., Facts], name: str
-) -> None:
-    assert now("trained")["generators"][name] == then["trained"]["generators"][name]
+def test_a_training_ends_with_the_same_weights(then: Facts, trained: Facts, name: str) -> None:
+    assert trained["generators"][name] == then["trained"]["generators"][name]
 
 
 @pytest.mark.usefixtures("same_libraries")
 @pytest.mark.parametrize("space", SPACES)
-def test_a_bank_has_the_same_rows(then: Facts, now: Callable[..., Facts], space: str) -> None:
-    assert now("trained")["banks"][space] == then["trained"]["banks"][space]
+def test_a_bank_has_the_same_rows(then: Facts, trained: Facts, space: str) -> None:
+    assert trained["banks"][space] == then["trained"]["banks"][space]
 
 
 @pytest.mark.usefixtures("same_libraries")
-def test_a_generator_of_then_draws_the_same_rows(then: Facts, now: Callable[..., Facts]) -> None:
-    bank = now("found", stored=True)["banks"]["w"]
-    assert bank == then["found"]["banks"]["w"]
-    assert bank["state"] == "written"
+def test_a_generator_of_then_draws_the_same_rows(then: Facts, found: Facts) -> None:
+    assert found["banks"]["w"] == then["found"]["banks"]["w"]
+    assert found["banks"]["w"]["state"] == "written"
 
 
 @pytest.mark.usefixtures("same_libraries")
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_trains_to_the_same_bits(
-    then: Facts, now: Callable[..., Facts], recipe: str
-) -> None:
+def test_a_recipe_trains_to_the_same_bits(then: Facts, runs: Facts, recipe: str) -> None:
     recorded = {name: run for name, run in then["recipes"].items() if name.split()[0] == recipe}
     assert len(recorded) >= 2
-    runs = now("recipes", stored=True)
     assert {name: runs.get(name) for name in recorded} == recorded

@@ -162,10 +162,11 @@ def write(home: Path, toy: Any, published: Any, ask: Callable[..., Any]) -> Call
     """`write(n=100, ...)` writes such a bank into the store and returns its folder."""
     from stylegan_mix.banks.write import write_bank
     from stylegan_mix.numerics import numerics_class
+    from stylegan_mix.session import Session
 
-    def written(network: Any = None, **changes: Any) -> Path:
+    def written(network: Any = None, session: Session = Session(), **changes: Any) -> Path:
         numerics = numerics_class("cpu", "float32")
-        return write_bank(ask(**changes), published, numerics, network or toy)
+        return write_bank(ask(**changes), published, numerics, network or toy, session)
 
     return written
 

@@ -1,7 +1,7 @@
 """Files of other projects, written for tests: the publishers' own could not be had.
 
-The forms are those of the methods dossier, 6.3 and 6.4. Classes of foreign modules exist only
-while a file is written, under the names that the format refers to.
+Their forms follow the publishers' own. Classes of foreign modules exist only while a file is
+written, under the names that the format refers to.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def network_pickle(
 
 
 def port_state(golden: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """A published unconditional state under the port's names: the dossier's list, name by name."""
+    """A published unconditional state under the port's names, name by name."""
     found: dict[str, np.ndarray] = {}
     for name, value in golden.items():
         where, _, kind = name.rpartition(".")

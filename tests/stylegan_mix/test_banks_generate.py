@@ -18,8 +18,9 @@ from stylegan_mix.banks import store as banks
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped
-from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing, rows
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.latents.plan import BLOCK, Mixing, rows
+from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.stopping import StopSignals
 
 Write = Callable[..., Path]
 

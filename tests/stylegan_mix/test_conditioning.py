@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from kernels import setup_filter, upfirdn2d
 from stylegan_mix.banks.write import Decoder
-from stylegan_mix.latents import plan, spaces
-from stylegan_mix.latents.plan import SPACES, Mixing
+from stylegan_mix.latents import decoding, plan, spaces
+from stylegan_mix.latents.plan import Mixing
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Discriminator, Generator, to_uint8
 from stylegan_mix.networks.layers import normalize_second_moment
 from stylegan_mix.networks.mapping import Mapping
@@ -186,13 +187,13 @@ def test_the_forward_is_one_graph(changes: dict[str, Any]) -> None:
 
 
 def rows_of(space: str) -> spaces.Latents:
-    return spaces.latents(plan.block(Mixing(3, 6, space=space), 0), "cpu")
+    return decoding.latents(plan.block(Mixing(3, 6, space=space), 0), "cpu")
 
 
 @torch.no_grad()
 def test_mixing_in_w_mixes_both_codes() -> None:
     network, rows = generator(utlo_resolution=8), rows_of("w")
-    mixed, lam = spaces.MIXERS["w"](network, rows, 1.0), rows.lam
+    mixed, lam = spaces.SPACES["w"].ws(network, rows, 1.0), rows.lam
     free = lam * code_without_label(network, rows.z_a)
     free = free + (1 - lam) * code_without_label(network, rows.z_b)
     told = lam * network.mapping(rows.z_a, rows.a) + (1 - lam) * network.mapping(rows.z_b, rows.b)
@@ -254,7 +255,7 @@ def test_plain_networks_decode_to_the_bits_of_one_mixed_w(space: str, truncation
             "none": lambda: ends[0],
         }
         expected = images(one[space]())
-    found = spaces.decode(network, rows, space=space, truncation=truncation, noise="const")
+    found = decoding.decode(network, rows, space=space, truncation=truncation, noise="const")
     assert torch.equal(found, expected)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from stylegan_mix import console, errors, progress
+from stylegan_mix import console, errors, progress, stopping
 
 
 def _group(body: object) -> click.Command:
@@ -201,7 +201,7 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
 
 
 def test_signals_only_ask_and_the_failure_fits() -> None:
-    with progress.StopSignals() as stop:
+    with stopping.StopSignals() as stop:
         assert stop.requested is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested == "SIGTERM"
@@ -209,7 +209,7 @@ def test_signals_only_ask_and_the_failure_fits() -> None:
         unsaved = stop.failure(saved=False, what="at step 3")
         assert isinstance(unsaved, errors.Interrupted)
         assert unsaved.number == signal.SIGTERM
-    with progress.StopSignals() as stop:
+    with stopping.StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert isinstance(stop.failure(saved=True, what=""), errors.Interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -217,7 +217,7 @@ def test_signals_only_ask_and_the_failure_fits() -> None:
 
 
 def test_a_time_limit_asks_for_a_stop() -> None:
-    with progress.StopSignals(minutes=0.0005) as stop:
+    with stopping.StopSignals(minutes=0.0005) as stop:
         time.sleep(0.05)
         assert stop.requested == "minutes"
         assert stop.failure(saved=True, what="").code == 75

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stylegan_mix.latents import plan, spaces
-from stylegan_mix.latents.plan import BLOCK, SPACES, Mixing
+from stylegan_mix.latents import decoding, plan, spaces
+from stylegan_mix.latents.plan import BLOCK, Mixing
+from stylegan_mix.latents.spaces import SPACES
 
 TEN = Mixing(classes=10, z_dim=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 400), st.integers(1, 200), st.integers(0, 5))
 def test_a_row_depends_on_its_number_alone(start: int, count: int, seed: int) -> None:
     mixing = Mixing(classes=5, z_dim=2, seed=seed)
@@ -101,7 +102,7 @@ def rows_of(mixing: Mixing, lam: float | None = None) -> spaces.Latents:
     rows = plan.block(mixing, 0)
     if lam is not None:
         rows = plan.Rows(rows.pair, np.full(len(rows), lam, np.float32), rows.z)
-    return spaces.latents(rows, "cpu")
+    return decoding.latents(rows, "cpu")
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def real() -> Any:
 
 
 def decoded(network: Any, rows: spaces.Latents, space: str, **more: Any) -> torch.Tensor:
-    return spaces.decode(network, rows, space=space, noise="const", **more)
+    return decoding.decode(network, rows, space=space, noise="const", **more)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -186,7 +187,7 @@ def test_pixels_are_mixed_in_float_before_rounding() -> None:
     rows = spaces.Latents(
         torch.zeros(1, 1), torch.zeros(1, 1), one * 0, one, torch.tensor([[0.25]])
     )
-    mixed: torch.Tensor = spaces.decode(Constant(), rows, space="pixel")  # type: ignore[arg-type]
+    mixed: torch.Tensor = decoding.decode(Constant(), rows, space="pixel")  # type: ignore[arg-type]
     torch.testing.assert_close(mixed * 127.5 + 127.5, torch.full((1, 3, 2, 2), 150.0))
     assert (to_uint8(mixed) == 150).all()
 

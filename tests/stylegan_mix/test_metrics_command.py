@@ -65,7 +65,7 @@ def test_a_report_names_numbers_seeds_and_hashes(generator: Published, run: Run)
     assert made is not None
     assert report["features"] == {"name": "probe", "sha256": made.hash, "width": 64}
     assert report["probe"]["sha256"] == made.hash
-    assert report["command"] == "stylegan-mix metrics --n 60 --no-cas --seeds 2 --seed 5"
+    assert report["command"] == "stylegan-mix metrics --n 60 --seeds 2 --no-cas --seed 5"
     assert report["groups"]["rule"] == "index 3/4/3"
 
 

@@ -102,7 +102,7 @@ def test_settings_without_counterpart_are_errors(golden: Golden) -> None:
         nvlabs.generator(golden.g, meta)
 
 
-# --------------------------------------------------------------------- the methods dossier, 9.3
+# --------------------------------------------------------------------- recorded values
 
 FORMULA = {
     "c_dim": 3,

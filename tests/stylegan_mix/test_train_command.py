@@ -155,7 +155,7 @@ def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
         given.append(start)
         return facts
 
-    monkeypatch.setattr(cost, "of", of)
+    monkeypatch.setattr(cost, "estimate", of)
     _, _, err = run(*TRAIN, "--kimg", "0.32", "--dry-run")
     assert ": to train\n" in err
     assert "about 2.0 hours from the beginning on this machine, 0.0 MB" in err
@@ -234,7 +234,7 @@ def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
 def test_what_a_budget_does_not_reach_is_a_warning(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], named: str
 ) -> None:
-    monkeypatch.setattr(cost, "of", lambda *_, **__: {"seconds": 1.0, "bytes": 1})
+    monkeypatch.setattr(cost, "estimate", lambda *_, **__: {"seconds": 1.0, "bytes": 1})
     _, _, err = run(*TRAIN, "--kimg", "1", "--dry-run", *options)
     assert err.count("warning") == 1
     assert f"warning: {named} is not reached in 1 kimg" in err

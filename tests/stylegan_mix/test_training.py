@@ -24,10 +24,11 @@ from stylegan_mix import arrays, datasets, store
 from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped, UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import cost, loop, step
 from stylegan_mix.training.memory import least_bytes
-from stylegan_mix.training.plan import TrainPlan, finished, plan_training, show_plan
+from stylegan_mix.training.plan import TrainPlan, finished, plan_text, plan_training
 from stylegan_mix.training.run import run_training
 from stylegan_mix.training.saves import CHECKPOINT_KIND
 from stylegan_mix.training.state import TrainState
@@ -36,7 +37,7 @@ from stylegan_mix.training.step_inputs import Game, begin
 
 def _train(plan: TrainPlan) -> Published:
     with StopSignals() as stop:
-        return run_training(plan, stop)[0]
+        return run_training(plan, Session(stop))[0]
 
 
 def test_a_finished_training_is_published_found_and_given_at_once(
@@ -89,14 +90,14 @@ def test_stopping_anywhere_gives_the_same_generator(
 ) -> None:
     plan = tiny_plan(**changes)
     with StopSignals() as stop:
-        whole = run_training(plan, stop)
+        whole = run_training(plan, Session(stop))
     undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
         with pytest.raises(Stopped, match="kimg"):
-            run_training(plan, StopAfter(steps))
+            run_training(plan, Session(StopAfter(steps)))
     with StopSignals() as stop:
-        pieces = run_training(plan, stop)
+        pieces = run_training(plan, Session(stop))
     assert [one.hash for one in pieces] == [one.hash for one in whole]
     assert len({one.hash for one in whole}) == (3 if changes else 1)
     lines = _logged(plan)
@@ -115,7 +116,7 @@ def test_a_log_that_cannot_be_cut_ends_with_code_4_and_keeps_its_lines(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), Session(StopAfter(4)))
     log = tiny_plan().folder / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 19}\n')
 
@@ -141,7 +142,7 @@ def test_a_training_that_goes_on_with_other_operators_says_so_and_its_card_too(
     before = {"device": "cpu", "operators": "others", "torch": "2.11", "processes": 4}
     with monkeypatch.context() as then, pytest.raises(Stopped):
         then.setattr(loop, "numerics_of", lambda game: before)
-        run_training(tiny_plan(), StopAfter(6))
+        run_training(tiny_plan(), Session(StopAfter(6)))
     published = _train(tiny_plan())
     assert "begun with other operators, torch, processes" in capsys.readouterr().err
     assert [one["processes"] for one in published.card["numerics"]] == [4, 1]
@@ -183,7 +184,7 @@ def test_a_loss_that_is_no_number_ends_with_code_5_and_a_sound_checkpoint(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        run_training(tiny_plan(), StopAfter(4))
+        run_training(tiny_plan(), Session(StopAfter(4)))
     real = step.losses.fool_loss
     monkeypatch.setattr(step.losses, "fool_loss", lambda logits: real(logits) * float("nan"))
     with pytest.raises(Diverged, match=r"again, after it had been taken back once: loss_g") as end:
@@ -227,7 +228,7 @@ def test_a_budget_that_is_already_past_is_refused_and_nothing_is_written(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        run_training(tiny_plan(), StopAfter(8))
+        run_training(tiny_plan(), Session(StopAfter(8)))
     checkpoints = tiny_plan().folder / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
     with pytest.raises(UsageFailure, match="past the"):
@@ -242,7 +243,7 @@ def test_a_stop_ends_the_wait_for_another_process(home: Path) -> None:
         store.locked(home / "training" / f"{plan.key}.lock"),
         pytest.raises(Stopped, match="while waiting for process"),
     ):
-        run_training(plan, stop)
+        run_training(plan, Session(stop))
 
 
 def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the_main_one(
@@ -250,7 +251,7 @@ def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the
 ) -> None:
     plan = tiny_plan(kimg=0.032, more_ema="50,0.001", ema_ramp=0.05)
     with StopSignals() as stop:
-        first = run_training(plan, stop)
+        first = run_training(plan, Session(stop))
     assert [one.card.get("half_life") for one in first] == [None, 0.001]
     assert len({one.hash for one in first}) == 2
     assert finished(plan) == first
@@ -284,13 +285,12 @@ def test_of_several_processes_one_answers_a_dry_run(
     assert json.loads(run(*words)[1])["cost"]["steps"] > 0
 
 
-def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_generator_in_the_folder_of_generators_is_left_out(home: Path) -> None:
     published = _train(tiny_plan(kimg=0.016))
     (home / "generators" / "notes.txt").write_text("mine")
     assert [one.hash for one in generator_store.find()] == [published.hash]
-    assert re.search(r"left out: (.|\n)*move \S+notes.txt away", capsys.readouterr().err)
+    (line,) = generator_store.left_out()
+    assert re.search(r"left out: (.|\n)*move \S+notes.txt away", line)
 
 
 def test_what_cannot_be_is_refused(home: Path) -> None:
@@ -328,20 +328,17 @@ def test_what_cannot_be_is_refused(home: Path) -> None:
             tiny_plan(**changes)
 
 
-def test_a_plan_of_data_as_it_is_can_be_shown(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plan_of_data_as_it_is_can_be_shown(home: Path) -> None:
     data = datasets.load("digits_lt", profile="natural")
     plan = plan_training(
         data, preset=None, kimg=None, seed=0, device="cpu", command="stylegan-mix train"
     )
-    show_plan(plan)
-    assert "digits_lt (natural class sizes, 1,057 images" in capsys.readouterr().err
+    assert "digits_lt (natural class sizes, 1,057 images" in plan_text(plan)
 
 
 def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: Path) -> None:
     with pytest.raises(UsageFailure, match="must be a multiple of 4"):
-        cost.of(tiny_plan(batch=6))
+        cost.estimate(tiny_plan(batch=6))
 
 
 @pytest.mark.parametrize("changes", [{"batch": 10**8}, {"channel_base": 10**8}])
@@ -349,7 +346,7 @@ def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
     home: Path, changes: dict[str, int]
 ) -> None:
     plan = tiny_plan(**{**changes, "channel_max": 10**6})
-    for way in (cost.of, _train):
+    for way in (cost.estimate, _train):
         with pytest.raises(MissingEnvironment, match=r"need more than [\d,]+ GB"):
             way(plan)
 
@@ -371,7 +368,7 @@ def test_the_least_memory_is_less_than_what_a_training_holds(changes: dict[str, 
 
 
 def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None:
-    short, long = (cost.of(tiny_plan(kimg=kimg)) for kimg in (0.32, 32))
+    short, long = (cost.estimate(tiny_plan(kimg=kimg)) for kimg in (0.32, 32))
     assert (short["steps"], short["images"]) == (20, 320)
     assert (long["steps"], long["images"]) == (2000, 32000)
     assert 0 < short["seconds"] < long["seconds"]
@@ -387,7 +384,7 @@ def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None
 def _command(*extra: str) -> list[str]:
     return [
         *(sys.executable, "-m", "stylegan_mix", "train", "--dataset", "digits_lt"),
-        *("--kimg", "8", "--batch", "16", "--threads", "1", "--json", *extra),
+        *("--kimg", "1", "--batch", "16", "--threads", "1", "--json", *extra),
     ]
 
 
@@ -397,7 +394,7 @@ def test_killed_at_random_times_the_same_command_ends_with_the_same_weights(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(repo_root)}
     draws = np.random.default_rng()  # any moment: a failure prints them
-    moments = sorted(int(number) for number in draws.integers(1, 400, 3))
+    moments = sorted(int(number) for number in draws.integers(1, 30, 3))
     print("killed at steps", moments)
 
     def run(place: str, *, killed_at: list[int]) -> str:

@@ -36,8 +36,8 @@ class Median(rng.Draws):
 
 
 def test_the_pipe_at_median_draws_gives_the_recorded_picture() -> None:
-    # methods dossier 9.4. The published pipe resamples the flip and the half turn, which are a
-    # gather here: hence the tolerance.
+    # Recorded. The published pipe resamples the flip and the half turn, which are a gather here:
+    # hence the tolerance.
     images = torch.linspace(-1, 1, 768).view(1, 3, 16, 16)
     shown = augmentation_named("ada")(images, torch.ones(1), Median())
     assert float(shown.mean()) == pytest.approx(0.0032965, abs=5e-3)

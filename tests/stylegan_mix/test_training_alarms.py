@@ -16,7 +16,8 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import Diverged, MissingEnvironment
 from stylegan_mix.generators import class_grid
 from stylegan_mix.generators.collapse import dead
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import alarms, loop
 from stylegan_mix.training.alarms import Alarms, Health
 from stylegan_mix.training.run import run_training
@@ -158,7 +159,7 @@ def test_a_collapse_takes_the_training_back_once_and_it_ends_with_other_draws(
 ) -> None:
     _collapse_at(monkeypatch, {0: {6, 7, 8}})
     with StopSignals() as stop:
-        (published,) = run_training(tiny_plan(0.64), stop)
+        (published,) = run_training(tiny_plan(0.64), Session(stop))
     assert published.card["attempts"] == 2
     assert "9 collapsed to a few pictures at 0.3 kimg: back to 0.1 kimg" in capsys.readouterr().err
     folder = tiny_plan(0.64).folder
@@ -174,7 +175,7 @@ def test_a_second_collapse_ends_with_code_5_and_a_picture(
 ) -> None:
     _collapse_at(monkeypatch, {0: {6, 7, 8}, 1: {11, 12, 13}})
     with StopSignals() as stop, pytest.raises(Diverged, match="again.*9 collapsed") as error:
-        run_training(tiny_plan(0.64), stop)
+        run_training(tiny_plan(0.64), Session(stop))
     assert error.value.code == 5
     pictures = sorted(path.name for path in (tiny_plan(0.64).folder / "grids").glob("lost-*"))
     assert len(pictures) == 2
@@ -186,9 +187,9 @@ def test_a_stop_off_the_rhythm_changes_nothing_of_what_alarms_and_a_rollback_kno
     # The fifth log is that of the end of the first budget, at 9 steps.
     _collapse_at(monkeypatch, {0: {5, 6, 7}})
     with StopSignals() as stop:
-        run_training(tiny_plan(kimg=0.144), stop)
+        run_training(tiny_plan(kimg=0.144), Session(stop))
         kept = [path.name for path in (tiny_plan(0.64).folder / "kept").iterdir()]
-        (published,) = run_training(tiny_plan(0.64), stop)
+        (published,) = run_training(tiny_plan(0.64), Session(stop))
     assert kept == ["step-000000008"]
     assert "attempts" not in published.card
 
@@ -199,7 +200,7 @@ def test_on_collapse_go_on_only_warns(
     _collapse_at(monkeypatch, {0: set(range(6, 20))})
     plan = tiny_plan(0.64, on_collapse="go-on")
     with StopSignals() as stop:
-        (published,) = run_training(plan, stop)
+        (published,) = run_training(plan, Session(stop))
     assert "attempts" not in published.card
     said = capsys.readouterr().err
     # Once each, when it begins: flat at the sixth log, collapsed with the third in a row.
@@ -226,7 +227,7 @@ def test_a_weight_that_breaks_just_before_a_log_takes_the_training_back(
 
     monkeypatch.setattr(loop, "train_step", breaks)
     with StopSignals() as stop:
-        (published,) = run_training(tiny_plan(0.64), stop)
+        (published,) = run_training(tiny_plan(0.64), Session(stop))
     assert published.card["attempts"] == 2
     event = json.loads((tiny_plan(0.64).folder / "events.jsonl").read_text())
     assert event["step"] == broke_at + 1
@@ -247,7 +248,7 @@ def test_a_log_and_a_card_leave_out_the_classes_that_nobody_watches(
         class_grid, "shown_classes", lambda counts, most=2: every(counts, min(most, 4))
     )
     with StopSignals() as stop:
-        (published,) = run_training(tiny_plan(0.64), stop)
+        (published,) = run_training(tiny_plan(0.64), Session(stop))
     log = (tiny_plan(0.64).folder / "metrics.jsonl").read_text().splitlines()
     line = json.loads(log[-1])
     for values in (
@@ -283,13 +284,13 @@ def test_a_failing_device_ends_with_code_4_and_training_goes_on_from_what_was_sa
 
     monkeypatch.setattr(loop, "train_step", fails)
     with StopSignals() as stop, pytest.raises(MissingEnvironment, match=said) as ended:
-        run_training(tiny_plan(0.64), stop)
+        run_training(tiny_plan(0.64), Session(stop))
     assert ended.value.code == 4
     assert "goes on from 0.256 kimg" in str(ended.value.remedy)
     assert next_command in str(ended.value.remedy)
     monkeypatch.setattr(loop, "train_step", step)
     with StopSignals() as stop:
-        (published,) = run_training(tiny_plan(0.64), stop)
+        (published,) = run_training(tiny_plan(0.64), Session(stop))
     assert published.card["kimg"] == 0.64
 
 
@@ -306,6 +307,6 @@ def test_every_attempt_has_a_player_of_its_own_that_knows_its_draws(
     monkeypatch.setattr(loop, "player_of", noted)
     _collapse_at(monkeypatch, {0: {6, 7, 8}})
     with StopSignals() as stop:
-        run_training(tiny_plan(0.64), stop, graphs=graphs)
+        run_training(tiny_plan(0.64), Session(stop), graphs=graphs)
     # at the start, from the kept state, and on with other draws
     assert asked == [(0, graphs), (0, graphs), (1, graphs)]

@@ -43,7 +43,7 @@ def test_r1_of_a_quadratic_critic_is_known_and_differentiable() -> None:
 
 
 def test_published_ema_decays() -> None:
-    # methods dossier 9.4
+    # By hand: 0.5 ** (batch / half-life).
     assert ema_decay(64, 10**9, 500_000, 0.05) == pytest.approx(0.99991128, abs=1e-8)
     assert ema_decay(64, 10**9, 20_000, 0.05) == pytest.approx(0.99778434, abs=1e-7)
     assert ema_decay(64, 64, 500_000, 0.05) < 1e-5
@@ -129,7 +129,7 @@ def test_diversity_is_one_for_the_data_and_zero_for_a_single_picture() -> None:
 
 
 def test_cifar_is_the_published_configuration() -> None:
-    # Methods dossier 1.6; what is not named there is off, and so at its default.
+    # StyleGAN2-ADA's `cifar`; what is not named there is off, and so at its default.
     published = {
         "name": "cifar",
         "resolution": 32,
@@ -177,7 +177,7 @@ def test_presets_are_found_by_name_and_resolution() -> None:
 
 
 def test_auto_follows_the_published_heuristics() -> None:
-    # methods dossier 1.6, one GPU: batch, and gamma by 0.0002 R^2 / batch
+    # StyleGAN2-ADA on one GPU: batch, and gamma by 0.0002 R^2 / batch
     found = {size: default_preset(size) for size in (64, 128, 256)}
     assert {size: preset.batch for size, preset in found.items()} == {64: 32, 128: 32, 256: 16}
     gammas = {64: 0.0256, 128: 0.1024, 256: 0.8192}

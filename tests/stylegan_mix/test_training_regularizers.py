@@ -16,7 +16,7 @@ def _seed() -> None:
 
 
 def test_published_effective_numbers_of_cifar10_lt() -> None:
-    # methods dossier 4.3: lambda of CIFAR-10-LT at imbalance 100, mean 1
+    # lambda of Rangwani et al. 2022 for CIFAR-10-LT at imbalance 100, mean 1
     counts = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
     weak = inverse_effective_number(counts, 0.99)
     np.testing.assert_allclose(weak[5:], [0.80, 0.87, 1.04, 1.39, 1.98], atol=0.006)
@@ -59,7 +59,6 @@ def test_barlow_loss_is_the_published_sum_over_the_correlation() -> None:
 
 @pytest.mark.parametrize(("width", "shape"), [(512, (16, 32)), (256, (16, 16)), (96, (8, 12))])
 def test_groups_are_as_square_as_can_be(width: int, shape: tuple[int, int]) -> None:
-    # methods dossier 4.3
     assert regularizers.most_square(width) == shape
 
 

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from kernels.registration import short_way
 from stylegan_mix.errors import Stopped
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import captured_steps, operator_lists
 from stylegan_mix.training.captured_steps import GraphedPlayer
 from stylegan_mix.training.operator_lists import OperatorLists
@@ -94,12 +95,12 @@ def test_a_training_that_is_replayed_and_stopped_is_published_with_the_same_bits
 ) -> None:
     plan = tiny_plan(merged_r1=True)
     with StopSignals() as stop:
-        (played,) = run_training(plan, stop, graphs=False)
+        (played,) = run_training(plan, Session(stop), graphs=False)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     with pytest.raises(Stopped):
-        run_training(plan, StopAfter(9))
+        run_training(plan, Session(StopAfter(9)))
     with StopSignals() as stop:
-        (replayed,) = run_training(plan, stop)
+        (replayed,) = run_training(plan, Session(stop))
     assert replayed.hash == played.hash
 
 

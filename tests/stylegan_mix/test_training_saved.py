@@ -16,7 +16,8 @@ from tiny_training import StopAfter, damage, tiny_plan
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.errors import InvalidInput, Stopped
 from stylegan_mix.generators.store import Published
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.session import Session
+from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import loop
 from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.run import run_training
@@ -29,12 +30,12 @@ _plan = functools.partial(tiny_plan, **REMEMBERING)
 
 def _train(plan: TrainPlan) -> Published:
     with StopSignals() as stop:
-        return run_training(plan, stop)[0]
+        return run_training(plan, Session(stop))[0]
 
 
 def _stop(plan: TrainPlan, steps: int) -> None:
     with pytest.raises(Stopped):
-        run_training(plan, StopAfter(steps))
+        run_training(plan, Session(StopAfter(steps)))
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_r1_is_applied_lazily_and_a_published_interval_corrects_the_optimiser() 
     state, game = small_game(small_preset())
     train_step(state, game)
     assert "r1" not in train_step(state, game)
-    # methods dossier 1.6: the published `cifar` rates are .002 and .0023529
+    # The published `cifar` rates are .002 and .0023529
     cifar = dataclasses.replace(
         PRESETS["cifar"], channel_base=64, channel_max=8, precision="float32"
     )

@@ -43,7 +43,7 @@ def test_p_follows_the_published_equation_against_a_plain_simulation() -> None:
 
 
 def test_a_step_of_the_published_control_is_known() -> None:
-    # methods dossier 3.4: batch 64 and 500 kimg move p by .000512.
+    # By hand: batch 64 and 500 kimg move p by .000512.
     running = fresh_strength(1, CPU)
     _seen(running, 0, 64 * 4, 0)
     adjust(running, Feedback(), batch=64)

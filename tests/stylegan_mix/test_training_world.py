@@ -274,7 +274,7 @@ def test_nothing_of_the_others_is_left_behind(tmp_path: Path, repo_root: Path) -
 _WAITS = """
 from datetime import timedelta
 from stylegan_mix.errors import Failure
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import world
 
 world._START = timedelta(seconds=SECONDS)

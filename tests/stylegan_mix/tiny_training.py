@@ -10,7 +10,7 @@ import torch
 
 from stylegan_mix import datasets
 from stylegan_mix.presets import PRESETS, Preset
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopEvent
 from stylegan_mix.training import step_inputs
 from stylegan_mix.training.plan import TrainPlan, plan_training
 from stylegan_mix.training.state import TrainState
@@ -43,7 +43,7 @@ def tiny_plan(kimg: float = 0.32, **changes: Any) -> TrainPlan:
     )
 
 
-class StopAfter(StopSignals):
+class StopAfter(StopEvent):
     """Asks for a stop when it has been looked at so many times: once a step."""
 
     def __init__(self, steps: int) -> None:

@@ -59,10 +59,10 @@ def test_twins_give_the_same_images_logits_and_gradients(twins: ModuleType, name
     assert slow[0].synthesis.b16.layout == torch.contiguous_format
 
 
-def test_the_work_of_convolutions_is_that_of_the_dossier() -> None:
+def test_the_work_of_convolutions_is_that_counted_by_hand() -> None:
     from tools.bench.work import convolution_work
 
-    # methods dossier 1.6: `cifar` at 512 channels takes 8.04 GFLOP a pass of either network
+    # `cifar` at 512 channels takes 8.04 GFLOP a pass of either network
     work = convolution_work(PRESETS["cifar"], torch.device("cpu"))
     assert work["generator"] / 1e9 == pytest.approx(8.04, rel=0.02)
     assert work["discriminator"] / 1e9 == pytest.approx(8.04, rel=0.02)
@@ -83,10 +83,10 @@ def test_the_rate_of_training_has_r1_at_its_share() -> None:
     assert found["training"] == pytest.approx(32 / (1.0 + 0.8 / 16))
 
 
-def test_the_table_in_the_readme_is_that_of_the_file(twins: ModuleType, repo_root: Path) -> None:
+def test_the_table_of_the_page_is_that_of_the_file(twins: ModuleType, repo_root: Path) -> None:
     file = repo_root / "tools" / "results" / "kernels" / "twins-cpu.json"
     printed = twins.table(json.loads(file.read_text())["rows"])
-    assert printed in (repo_root / "README.md").read_text()
+    assert printed in (repo_root / "kernels" / "README.md").read_text()
 
 
 @pytest.fixture

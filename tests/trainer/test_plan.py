@@ -13,6 +13,7 @@ import pytest
 from stylegan_mix import datasets, store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.latents.spaces import SPACES, Space
 from trainer.differences import differing, flat
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
@@ -89,6 +90,19 @@ def test_the_default_bank_is_of_the_split_of_the_run(bank: Banks) -> None:
     bank(name="theirs", split_seed=5)
     plan = decide(Asked(dataset="digits_lt", aug="bank"))
     assert plan.spec.bank is not None and plan.spec.bank.key == wanted
+
+
+def test_a_space_from_outside_is_a_word_and_its_control_an_arm(
+    bank: Banks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for space in (Space("w+", "one code a layer"), Space("hard", "w_a or w_b", control="switched")):
+        monkeypatch.setitem(SPACES, space.name, space)
+    method, control = (bank("w+"), "hybrid"), (bank("hard"), "hybrid-switched")
+    wanted = {None: method, "w+": method, "hard": control, "switched": control}
+    for word, (key, arm) in wanted.items():
+        spec = decide(Asked(dataset="digits_lt", aug="hybrid", bank=word)).spec
+        assert spec.bank is not None
+        assert (spec.bank.key, spec.arm) == (key, arm)
 
 
 @pytest.mark.parametrize(

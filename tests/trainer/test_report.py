@@ -336,6 +336,62 @@ def test_command_fills_a_block_and_checks_it(places: Path, trainer: Any) -> None
     assert "| hybrid | ce |" in (places / "README.md").read_text()
 
 
+def test_the_command_in_a_block_names_its_file_from_the_working_directory(
+    places: Path, trainer: Any
+) -> None:
+    page = places / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(SOURCE)
+    assert trainer("report", "runs", "--into", str(page))[0] == 0
+    opening = "<!-- block results: written by `trainer report runs --into docs/page.md --block"
+    assert opening in page.read_text()
+    assert trainer("report", "runs", "--into", "docs/page.md", "--check")[0] == 0
+
+
+def test_a_summary_sets_data_sets_side_by_side(places: Path, record: Maker, trainer: Any) -> None:
+    for number, one in enumerate(arms(record, "none", seeds=3, dataset="other_lt")):
+        records.write(places / "runs" / f"other{number}.json", one.record)
+    code, out, _ = trainer("report", "runs", "--summary", "hybrid,none", "--format", "md")
+    assert code == 0
+    head, rule, hybrid, none, *_ = out.splitlines()
+    assert head == (
+        "| arm | recipe | digits_lt: overall | digits_lt: few | other_lt: overall | other_lt: few |"
+    )
+    assert rule == "| --- | --- | ---: | ---: | ---: | ---: |"
+    assert hybrid.startswith("| hybrid | ce | 8") and hybrid.endswith("| not run | not run |")
+    assert none.startswith("| none | ce | 8") and "not run" not in none
+    assert "- digits_lt, imbalance 20, 12 epochs: resnet8, 2 runs an arm." in out
+    assert "- other_lt, imbalance 20, 12 epochs: resnet8, 3 runs an arm." in out
+
+
+def test_an_arm_of_a_summary_is_its_plain_recipe_and_one_row_of_each_table(
+    places: Path, record: Maker, trainer: Any
+) -> None:
+    """At another rate, in a table of its own, there is only a distilled run of that arm."""
+    records.write(places / "runs" / "kd.json", record("hybrid", recipe="kd", lr=0.2))
+    code, out, _ = trainer("report", "runs", "--summary", "hybrid,hybrid/ce,hybrid/kd")
+    assert code == 0
+    _, plain, same, distilled, *_ = out.splitlines()
+    assert plain == same and plain.split()[-4:] == ["not", "run"] * 2
+    assert distilled.split()[:4] == ["hybrid", "kd", "not", "run"]
+    records.write(places / "runs" / "two.json", record("hybrid", recipe="kd", lr=0.2, alpha=0.5))
+    code, _, err = trainer("report", "runs", "--summary", "hybrid/kd")
+    assert code == 2 and "'hybrid/kd' means several rows" in err
+
+
+def test_pairs_are_what_compare_says(places: Path, record: Maker, trainer: Any) -> None:
+    better = record("hybrid", seed=0, right=(*BASE[:-1], 47))
+    records.write(places / "runs" / "2.json", better)  # in the place of hybrid, seed 0
+    code, out, _ = trainer("report", "runs", "--pairs", "hybrid:none", "--format", "md")
+    assert code == 0
+    line = out.splitlines()[2]
+    compared = json.loads(trainer("compare", "hybrid", "none", "--in", "runs", "--json")[1])
+    for one in compared["differences"]:
+        low, high = one["t"]
+        assert f"| {one['mean']:+.1f} [{low:+.1f}, {high:+.1f}] |" in line
+    assert line.startswith("| hybrid | none | 2 | +0.5 ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -344,6 +400,11 @@ def test_command_fills_a_block_and_checks_it(places: Path, trainer: Any) -> None
         (("--out", "a.pdf"), "cannot be told from its ending"),
         (("--confusion", "none"), "--format html"),
         (("--into", "README.md", "--format", "json"), "--into writes Markdown"),
+        (("--summary", "none,mxup"), "no finished run of 'mxup'. Known: hybrid/ce, none/ce"),
+        (("--summary", "none", "--format", "html"), "are tables: --format table or md"),
+        (("--summary", "none", "--pairs", "hybrid:none"), "two tables: ask for one"),
+        (("--pairs", "hybrid"), "two arms with a colon, got 'hybrid'"),
+        (("--pairs", "hybrid:nobody"), "no finished run of 'nobody'"),
     ],
 )
 def test_command_refuses_what_it_cannot_do(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer import workers
 from trainer.execute import How
 from trainer.plan import Asked, Plan, decide
@@ -97,7 +97,7 @@ class _When:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=600)
 
 
 def test_a_failure_comes_back_with_its_kind_and_words(home: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_runs_end_when_the_process_that_started_them_is_killed(home: Path, tmp_p
     code = (
         "import sys\nfrom pathlib import Path\nfrom trainer import workers\n"
         "from trainer.execute import How\nfrom trainer.plan import Asked, decide\n"
-        "from stylegan_mix.progress import StopSignals\n"
+        "from stylegan_mix.stopping import StopSignals\n"
         "asked = Asked(dataset='digits_lt', epochs=5000, bn_refresh_batches=1, out=sys.argv[1])\n"
         "with StopSignals() as stop:\n"
         "    list(workers.side_by_side([decide(asked)], workers=2, how=How('cpu', 1, {}), "
@@ -143,7 +143,7 @@ def test_runs_end_when_the_process_that_started_them_is_killed(home: Path, tmp_p
     assert json.loads(note.read_text())["exit_code"] == 75
 
 
-def _await(found: Any, seconds: float = 120.0) -> Any:
+def _await(found: Any, seconds: float = 600.0) -> Any:
     """The first true answer of `found`; fails after `seconds`, which only a hang takes."""
     until = time.monotonic() + seconds
     while not (answer := found()):

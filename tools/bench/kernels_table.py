@@ -1,4 +1,4 @@
-"""Prints the README's table of the operators from the files that kernels.py wrote into FOLDER.
+"""Prints the table of the operators in kernels/README.md from the files that kernels.py wrote.
 
 python tools/bench/kernels_table.py tools/results/kernels
 """

@@ -17,9 +17,9 @@ from tools.bench.generator import begun
 __all__ = ["convolution_work", "peak_call", "work_of_jobs"]
 
 # A backward pass costs two forward ones, or one where weights need no gradient. The generator's
-# phase: G three, D two; the discriminator's: G one, D six (methods dossier 1.6, counted there).
+# phase: G three, D two; the discriminator's: G one, D six (counted in training/step.py).
 _GENERATOR_PASSES, _DISCRIMINATOR_PASSES = 4, 8
-# R1 costs six forward passes of the discriminator (methods dossier 3.1, measured there).
+# R1 costs six forward passes of the discriminator, as measured.
 _R1_PASSES = 6
 
 

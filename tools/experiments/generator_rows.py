@@ -4,8 +4,7 @@
         --results tools/results/cifar10_lt_generators
     python tools/experiments/generator_rows.py ... --only twins --seed 1
     python tools/experiments/generator_rows.py ... --table
-    python tools/experiments/generator_rows.py ... --table --into README.md --block NAME
-    python tools/experiments/generator_rows.py ... --compare float32 bfloat16 [--into ...]
+    python tools/experiments/generator_rows.py ... --compare float32 bfloat16
 
 A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
 finished row and seed leaves one small JSON with both commands; what is finished is not done
@@ -33,7 +32,6 @@ from scipy import stats
 from stylegan_mix import store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.process import cpu_name
-from trainer.reports import markdown_blocks
 
 # What the table shows: figure, reference, scopes, decimals.
 COLUMNS = (
@@ -233,8 +231,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--into", type=Path, help="write what is printed into a block of this file")
-    parser.add_argument("--block", help="name of that block")
     parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
     plan = tomllib.loads(options.plan.read_text())
@@ -244,17 +240,10 @@ def main() -> None:
     if options.table or options.compare:
         records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
         if options.compare:
-            shown, kind = comparison(records, *options.compare), " ".join(options.compare)
-            kind = f"--compare {kind}"
+            shown = comparison(records, *options.compare)
         else:
-            shown, kind = table(records, plan["rows"]), "--table"
-        text = f"{shown}\n\n{notes(records, plan)}"
-        if options.into is None:
-            print(text)
-            return
-        words = f"{options.plan} --results {options.results} {kind} --into {options.into}"
-        command = f"python tools/experiments/generator_rows.py {words} --block {options.block}"
-        markdown_blocks.fill(options.into, options.block, text, command=command)
+            shown = table(records, plan["rows"])
+        print(f"{shown}\n\n{notes(records, plan)}")
         return
     for row in plan["rows"]:
         out = options.results / f"{row['name']}-seed{options.seed}.json"

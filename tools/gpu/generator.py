@@ -40,9 +40,10 @@ from PIL import Image
 # The root in place of this folder: a machine on loan has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import checkpoint, datasets, errors, process, progress, store
+from stylegan_mix import checkpoint, datasets, errors, process, stopping, store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
+from stylegan_mix.session import Session
 from stylegan_mix.training.captured_steps import player_of
 from stylegan_mix.training.plan import TrainPlan, plan_training
 from stylegan_mix.training.run import run_training
@@ -75,8 +76,8 @@ def main() -> None:
     minutes = None if options.kimg else _left(1.1 * options.minutes, began)
     began = time.monotonic()
     try:
-        with progress.StopSignals(minutes) as stop:
-            published = run_training(plan, stop)[0]
+        with stopping.StopSignals(minutes) as stop:
+            published = run_training(plan, Session(stop))[0]
     except errors.Failure as end:
         _copy_log(plan.folder, options.out)
         print(end, end.remedy or "", sep="\n", file=sys.stderr)

@@ -74,9 +74,8 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
         if not found:
             raise errors.UsageFailure(f"there is no finished run in {path}")
         return _only_one(reference, found)
-    words = set(reference.split("/"))
     known = records.collect(places)
-    found = [one for one in known if words <= {one.arm, one.recipe, one.model, one.key}]
+    found = records.named(known, reference)
     if not known:
         raise errors.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
     if not found:
@@ -89,13 +88,8 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
 
 
 def _only_one(reference: str, found: list[Result]) -> list[Result]:
-    """The results, if all are of one experiment; else `UsageFailure` lists what there is.
-
-    An arm alone means its plain recipe where both are there.
-    """
-    plain = [one for one in found if one.recipe == "ce"]
-    chosen = plain if plain and "/" not in reference else found
-    kinds = {one.key: one for one in chosen}
+    """The results, if all are of one experiment; else `UsageFailure` lists what there is."""
+    kinds = {one.key: one for one in found}
     if len(kinds) > 1:
         listed = "\n  ".join(
             f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
@@ -106,4 +100,4 @@ def _only_one(reference: str, found: list[Result]) -> list[Result]:
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
             remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
         )
-    return chosen
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,22 @@ if TYPE_CHECKING:
     from trainer.reports.records import Result
 
 __all__ = ["report"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The options that say what a report shows."""
+
+    oracle: bool
+    confusion: str | None
+    summary: str | None
+    pairs: str | None
+
+    def words(self) -> list[str]:
+        """These options as words of a command line that writes a block."""
+        named = {"--summary": self.summary, "--pairs": self.pairs}
+        given = [word for name, value in named.items() if value for word in (name, value)]
+        return given + ["--oracle"] * self.oracle
 
 
 @click.command()
@@ -28,6 +46,8 @@ __all__ = ["report"]
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file.")
 @click.option("--oracle", is_flag=True, help="Add the epoch that is best on the test part.")
 @click.option("--confusion", metavar="ARM", help="Whose confusion matrix the page shows.")
+@click.option("--summary", metavar="ARMS", help="Only these, with data sets side by side.")
+@click.option("--pairs", metavar="A:B,...", help="Paired differences of these arms instead.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write into a block of this file.")
 @click.option("--block", default="results", show_default=True, help="Name of that block.")
 @click.option("--check", is_flag=True, help="With --into: only say whether the block is fresh.")
@@ -39,6 +59,8 @@ def report(
     out: Path | None,
     oracle: bool,
     confusion: str | None,
+    summary: str | None,
+    pairs: str | None,
     into: Path | None,
     block: str,
     check: bool,
@@ -51,19 +73,24 @@ def report(
     \b
     trainer report runs --out report.html
     trainer report tools/results --format md
+    trainer report runs --summary none,mixup,hybrid,hybrid/one-hot
+    trainer report runs --pairs hybrid:mixup,hybrid:none
     """
     from trainer.reports import records
 
     found = records.collect(paths or (Path("runs"),))
+    chosen = Chosen(oracle, confusion, summary, pairs)
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
-        _into(into, block, found, paths, oracle=oracle, check=check)
+        words = ["trainer", "report", *map(str, paths), *chosen.words()]
+        words += ["--into", os.path.relpath(into), "--block", block]
+        text = _rendered(found, "md", chosen)
+        _into(into, block, text, command=shlex.join(words), check=check)
         return
     if check:
         raise errors.UsageFailure("--check needs --into FILE")
-    chosen = "json" if as_json else form or _by_ending(out)
-    text = _rendered(found, chosen, oracle, confusion)
+    text = _rendered(found, "json" if as_json else form or _by_ending(out), chosen)
     if out is None:
         console.result(text)
         return
@@ -88,36 +115,52 @@ def _by_ending(out: Path | None) -> str:
     return _ENDINGS[out.suffix]
 
 
-def _rendered(found: list[Result], form: str, oracle: bool, confusion: str | None) -> str:
-    from trainer.reports import tables as tables
+def _rendered(found: list[Result], form: str, chosen: Chosen) -> str:
+    from trainer.reports import tables
 
-    if confusion is not None and form != "html":
+    if chosen.confusion is not None and form != "html":
         raise errors.UsageFailure("--confusion chooses a picture of --format html")
+    if chosen.summary is not None or chosen.pairs is not None:
+        return _chosen_arms(found, form, chosen)
     if form == "json":
         return console.as_json(tables.plain(found))
     if form == "md":
-        return tables.markdown_table(found, oracle=oracle)
+        return tables.markdown_table(found, oracle=chosen.oracle)
     if form == "html":
         from trainer.reports import page
 
-        return page.html(tables.tables(found), oracle=oracle, matrix_of=confusion)
-    return tables.text_table(tables.tables(found), oracle=oracle)
+        return page.html(tables.tables(found), oracle=chosen.oracle, matrix_of=chosen.confusion)
+    return tables.text_table(tables.tables(found), oracle=chosen.oracle)
 
 
-def _into(
-    into: Path,
-    block: str,
-    found: list[Result],
-    paths: tuple[Path, ...],
-    *,
-    oracle: bool,
-    check: bool,
-) -> None:
-    from trainer.reports import markdown_blocks, tables
+def _chosen_arms(found: list[Result], form: str, chosen: Chosen) -> str:
+    """The table of `--summary` or `--pairs`."""
+    from trainer.reports.pairs import markdown_pairs, text_pairs
+    from trainer.reports.summary import markdown_summary, text_summary
 
-    words = ["trainer", "report", *map(str, paths), "--into", into.name, "--block", block]
-    command = shlex.join(words + ["--oracle"] * oracle)
-    text = tables.markdown_table(found, oracle=oracle)
+    if chosen.summary is not None and chosen.pairs is not None:
+        raise errors.UsageFailure("--summary and --pairs are two tables: ask for one")
+    if form not in ("md", "table") or chosen.oracle:
+        raise errors.UsageFailure(
+            "--summary and --pairs are tables: --format table or md, without --oracle"
+        )
+    if chosen.summary is not None:
+        names = [name.strip() for name in chosen.summary.split(",")]
+        return (markdown_summary if form == "md" else text_summary)(found, names)
+    pairs = [_pair(text) for text in str(chosen.pairs).split(",")]
+    return (markdown_pairs if form == "md" else text_pairs)(found, pairs)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    a, colon, b = text.strip().partition(":")
+    if not (a and colon and b):
+        raise errors.UsageFailure(f"--pairs holds A:B, two arms with a colon, got '{text}'")
+    return a, b
+
+
+def _into(into: Path, block: str, text: str, *, command: str, check: bool) -> None:
+    from trainer.reports import markdown_blocks
+
     if not check:
         changed = markdown_blocks.fill(into, block, text, command=command)
         console.result(f"{into}: block {block} {'written' if changed else 'was fresh'}")

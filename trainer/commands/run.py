@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, process, progress
+from stylegan_mix import console, process, progress, stopping
 from trainer.engine.mixing import ARMS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixup draws shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
     ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
     ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
     ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),
@@ -89,7 +89,7 @@ def run(ctx: click.Context, **options: Any) -> None:
     show(plan)
     from trainer.execute import How, execute
 
-    with progress.StopSignals(options["minutes"]) as stop:
+    with stopping.StopSignals(options["minutes"]) as stop:
         how = How(options["device"], options["threads"], sources)
         found = execute(plan, stop, how)
     _print(plan, found, as_json=options["as_json"])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, errors, progress
+from stylegan_mix import console, errors, progress, stopping
 
 if TYPE_CHECKING:
-    from stylegan_mix.progress import StopSignals
+    from stylegan_mix.stopping import StopSignals
     from trainer.execute import How
     from trainer.plan import Plan
     from trainer.sweep import Settled
@@ -78,7 +78,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     how = How(options["device"], options["threads"], {})
     plans = [one.plan for one in missing if one.plan is not None]
     failures = []
-    with progress.StopSignals(options["minutes"]) as stop:
+    with stopping.StopSignals(options["minutes"]) as stop:
         for plan, failure in _carried_out(plans, options["workers"], how, stop):
             if failure is not None:
                 progress.say(f"failed: {failure}")

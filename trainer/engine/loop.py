@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_mix.errors import Diverged
-from stylegan_mix.progress import StopSignals
 from stylegan_mix.rng import Draws
+from stylegan_mix.stopping import StopSignals
 from trainer.engine.batch import Batch
 from trainer.engine.features import Forward
 from trainer.engine.mixing import Streams

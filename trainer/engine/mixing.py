@@ -16,7 +16,23 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ARMS", "Arm", "Mixed", "Mixer", "Mixup", "Streams", "beside", "mix", "shares"]
+__all__ = [
+    "ARMS",
+    "Arm",
+    "CutMix",
+    "Mixed",
+    "Mixer",
+    "Mixup",
+    "Remix",
+    "Streams",
+    "beside",
+    "boxes",
+    "kept_share",
+    "mix",
+    "paste",
+    "remixed",
+    "shares",
+]
 
 Streams = Callable[[str], np.random.Generator]
 """A random stream by name, keyed by seed, stage and step."""
@@ -58,6 +74,47 @@ class Mixup:
         return Mixed(mixed, partner, lam)
 
 
+@dataclass(frozen=True)
+class CutMix:
+    """A box of each image shows its partner; the label has the share of area (Yun et al. 2019).
+
+    The box has about the share 1 - lam, lam ~ Beta(alpha, alpha), for each row. Published code
+    mixes every second batch of small images, with one box a batch; here every row has its own.
+    """
+
+    alpha: float
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        partner = draws("mix.perm").permutation(len(labels))
+        height, width = planes.shape[2:]
+        lam = shares(self.alpha, len(labels), draws("mix.lam"))
+        cut = boxes(lam, height, width, draws("mix.box"))
+        mixed = paste(planes, beside(planes, partner), beside(planes, cut))
+        return Mixed(mixed, partner, kept_share(cut, height, width))
+
+
+@dataclass(frozen=True)
+class Remix:
+    """Mixup whose label goes to the much rarer class (Chou et al. 2020, section 3.3).
+
+    Images are mixed as by `Mixup`, labels by `remixed`: classes count as apart from `kappa` times
+    the images on, and shares below `tau` are given away.
+    """
+
+    alpha: float
+    kappa: float = 3.0
+    tau: float = 0.5
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        mixed = Mixup(self.alpha)(planes, labels, counts, draws)
+        own, other = counts[labels], counts[labels[mixed.partner]]
+        return mixed._replace(lam=remixed(mixed.lam, own, other, self.kappa, self.tau))
+
+
 def shares(alpha: float, count: int, draws: np.random.Generator) -> np.ndarray:
     """Draws lam ~ Beta(alpha, alpha), one for each row: the share of the row itself, [count]."""
     return draws.beta(alpha, alpha, count).astype(np.float32)
@@ -79,6 +136,55 @@ def mix(images: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     return share * images + (1 - share) * images[partner]
 
 
+def boxes(lam: np.ndarray, height: int, width: int, draws: np.random.Generator) -> np.ndarray:
+    """Boxes of about (1 - lam) of the image, centred anywhere and cut off at its edges.
+
+    Sides are sqrt(1 - lam) times the image's (Yun et al. 2019, eq. 2), rounded down. lam: [N] in
+    [0, 1]. Returns [N, 4] int64: top, bottom, left, right, ends excluded.
+    """
+    size = np.array([height, width])
+    side = (size * np.sqrt(1 - lam.astype(np.float64))[:, None]).astype(np.int64)  # [N, 2]
+    first = draws.integers(size, size=side.shape) - side // 2
+    ends = np.stack([first, first + side], axis=2).clip(0, size[:, None])
+    return ends.reshape(-1, 4)
+
+
+def kept_share(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The share of each image outside its box, [N] float32: lam of the pasted image's label."""
+    top, bottom, left, right = boxes.T
+    return (1 - (bottom - top) * (right - left) / (height * width)).astype(np.float32)
+
+
+def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
+    """x_i with the box of x_partner(i) in its place (Yun et al. 2019, eq. 1).
+
+    images: [N, C, H, W]; partner: [N] int64, rows of the same batch; boxes: [N, 4] int64.
+    """
+    import torch
+
+    top, bottom, left, right = boxes[:, :, None].unbind(1)  # [N, 1]
+    row = torch.arange(images.shape[2], device=images.device)
+    column = torch.arange(images.shape[3], device=images.device)
+    tall = (top <= row) & (row < bottom)  # [N, H]
+    wide = (left <= column) & (column < right)  # [N, W]
+    inside = (tall[:, :, None] & wide[:, None, :])[:, None]
+    return torch.where(inside, images[partner], images)
+
+
+def remixed(
+    lam: np.ndarray, count: np.ndarray, partner_count: np.ndarray, kappa: float, tau: float
+) -> np.ndarray:
+    """The share of a mixed row's own label, where a rare class takes all of it (Chou et al. 2020).
+
+    0 where the row's class has at least `kappa` times the partner's images and lam < tau; 1 where
+    the partner's has as much more and 1 - lam < tau; else lam. lam: [N] float32; count,
+    partner_count: [N], training images of the two classes. Returns [N] float32.
+    """
+    gives = (count >= kappa * partner_count) & (lam < tau)
+    takes = (partner_count >= kappa * count) & (1 - lam < tau)
+    return np.where(gives, 0, np.where(takes, 1, lam)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Arm:
     """A way to make batches, by its name in `--aug`.
@@ -94,6 +200,8 @@ class Arm:
 ARMS: dict[str, Arm] = {
     "none": Arm(),
     "mixup": Arm(mixer=Mixup),
+    "cutmix": Arm(mixer=CutMix),
+    "remix": Arm(mixer=Remix),
     "bank": Arm(bank=True),
     "hybrid": Arm(mixer=Mixup, bank=True),
 }

@@ -23,7 +23,7 @@ from stylegan_mix.errors import (
     UsageFailure,
 )
 from stylegan_mix.process import resolve_device
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
@@ -54,7 +54,7 @@ def check(spec: RunSpec) -> Recipe:
         raise UsageFailure("a teacher run is given, so no teacher network is trained")
     if spec.teacher and len(chosen.teachers) > 1:
         raise UsageFailure(f"recipe '{spec.recipe}' has {len(chosen.teachers)} teachers of its own")
-    if chosen.posthoc and chosen.posthoc.tunes and not spec.data.val_per_class:
+    if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
         raise UsageFailure(
             f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images",
             remedy="give --val-per-class N",
@@ -91,8 +91,8 @@ def run_recipe(
     """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each setting
-    came from; `label` heads the progress lines.
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each
+    setting came from; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
-from stylegan_mix.progress import Progress, StopSignals
+from stylegan_mix.progress import Progress
 from stylegan_mix.rng import Draws, stream, torch_generator
+from stylegan_mix.stopping import StopSignals
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
 from trainer.engine.batches import Batches, source_names, transform_of
@@ -80,7 +81,8 @@ class StageRun:
         """Trains from the last checkpoint or the start, and keeps the network in `weights`."""
         taught_by, class_votes = self._teachers()
         model, counts = self._model(), self._data.counts
-        task = Task(tuple(int(count) for count in counts), class_votes, model.width)
+        taught = sum(self._done[name].network().width for name in self._stage.teachers)
+        task = Task(tuple(int(count) for count in counts), class_votes, model.width, taught)
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
         self._work.folder.write_history(self._before + state.history)
@@ -318,8 +320,8 @@ class StageRun:
             return None
 
         def validate() -> float:
-            assert self._data.val is not None  # see `run.check`
+            assert self._data.val is not None
             return float(self._scores(model, self._data.val)["overall"])
 
         with torch.no_grad():
-            return posthoc(model, task, validate if posthoc.tunes else None)
+            return posthoc(model, task, validate if self._data.val else None)

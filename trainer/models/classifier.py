@@ -76,9 +76,18 @@ class ScaledLinear(nn.Linear):
 def head_of(head: Head, width: int, classes: int) -> nn.Linear:
     """The module of a head on `width` features, not yet initialised."""
     outputs = classes if head.width is None else head.width
-    match head.kind:
+    made: nn.Linear
+    match head.form:
+        case "linear":
+            made = nn.Linear(width, outputs)
         case "cosine":
-            return CosineLinear(width, outputs, head.scale)
+            made = CosineLinear(width, outputs, head.scale)
         case "scaled":
-            return ScaledLinear(width, outputs, head.scale)
-    return nn.Linear(width, outputs)
+            made = ScaledLinear(width, outputs, head.scale)
+    if head.detached:
+        made.register_forward_pre_hook(_without_gradient)
+    return made
+
+
+def _without_gradient(head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].detach(),)

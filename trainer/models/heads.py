@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["Head", "HeadKind"]
+__all__ = ["Head", "HeadForm"]
 
-HeadKind = Literal["linear", "cosine", "scaled"]
+HeadForm = Literal["linear", "cosine", "scaled"]
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,19 @@ class Head:
     "linear": z_c = w_c . f + b_c. "cosine": z_c = scale cos(w_c, f), without bias. The scale is
     the head's and not the loss's, so that softmax(z) is the model's probability for every head.
     "scaled": z_c = s_c (w_c . f + b_c), where only s_c learns, from `scale` on (LWS, Kang et al.
-    2020, section 4.3). width: number of outputs; None stands for one per class.
+    2020, section 4.3). width: number of outputs; None stands for one per class. detached: whether
+    the head reads features without a gradient to them, so that it does not shape the backbone.
     """
 
-    kind: HeadKind = "linear"
+    form: HeadForm = "linear"
     scale: float = 1.0
     width: int | None = None
+    detached: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(HeadKind):
-            raise ValueError(f"kind must be one of {get_args(HeadKind)}, got {self.kind!r}")
+        if self.form not in get_args(HeadForm):
+            raise ValueError(f"form must be one of {get_args(HeadForm)}, got {self.form!r}")
         if self.scale <= 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        if self.kind == "linear" and self.scale != 1:
+        if self.form == "linear" and self.scale != 1:
             raise ValueError("a linear head has no scale")

@@ -6,14 +6,20 @@ from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, 
 from trainer.objectives.classify import CrossEntropy, LogitAdjusted
 from trainer.objectives.combine import Deferred, Sum
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
+from trainer.objectives.features import FeatureDistill
+from trainer.objectives.margin import Ldam
+from trainer.objectives.memory import MemoryTransfer
 
 __all__ = [
     "Answer",
     "CrossEntropy",
     "Deferred",
     "Distill",
+    "FeatureDistill",
+    "Ldam",
     "LogitAdjusted",
     "Loss",
+    "MemoryTransfer",
     "Needs",
     "Objective",
     "OneHotDistill",

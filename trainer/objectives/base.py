@@ -72,12 +72,13 @@ class Task:
 
     counts: training images per class; class_votes: [K, K], row y is the mean share of a label-only
     teacher's votes on images of class y, or None where there are no votes; features: the width D
-    of the student's features.
+    of the student's features; teacher_features: that of all its teachers' together.
     """
 
     counts: tuple[int, ...]
     class_votes: Tensor | None = None
     features: int = 0
+    teacher_features: int = 0
 
     def __post_init__(self) -> None:
         empty = [index for index, count in enumerate(self.counts) if count < 1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.objectives.base import Loss, Objective, Outputs, Rows, Task
+from trainer.models.heads import Head
+from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,13 +16,19 @@ __all__ = ["CrossEntropy", "LogitAdjusted"]
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """-log softmax(z)_y."""
+    """-log softmax(z)_y, on any head or on `head`."""
+
+    head: Head | None = None
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(head=self.head)
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        from trainer import losses
+        from trainer.losses.labels import cross_entropy
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
-            return losses.cross_entropy(student.logits, rows.label)
+            return cross_entropy(student.logits, rows.label)
 
         return loss
 
@@ -39,12 +46,12 @@ class LogitAdjusted(Objective):
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
         import torch
 
-        from trainer import losses
+        from trainer.losses.labels import logit_adjusted
 
         counts = torch.tensor(task.counts, dtype=torch.float64)
         shift = self.tau * (counts / counts.sum()).log()  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
-            return losses.logit_adjusted(student.logits, rows.label, shift)
+            return logit_adjusted(student.logits, rows.label, shift)
 
         return loss

@@ -31,12 +31,12 @@ class Distill(Objective):
         return Needs(answers=frozenset({"logits"}))
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        from trainer import losses
+        from trainer.losses.teachers import distillation
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             teacher = rows.teacher.logits
             assert teacher is not None
-            return losses.distillation(student.logits, teacher, self.temperature)
+            return distillation(student.logits, teacher, self.temperature)
 
         return loss
 
@@ -50,12 +50,12 @@ class OneHotDistill(Objective):
         return Needs(answers=frozenset({"label"}))
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        from trainer import losses
+        from trainer.losses.labels import cross_entropy
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             said = rows.teacher.label
             assert said is not None
-            return losses.cross_entropy(student.logits, said)
+            return cross_entropy(student.logits, said)
 
         return loss
 
@@ -78,16 +78,17 @@ class VoteDistill(Objective):
         return Needs(answers=frozenset({"votes"}))
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        from trainer import losses
+        from trainer.losses.labels import cross_entropy
+        from trainer.losses.teachers import revised, shrunk
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             teacher, logits = rows.teacher, student.logits
             if teacher.votes is None:
                 assert teacher.label is not None
-                return losses.cross_entropy(logits, teacher.label)
+                return cross_entropy(logits, teacher.label)
             assert task.class_votes is not None
             class_row = task.class_votes.to(logits)[rows.label]  # [N, K]
-            shares = losses.shrunk(teacher.votes.to(logits), class_row, self.pseudo_votes)
-            return losses.cross_entropy(logits, losses.revised(shares, rows.label, self.eta))
+            shares = shrunk(teacher.votes.to(logits), class_row, self.pseudo_votes)
+            return cross_entropy(logits, revised(shares, rows.label, self.eta))
 
         return loss

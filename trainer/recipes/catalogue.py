@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from stylegan_mix.errors import UsageFailure, nearest
+from trainer.engine.features import HeadToTail
+from trainer.models.heads import Head
 from trainer.objectives import (
     CrossEntropy,
+    Deferred,
     Distill,
+    FeatureDistill,
+    Ldam,
     LogitAdjusted,
+    MemoryTransfer,
     Objective,
     OneHotDistill,
     Sum,
     VoteDistill,
 )
+from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["RECIPES", "recipe"]
 
 
 _TEACHER = Stage("teacher", CrossEntropy(), rows="real")
+_ON_COSINES = CrossEntropy(Head("cosine", 20.0))
 
 
 def _taught(name: str, about: str, label_weight: float, distill: Objective) -> Recipe:
@@ -58,6 +66,57 @@ _ALL = (
         "votes of a teacher that says only a class, over patches",
         0.1,
         VoteDistill(pseudo_votes=8.0, eta=0.9),
+    ),
+    Recipe(
+        "ldam-drw",
+        "larger margins for rarer classes, then their weights too (Cao et al. 2019)",
+        (Stage("train", Deferred(Ldam(0.5, 30.0), Ldam(0.5, 30.0, beta=0.9999), at=0.8)),),
+    ),
+    Recipe(
+        "tau-norm",
+        "cross-entropy, then class weights of like norms (Kang et al. 2020)",
+        (Stage("train", CrossEntropy()),),
+        posthoc=TauNorm(1.0),
+    ),
+    Recipe(
+        "h2t",
+        "cross-entropy, then its head on balanced classes with channels of others (Li et al. 2024)",
+        (
+            Stage("train", CrossEntropy()),
+            Stage(
+                "head",
+                CrossEntropy(),
+                share=0.05,
+                rows="real",
+                draws=(Draw("class"), Draw("instance", judged=False)),
+                train="head",
+                schedule="cosine",
+                lr=0.2,
+                weight_decay=5e-4,
+                start="train",
+                head="kept",
+                forward=HeadToTail(rho=0.25),
+            ),
+        ),
+    ),
+    Recipe(
+        "cbd",
+        "features of a plain teacher, classes drawn evenly (Iscen et al. 2021)",
+        (
+            Stage("teacher", _ON_COSINES),
+            Stage(
+                "student",
+                Sum(((0.6, _ON_COSINES), (0.4 * 100, FeatureDistill()))),
+                rows="real",
+                draws=(Draw("class"),),
+                teachers=("teacher",),
+            ),
+        ),
+    ),
+    Recipe(
+        "memory-kt",
+        "a second head that class means teach (Sonseca 2021, a thesis known by its code)",
+        (Stage("train", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),),
     ),
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}

@@ -215,9 +215,9 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         found.append("a head needs the backbone of an earlier stage; name it in `start`")
     if stage.head == "kept" and not stage.start:
         found.append("a head is kept from an earlier stage; name it in `start`")
-    if head and head.kind == "scaled" and not kept:
+    if head and head.form == "scaled" and not kept:
         found.append("a scaled head scales one that was kept; say head='kept'")
-    if head and head.kind != "scaled" and kept:
+    if head and head.form != "scaled" and kept:
         theirs = [s.objective.needs.head for s in before if s.name == stage.start]
         if theirs and theirs[0] != head:
             found.append(f"stage '{stage.start}' has another head than {head!r}")

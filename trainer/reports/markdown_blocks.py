@@ -13,9 +13,14 @@ from pathlib import Path
 from stylegan_mix import store
 from stylegan_mix.errors import UsageFailure, nearest
 
-__all__ = ["fill", "is_fresh"]
+__all__ = ["commands", "fill", "is_fresh"]
 
-_BEGIN = re.compile(r"^<!-- block ([^\s:]+):.*-->$", re.MULTILINE)
+_BEGIN = re.compile(r"^<!-- block ([^\s:]+):(?: written by `(.*)`)? *-->$", re.MULTILINE)
+
+
+def commands(path: Path) -> list[tuple[str, str]]:
+    """The blocks of a file in order: name, and the command that wrote it, "" where none did."""
+    return _BEGIN.findall(_read(path))
 
 
 def fill(path: Path, name: str, text: str, *, command: str) -> bool:
@@ -41,7 +46,7 @@ def _read(path: Path) -> str:
 
 
 def _filled(source: str, path: Path, name: str, text: str, command: str) -> str:
-    known = _BEGIN.findall(source)
+    known = [match[1] for match in _BEGIN.finditer(source)]
     if known.count(name) != 1:
         what = "no block" if name not in known else f"{known.count(name)} blocks"
         raise UsageFailure(

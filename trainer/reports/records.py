@@ -28,6 +28,7 @@ __all__ = [
     "Result",
     "collect",
     "finished",
+    "named",
     "read",
     "read_events",
     "small",
@@ -158,6 +159,17 @@ def collect(paths: Iterable[Path]) -> list[Result]:
                     remedy="give the files to read one by one, and leave one of these out",
                 )
     return [found[which] for which in sorted(found)]
+
+
+def named(results: Iterable[Result], reference: str) -> list[Result]:
+    """The results of what `reference` names: an arm, and after slashes a recipe, model or key.
+
+    An arm alone means its plain recipe, `ce`, where that is there.
+    """
+    words = set(reference.split("/"))
+    found = [one for one in results if words <= {one.arm, one.recipe, one.model, one.key}]
+    plain = [one for one in found if one.recipe == "ce"]
+    return plain if plain and len(words) == 1 else found
 
 
 def _same_numbers(one: Result, other: Result) -> bool:

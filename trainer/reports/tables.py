@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "Spread",
     "Table",
+    "markdown_rows",
     "markdown_table",
     "plain",
     "seed_table",
@@ -382,11 +383,15 @@ def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
     parts = []
     for table in tables(results):
         head, lines = cells(table, oracle=oracle)
-        left = head.index("n")
-        rule = ["---" if index < left else "---:" for index in range(len(head))]
-        rows = [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
+        rows = markdown_rows(head, lines, left=head.index("n"))
         parts.append("\n".join([f"**{table.title}**", "", *rows, "", *_quoted(table.notes())]))
     return "\n\n".join(parts)
+
+
+def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> list[str]:
+    """The lines of a Markdown table; its first `left` columns stand left, the others right."""
+    rule = ["---" if index < left else "---:" for index in range(len(head))]
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
 
 def _quoted(notes: Sequence[str]) -> list[str]:

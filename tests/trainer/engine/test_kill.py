@@ -31,7 +31,7 @@ CHILD = """
 import sys, json, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from stylegan_mix.progress import StopSignals
+from stylegan_mix.stopping import StopSignals
 from trainer.engine.run import run_recipe
 from trainer.spec import RunSpec
 spec = RunSpec.from_plain(json.loads(sys.argv[1]))

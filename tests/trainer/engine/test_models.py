@@ -7,6 +7,7 @@ import torch
 
 from stylegan_mix.errors import UsageFailure
 from trainer import models
+from trainer.models.normalised import tau_normalised
 from trainer.models.resnet import shortcut
 
 
@@ -79,3 +80,13 @@ def test_weights_lie_channels_last() -> None:
 def test_unknown_model_names_the_nearest() -> None:
     with pytest.raises(UsageFailure, match="did you mean 'resnet32'"):
         models.build("resent32", classes=10, channels=3)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+def test_tau_normalisation_leaves_norms_to_the_power_of_one_minus_tau(tau: float) -> None:
+    weight = torch.randn(5, 3, dtype=torch.float64)
+    found = tau_normalised(weight, tau)
+    torch.testing.assert_close(found.norm(dim=1), weight.norm(dim=1) ** (1 - tau))
+    torch.testing.assert_close(
+        torch.nn.functional.cosine_similarity(found, weight), torch.ones(5, dtype=torch.float64)
+    )

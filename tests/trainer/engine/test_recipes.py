@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from stylegan_mix.errors import UsageFailure
-from trainer.objectives import CrossEntropy, Distill, Sum
+from trainer.engine.features import HeadToTail
+from trainer.models import Head
+from trainer.objectives import CrossEntropy, Deferred, Distill, FeatureDistill, Ldam, Sum
 from trainer.recipes.catalogue import RECIPES, recipe
+from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.stage import Draw, Recipe, Stage
 
 CE = CrossEntropy()
@@ -22,7 +25,6 @@ def made(*stages: Stage) -> Recipe:
 
 
 def test_the_joints_have_recipes() -> None:
-    assert list(RECIPES) == ["ce", "balanced-softmax", "crt", "kd", "one-hot", "patched-one-hot"]
     needs = {name: set(r.stages[-1].objective.needs.answers) for name, r in RECIPES.items()}
     assert needs == {
         "ce": set(),
@@ -31,18 +33,56 @@ def test_the_joints_have_recipes() -> None:
         "kd": {"logits"},
         "one-hot": {"label"},
         "patched-one-hot": {"votes"},
+        "ldam-drw": set(),
+        "tau-norm": set(),
+        "h2t": set(),
+        "cbd": {"features"},
+        "memory-kt": set(),
     }
     head = RECIPES["crt"].stages[1]
     assert (head.draws, head.train, head.start) == ((Draw("class"),), "head", "train")
     assert (head.rows, head.head, head.norms) == ("real", "new", "frozen")
 
 
+def test_late_re_weighting_is_within_a_stage() -> None:
+    """LDAM-DRW: from epoch 160 of 200 on, with undisturbed optimiser and learning rate."""
+    (stage,) = RECIPES["ldam-drw"].stages
+    assert stage.objective == Deferred(Ldam(0.5, 30.0), Ldam(0.5, 30.0, beta=0.9999), at=0.8)
+
+
+def test_head_to_tail_is_as_published() -> None:
+    """Ten of 200 epochs, cosine from 0.02, the head kept, batch norms follow, rho = 1/4."""
+    head = RECIPES["h2t"].stages[1]
+    assert (head.train, head.head, head.norms, head.schedule) == (
+        "head",
+        "kept",
+        "follow",
+        "cosine",
+    )
+    assert (head.epochs(200), head.lr, head.weight_decay) == (10, 0.2, 5e-4)
+    assert head.draws == (Draw("class"), Draw("instance", judged=False))
+    assert head.forward == HeadToTail(rho=0.25)
+
+
+def test_balanced_distillation_is_as_published() -> None:
+    """(1 - alpha) CE + alpha beta (1 - cos), alpha = 0.4, beta = 100, cosine heads of scale 20."""
+    teacher, student = RECIPES["cbd"].stages
+    (label_weight, label), (feature_weight, features) = student.objective.terms
+    assert (label_weight, feature_weight) == (0.6, 40.0)
+    assert label == teacher.objective == CrossEntropy(Head("cosine", 20.0))
+    assert features == FeatureDistill()
+    assert (student.start, student.draws) == (None, (Draw("class"),))
+
+
 def test_a_recipe_prints_as_its_source() -> None:
     from trainer import objectives
     from trainer.engine import features
-    from trainer.recipes import stage
+    from trainer.models import heads
+    from trainer.recipes import posthoc, stage
 
-    names = {**vars(features), **vars(objectives), **vars(stage)}
+    names = {}
+    for module in (features, heads, objectives, posthoc, stage):
+        names.update(vars(module))
     for item in RECIPES.values():
         assert eval(repr(item), names) == item
 
@@ -57,7 +97,7 @@ def departures(pinned: Any, value: Any, where: str) -> list[str]:
         return [
             text for i, (a, b) in enumerate(pairs) for text in departures(a, b, f"{where}[{i}]")
         ]
-    if not is_dataclass(value):
+    if not (is_dataclass(value) and isinstance(pinned, dict)):
         return [] if pinned == value else [f"{where} is {value!r}, pinned as {pinned!r}"]
     if pinned["kind"] != type(value).__name__:
         return [f"{where} is a {type(value).__name__}, pinned as a {pinned['kind']}"]
@@ -77,12 +117,13 @@ def unpinned(item: Recipe) -> list[str]:
     pinned = PINNED.get(f"{item.name} {item.version}")
     if pinned is None:
         return [f"{item.name} {item.version} is not pinned"]
-    return departures(pinned, item.stages, item.name)
+    after = departures(pinned["posthoc"], item.posthoc, f"{item.name} posthoc")
+    return departures(pinned["stages"], item.stages, item.name) + after
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_keeps_its_definition_until_it_takes_a_new_version(name: str) -> None:
-    """An edit of a recipe needs the next `version`, and a pin: its `plain()["stages"]`."""
+    """An edit of a recipe needs the next `version`, and a pin: of its `plain()`."""
     assert unpinned(RECIPES[name]) == []
 
 
@@ -101,6 +142,10 @@ def test_an_edit_without_a_new_version_is_noticed() -> None:
         (problem,) = unpinned(replace(kd, stages=(teacher, edited)))
         assert told in problem
     assert unpinned(replace(kd, version=2)) == ["kd 2 is not pinned"]
+    (problem,) = unpinned(replace(RECIPES["tau-norm"], posthoc=TauNorm(0.5)))
+    assert "posthoc.tau" in problem
+    (problem,) = unpinned(replace(RECIPES["ce"], posthoc=TauNorm()))
+    assert "pinned as None" in problem
     assert unpinned(replace(RECIPES["crt"], stages=RECIPES["crt"].stages[:1])) != []
 
 

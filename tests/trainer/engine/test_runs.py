@@ -26,7 +26,9 @@ from trainer import inputs
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import Finished, load_network
+from trainer.engine.mixing import ARMS
 from trainer.engine.run import budget, run_recipe
+from trainer.objectives import FeatureDistill, Loss, Task
 from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
 
@@ -139,17 +141,57 @@ def test_a_head_is_trained_on_the_backbone_of_the_first_stage(
     assert changed == {"head.weight", "head.bias"}
 
 
+def test_a_kept_head_goes_on_from_what_it_was_and_norms_follow(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    run(small(recipe="h2t"), tmp_path / "run", stop_after())
+    first, second = (
+        Finished.load(tmp_path / "run/weights" / name).weights for name in ("train", "head")
+    )
+    changed = {name for name, value in second.items() if not torch.equal(value, first[name])}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    followed = {name for name in first if name.endswith(statistics)}
+    assert changed == {"head.weight", "head.bias"} | followed
+    alike = torch.cosine_similarity(first["head.weight"], second["head.weight"])
+    assert (alike > 0.9).all()
+
+
+def test_features_of_two_teachers_are_met_by_a_projection(
+    home: Path, stop_after: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    teacher, student = RECIPES["cbd"].stages
+    both = (
+        teacher,
+        replace(teacher, name="other"),
+        replace(student, teachers=("teacher", "other")),
+    )
+    monkeypatch.setitem(RECIPES, "cbd", replace(RECIPES["cbd"], stages=both))
+    seen = []
+    bind = FeatureDistill.bind
+
+    def bound(self: FeatureDistill, task: Task, state: torch.nn.Module | None = None) -> Loss:
+        seen.append((task.features, task.teacher_features, state))
+        return bind(self, task, state)
+
+    monkeypatch.setattr(FeatureDistill, "bind", bound)
+    record = run(small(recipe="cbd"), tmp_path / "run", stop_after())
+    assert [stage["stage"] for stage in record["budget"]["stages"]] == [s.name for s in both]
+    assert {widths[:2] for widths in seen} == {(64, 128)}
+    state = seen[0][2]
+    assert state is not None and all(value.grad.any() for value in state.parameters())
+
+
 def test_arms_share_their_steps_and_seeds_do_not_share_weights(
     bank: BankRef, home: Path, stop_after: Any, tmp_path: Path
 ) -> None:
     found = {}
-    for aug in ("none", "mixup", "bank", "hybrid"):
-        spec = small(aug=aug, bank=bank if aug in ("bank", "hybrid") else None)
+    for aug, arm in ARMS.items():
+        spec = small(aug=aug, bank=bank if arm.bank else None)
         found[aug] = run(spec, tmp_path / aug, stop_after())
     assert len({(r["budget"]["steps"], r["budget"]["images"]) for r in found.values()}) == 1
     other = run(small(seed=1), tmp_path / "other", stop_after())
     hashes = {r["diagnostics"]["weights_sha256"] for r in (*found.values(), other)}
-    assert len(hashes) == 5
+    assert len(hashes) == len(ARMS) + 1
 
 
 def test_bfloat16_runs(home: Path, stop_after: Any, tmp_path: Path) -> None:

@@ -1,0 +1,251 @@
+"""The plan of a bank: what was asked of `generate` becomes a request, a generator, a bank to find.
+
+Torch is loaded where a bank has to be written, or a generator trained; a bank that exists is found
+without it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from stylegan_mix.banks import store
+from stylegan_mix.banks.request import Request, command_words
+from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
+from stylegan_mix.datasets.records import draw_name
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.collapse import warning
+from stylegan_mix.generators.store import Published
+from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.numerics import Numerics
+from stylegan_mix.process import resolve_device
+from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
+__all__ = ["Asked", "Means", "Plan", "decide"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `generate` that say what bank is wanted, and by which means.
+
+    `generator` is a hash or the beginning of one; None takes the newest of the split. `exact`
+    takes a bank that is there only if it has the numerics of this machine. `train` lets a missing
+    generator be trained.
+    """
+
+    draw: AskedDraw = AskedDraw()
+    n: int = 50_000
+    space: str = "w"
+    alpha: float = 1.0
+    truncation: float = 1.0
+    seed: int = 0
+    generator: str | None = None
+    precision: str = "float32"
+    exact: bool = False
+    train: bool = True
+    device: str = "auto"
+
+    def request(
+        self, *, generator: str, split_id: str, classes: int, resolution: int, channels: int
+    ) -> Request:
+        """The request to a generator, known by its hash, split and images."""
+        return Request(
+            generator=generator,
+            split_id=split_id,
+            classes=classes,
+            resolution=resolution,
+            channels=channels,
+            n=self.n,
+            space=self.space,
+            alpha=self.alpha,
+            truncation=self.truncation,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Means:
+    """The device that a bank is decoded on, and the numerics class of what it computes."""
+
+    device: str
+    numerics: Numerics
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training that comes before a bank; it goes on from `start` thousand images."""
+
+    plan: TrainPlan
+    start: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A bank decided: one of `published` and `training`, and `existing` where it is there already.
+
+    Without a generator the request has none yet. `means` are None where nothing is to be decoded.
+    `why` are reasons and warnings to print.
+    """
+
+    asked: Asked
+    request: Request
+    published: Published | None = None
+    training: Training | None = None
+    existing: store.Record | None = None
+    means: Means | None = None
+    why: tuple[str, ...] = ()
+
+    def of(self, published: Published) -> Plan:
+        """The plan once its generator is trained."""
+        return _with_generator(self.asked, published, why=())
+
+    def command(self) -> list[str]:
+        """The words of the command that asks for this bank again."""
+        if self.published is not None:
+            return command_words(self.request, self.published.card, self.asked.precision)
+        draw = {**self.asked.draw.draw, "dataset": self.asked.draw.dataset or DEFAULT}
+        return command_words(self.request, draw, self.asked.precision)
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        return [*self.why, *([] if self.published is None else self._bank_lines(self.published))]
+
+    def _bank_lines(self, published: Published) -> list[str]:
+        request, card = self.request, published.card
+        height, width, channels = request.image_shape
+        draw = f"{draw_name(card.get('imbalance'))}, split {request.split_id[:12]}"
+        rows = (
+            f"{request.n:,} images of {card['dataset']} ({draw}), {height}x{width}x{channels}, "
+            f"{request.bytes / 1e6:,.1f} MB"
+        )
+        mixing = (
+            f"space {request.space}: {SPACES[request.space].about}; alpha {request.alpha:g}, "
+            f"truncation {request.truncation:g}, seed {request.seed}"
+        )
+        return [rows, mixing, *_generator_lines(published)]
+
+
+def decide(asked: Asked) -> Plan:
+    """Resolves everything that was left open, looking at the generators and banks there are.
+
+    Raises `UsageFailure` (exit code 2) for what cannot be asked, `InvalidInput` (3) for a
+    generator of another split, or a missing one that may not be trained, `MissingEnvironment` (4)
+    for absent data.
+    """
+    # Bounds are checked before anything is read.
+    asked.request(generator="", split_id="", classes=1, resolution=1, channels=1)
+    if asked.generator:
+        published = generator_store.load(asked.generator)
+        _check_asked(published, asked.draw)
+        return _with_generator(asked, published, why=())
+    dataset = asked.draw.load()
+    why = (*asked.draw.why, *generator_store.left_out())
+    found = generator_store.find(split_id=dataset.split_id)
+    if found:
+        return _with_generator(asked, found[0], why=why)
+    return _with_training(asked, dataset, why=why)
+
+
+def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...]) -> Plan:
+    card = published.card
+    request = asked.request(
+        generator=published.hash,
+        split_id=card["split_id"],
+        classes=len(card["classes"]),
+        resolution=card["resolution"],
+        channels=card["channels"],
+    )
+    plan = Plan(asked, request, published, why=why)
+    there = store.find(request_key=request.key)
+    if there and not asked.exact:
+        return replace(plan, existing=there[0])
+    means = _means(asked)
+    key = request.exact_key(means.numerics)
+    same = next((one for one in there if one.key == key), None)
+    return replace(plan, existing=same, means=means)
+
+
+def _means(asked: Asked) -> Means:
+    from stylegan_mix.numerics import numerics_class
+
+    device = resolve_device(asked.device)
+    return Means(device, numerics_class(device, asked.precision))
+
+
+def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> Plan:
+    """The plan that trains the default generator of a split first."""
+    train = shlex.join(["stylegan-mix", "train", *dataset.options])
+    imported = _imported(dataset)
+    if not asked.train:
+        raise InvalidInput(
+            f"{generator_store.none_of(dataset)}{imported}",
+            remedy=f"{train} trains one; without --no-train this command does it first",
+        )
+    plan = plan_training(
+        dataset, preset=None, kimg=None, seed=0, device=asked.device, command=train
+    )
+    request = asked.request(
+        generator="",
+        split_id=dataset.split_id,
+        classes=dataset.num_classes,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+    )
+    first = f"no finished generator of {dataset.name}: this one is trained first{imported}"
+    training = Training(plan, start_of(plan))
+    return Plan(asked, request, training=training, why=(*why, *plan.warnings, first))
+
+
+def _check_asked(published: Published, draw: AskedDraw) -> None:
+    """Raises `InvalidInput` for a generator of another data set or split than the one asked for.
+
+    So does one without classes: the rows of a bank need labels.
+    """
+    if not published.card["classes"]:
+        raise InvalidInput(
+            f"generator {published.hash[:12]} is unconditional: it draws images of no known "
+            "class, and the rows of a bank need two classes",
+            remedy=f"look at what it draws in {published.folder / 'grid.png'}; for a bank, train "
+            "or import a class-conditional one",
+        )
+    for name, asked in {"dataset": draw.dataset, **draw.draw}.items():
+        has = published.card.get(name)
+        if asked is not None and asked != has:
+            raise InvalidInput(
+                f"generator {published.hash[:12]} was trained with {name.replace('_', ' ')} "
+                f"{has}, not {asked}",
+                remedy="leave out --generator, or ask for the data that it was trained on",
+            )
+
+
+def _imported(dataset: Dataset) -> str:
+    """A hint at an imported generator that is said to be of this split: never taken unasked."""
+    for one in generator_store.find():
+        if one.imported and one.card["split_id"] == dataset.split_id:
+            return f"; an imported one is taken if named: --generator {one.hash[:12]}"
+    return ""
+
+
+def _generator_lines(published: Published) -> list[str]:
+    card, name = published.card, published.hash[:12]
+    if published.imported:
+        split = published.imported["split"]
+        return [f"generator {name}, imported; that it was trained on this split is {split}"]
+    found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
+    line = f"generator {name}, {card['kimg']:g} thousand images{_least_diverse(card)}"
+    return [line, *([found] if found else [])]
+
+
+def _least_diverse(card: Mapping[str, Any]) -> str:
+    known = [
+        (ratio, name)
+        for ratio, name in zip(card.get("diversity") or (), card["classes"], strict=False)
+        if ratio is not None
+    ]
+    return f", diversity at least {min(known)[0]:.2f} ({min(known)[1]})" if known else ""

@@ -1,0 +1,142 @@
+"""`stylegan-mix generators`: what generators there are, and what each was trained on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_mix import console
+from stylegan_mix.console import result
+from stylegan_mix.progress import say
+
+if TYPE_CHECKING:
+    from stylegan_mix.generators.store import Published
+
+__all__ = ["generators"]
+
+_COLUMNS = (
+    "generator",
+    "dataset",
+    "imbalance",
+    "preset",
+    "kimg",
+    "diversity",
+    "size",
+    "age",
+    "state",
+)
+# Shown as a table of the classes, or too long for a line.
+_APART = ("classes", "counts", "diversity", "preset", "network", "imported", "hash", "numerics")
+
+
+@click.group("generators", cls=console.Group)
+def generators() -> None:
+    """Finished generators: list, show.
+
+    GENERATOR is the hash of one, or the beginning of it.
+    """
+
+
+@generators.command("list")
+@click.option("--dataset", metavar="NAME", help="Only generators of this data set.")
+@console.json_option
+@console.debug_option
+def list_generators(dataset: str | None, as_json: bool) -> None:
+    """List the generators of the store, the newest first.
+
+    `diversity` is that of the class with the least: 1 is as diverse as the data, 0 one picture.
+    """
+    from stylegan_mix import store
+    from stylegan_mix.generators import store as generator_store
+
+    found = generator_store.find()
+    rows = [_row(one) for one in found if dataset in (None, one.card["dataset"])]
+    if dataset is None:
+        rows += [_damaged_row(path) for path, _ in generator_store.damaged()]
+    if as_json:
+        console.print_json(rows)
+    elif rows:
+        cells = ([_cell(name, row[name]) for name in _COLUMNS] for row in rows)
+        console.print_table([_COLUMNS, *cells])
+    else:
+        say(f"no generators in {store.home() / 'generators'}")
+        say("  stylegan-mix train --dataset digits_lt trains one")
+
+
+def _row(published: Published) -> dict[str, Any]:
+    card = published.card
+    known = [ratio for ratio in card["diversity"] or () if ratio is not None]
+    return {
+        "generator": published.hash,
+        "dataset": card["dataset"],
+        "imbalance": card["imbalance"],
+        "preset": card["preset"]["name"],
+        "kimg": card["kimg"],
+        "diversity": min(known, default=None),
+        "size": published.size,
+        "age": max(time.time() - published.made, 0.0),
+        "state": "imported" if published.imported else "published",
+        "folder": str(published.folder),
+    }
+
+
+def _damaged_row(path: Path) -> dict[str, Any]:
+    row = dict.fromkeys(_COLUMNS)
+    return {**row, "generator": path.name, "state": "damaged", "folder": str(path)}
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name == "generator":
+        return str(value)[:12]
+    if name == "size":
+        return f"{value / 1e6:,.1f} MB"
+    if name == "age":
+        return console.age(value)
+    if name == "diversity":
+        return f"{value:.2f}"
+    return f"{value:,g}" if isinstance(value, (int, float)) else str(value)
+
+
+@generators.command("show")
+@click.argument("generator")
+@console.json_option
+@console.debug_option
+def show(generator: str, as_json: bool) -> None:
+    """Show everything about a generator: origin, settings, diversity of its classes."""
+    from stylegan_mix.generators import store as generator_store
+
+    published = generator_store.load(generator)
+    facts = {"folder": str(published.folder), **published.card, "hash": published.hash}
+    if as_json:
+        console.print_json(facts)
+        return
+    result(f"{'generator':18} {published.hash}")
+    for name, value in facts.items():
+        if name not in _APART and value is not None:
+            result(f"{name:18} {value}")
+    result(f"{'picture':18} {published.folder / 'grid.png'}")
+    for title in ("imported", "preset", "network"):
+        settings = published.card.get(title)
+        if settings:
+            result(f"\n{title}")
+            console.print_table([(f"  {name}", str(one)) for name, one in settings.items()])
+    _print_classes(published.card)
+
+
+def _print_classes(card: dict[str, Any]) -> None:
+    classes = card["classes"]
+    if not classes:
+        result("\nunconditional: it draws images of no known class")
+        return
+    ratios = card["diversity"] or [None] * len(classes)
+    rows = [
+        (str(name), f"{count:,}", "n/a" if ratio is None else f"{ratio:.2f}")
+        for name, count, ratio in zip(classes, card["counts"], ratios, strict=True)
+    ]
+    result("")
+    console.print_table([("class", "images", "diversity"), *rows], right=(1, 2))

@@ -1,0 +1,27 @@
+"""Distances between the features of a student and those of its teachers. `N` rows, `D` features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["cosine_distance", "side_by_side"]
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cos(f_s, f_t) of every row, in [0, 2], [N] (Iscen et al. 2021, section 3).
+
+    student, teacher: [N, D]. The lengths of the features do not matter.
+    """
+    return 1 - F.cosine_similarity(student, teacher, dim=1)
+
+
+def side_by_side(features: Sequence[Tensor]) -> Tensor:
+    """Unit features of several teachers as one vector, [N, D_1 + D_2 + ...]; each weighs the same.
+
+    features: [N, D_i] of teacher i.
+    """
+    return torch.cat([F.normalize(one, dim=1) for one in features], dim=1)

@@ -1,0 +1,53 @@
+"""LDAM: margins that grow as classes get rarer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stylegan_mix.datasets.class_weights import inverse_effective_number
+from trainer.models.heads import Head
+from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Ldam"]
+
+
+@dataclass(frozen=True)
+class Ldam(Objective):
+    """-w_y log softmax(scale (cos - m_y e_y))_y on a cosine head (Cao et al. 2019, section 3.2).
+
+    m_c is in proportion to n_c ** (-1/4), the greatest m `largest`. w_c is in proportion to the
+    inverse effective number of class c at `beta` (Cui et al. 2019), with mean 1 over training
+    images; beta = 0 weighs all classes alike. Rows of a bank, whose classes are equal, have the
+    largest margin and weight 1.
+    """
+
+    largest: float = 0.5
+    scale: float = 30.0
+    beta: float = 0.0
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(head=Head("cosine", self.scale))
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        import torch
+
+        from trainer.losses.margin import ldam, ldam_margins
+        from trainer.losses.weights import over_images
+
+        counts = torch.tensor(task.counts, dtype=torch.float64)
+        margins = ldam_margins(counts, self.largest)  # [K]
+        inverse = inverse_effective_number(np.array(task.counts), self.beta)
+        weights = over_images(torch.from_numpy(inverse), counts)  # [K]
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            each = ldam(student.logits / self.scale, rows.label, margins, self.scale)
+            return weights.to(each)[rows.label] * each
+
+        return loss
