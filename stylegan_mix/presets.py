@@ -126,16 +126,16 @@ _KINDS = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
 _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
-# Published `cifar` configuration of StyleGAN2-ADA (Karras et al. 2020): 512 channels, R1 0.01,
-# EMA 500 kimg, mapping of 2 layers, `orig` discriminator, batch 64, minibatch-std group 32.
-# `tiny8` and `cpu32` weigh the label down and add noise to it because plain conditioning
-# collapses inside the classes: on the digits, at a label weight of 0.2 the classes were confused
-# for long, at 0.5 the diversity of some fell below 0.6. `cpu32` has no augmentation, since at its
-# budget DiffAugment cost more than it gave, and computes in float32, since bfloat16 was not shown
-# to be as good (tables in tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
-# `cpu32`, adaptive augmentation by shot group, and averages and speed of adaptation for 2,000 kimg.
-# At the size and budget of `cpu32` that combination is the best one measured (`label-plain`: the
-# strength stays at 0; with a lower target no difference is seen); at its own it has not been
+# `cifar` is the published configuration of StyleGAN2-ADA (Karras et al. 2020): 512 channels, R1
+# 0.01, EMA 500 kimg, mapping of 2 layers, `orig` discriminator, batch 64, minibatch-std group 32.
+# `tiny8` and `cpu32` have a low label weight and label noise, because plain conditioning collapses
+# inside the classes. On the digits, the classes were confused for long at a label weight of 0.2,
+# and the diversity of some fell below 0.6 at 0.5. `cpu32` has no augmentation, since at its budget
+# DiffAugment cost more than it gave. It computes in float32, since bfloat16 was not shown to be as
+# good (tables in tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of `cpu32`,
+# adaptive augmentation by shot group, and EMA and speed of adaptation for 2,000 kimg. At the size
+# and budget of `cpu32` that combination is the best one measured (`label-plain`: the strength stays
+# at 0, and a lower target makes no visible difference). At its own size and budget it has not been
 # measured.
 _TABLE = """
 name                 tiny8    cpu32     cifar   cifar-lt

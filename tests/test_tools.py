@@ -36,6 +36,8 @@ def numbered(lines: int) -> str:
 
 # --------------------------------------------------------------------- budgets
 
+CLASS = 'class A:\n    """{}"""\n'
+METHOD = 'class A:\n    def f(self):\n        """{}"""\n'
 PLANTED = {
     "columns": ("trainer/a.py", "x = " + "1" * 100, "columns"),
     "columns of C++": ("kernels/csrc/a.cpp", "// " + "-" * 100, "columns"),
@@ -52,6 +54,9 @@ PLANTED = {
     ),
     "nesting": ("trainer/a.py", nested(6), "nesting 6"),
     "name": ("trainer/utils.py", "", "not utils"),
+    "docstring of a module": ("kernels/a.py", '"""What it holds."""', "module begins with 'What'"),
+    "docstring of a class": ("tools/a.py", CLASS.format("How it runs."), "A begins with 'How'"),
+    "docstring of a method": ("tools/a.py", METHOD.format('"Whether" it is'), "with 'Whether'"),
 }
 
 
@@ -99,6 +104,8 @@ def test_budgets_pass_what_is_at_the_ceiling(
     plant(tmp_path, "trainer/d.py", f"def g(x):\n    if x:\n        pass\n{elifs}")
     options = ",\n".join(f"option_{number}" for number in range(20))
     plant(tmp_path, "trainer/e.py", f"@click.command()\ndef run({options}): ...")
+    plant(tmp_path, "trainer/f.py", '"""Offers of what there is."""\n' + METHOD.format("Sums."))
+    plant(tmp_path, "tests/test_a.py", METHOD.format("What a test may say."))
     assert findings(budgets, tmp_path, capsys) == ""
 
 

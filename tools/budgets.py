@@ -1,4 +1,4 @@
-"""Length and repetition budgets: ceilings fail, rules are counted.
+"""Length, repetition and language budgets: ceilings fail, rules are counted.
 
     .venv/bin/python tools/budgets.py [--root FOLDER] [--rules]
 
@@ -12,16 +12,22 @@
 | nested blocks                     | 3    | 5                     |
 | lines that repeat others          |      | 1 %                   |
 | a file called utils, misc, ...    |      | none                  |
+| a docstring that begins with      |      | none, outside tests   |
+| "What", "Whether", "How", ...     |      |                       |
 
 A docstring does not count as lines of its function, nor `self` as an argument, nor the options of
 a command, which click hands over one by one. A repeated line is one inside a window of four
 statements that stands elsewhere in the same form. Commented-out code is ruff's (ERA001).
+
+A docstring begins with a verb phrase (a function) or a noun phrase (a class, module or property) in
+the words of the field. One that begins with a clause makes its reader look for the noun.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,6 +41,11 @@ COLUMNS = 100
 TEST_FILE_LINES = 500
 PACKAGES = ("kernels", "stylegan_mix", "trainer")
 PACKAGE_FILE_LINES = 450
+# First words of a docstring that begin a clause without its noun.
+CLAUSES = {
+    *("As", "How", "Of", "That", "Those", "What", "Whatever", "When", "Whenever"),
+    *("Where", "Whether", "Which", "Who", "Whoever", "Whose", "Why"),
+}
 REPEATED_SHARE = 0.01
 WINDOW = 4
 
@@ -56,6 +67,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 
 BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DOCUMENTED = (*FUNCTIONS, ast.ClassDef, ast.Module)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -97,6 +109,8 @@ class Source:
 def judge(source: Source) -> Iterator[Finding]:
     """Finds everything in one file that is beyond a rule or a ceiling."""
     yield from judge_file(source)
+    if not source.is_test:
+        yield from judge_docstrings(source)
     for name, function in functions(source.tree) if source.tree else ():
         where = f"{source.path}::{name}"
         counts = {"function": length(function), "nesting": depth(function.body)}
@@ -121,6 +135,23 @@ def judge_file(source: Source) -> Iterator[Finding]:
         yield Finding("file", source.path, 1, text, True)
     elif not source.is_test:
         yield from beyond("file", count, source.path, 1, f"file of {count} lines")
+
+
+def judge_docstrings(source: Source) -> Iterator[Finding]:
+    """Finds the docstrings that begin with a clause."""
+    for node in ast.walk(source.tree) if source.tree else ():
+        if not isinstance(node, DOCUMENTED) or not is_docstring(
+            node.body[0] if node.body else None
+        ):
+            continue
+        first = re.match(r"\W*(\w+)", ast.get_docstring(node) or "")
+        if first and first[1] in CLAUSES:
+            name = getattr(node, "name", "module")
+            text = (
+                f"the docstring of {name} begins with '{first[1]}'; name the thing, or its action"
+            )
+            where = f"{source.path}::{name}"
+            yield Finding("docstring", where, node.body[0].lineno, text, True)
 
 
 def beyond(kind: str, count: int, where: str, line: int, text: str) -> Iterator[Finding]:
@@ -151,7 +182,7 @@ def length(function: Function) -> int:
     return lines
 
 
-def is_docstring(node: ast.stmt) -> bool:
+def is_docstring(node: ast.stmt | None) -> bool:
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -269,7 +300,7 @@ def excused(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Length and repetition budgets.")
+    parser = argparse.ArgumentParser(description="Length, repetition and language budgets.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--rules", action="store_true", help="list what is beyond a rule, too")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`python -m trainer` is the command `trainer`."""
+"""The command `trainer`, as `python -m trainer`."""
 
 from __future__ import annotations
 

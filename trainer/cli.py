@@ -30,5 +30,5 @@ group = console.LazyGroup(
 
 
 def main() -> NoReturn:
-    """The entry point of the installed command."""
+    """Runs the installed command."""
     console.main(group, "trainer")

@@ -1,4 +1,4 @@
-"""Nested settings laid flat, and the lines that say in which two sets of settings differ."""
+"""Nested settings laid flat, and the lines that name the differences of two sets of settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["differing", "flat"]
 
 
 def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
+    """Flattens nested settings to dotted names."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -22,9 +22,9 @@ def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 def differing(
     one: Mapping[str, Any], other: Mapping[str, Any], *, names: tuple[str, str]
 ) -> list[str]:
-    """Lines such as "lr: 0.1 in A, 0.05 in B" for the settings in which two differ.
+    """Lists settings in which two sets differ, as lines: "lr: 0.1 in A, 0.05 in B".
 
-    `names` says where each set is from, such as ("in A", "in B").
+    `names` gives the origin of each set, such as ("in A", "in B").
     """
     left, right = flat(one), flat(other)
     return [

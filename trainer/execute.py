@@ -42,7 +42,7 @@ def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
 
 
 def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
-    # Only here, so that a finished run is shown at once: these load torch and matplotlib.
+    # Imported late, so that a finished run is shown at once: these load torch and matplotlib.
     from trainer.engine.run import check, run_recipe
     from trainer.reports import plots
 
@@ -72,7 +72,7 @@ def _brief(result: Result) -> str:
 
 
 def _say_whose(folder: Path) -> None:
-    """Says that an earlier process left this run unfinished without a word, if one did."""
+    """Reports if an earlier process left this run unfinished without a message."""
     path = folder / "run.json"
     if not path.is_file():
         return

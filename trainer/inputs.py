@@ -1,4 +1,4 @@
-"""What a run reads besides its data set: references to a bank and to a teacher, by content.
+"""The inputs of a run besides its data set: references to a bank and a teacher, by content.
 
 No torch here: a command resolves and shows its inputs before anything heavy is imported.
 """
@@ -40,7 +40,7 @@ class Inputs:
 
 
 def open_inputs(spec: RunSpec) -> Inputs:
-    """Opens and checks data set, bank and teacher; what can be wrong with them is said here.
+    """Opens and checks data set, bank and teacher; their faults are reported here.
 
     Raises `InvalidInput` (exit code 3), `MissingEnvironment` (4) for absent data, and
     `UsageFailure` (2) for a batch that is larger than the training set.
@@ -82,7 +82,7 @@ def _check_teacher(reference: TeacherRef, data: Dataset) -> None:
 
 
 def bank_reference(folder: Path) -> BankRef:
-    """What the bank in `folder` is; its pixels are checked when the run opens it."""
+    """Describes the bank in `folder`; its pixels are checked when the run opens it."""
     bank = open_bank(folder, verify=False)
     return BankRef(
         key=bank.key,
@@ -114,19 +114,19 @@ def bank_for(reference: BankRef, data: Dataset) -> Bank:
 
 
 def teacher_reference(run: Path) -> TeacherRef:
-    """A finished run as a teacher. Raises `InvalidInput` (exit code 3) if it is none."""
+    """Refers to a finished run as a teacher. Raises `InvalidInput` (exit code 3) if it is none."""
     return TeacherRef(sha256=str(teacher_facts(run)["sha256"]), folder=str(run.absolute()))
 
 
 def teacher_facts(run: Path) -> dict[str, Any]:
-    """What is known of the network that a finished run ended with."""
+    """Reads the facts of the final network of a finished run."""
     folder = final_weights(run)
     facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
     return facts
 
 
 def final_weights(run: Path) -> Path:
-    """The folder of the network that a finished run ended with."""
+    """Finds the folder of the final network of a finished run."""
     path = run / records.RESULT_FILE
     if not path.is_file():
         raise InvalidInput(

@@ -1,7 +1,7 @@
-"""What was asked of `trainer run` becomes a plan: a `RunSpec`, its seeds and folders; no torch.
+"""The plan of a run: the options of `trainer run` become a `RunSpec`, seeds, folders; no torch.
 
-Every default that depends on data or on the store is decided here, in one place, with a reason
-that can be printed.
+Every default that depends on data or on the store is decided here, in one place, with a reason that
+can be printed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of `trainer run` that say what is run; None where nothing was said.
+    """The options of `trainer run` that describe the run; None for options not given.
 
-    `split_seed` is 0 where a data set is named without it; where none is, it can be a bank's, as
-    the data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning
-    the newest bank of that space for the data set and split; `teacher` the folder of a finished
-    run; `views` how often a label-only teacher is asked about each image.
+    `split_seed` is 0 if only a data set is named; without a data set it can be a bank's, as the
+    data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning the
+    newest bank of that space for the data set and split. `teacher` is the folder of a finished
+    run; `views` is the number of questions to a label-only teacher about each image.
     """
 
     dataset: str | None = None
@@ -89,12 +89,12 @@ class Asked:
 
     @property
     def named_bank(self) -> str | None:
-        """`bank` where it names one bank, not the newest of a space."""
+        """The value of `bank` if it names one bank, not the newest of a space."""
         return None if bank_store.space_named(self.bank) else self.bank
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
-        """From a table of a file; `UsageFailure` for an unknown name or a value of another type."""
+        """Reads a table of a file; `UsageFailure` for an unknown name or a wrong type."""
         known = {field.name: str(field.type) for field in fields(cls)}
         values: dict[str, Any] = {}
         for key, value in table.items():
@@ -105,7 +105,7 @@ class Asked:
         return cls(**values)
 
     def words(self) -> list[str]:
-        """The words of the command line that asks for this, one seed at a time."""
+        """Composes the command line of this request, as words, one seed at a time."""
         words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
         plain = Asked(dataset=self.dataset)
         for field in fields(self):
@@ -120,7 +120,7 @@ class Asked:
         return words
 
     def command(self) -> str:
-        """The command line that asks for this, as it is typed."""
+        """Composes the command line of this request, as it is typed."""
         return shlex.join(self.words())
 
 
@@ -142,7 +142,7 @@ def _typed(value: Any, declared: str, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run decided: `spec` of the first seed, the number of seeds, and where it will lie.
+    """A decided run: `spec` of the first seed, the number of seeds, and the folder.
 
     `why` are reasons to print, `decided` the options that a bank decided.
     """
@@ -156,30 +156,30 @@ class Plan:
     decided: tuple[str, ...] = ()
 
     def of_seed(self, seed: int) -> RunSpec:
-        """The same run with another seed."""
+        """Returns the same run with another seed."""
         return replace(self.spec, seed=seed)
 
     def folder(self, seed: int) -> Path:
-        """The run folder of a seed."""
+        """Returns the run folder of a seed."""
         name = self.asked.name
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
     def words(self, seed: int) -> list[str]:
-        """The words of the command that makes the run of one seed again."""
+        """Composes the command that repeats the run of one seed, as words."""
         spec = self.spec
-        # Said even where they are defaults, which may change, as the newest bank does.
+        # Named even at their defaults, which may change, as the newest bank does.
         told: dict[str, Any] = {"aug": spec.aug, "model": spec.model, "epochs": spec.epochs}
         if spec.bank is not None and self.asked.named_bank is None:
             told["bank"] = spec.bank.key[:12]
         return replace(self.asked, seed=seed, **told).words()
 
     def command(self, seed: int) -> str:
-        """The command that makes the run of one seed again, as it is typed."""
+        """Composes the command that repeats the run of one seed, as it is typed."""
         return shlex.join(self.words(seed))
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
-        """Where each setting of the run comes from; `options` says it for those that were given."""
+        """Names the source of each setting of the run; `options` has those of given ones."""
         by_data = _BY_DATASET.get(self.spec.data.name, {})
         found = {}
         for name in flat(self.spec.plain()):
@@ -198,9 +198,9 @@ class Plan:
 
 
 def decide(asked: Asked) -> Plan:
-    """Resolves everything that was left open, looking at the data sets and banks there are.
+    """Resolves all open options, by the data sets and banks that exist.
 
-    Raises `UsageFailure` (exit code 2) for what cannot be asked, `InvalidInput` (3) for a bank
+    Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a bank
     that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
     """
     if asked.seeds < 1:
@@ -231,14 +231,14 @@ def _names_a_folder(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, **split: Any) -> Dataset:
-    """The data set; a sweep asks for the same one many times."""
+    """Loads the data set; a sweep asks for the same one many times."""
     return datasets.load(name, **split)
 
 
 def expected(asked: Asked) -> dict[str, Any]:
-    """The settings of the run that is asked for, as far as they can be told without any data.
+    """Collects the settings of the requested run, as far as they are known without any data.
 
-    By their names in `RunSpec` and `DataSpec`; what depends on data, bank or teacher is left out.
+    By their names in `RunSpec` and `DataSpec`, without those that depend on data, bank or teacher.
     """
     own = {field.name: field.default for field in fields(RunSpec)}
     by_data = _BY_DATASET.get(asked.dataset or "", {})
@@ -255,9 +255,9 @@ def expected(asked: Asked) -> dict[str, Any]:
 
 
 def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
-    """The data set: the one named, else the named bank's, else the newest bank's, else digits.
+    """Chooses the data set: as named, else the named bank's, the newest bank's, or digits.
 
-    Returns what is asked then, the reason, and the options that the bank decided.
+    Returns the completed options, the reason, and the options that the bank decided.
     """
     if asked.dataset is not None:
         return asked, f"data set {asked.dataset}: as asked", ()
@@ -276,7 +276,7 @@ def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
         for name in ("dataset", "imbalance", "profile", "split_seed")
         if getattr(asked, name) is None and facts.get(name) is not None
     }
-    # Class sizes as they are have no factor: who asks for the one leaves the other behind.
+    # Natural class sizes have no factor: naming the one drops the other.
     if asked.profile == "natural":
         taken.pop("imbalance", None)
     if asked.imbalance is not None and taken.get("profile") == "natural":
@@ -311,7 +311,7 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
 
 
 def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
-    """A bank after the leak guard: its generator must have seen this training split only."""
+    """Opens a bank after the leak guard: its generator must have seen this training split only."""
     bank = open_bank(folder, verify=False)
     bank.require_split(data.split_id)
     text = f"bank {bank.key[:12]}: {reason} ({len(bank):,} rows, space {bank.space})"
@@ -321,7 +321,7 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
 
 
 def _missing_bank(data: Dataset, asked: Asked, kind: str) -> InvalidInput:
-    """The error for a run that needs a bank where none fits, with the command that makes one."""
+    """Makes the error for a run without a fitting bank, with the command that makes one."""
     remedy = f"make one: {_generate(data, bank_store.space_named(asked.bank))}"
     if asked.val_per_class or asked.drop_overlap:
         remedy = (

@@ -1,4 +1,4 @@
-"""A finished run answers: logits of its network on a part of a data set, scores, a CSV.
+"""The answers of a finished run: logits of its network on a part of a data set, scores, a CSV.
 
 `N` images, `K` classes.
 """
@@ -31,7 +31,7 @@ PARTS = ("train", "test", "val")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run's network says about a part: `logits` [N, K] float32, beside the truth [N]."""
+    """The answers of a network on a part: `logits` [N, K] float32, beside the labels [N]."""
 
     result: Result
     data: Dataset
@@ -44,13 +44,13 @@ class Answers:
         return self.logits.argmax(1).numpy()
 
     def scores(self) -> dict[str, Any]:
-        """Overall, many, medium, few and per class, in percent."""
+        """Computes overall, many, medium, few and per class, in percent."""
         confusion = evaluate.confusion_of(self.labels, self.predicted, len(self.data.classes))
         return evaluate.scores(confusion, self.data.groups)
 
 
 def run_folder(path: Path) -> Path:
-    """The folder of one finished run; a folder of seeds with a single one in it will do."""
+    """Finds the folder of one finished run; a folder of seeds with a single run will do."""
     if (path / RESULT_FILE).is_file():
         return path
     seeds = sorted(file.parent for file in path.glob(f"seed-*/{RESULT_FILE}"))
@@ -67,11 +67,11 @@ def run_folder(path: Path) -> Path:
 
 
 def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Answers:
-    """The answers of a run's network to a part of its own data set, or of `other`.
+    """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
     Images are normalised with the means of the run's own training images. Raises `InvalidInput`
-    (exit code 3) if the other data set has other classes or channels, `UsageFailure` (2) if the
-    part is not there.
+    (exit code 3) if the other data set has other classes or channels, `UsageFailure` (2) if there
+    is no such part.
     """
     folder = run_folder(run)
     result = read(folder / RESULT_FILE)
@@ -94,7 +94,7 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
 
 
 def as_csv(found: Answers) -> str:
-    """index, label, prediction (class indices), then the probability of each class by name."""
+    """Renders index, label, prediction (class indices), then the probability of each class."""
     probabilities = found.logits.double().softmax(1).numpy()
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")

@@ -1,7 +1,7 @@
-"""What one run is, as plain data: checked once, printed, saved, and hashed into its folder's name.
+"""One run as plain data: checked once, printed, saved, and hashed into the name of its folder.
 
-Paths, devices and thread counts are not part of what a run is. `BankRef` and `TeacherRef` carry
-the folder they were found in for convenience; identity is by content hash.
+Paths, devices and thread counts are no part of it. `BankRef` and `TeacherRef` carry their folder
+for convenience; identity is by content hash.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data set and which long-tailed draw of it; the arguments of `datasets.load`."""
+    """A data set and a long-tailed draw of it: the arguments of `datasets.load`."""
 
     name: str = "digits_lt"
     imbalance: float | None = None
@@ -42,7 +42,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class BankRef:
-    """A bank: what it is by hash, what kind of mixing it holds, and the folder it was found in."""
+    """A bank: its hashes, its kind of mixing, and the folder in which it was found."""
 
     key: str
     request_key: str
@@ -52,7 +52,7 @@ class BankRef:
 
     @property
     def control(self) -> str:
-        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of({"space": self.space})
 
 
@@ -83,13 +83,12 @@ class RunSpec:
 
     `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
     to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
-    in the loss; in the arms that mix, the last `final_real_fraction` of the steps sees real
-    unmixed images only.
-    `pad` None means an eighth of the image side, `flip` None what the data set says,
-    `teacher` is a finished run that takes the place of the recipe's own teacher stage, and
-    `teacher_model` the network of that stage, None for the same as the student's.
-    `eval_every` 0 every epoch unless that would cost much (see `evaluate.interval`).
-    `recipe_version` is the number of the recipe's definition (see `Recipe.version`).
+    in the loss. In the arms that mix, the last `final_real_fraction` of the steps sees real unmixed
+    images only. `pad` None means an eighth of the image side, `flip` None the data set's default.
+    `teacher` is a finished run that replaces the recipe's own teacher stage; `teacher_model` is the
+    network of that stage, None for the student's. `eval_every` 0 means every epoch unless that
+    would cost much (see `evaluate.interval`). `recipe_version` is the number of the recipe's
+    definition (see `Recipe.version`).
     """
 
     data: DataSpec = DataSpec()
@@ -127,7 +126,7 @@ class RunSpec:
                 object.__setattr__(self, name, float(getattr(self, name)))
         problems = [text for text in _problems(self) if text]
         if problems:
-            raise UsageFailure("this run cannot be:\n  " + "\n  ".join(problems))
+            raise UsageFailure("invalid run settings:\n  " + "\n  ".join(problems))
 
     @property
     def uses_bank(self) -> bool:
@@ -135,16 +134,16 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """`aug`, with the name of the control where the bank is one: no table can mix them up."""
+        """The name of `aug`, with the control if the bank is one: no table can mix them up."""
         return f"{self.aug}-{self.bank.control}" if self.bank and self.bank.control else self.aug
 
     @property
     def bank_rows(self) -> int:
-        """How many rows of a batch come from the bank while it is in use."""
+        """The number of rows of a batch that come from the bank while it is in use."""
         return round(self.batch * self.bank_share) if self.uses_bank else 0
 
     def plain(self) -> dict[str, Any]:
-        """Everything as JSON values; `RunSpec.from_plain` is the inverse."""
+        """Returns everything as JSON values; `RunSpec.from_plain` is the inverse."""
         return _lists(asdict(self))
 
     @classmethod
@@ -168,10 +167,10 @@ class RunSpec:
         return cls(**made)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that make two runs the same experiment: all but the seed and the folders.
+        """Lists the settings that define the experiment: all but the seed and the folders.
 
-        Settings added after the first committed results are left out at their default, so that a
-        new one renames no run that does not use it.
+        Settings added after the first committed results are left out at their default, so a new one
+        renames no run that does not use it.
         """
         plain = _naming(RunSpec, self.plain())
         plain["data"] = _naming(DataSpec, plain["data"], "data.")
@@ -184,7 +183,7 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """Eight hex digits that name the experiment, whatever the seed."""
+        """Eight hex digits that name the experiment, for every seed."""
         return digest(self.identity())[:8]
 
     @property
@@ -193,7 +192,7 @@ class RunSpec:
         return f"{self.data.name}-{self.recipe}-{self.arm}-{self.key}/seed-{self.seed}"
 
 
-# The settings of the first committed results, which every key holds whatever their value.
+# The settings of the first committed results, which every key holds at any value.
 _NAMES = (
     "data aug recipe model seed epochs batch lr warmup_epochs milestones decay weight_decay "
     "momentum precision alpha bank bank_share bank_weight final_real_fraction bn_refresh_batches "
@@ -205,7 +204,7 @@ _FIRST = frozenset(_NAMES.split())
 
 
 def _naming(kind: type[RunSpec | DataSpec | VoteSpec], plain: Any, before: str = "") -> Any:
-    """Plain settings without those that are later than `_FIRST` and have their default."""
+    """Removes, from plain settings, those later than `_FIRST` that have their default."""
     defaults = _lists(asdict(kind()))
     return {
         name: value
@@ -229,7 +228,7 @@ def _lists(value: Any) -> Any:
 
 
 def _problems(spec: RunSpec) -> list[str]:
-    """Everything that is wrong with a spec, each with its bounds; empty strings where right."""
+    """Lists the faults of a spec, each with its bounds; empty strings where right."""
     votes = spec.votes
     return [
         _one_of("aug", spec.aug, tuple(ARMS)),

@@ -1,4 +1,4 @@
-"""A TOML file of experiments, expanded into explicit runs; what has a result is skipped; no torch.
+"""A TOML file of experiments, expanded into explicit runs without those that have a result.
 
 about = "the arms on digits"          # a line for people
 
@@ -39,15 +39,15 @@ _PLACE = {"out", "name", "seed"}
 
 
 def load(path: Path) -> list[Asked]:
-    """Reads a sweep file and expands it; `UsageFailure` (exit code 2) names what is wrong."""
+    """Reads a sweep file and expands it; `UsageFailure` (exit code 2) names the fault."""
     return expand(read_toml(path, "sweep file"), str(path))
 
 
 def expand(table: Mapping[str, Any], where: str) -> list[Asked]:
-    """The runs of a sweep in order: experiments as they stand, the seeds of each together.
+    """Expands a sweep into runs: experiments in the order of the file, seeds together.
 
-    Raises `UsageFailure` (exit code 2) for unknown names, values of another type, and a run that
-    stands there twice.
+    Raises `UsageFailure` (exit code 2) for unknown names, values of another type, and a repeated
+    run.
     """
     for name in table:
         if name not in _TOP:
@@ -96,7 +96,7 @@ def _seeds(value: Any, where: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Settled:
-    """A run of a sweep: the result that is there for it and how that was told, or its plan."""
+    """A run of a sweep: its existing result and the way it was recognised, or its plan."""
 
     asked: Asked
     found: Result | None
@@ -105,12 +105,12 @@ class Settled:
 
 
 def settle(items: Iterable[Asked], known: Sequence[Result], *, out: str) -> list[Settled]:
-    """Decides for each run whether a result is there or what is to be run.
+    """Decides for each run if a result exists or what is to be run.
 
-    Where data set and bank are in the store, a result must be of exactly this configuration:
-    the same split and bank by content. Where they are not (a fresh clone that only wants to know
-    what is missing), a committed result of the same settings and kind of bank counts. Raises
-    what `decide` raises for a run that can be neither found nor run.
+    If data set and bank are in the store, a result must be of exactly this configuration: the same
+    split and bank by content. If they are not (a fresh clone that only asks for missing results), a
+    committed result of the same settings and kind of bank counts. Raises the errors of `decide` for
+    a run that can be neither found nor run.
     """
     settled = []
     for asked in items:
@@ -136,7 +136,7 @@ def _same(result: Result, plan: Plan) -> bool:
 
 
 def _alike(result: Result, asked: Asked) -> bool:
-    """Whether a result has every setting that was asked for, and defaults for the others."""
+    """Tells if a result has all requested settings, and defaults for the others."""
     actual = flat(result.spec.plain())
     if any(actual[name] != value for name, value in expected(asked).items()):
         return False
@@ -163,6 +163,6 @@ def keep(result: Result, folder: Path) -> Path:
 
 
 def file_name(result: Result) -> str:
-    """What a committed result is called: data, method, network, key, seed."""
+    """Names the file of a committed result: data, method, network, key, seed."""
     words = [result.dataset["name"], result.recipe, result.arm, result.model, result.key]
     return f"{'-'.join(words)}-seed{result.seed}.json"

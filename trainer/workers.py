@@ -30,7 +30,7 @@ _FAILURES: dict[int, type[Failure]] = {
     kind.code: kind for kind in (UsageFailure, InvalidInput, MissingEnvironment, Diverged, Stopped)
 }
 _LOOKS_A_SECOND = 10
-# A session that closes must not leave its runs behind.
+# Runs must not outlive the session that started them.
 _START = (
     "from stylegan_mix.process import end_with_parent; end_with_parent(); "
     "from trainer.cli import main; main()"
@@ -38,17 +38,17 @@ _START = (
 
 
 def threads_each(workers: int, asked: int | None) -> int:
-    """CPU threads of each of `workers` processes: those asked for, or a share of the cores."""
+    """Computes CPU threads of each of `workers` processes: the given, or a share of the cores."""
     return asked or max(len(os.sched_getaffinity(0)) // workers, 1)
 
 
 def side_by_side(
     plans: Iterable[Plan], *, workers: int, how: How, stop: StopSignals
 ) -> Iterator[tuple[Plan, Failure | None]]:
-    """Carries out plans of one seed each, at most `workers` at once; gives each when it has ended.
+    """Runs plans of one seed each, at most `workers` at once; yields each when it has ended.
 
-    With a plan comes None, or the failure that its process ended with. A requested stop is handed
-    to the processes, which save their state, and ends in `stop.failure` (exit code 75).
+    With a plan comes None, or the failure of its process. A requested stop is passed on to the
+    processes, which save their state, and ends in `stop.failure` (exit code 75).
     """
     waiting = deque(plans)
     running: list[_Child] = []
@@ -77,7 +77,7 @@ def _end(running: list[_Child]) -> None:
 
 
 class _Child:
-    """A process that carries out one plan; its lines on stderr are handed on under its name."""
+    """A process that runs one plan; its lines on stderr are passed on under its name."""
 
     def __init__(self, plan: Plan, workers: int, how: How) -> None:
         self.plan = plan
@@ -93,7 +93,7 @@ class _Child:
             text=True,
             errors="replace",
             env={**os.environ, "PYTHONPATH": _with_this_package()},
-            # Ctrl-C reaches this process alone, which hands it on as a request to save.
+            # Ctrl-C reaches this process alone, which passes it on as a request to save.
             start_new_session=True,
         )
         self.reader = threading.Thread(target=self._hand_on, daemon=True)
@@ -107,7 +107,7 @@ class _Child:
                 say(f"[{self._name}] {self._lines[-1]}")
 
     def failure(self) -> Failure | None:
-        """The failure that the process ended with, in its own words; None for a finished run."""
+        """Returns the failure of the process, in its own words; None for a finished run."""
         self.reader.join()
         code = self.process.returncode
         if code == 0:
@@ -120,6 +120,6 @@ class _Child:
 
 
 def _with_this_package() -> str:
-    """A search path on which a new process finds the packages of this one."""
+    """Makes a search path on which a new process finds the packages of this one."""
     root = str(Path(__file__).resolve().parent.parent)
     return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

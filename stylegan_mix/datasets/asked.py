@@ -36,5 +36,5 @@ class AskedDraw:
         return {name: value for name, value in asdict(self).items() if name != "dataset"}
 
     def load(self) -> Dataset:
-        """Loads the draw, of the default where no data set was named."""
+        """Loads the draw, of the default data set if none was named."""
         return load(self.dataset or DEFAULT_DATASET, **self.draw)

@@ -14,7 +14,7 @@ SAMPLES = 10_000
 
 
 def parse_against(text: str) -> tuple[str, ...]:
-    """ "train,test" as names of `AGAINST` in their order; `UsageFailure` (exit code 2) else."""
+    """Parses "train,test" to names of `AGAINST` in their order; else `UsageFailure` (code 2)."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in AGAINST:

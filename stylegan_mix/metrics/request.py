@@ -33,10 +33,11 @@ _ALGORITHM = {"samples": 1, "figures": 1}
 class Request:
     """The request of a report.
 
-    `subject` is the hash of a generator's weights or of a bank's content, `kind` which of both.
-    `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a bank. `features` is
-    "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe. `truncation` is
-    None for a bank. `cas`: with the classification accuracy score, which trains a classifier.
+    `subject` is the hash of a generator's weights or of a bank's content; `kind` tells the two
+    apart. `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a
+    bank. `features` is "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe.
+    `truncation` is None for a bank. `cas`: with the classification accuracy score, which trains a
+    classifier.
     """
 
     subject: str

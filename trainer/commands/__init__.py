@@ -1,1 +1,1 @@
-"""One file a verb of `trainer`; what a verb needs is imported when it runs."""
+"""The verbs of `trainer`, one file each; heavy modules are imported when a verb runs."""

@@ -1,4 +1,4 @@
-"""`trainer compare`: whether two experiments differ, by their paired seeds."""
+"""`trainer compare`: the difference of two experiments, by their paired seeds."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
 
 
 def _only_one(reference: str, found: list[Result]) -> list[Result]:
-    """The results, if all are of one experiment; else `UsageFailure` lists what there is."""
+    """Returns the results, if all are of one experiment; else `UsageFailure` lists them."""
     kinds = {one.key: one for one in found}
     if len(kinds) > 1:
         listed = "\n  ".join(

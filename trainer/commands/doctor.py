@@ -1,4 +1,4 @@
-"""`trainer doctor`: what this machine has for training classifiers, and what the store holds."""
+"""`trainer doctor`: the means of this machine to train classifiers, and the banks at hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def doctor(as_json: bool, debug: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """The findings as plain data, name -> what was found."""
+    """Collects the findings as plain data, name -> finding."""
     from stylegan_mix.banks import store as bank_store
 
     banks = bank_store.find()

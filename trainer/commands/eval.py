@@ -1,4 +1,4 @@
-"""`trainer eval`: scores a finished run again, and says whether that is what it had found."""
+"""`trainer eval`: scores a finished run again, and compares with its stored scores."""
 
 from __future__ import annotations
 

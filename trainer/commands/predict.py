@@ -24,8 +24,8 @@ __all__ = ["other_data", "predict"]
 def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
     """Write index, label, prediction and probabilities of every image as CSV.
 
-    RUN is the folder of a finished run. Its own data set is read unless --dataset names another
-    one with the same classes.
+    RUN is the folder of a finished run. Its own data set is read, or another one with the same
+    classes, named by --dataset.
 
     \b
     trainer predict runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0 --out answers.csv
@@ -44,7 +44,7 @@ def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
 
 
 def other_data(options: dict[str, Any]) -> Any:
-    """The data set that the options name, or None if they name none."""
+    """Describes the data set named by the options, or None if they name none."""
     from trainer.spec import DataSpec
 
     names = ("imbalance", "profile", "split_seed")

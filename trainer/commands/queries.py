@@ -35,7 +35,7 @@ def queries(as_json: bool, debug: bool) -> None:
 
 
 def stored() -> list[dict[str, Any]]:
-    """Every set of votes in the stores: key, folder, facts, how many images; damaged ones said."""
+    """Lists votes in the stores: key, folder, facts, number of images; reports damaged ones."""
     from stylegan_mix import arrays
 
     found = []

@@ -13,7 +13,7 @@ __all__ = ["recipes"]
 @click.option("--json", "as_json", is_flag=True, help="Print everything about them as JSON.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def recipes(as_json: bool, debug: bool) -> None:
-    """List methods: what each minimises, in which stages, and where it comes from."""
+    """List methods: their objectives, stages and sources."""
     from trainer.recipes.catalogue import RECIPES
 
     if as_json:

@@ -20,7 +20,7 @@ __all__ = ["report"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """The options that say what a report shows."""
+    """The options that decide the content of a report."""
 
     oracle: bool
     confusion: str | None
@@ -28,7 +28,7 @@ class Chosen:
     pairs: str | None
 
     def words(self) -> list[str]:
-        """These options as words of a command line that writes a block."""
+        """Composes these options as words of a command line that writes a block."""
         named = {"--summary": self.summary, "--pairs": self.pairs}
         given = [word for name, value in named.items() if value for word in (name, value)]
         return given + ["--oracle"] * self.oracle
@@ -134,7 +134,7 @@ def _rendered(found: list[Result], form: str, chosen: Chosen) -> str:
 
 
 def _chosen_arms(found: list[Result], form: str, chosen: Chosen) -> str:
-    """The table of `--summary` or `--pairs`."""
+    """Renders the table of `--summary` or `--pairs`."""
     from trainer.reports.pairs import markdown_pairs, text_pairs
     from trainer.reports.summary import markdown_summary, text_summary
 

@@ -1,4 +1,4 @@
-"""`trainer run`: resolves what was asked, shows it and its cost, and trains, one run a seed."""
+"""`trainer run`: resolves the options, shows the plan and its cost, trains one run a seed."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def run(ctx: click.Context, **options: Any) -> None:
     """Train a classifier on a long-tailed data set, with or without a bank of hybrid images.
 
     The same command goes on with an interrupted run and prints the result of a finished one.
-    Without --dataset, what is not said of data set and split is that of the bank that is named, or
-    else of the newest.
+    Without --dataset, open options of data set and split are those of the named bank, or else
+    of the newest.
 
     \b
     trainer run --aug hybrid --seeds 3
@@ -95,7 +95,7 @@ def run(ctx: click.Context, **options: Any) -> None:
 
 
 def asked_for(options: Mapping[str, Any]) -> Asked:
-    """What the options of the command line ask for."""
+    """Collects the options of the command line as a request."""
     from trainer.plan import Asked
 
     known = {field.name for field in fields(Asked)}

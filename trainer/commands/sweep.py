@@ -1,4 +1,4 @@
-"""`trainer sweep`: runs what a TOML grid asks for and nobody has run."""
+"""`trainer sweep`: runs the experiments of a TOML grid that have no result yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-# Failures of one run, after which the others go on.
+# Failures of a single run, after which the others go on.
 _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 
 
@@ -95,7 +95,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
 def _carried_out(
     plans: list[Plan], workers: int, how: How, stop: StopSignals
 ) -> Iterator[tuple[Plan, errors.Failure | None]]:
-    """Each plan once it has ended, with the failure that is its own; others end the sweep."""
+    """Yields each plan once it has ended, with its own failure; other failures end the sweep."""
     from trainer.execute import execute
     from trainer.workers import side_by_side
 

@@ -1,4 +1,4 @@
-"""One step's rows: images, labels, and the sources that they come from."""
+"""The rows of one step: images, labels, and their sources."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Batch", "Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a batch that have one origin.
+    """The rows of a batch with one origin.
 
-    rows: their places in the batch; bank: whether they come from a bank, whose classes are equal,
-    and not from the training set; judged: whether they have a loss; mixed: whether their loss is
+    rows: their places in the batch; bank: True for rows of a bank, whose classes are equal, False
+    for the training set; judged: True if they have a loss; mixed: True if that is
     lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses.
     """
 
@@ -32,8 +32,8 @@ class Batch:
 
     images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
     share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
-    from; views: [V, N, C, H, W], further views of the same images before mixing, where a stage
-    asks for some.
+    from; views: [V, N, C, H, W], further views of the same images before mixing, if the stage asks
+    for them.
     """
 
     images: Tensor

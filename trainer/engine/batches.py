@@ -1,8 +1,8 @@
-"""Training images and rows of a bank become one batch, a function of the step alone.
+"""The batches of a stage, from training images and a bank: a function of the step alone.
 
-`N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 (on the
-device, or mapped from the disk where they do not fit) and are cropped, flipped and normalised for
-the whole batch at once; rows of a bank pass through exactly the same transform.
+`N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
+the disk if they do not fit. They are cropped, flipped and normalised for the whole batch at once.
+Rows of a bank pass through exactly the same transform.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainer.spec import RunSpec
 
 __all__ = ["Batches", "Images", "Transform", "source_names", "transform_of", "windows"]
 
-# Above this, images stay on the disk and are gathered batch by batch.
+# Above this size, images stay on the disk and are gathered batch by batch.
 RESIDENT_BYTES = 8 << 30
 
 
@@ -45,14 +45,14 @@ class Images:
         return len(self._mapped)
 
     def take(self, rows: np.ndarray) -> Tensor:
-        """The images of `rows`, [len(rows), H, W, C] uint8 on the device."""
+        """Gathers the images of `rows`, [len(rows), H, W, C] uint8 on the device."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._device)]
         return torch.from_numpy(np.asarray(self._mapped[rows])).to(self._device)
 
 
 class Transform:
-    """uint8 images [N, H, W, C] to normalised [N, C, H, W], channels last in memory."""
+    """A map from uint8 images [N, H, W, C] to normalised [N, C, H, W], channels last in memory."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Transform:
     ) -> None:
         self.pad, self.flip = pad, flip
         shift = torch.tensor(mean, dtype=torch.float32) * 255
-        # A channel that never changes has no spread to divide by.
+        # A constant channel has no spread to divide by.
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float32)).clamp(min=1.0)
         self._shift = shift.to(device)[:, None, None]
         self._scale = scale.to(device)[:, None, None]
 
     def random(self, images: Tensor, draws: np.random.Generator) -> Tensor:
-        """Cropped from the image padded by zeros, and flipped where that keeps the label."""
+        """Crops from the image padded by zeros, flips if that keeps the label, normalises."""
         count, height, width, _ = images.shape
         top, left = torch.from_numpy(draws.integers(0, 2 * self.pad + 1, size=(2, count)))
         flip = torch.from_numpy((draws.random(count) < 0.5) & self.flip)
@@ -79,13 +79,13 @@ class Transform:
         return self.plain(windows(padded, top, left, flip, size=(height, width)))
 
     def plain(self, images: Tensor) -> Tensor:
-        """Normalised only."""
+        """Normalises only."""
         planes = images.permute(0, 3, 1, 2).to(torch.float32)
         return ((planes - self._shift) * self._scale).contiguous(memory_format=torch.channels_last)
 
 
 def transform_of(spec: RunSpec, data: Dataset, device: torch.device) -> Transform:
-    """The transform of a run: its own `pad` and `flip`, or an eighth of the side and the set's."""
+    """Makes the transform of a run; `pad` is an eighth of the side and `flip` the set's if None."""
     pad = data.resolution // 8 if spec.pad is None else spec.pad
     flip = data.flip if spec.flip is None else spec.flip
     return Transform(data.mean, data.std, pad=pad, flip=flip, device=device)
@@ -94,9 +94,9 @@ def transform_of(spec: RunSpec, data: Dataset, device: torch.device) -> Transfor
 def windows(
     images: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, size: tuple[int, int]
 ) -> Tensor:
-    """One window of `size` (height, width) of each image, mirrored where `flip` says.
+    """Cuts one window of `size` (height, width) from each image, mirrored if `flip`.
 
-    images: [N, H, W, C]; top, left: [N] int64, where windows begin; flip: [N] bool.
+    images: [N, H, W, C]; top, left: [N] int64, the corners of the windows; flip: [N] bool.
     """
     device = images.device
     top, left, flip = top.to(device), left.to(device), flip.to(device)
@@ -113,7 +113,7 @@ class _Part:
     """The rows of one source before they are put together: two labels and images each.
 
     images: [n, H, W, C] uint8; labels, index: [n, 2] int64, of a and of b; lam: [n] float32. The
-    places of the source's rows are still open.
+    source has no places in the batch yet.
     """
 
     source: Source
@@ -124,23 +124,23 @@ class _Part:
 
 
 def source_names(stage: Stage) -> tuple[str, ...]:
-    """The names of all sources that a stage's batches may have, a bank included."""
+    """Lists the names of all sources that a stage's batches may have, including a bank."""
     real = [_real(place) for place in range(len(stage.draws))]
     return (real[0], "bank", *real[1:])
 
 
 def _real(place: int) -> str:
-    """The name of a stage's draw."""
+    """Names a draw of a stage."""
     return f"real-{place + 1}" if place else "real"
 
 
 def _twice(values: np.ndarray) -> np.ndarray:
-    """[n] -> [n, 2]: a row that is mixed with none is its own partner."""
+    """Makes an unmixed row its own partner: [n] -> [n, 2]."""
     return np.stack([values, values], 1)
 
 
 def _one_after_another(parts: Sequence[_Part]) -> tuple[Source, ...]:
-    """The sources of the parts, with the places that their rows get."""
+    """Places the rows of the parts one after another; returns their sources."""
     ends = list(accumulate(len(part.lam) for part in parts))
     return tuple(
         replace(part.source, rows=slice(end - len(part.lam), end))
@@ -152,9 +152,9 @@ class Batches:
     """The batches of one stage: `batches(step)` for step 0 .. steps - 1.
 
     The first of the stage's draws is the source "real", further ones are "real-2" and so on, and
-    the rows of a bank are "bank"; draws without a loss come last. In arms with mixing or a bank,
-    the last `final_real_fraction` of the steps, and all steps of a stage that asks for real rows,
-    hold real unmixed rows only.
+    the rows of a bank are "bank". Draws without a loss come last. In arms with mixing or a bank,
+    the last `final_real_fraction` of the steps hold real unmixed rows only, and so do all steps of
+    a stage that asks for real rows.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Batches:
         )
 
     def _drawn(self, place: int, step: int) -> _Part:
-        """The rows of one of the stage's draws, not yet mixed."""
+        """Draws the rows of one of the stage's draws, not yet mixed."""
         draw = self._stage.draws[place]
         in_arm, plain = (
             round(draw.share * n) for n in (self._spec.batch - self._used, self._spec.batch)
@@ -245,7 +245,7 @@ class Batches:
         )
 
     def _mixed(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
-        """The first rows of `planes` mixed among themselves, in place, and their new labels."""
+        """Mixes the first rows of `planes` among themselves, in place; returns their labels."""
         rows, label, index = slice(0, len(part.lam)), part.labels[:, 0], part.index[:, 0]
         mixed = mixer(planes[rows], label, self._counts, lambda name: self._stream(name, step))
         planes[rows] = mixed.planes
@@ -258,7 +258,7 @@ class Batches:
         )
 
     def _views(self, images: Tensor, step: int) -> Tensor | None:
-        """The further views that the stage asks for, [V, N, C, H, W]."""
+        """Makes the further views that the stage asks for, [V, N, C, H, W]."""
         if not self._stage.views:
             return None
         views = [
@@ -268,7 +268,7 @@ class Batches:
         return torch.stack(views)
 
     def refresh(self, number: int) -> Tensor:
-        """Unmixed real images in natural proportion for batch-norm statistics, [N, C, H, W]."""
+        """Draws unmixed real images in natural proportion for batch-norm statistics."""
         order = samplers.instance(len(self._labels), self._spec.seed, "refresh.order", self._number)
         rows = order.rows(number * self._spec.batch, self._spec.batch)
         draws = self._stream("refresh.augment", number)

@@ -1,4 +1,4 @@
-"""What a run will cost before it starts: steps and images exactly, time by a few timed steps."""
+"""The cost of a run before it starts: exact steps and images, time from a few timed steps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from trainer.spec import RunSpec
 __all__ = ["estimate", "seconds_per_step"]
 
 TIMED_STEPS = 3
-# Fetching and augmenting a batch, teachers and evaluations come on top of the network's step.
+# A factor for fetching and augmenting batches, teachers and evaluations, beside network steps.
 OVERHEAD = 1.25
 
 
 def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
-    """Stages, steps, images, evaluations, bytes on disk and seconds (an estimate) of one run."""
+    """Estimates stages, steps, images, evaluations, bytes on disk and seconds of one run."""
     planned = budget(spec, data)
     place = torch.device(resolve_device(device))
     one = seconds_per_step(spec, data, place)
@@ -33,13 +33,13 @@ def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
         **planned,
         "device": str(place),
         "seconds": OVERHEAD * one * planned["steps"],
-        # Weights of each stage stay; while it runs, two checkpoints hold weights and momenta.
+        # Weights of each stage stay; during the run, two checkpoints hold weights and momenta.
         "bytes": 4 * numbers * (len(planned["stages"]) + 4),
     }
 
 
 def seconds_per_step(spec: RunSpec, data: Dataset, device: torch.device) -> float:
-    """The shortest of a few steps of the run's network on noise, after one that warms up."""
+    """Times the shortest of a few network steps on noise, after one that warms up."""
     model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
     models.initialise(model, spec.seed)
     model.to(device).train()

@@ -1,4 +1,4 @@
-"""Answers of a classifier on a part of a data set, and what they are worth by class and group.
+"""Answers of a classifier on a part of a data set, and their accuracy by class and group.
 
 `N` images, `K` classes. Accuracies are percentages; a class or group without images has None.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion_of", "interval", "logits_of", "scores"]
 
-# What a run may spend on curves: this many test images, or an eighth of the trained ones.
+# Budget of test images for the curves of a run: this many, or an eighth of the trained images.
 EVALUATED_IMAGES = 150_000
 
 
 def interval(spec: RunSpec, train_images: int, test_images: int) -> int:
-    """Epochs between evaluations: `eval_every`, or as often as `EVALUATED_IMAGES` allows."""
+    """Computes epochs between evaluations: `eval_every`, or as `EVALUATED_IMAGES` allows."""
     if spec.eval_every:
         return spec.eval_every
     allowed = max(EVALUATED_IMAGES, spec.epochs * train_images // 8)
@@ -41,7 +41,7 @@ def logits_of(
     precision: str,
     batch: int = 500,
 ) -> Tensor:
-    """The logits of every image of a part in evaluation mode, [N, K] float32 on the CPU."""
+    """Computes the logits of a part in evaluation mode, [N, K] float32 on the CPU."""
     images = Images(part.images, device)
     model.eval()
     found = []
@@ -53,13 +53,13 @@ def logits_of(
 
 
 def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of class i were called j, [K, K] int64."""
+    """Counts the images of class i that were classified as j, [K, K] int64."""
     pairs = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
-    """Overall, many, medium, few and per class; a group is the plain mean of its classes."""
+    """Computes overall, many, medium, few and per class; a group is the mean of its classes."""
     totals = confusion.sum(1)
     right = confusion.diagonal()
     per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]

@@ -23,10 +23,10 @@ __all__ = ["Forward", "HeadToTail", "ManifoldMixup", "Plain"]
 
 
 class Forward(Protocol):
-    """Answers about the judged rows of a batch.
+    """The answers of a network about the judged rows of a batch.
 
     state: that of the stage's objective; draws: random streams of this step. Returns the outputs
-    [N] of the judged rows, and the batch with the labels and shares that they are judged by.
+    [N] of the judged rows, and the batch with the labels and shares for their losses.
     """
 
     @property
@@ -46,7 +46,7 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """The network on the images of the batch."""
+    """The forward that runs the network on the images of the batch."""
 
     mixes = False
     unjudged = 0
@@ -59,11 +59,11 @@ class Plain:
 
 @dataclass(frozen=True)
 class HeadToTail:
-    """Some channels of the last maps come from another draw (H2T, Li et al. 2024, section 3.2).
+    """A forward that takes channels of the last maps from another draw (H2T, Li et al. 2024, 3.2).
 
-    One random subset of floor(rho D) channels for the whole batch: the judged draw, say of
-    balanced classes, takes them from the draw without a loss, row by row. Each passes the backbone
-    on its own, as do their batch-norm statistics.
+    One random subset of floor(rho D) channels serves the whole batch. The judged draw, for example
+    of balanced classes, takes them from the draw without a loss, row by row. Each draw passes the
+    backbone separately, with its own batch-norm statistics.
     """
 
     rho: float = 0.25
@@ -85,7 +85,7 @@ class HeadToTail:
 
 @dataclass(frozen=True)
 class ManifoldMixup:
-    """Mixup at a random depth: the images or the last maps (Verma et al. 2019, section 2).
+    """A forward that mixes images or last maps, at random (Verma et al. 2019, section 2).
 
     One share lam ~ Beta(alpha, alpha) for each row.
     """

@@ -49,7 +49,7 @@ _COLUMNS = ("stage", "epoch", "step", "lr", "loss", "loss_real", "loss_bank", "a
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Formats the current time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -61,14 +61,14 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     def begin(self, spec: RunSpec, sources: Mapping[str, str], command: str) -> None:
-        """Notes that this process works on the run; `UsageFailure` in the folder of another."""
+        """Marks the run as worked on by this process; `UsageFailure` in the folder of another."""
         self._require_same(spec)
         config = {"values": spec.plain(), "sources": dict(sources)}
         store.write_json(self.path / "config.resolved.json", config)
         self._note(spec, "running", command=command, begun_utc=now(), ended_utc=None)
 
     def end(self, spec: RunSpec, status: str, exit_code: int) -> None:
-        """Notes how the work ended: "done", "stopped", "diverged" or "failed"."""
+        """Records the end of the work: "done", "stopped", "diverged" or "failed"."""
         self._note(spec, status, ended_utc=now(), exit_code=exit_code)
 
     def _note(self, spec: RunSpec, status: str, **facts: Any) -> None:
@@ -102,7 +102,7 @@ class RunFolder:
             )
 
     def require_inputs(self, inputs: dict[str, Any]) -> None:
-        """Stores what the run reads; `InvalidInput` if it was something else before."""
+        """Stores the inputs of the run; `InvalidInput` if they were different before."""
         path = self.path / "inputs.json"
         if path.is_file():
             before = store.read_json(path)
@@ -135,12 +135,12 @@ class RunFolder:
         records.write(self.path / records.RESULT_FILE, record)
 
     def clear_checkpoints(self) -> None:
-        """Removes what only an unfinished run needs."""
+        """Removes the files that only an unfinished run needs."""
         checkpoint.Checkpoints(self.checkpoints, CHECKPOINT).clear()
 
 
 def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
-    """What a figure depends on besides the settings."""
+    """Describes the environment that results depend on, beside the settings."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "python": platform.python_version(),
@@ -164,7 +164,7 @@ def save_network(
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished stage left.
+    """The result of a finished stage.
 
     The facts name `model`, `classes`, `channels`, `resolution`, `mean`, `std`, `split_id`,
     `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part.
@@ -182,11 +182,11 @@ class Finished:
 
     @property
     def head(self) -> Head:
-        """The head that answers; a plain linear one in networks of the time before others."""
+        """The head that answers; a plain linear one in networks of older versions."""
         return Head(**self.facts.get("head", {}))
 
     def network(self) -> Classifier:
-        """The network, on the CPU, in evaluation mode."""
+        """Loads the network to the CPU, in evaluation mode."""
         facts = self.facts
         model = models.build(
             facts["model"],
@@ -201,6 +201,6 @@ class Finished:
 
 
 def load_network(run: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The network that a finished run ended with, on the CPU, and its facts (see `Finished`)."""
+    """Loads the final network of a run to the CPU, and its facts (see `Finished`)."""
     finished = Finished.load(final_weights(run))
     return finished.network(), finished.facts

@@ -1,7 +1,7 @@
-"""The one training loop: batches, losses of rows, a step of SGD, and the books.
+"""The training loop: batches, losses of rows, steps of SGD, and the books of an epoch.
 
-It knows no recipe, no bank and no file. Everything it changes lies in `State`, which a checkpoint
-holds whole; everything it is given lies in `Job`. `N` rows of a batch that have a loss.
+It knows no recipe, no bank and no file. `State` holds everything that it changes, and a checkpoint
+holds `State` whole. `Job` holds everything that it is given. `N` rows of a batch with a loss.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from trainer.spec import RunSpec
 
 __all__ = ["Job", "Losses", "State", "Tally", "Teacher", "rate_of", "refresh_norms", "train"]
 
-# How often the loop asks the device whether a loss was not finite.
+# Steps between two checks on the device for a loss that is not finite.
 CHECK_EVERY_STEPS = 20
 
 Sides = tuple[TeacherAnswer, TeacherAnswer]
-"""A teacher's answers with regard to label_a and to label_b."""
+"""A teacher's answers about label_a and about label_b."""
 
 
 Answers = Mapping[str, Sides]
@@ -42,7 +42,7 @@ Answers = Mapping[str, Sides]
 
 
 class Teacher(Protocol):
-    """Answers about a batch; it must not see which loss reads them."""
+    """A source of answers about a batch; it must not see the loss that reads them."""
 
     def __call__(self, batch: Batch) -> Answers: ...
 
@@ -56,7 +56,7 @@ class Losses:
 
     @classmethod
     def of(cls, objective: Objective, task: Task, state: nn.Module | None) -> Losses:
-        """Both losses of a task; they read one state."""
+        """Binds an objective to both, with one state."""
         return cls(objective.bind(task, state), objective.bind(task.balanced(), state))
 
 
@@ -65,7 +65,7 @@ class Job:
     """One stage's work for the loop; all functions of a step are keyed by it.
 
     noise: the objective's draws in a step; streams: the forward's; after_step: updates the
-    objective's state; norms_follow: whether batch-norm statistics follow the batches.
+    objective's state; norms_follow: True if batch-norm statistics follow the batches.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Job:
 class Tally:
     """Sums over the rows of each source, by its name.
 
-    Of losses since the last epoch, and of teachers' answers since the stage began; each is the
+    Losses are summed since the last epoch, teachers' answers since the stage began; each has the
     number of rows and a sum.
     """
 
@@ -100,7 +100,7 @@ class Tally:
         self.teacher = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
 
     def add_losses(self, batch: Batch, values: Tensor) -> None:
-        """values: [N], the losses of the rows."""
+        """Adds the losses of the rows, `values` [N]."""
         for source in batch.judged:
             self._add(self.epoch, source.name, values[source.rows])
 
@@ -118,7 +118,7 @@ class Tally:
         sums[place, 1] += values.detach().sum(dtype=torch.float64)
 
     def epoch_means(self) -> dict[str, float | None]:
-        """Mean loss of all rows and of each source since the last call; the sums start again."""
+        """Averages losses of all rows and of each source since the last call; resets the sums."""
         sums = self.epoch.tolist()
         self.epoch.zero_()
         rows, total = (sum(column) for column in zip(*sums, strict=True))
@@ -126,7 +126,7 @@ class Tally:
         return {"loss": total / max(rows, 1), **means}
 
     def disagreement(self) -> dict[str, float | None]:
-        """Share of answers that name neither label; None where no teacher was asked."""
+        """Computes the share of answers that name neither label; None if no teacher was asked."""
         return dict(zip(self.names, map(_mean, self.teacher.tolist()), strict=True))
 
 
@@ -137,7 +137,7 @@ def _mean(counted: list[float]) -> float | None:
 
 @dataclass
 class State:
-    """All that a stage changes; `objective` is the state of its objective, where it has one."""
+    """Everything that a stage changes; `objective` is the state of its objective, or None."""
 
     model: Classifier
     optimiser: torch.optim.SGD
@@ -148,7 +148,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def dump(self) -> dict[str, Any]:
-        """Named tensors for a checkpoint; `restore` puts them back."""
+        """Returns named tensors for a checkpoint; `restore` puts them back."""
         moments = [self.optimiser.state[p].get("momentum_buffer") for p in self._trained()]
         return {
             "model": self.model.state_dict(),
@@ -159,7 +159,7 @@ class State:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Sets everything to what `dump` gave, in place and in this model's memory format."""
+        """Sets everything from a `dump`, in place and in this model's memory format."""
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
@@ -177,12 +177,12 @@ class State:
 def rate_of(
     spec: RunSpec, stage: Stage, steps: int, steps_per_epoch: int
 ) -> Callable[[int], float]:
-    """The learning rate as a function of the step.
+    """Makes the learning rate as a function of the step.
 
-    "step": epoch e = 1, 2, ... of the first `warmup_epochs` (at most a quarter of all) has
-    lr e / warmup_epochs; after each milestone the rate is lr times its factor (LDAM-DRW's
-    schedule with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020). lr is the stage's
-    factor times the run's.
+    "step": epoch e = 1, 2, ... of the first `warmup_epochs` (at most a quarter of all) has rate
+    lr e / warmup_epochs; after each milestone the rate is lr times its factor (LDAM-DRW's schedule
+    with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020). lr is the stage's factor
+    times the run's.
     """
     highest = spec.lr * stage.lr
     if stage.schedule == "cosine":
@@ -211,11 +211,11 @@ def train(
     save: Callable[[], None],
     save_seconds: float,
 ) -> None:
-    """Runs the steps that are left of `job`.
+    """Runs the remaining steps of `job`.
 
-    `each_epoch` gets the books of every epoch, to complete and keep them; `save` is called when
-    `save_seconds` have passed and before a requested stop, which raises `stop.failure`. Raises
-    `Diverged` (exit code 5), and saves nothing more, once a loss was not finite.
+    `each_epoch` gets the books of every epoch, to complete and keep them. `save` is called every
+    `save_seconds` and before a requested stop, which raises `stop.failure`. Raises `Diverged`
+    (exit code 5), and saves nothing more, once a loss was not finite.
     """
     watch = _FiniteWatch(state.tally.epoch.device)
     began = saved = time.monotonic()
@@ -253,7 +253,7 @@ def _event(job: Job, state: State) -> dict[str, Any]:
 
 
 def one_step(job: Job, state: State) -> Tensor:
-    """One step of SGD; the losses of the rows, [N]."""
+    """Runs one step of SGD; returns the losses of the rows, [N]."""
     batch = job.batches(state.step)
     state.model.train(job.norms_follow)
     with autocast(job.precision, batch.images.device):
@@ -287,7 +287,7 @@ def row_losses(
     progress: float = 0.0,
     noise: Draws = Draws(),
 ) -> Tensor:
-    """lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N]; a bank's rows by its loss.
+    """Mixes lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N]; banks by their loss.
 
     answers: one per teacher.
     """
@@ -307,7 +307,7 @@ def row_losses(
 
 
 class _FiniteWatch:
-    """Remembers on the device the first step with a loss that is not finite."""
+    """A watch, on the device, for the first step with a loss that is not finite."""
 
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((), -1, dtype=torch.int64, device=device)
@@ -327,7 +327,7 @@ class _FiniteWatch:
 
 @contextmanager
 def autocast(precision: str, device: torch.device) -> Iterator[None]:
-    """The forward's number format: float32, or bfloat16 where torch deems it safe."""
+    """Sets the number format of a forward: float32, or bfloat16 where torch deems it safe."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         yield
 
@@ -337,7 +337,7 @@ def refresh_norms(
 ) -> None:
     """Sets batch-norm statistics to their plain average over `count` batches.
 
-    `images_of(i)` gives batch i, [N, C, H, W]. With no batch the statistics stay.
+    `images_of(i)` gives batch i, [N, C, H, W]. Without batches the statistics stay.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

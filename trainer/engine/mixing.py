@@ -1,8 +1,8 @@
 """Mixers of rows within a batch, and the arms of `--aug` that use them.
 
-A mixer decides who is mixed with whom, the images that come of it, and the share of each label;
-labels themselves are mixed in the loop, by losses. `N` rows, `K` classes. A mixer is one class
-here, and a new name of `--aug` one line of `ARMS`. No torch is needed to read either.
+A mixer chooses partners, mixes images, and sets the share of each label. Labels themselves are
+mixed in the loop, by losses. `N` rows, `K` classes. A mixer is one class here, and a new name of
+`--aug` one line of `ARMS`. No torch is needed to read either.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ Streams = Callable[[str], np.random.Generator]
 
 
 class Mixed(NamedTuple):
-    """planes: [N, C, H, W]; partner: [N] int64, the row that each row is mixed with; lam: [N]
-    float32, the share of a row's own *label*, which need not be that of its image."""
+    """Mixed images: planes [N, C, H, W]; partner [N] int64, the row mixed with each row.
+
+    lam: [N] float32, the share of a row's own *label*, which need not be that of its image.
+    """
 
     planes: Tensor
     partner: np.ndarray
@@ -61,7 +63,7 @@ class Mixer(Protocol):
 
 @dataclass(frozen=True)
 class Mixup:
-    """lam x_i + (1 - lam) x_j with lam ~ Beta(alpha, alpha) for each row (Zhang et al. 2018)."""
+    """Mixup, lam x_i + (1 - lam) x_j, lam ~ Beta(alpha, alpha) for each row (Zhang et al. 2018)."""
 
     alpha: float
 
@@ -76,7 +78,7 @@ class Mixup:
 
 @dataclass(frozen=True)
 class CutMix:
-    """A box of each image shows its partner; the label has the share of area (Yun et al. 2019).
+    """CutMix: a box shows the partner; the label has the share of area (Yun et al. 2019).
 
     The box has about the share 1 - lam, lam ~ Beta(alpha, alpha), for each row. Published code
     mixes every second batch of small images, with one box a batch; here every row has its own.
@@ -99,8 +101,8 @@ class CutMix:
 class Remix:
     """Mixup whose label goes to the much rarer class (Chou et al. 2020, section 3.3).
 
-    Images are mixed as by `Mixup`, labels by `remixed`: classes count as apart from `kappa` times
-    the images on, and shares below `tau` are given away.
+    Images are mixed as by `Mixup`, labels by `remixed`. Classes are unequal from `kappa` times the
+    images on, and shares below `tau` are given away.
     """
 
     alpha: float
@@ -116,19 +118,19 @@ class Remix:
 
 
 def shares(alpha: float, count: int, draws: np.random.Generator) -> np.ndarray:
-    """Draws lam ~ Beta(alpha, alpha), one for each row: the share of the row itself, [count]."""
+    """Draws lam ~ Beta(alpha, alpha), the share of each row itself, [count]."""
     return draws.beta(alpha, alpha, count).astype(np.float32)
 
 
 def beside(planes: Tensor, array: np.ndarray) -> Tensor:
-    """The array as a tensor on the device of `planes`."""
+    """Copies the array to the device of `planes` as a tensor."""
     import torch
 
     return torch.from_numpy(array).to(planes.device)
 
 
 def mix(images: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    """lam x_i + (1 - lam) x_partner(i) for each row i.
+    """Computes lam x_i + (1 - lam) x_partner(i) for each row i.
 
     images: [N, C, H, W] float; partner: [N] int64, rows of the same batch; lam: [N] in [0, 1].
     """
@@ -137,7 +139,7 @@ def mix(images: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
 
 
 def boxes(lam: np.ndarray, height: int, width: int, draws: np.random.Generator) -> np.ndarray:
-    """Boxes of about (1 - lam) of the image, centred anywhere and cut off at its edges.
+    """Draws boxes of about (1 - lam) of the image, centred anywhere and cut off at its edges.
 
     Sides are sqrt(1 - lam) times the image's (Yun et al. 2019, eq. 2), rounded down. lam: [N] in
     [0, 1]. Returns [N, 4] int64: top, bottom, left, right, ends excluded.
@@ -150,13 +152,13 @@ def boxes(lam: np.ndarray, height: int, width: int, draws: np.random.Generator) 
 
 
 def kept_share(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The share of each image outside its box, [N] float32: lam of the pasted image's label."""
+    """Computes the share of each image outside its box, [N] float32: lam of the label."""
     top, bottom, left, right = boxes.T
     return (1 - (bottom - top) * (right - left) / (height * width)).astype(np.float32)
 
 
 def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
-    """x_i with the box of x_partner(i) in its place (Yun et al. 2019, eq. 1).
+    """Pastes the box of x_partner(i) into x_i (Yun et al. 2019, eq. 1).
 
     images: [N, C, H, W]; partner: [N] int64, rows of the same batch; boxes: [N, 4] int64.
     """
@@ -174,10 +176,10 @@ def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 def remixed(
     lam: np.ndarray, count: np.ndarray, partner_count: np.ndarray, kappa: float, tau: float
 ) -> np.ndarray:
-    """The share of a mixed row's own label, where a rare class takes all of it (Chou et al. 2020).
+    """Computes the share of a row's own label, all or none for a rare class (Chou et al. 2020).
 
-    0 where the row's class has at least `kappa` times the partner's images and lam < tau; 1 where
-    the partner's has as much more and 1 - lam < tau; else lam. lam: [N] float32; count,
+    0 if the row's class has at least `kappa` times the partner's images and lam < tau; 1 if the
+    partner's has as much more and 1 - lam < tau; else lam. lam: [N] float32; count,
     partner_count: [N], training images of the two classes. Returns [N] float32.
     """
     gives = (count >= kappa * partner_count) & (lam < tau)
@@ -189,7 +191,7 @@ def remixed(
 class Arm:
     """A way to make batches, by its name in `--aug`.
 
-    mixer: makes the mixer of real rows from `--alpha`, None where they stay unmixed; bank: whether
+    mixer: makes the mixer of real rows from `--alpha`, or None if they stay unmixed; bank: True if
     a part of each batch comes from a bank.
     """
 

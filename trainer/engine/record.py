@@ -24,10 +24,9 @@ def of_run(
     command: str,
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The record of a run from the stages it `trained`, the last being its result.
+    """Composes the record of a run from the stages it `trained`; the last one is its result.
 
-    All but `seconds`, `finished_utc` and `environment` is the same however often the run was
-    interrupted.
+    Everything but `seconds`, `finished_utc` and `environment` is independent of interruptions.
     """
     final = list(trained.values())[-1].facts
     confusion = list(trained.values())[-1].confusion
@@ -86,7 +85,7 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
 
 
 def _budget(spec: RunSpec, trained: Mapping[str, Finished]) -> dict[str, Any]:
-    """Steps and images of the run itself; those of a teacher stage stand under `stages` only."""
+    """Counts steps and images of the run itself; a teacher stage stands under `stages` only."""
     chosen = recipe(spec.recipe)
     own = [stage for stage in chosen.stages if stage.name not in chosen.teachers]
     steps = {stage.name: trained[stage.name].facts["steps"] for stage in own}
@@ -121,7 +120,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
 
 
 def _teacher(spec: RunSpec, taught_by: Sequence[Finished]) -> dict[str, Any] | None:
-    """The first teacher of the last stage, and what it was asked."""
+    """Describes the first teacher of the last stage, and its questions."""
     if not taught_by:
         return None
     first = taught_by[0].facts
@@ -135,7 +134,7 @@ def _teacher(spec: RunSpec, taught_by: Sequence[Finished]) -> dict[str, Any] | N
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The best evaluated epoch of the last stage; printed beside the result, selects nothing."""
+    """Finds the best evaluated epoch of the last stage; it is printed, but selects nothing."""
     seen = [event for event in history if event["accuracy"] is not None]
     best = max(seen, key=lambda event: (event["accuracy"], -event["epoch"]))
     return {"epoch": best["epoch"], "overall": best["accuracy"]}

@@ -1,8 +1,7 @@
-"""Runs a recipe, stage after stage, in a folder that can be gone back to at any moment.
+"""The run of a recipe, stage after stage, in a folder that allows to resume at any moment.
 
-What a finished stage leaves lies in `weights/<stage>/`, what an unfinished one needs in
-`checkpoints/`. So a run that was killed goes on with the same command and, on a CPU, ends with
-the same bytes.
+`weights/<stage>/` holds finished stages, `checkpoints/` an unfinished one. So a run that was killed
+goes on with the same command and, on a CPU, ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = ["budget", "check", "run_recipe"]
 
 
 def check(spec: RunSpec) -> Recipe:
-    """The recipe of a run, after checking every name in it; `UsageFailure` (exit code 2)."""
+    """Finds the recipe of a run, and checks all names in the run; `UsageFailure` (exit code 2)."""
     chosen = recipe(spec.recipe)
     if spec.recipe_version != chosen.version:
         raise UsageFailure(
@@ -63,7 +62,7 @@ def check(spec: RunSpec) -> Recipe:
 
 
 def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
-    """The cost of a run before it starts: epochs and steps of its stages, images, evaluations."""
+    """Computes the cost of a run: epochs and steps of its stages, images, evaluations."""
     own = own_stages(spec, check(spec))
     steps = sum(steps_of(spec, stage, data) for stage in own)
     return {
@@ -88,11 +87,11 @@ def run_recipe(
     label: str = "training",
     checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
-    """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
+    """Runs `spec` in `folder` from where an earlier call stopped, and returns its result.
 
-    A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each
-    setting came from; `label` heads the progress lines.
+    A finished run returns its stored result at once. `stop` ends it after the current step with
+    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>". `sources` gives the source
+    of each setting; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)
@@ -116,7 +115,7 @@ def run_recipe(
 
 
 def own_stages(spec: RunSpec, chosen: Recipe) -> list[Stage]:
-    """The stages that the run trains itself: all but a teacher's where `--teacher` is given."""
+    """Lists the stages that the run trains itself: with `--teacher`, all but a teacher's."""
     return [s for s in chosen.stages if not (spec.teacher and s.name in chosen.teachers)]
 
 
@@ -149,7 +148,7 @@ def _stage_after_stage(
 
 
 def _end(error: BaseException) -> tuple[str, int]:
-    """What an end by this error is called in `run.json`, and its exit code."""
+    """Names, for `run.json`, the end of a run by this error, with its exit code."""
     if isinstance(error, Interrupted):
         return "stopped", 128 + error.number
     if isinstance(error, KeyboardInterrupt):

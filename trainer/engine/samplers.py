@@ -1,7 +1,7 @@
-"""In which order rows are drawn: a function of seed, stream and absolute position.
+"""Orders of rows, as functions of seed, stream and absolute position.
 
-Positions count rows from the start of a stage, without end; a pass is `length` of them. So a
-batch may straddle two passes, every batch is full, and a resumed run asks for the same rows.
+Positions count rows from the start of a stage, without end; a pass is `length` of them. So a batch
+may straddle two passes, every batch is full, and a resumed run asks for the same rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Order:
         self._made: dict[int, np.ndarray] = {}
 
     def rows(self, start: int, count: int) -> np.ndarray:
-        """The rows at positions start .. start + count - 1, [count] int64."""
+        """Returns the rows at positions start .. start + count - 1, [count] int64."""
         parts = []
         while count > 0:
             number, offset = divmod(start, self.length)
@@ -40,12 +40,12 @@ class Order:
 
 
 def instance(length: int, seed: int, name: str, stage: int) -> Order:
-    """Every row once a pass, each pass in its own order; `name` is the stream's."""
+    """Orders every row once a pass, each pass differently; `name` is the stream's."""
     return Order(length, lambda number: stream(seed, name, stage, number).permutation(length))
 
 
 def balanced(labels: np.ndarray, classes: int, seed: int, name: str, stage: int) -> Order:
-    """A class with equal probability, then a row of it; a pass is as long as the data."""
+    """Draws a class with equal probability, then a row of it; a pass is as long as the data."""
     rows_of = [np.flatnonzero(labels == index) for index in range(classes)]
 
     def one_pass(number: int) -> np.ndarray:

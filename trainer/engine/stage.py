@@ -1,4 +1,4 @@
-"""One stage of a run: prepares network, losses and teachers, trains, keeps the result."""
+"""One stage of a run: network, losses and teachers, their training, and the stored result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["StageRun", "Work", "steps_of"]
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its inputs open."""
+    """A run with its opened inputs."""
 
     spec: RunSpec
     recipe: Recipe
@@ -44,7 +44,7 @@ class Work:
 
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
-    """Steps of a stage; an epoch has as many as it takes to see all real images, in every arm."""
+    """Counts the steps of a stage; in every arm, an epoch sees as many images as are real."""
     return stage.epochs(spec.epochs) * _steps_per_epoch(spec, data)
 
 
@@ -113,12 +113,12 @@ class StageRun:
 
     @property
     def _head(self) -> Head:
-        """The head that the objective needs, else the one that is kept, else a linear one."""
+        """The head that the objective needs, else the kept one, else a linear one."""
         kept = self._start.head if self._start and self._stage.head == "kept" else None
         return self._stage.objective.needs.head or kept or Head()
 
     def _model(self) -> Classifier:
-        """The network before the first step: new, or with the weights of an earlier stage."""
+        """Makes the network before the first step: new, or with weights of an earlier stage."""
         spec, stage = self._spec, self._stage
         model = models.build(
             self._model_name,
@@ -204,7 +204,7 @@ class StageRun:
         return lambda name: stream(self._spec.seed, name, self._number, step)
 
     def _teachers(self) -> tuple[tuple[loop.Teacher, ...], Tensor | None]:
-        """The stage's teachers in the form that its objective needs, and the votes by class."""
+        """Makes the stage's teachers as its objective needs them, and the votes by class."""
         answers = self._stage.objective.needs.answers
         known = [self._done[name] for name in self._stage.teachers]
         networks = [one.network().to(self._device) for one in known]
@@ -278,7 +278,7 @@ class StageRun:
     ) -> None:
         """Refreshes batch-norm statistics, corrects, scores and writes the network."""
         data, spec, stage = self._data, self._spec, self._stage
-        # A head that was trained alone fits the statistics it was trained with.
+        # A head that was trained alone fits the statistics that it was trained with.
         if stage.train == "all" and stage.norms == "follow":
             loop.refresh_norms(
                 state.model, batches.refresh, spec.bn_refresh_batches, spec.precision

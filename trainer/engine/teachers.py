@@ -1,7 +1,7 @@
-"""Teachers as the loop sees them: frozen, and saying no more than their kind may.
+"""Teachers in the loop: frozen, with answers of their kind only.
 
-`N` rows of a batch, `K` classes, `D` features. The inside of a label-only teacher is out of reach
-of an objective: `label_only` hands out classes, and nothing else leaves it.
+`N` rows of a batch, `K` classes, `D` features. An objective cannot reach inside a label-only
+teacher: `label_only` returns classes and nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ask = Callable[[Tensor], Tensor]
 
 
 def frozen(model: Classifier) -> Callable[[Tensor], Outputs]:
-    """A model as a function to outputs: evaluation mode, no gradient, whoever calls."""
+    """Makes a function from a model: evaluation mode, no gradient, for every caller."""
     model.requires_grad_(False)
 
     def ask(images: Tensor) -> Outputs:
@@ -37,13 +37,13 @@ def frozen(model: Classifier) -> Callable[[Tensor], Outputs]:
 
 
 def label_only(model: Classifier) -> Ask:
-    """A frozen model as a function to classes [N] int64."""
+    """Makes a function to classes [N] int64 from a frozen model."""
     ask = frozen(model)
     return lambda images: ask(images).logits.argmax(1)
 
 
 class OpenTeacher:
-    """Says logits, class and features for the very view that the student sees."""
+    """A teacher with logits, class and features for the same view that the student sees."""
 
     def __init__(self, model: Classifier) -> None:
         self._ask = frozen(model)
@@ -54,12 +54,12 @@ class OpenTeacher:
         for source in batch.judged:
             own = out.of(source.rows)
             said = TeacherAnswer(own.logits, own.logits.argmax(1), features=own.features)
-            answers[source.name] = (said, said)  # of the image, whichever label it is held to
+            answers[source.name] = (said, said)  # about the image, for either label
         return answers
 
 
 class LabelTeacher:
-    """Says its class for the very view that the student sees."""
+    """A teacher with only its class for the same view that the student sees."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -74,10 +74,10 @@ class LabelTeacher:
 
 
 class VotesTeacher:
-    """Says how it once voted on views of each training image; for a bank's rows, its class now.
+    """A teacher with stored votes on views of each training image; for bank rows, its class now.
 
     votes: [images, K], on the device. A mixed row gets the votes on both of its images, so its
-    target is mixed as its label is.
+    target is mixed like its label.
     """
 
     def __init__(self, votes: Tensor, ask: Ask) -> None:

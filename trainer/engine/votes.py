@@ -1,8 +1,8 @@
 """Votes of a label-only teacher over patches of the training images, counted once and kept.
 
-Our reconstruction of patched one-hot distillation (trainer/README.md). Each image is shown to
-the teacher in K views: some of the whole image, shifted and flipped, the others square patches
-brought to full size. `N` images, `K` classes (`views` of them are asked for, as `VoteSpec` says).
+Our reconstruction of patched one-hot distillation (trainer/README.md). Each image is shown to the
+teacher in `views` views, as `VoteSpec` says. Some show the whole image, shifted and flipped; the
+others are square patches brought to full size. `N` images, `K` classes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Ballot", "class_shares", "collect", "ensure", "sinks", "view"]
 
 KIND = "votes"
-# A class with more than this many times its share of the images collects stray votes.
+# A class with more than this many times its share of the images as votes is a sink.
 SINK_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """Who is asked what: everything that decides the votes, and what it takes to ask."""
+    """The questions of a vote: everything that decides the votes, and the means to ask."""
 
     ask: Ask
     part: Part
@@ -50,7 +50,7 @@ class Ballot:
     device: torch.device
 
     def identity(self, split_id: str, teacher_sha256: str) -> dict[str, Any]:
-        """The key of these votes as plain data."""
+        """Composes the key of these votes as plain data."""
         return {
             "schema": "stylegan-mix-votes/1",
             "split_id": split_id,
@@ -64,7 +64,7 @@ class Ballot:
 
 
 def ensure(ballot: Ballot, identity: dict[str, Any], stop: StopSignals) -> np.ndarray:
-    """The counts of these votes, [N, K]: read from a store, or collected and put there.
+    """Reads the counts of these votes, [N, K], from a store, or collects and stores them.
 
     A stop request leaves the finished views in the store and raises `stop.failure`.
     """
@@ -110,7 +110,7 @@ def collect(ballot: Ballot, partial: Path, stop: StopSignals) -> np.ndarray:
 
 
 def _answers(ballot: Ballot, images: Images, number: int) -> np.ndarray:
-    """The teacher's class for view `number` of every image, [N]."""
+    """Asks the teacher's class for view `number` of every image, [N]."""
     found = []
     for start in range(0, len(images), 512):
         rows = np.arange(start, min(start + 512, len(images)))
@@ -121,7 +121,7 @@ def _answers(ballot: Ballot, images: Images, number: int) -> np.ndarray:
 
 
 def view(ballot: Ballot, images: Tensor, number: int, draws: np.random.Generator) -> Tensor:
-    """View `number` of images [N, H, W, C] uint8 -> normalised [N, C, H, W]."""
+    """Makes view `number` of images [N, H, W, C] uint8 -> normalised [N, C, H, W]."""
     spec = ballot.spec
     full = round(spec.views * spec.full_share)
     if number < full or not spec.sides:
@@ -131,7 +131,7 @@ def view(ballot: Ballot, images: Tensor, number: int, draws: np.random.Generator
 
 
 def enlarged_patch(images: Tensor, side: float, draws: np.random.Generator) -> Tensor:
-    """A random patch of `side` times the image's side, brought to full size, [N, H, W, C] float.
+    """Cuts a random patch of `side` times the image's side and enlarges it, [N, H, W, C] float.
 
     images: [N, H, W, C] uint8. Bilinear with antialiasing.
     """
@@ -147,9 +147,9 @@ def enlarged_patch(images: Tensor, side: float, draws: np.random.Generator) -> T
 
 
 def class_shares(counts: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Row y: the mean share of votes of each class on images of class y, [K, K] float64.
+    """Averages the shares of votes over images of class y into row y, [K, K] float64.
 
-    A class without images gets its own name with certainty.
+    A class without images gets all votes of its row.
     """
     shares = np.eye(classes)
     for index in range(classes):
@@ -160,7 +160,7 @@ def class_shares(counts: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
 
 def sinks(counts: np.ndarray, labels: np.ndarray, classes: int) -> list[int]:
-    """Classes that receive more than `SINK_FACTOR` times their share of the images as votes."""
+    """Lists classes with more than `SINK_FACTOR` times their share of the images as votes."""
     votes = counts.sum(0, dtype=np.float64)
     images = np.bincount(labels, minlength=classes)
     over = (votes / votes.sum()) > SINK_FACTOR * (images / images.sum())
@@ -168,7 +168,7 @@ def sinks(counts: np.ndarray, labels: np.ndarray, classes: int) -> list[int]:
 
 
 def diagnostics(counts: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
-    """What a reader of a result should know about its votes; sink classes are also said aloud."""
+    """Describes the votes for the reader of a result; prints a warning about sink classes."""
     own = counts[np.arange(len(labels)), labels] / counts.sum(1, dtype=np.float64)
     found = sinks(counts, labels, classes)
     if found:

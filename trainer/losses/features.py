@@ -12,7 +12,7 @@ __all__ = ["cosine_distance", "side_by_side"]
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - cos(f_s, f_t) of every row, in [0, 2], [N] (Iscen et al. 2021, section 3).
+    """Computes 1 - cos(f_s, f_t) of every row, in [0, 2], [N] (Iscen et al. 2021, section 3).
 
     student, teacher: [N, D]. The lengths of the features do not matter.
     """
@@ -20,7 +20,7 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def side_by_side(features: Sequence[Tensor]) -> Tensor:
-    """Unit features of several teachers as one vector, [N, D_1 + D_2 + ...]; each weighs the same.
+    """Joins unit features of several teachers, [N, D_1 + D_2 + ...]; each has the same weight.
 
     features: [N, D_i] of teacher i.
     """

@@ -12,7 +12,7 @@ __all__ = ["ldam", "ldam_margins"]
 
 
 def ldam_margins(counts: Tensor, largest: float) -> Tensor:
-    """Margins in proportion to n_c ** (-1/4), the greatest of them `largest`, [K] float64.
+    """Computes margins in proportion to n_c ** (-1/4), the greatest `largest`, [K] float64.
 
     counts: n_c, [K]. Cao et al. 2019, section 3.2; equal counts give `largest` everywhere.
     """
@@ -21,10 +21,10 @@ def ldam_margins(counts: Tensor, largest: float) -> Tensor:
 
 
 def ldam(cosines: Tensor, label: Tensor, margins: Tensor, scale: float) -> Tensor:
-    """-log softmax(scale (cos - m_y e_y))_y, [N] (Cao et al. 2019, section 3.2).
+    """Computes -log softmax(scale (cos - m_y e_y))_y, [N] (Cao et al. 2019, section 3.2).
 
     cosines: [N, K], of features and class weights; label: [N] int64; margins: m, [K]. Only the
-    row's own class is held back, and by its own margin.
+    row's own class is reduced, by its own margin.
     """
     own = margins.to(cosines)[label]  # [N]
     held = cosines.scatter_add(1, label[:, None], -own[:, None])

@@ -14,7 +14,7 @@ __all__ = ["matched", "moved", "nearness", "transfer"]
 
 
 def moved(memory: Tensor, features: Tensor, label: Tensor, taken: Tensor, rate: Tensor) -> Tensor:
-    """m_c + rate_c (mean of f_i / |f_i| over the taken rows i of class c - m_c), [K, D].
+    """Moves m_c + rate_c (mean of f_i / |f_i| over taken rows i of class c - m_c), [K, D].
 
     memory: m, [K, D]; features: f, [N, D]; label: [N] int64; taken: [N] bool; rate: [K] in [0, 1].
     A class without such a row keeps its mean.
@@ -27,12 +27,12 @@ def moved(memory: Tensor, features: Tensor, label: Tensor, taken: Tensor, rate: 
 
 
 def nearness(features: Tensor, memory: Tensor) -> Tensor:
-    """cos(f_i, m_c) of every row and class mean, [N, K]. features: [N, D]; memory: [K, D]."""
+    """Computes cos(f_i, m_c) of rows and class means, [N, K]. features: [N, D]; memory: [K, D]."""
     return F.normalize(features, dim=1) @ F.normalize(memory, dim=1).T
 
 
 def matched(scores: Tensor, logits: Tensor) -> Tensor:
-    """The scores of each row, mapped to the range of its logits by an increasing line, [N, K].
+    """Maps the scores of each row to the range of its logits by an increasing line, [N, K].
 
     scores, logits: [N, K]. Scores that are all equal go to the smallest logit.
     """
@@ -45,12 +45,12 @@ def matched(scores: Tensor, logits: Tensor) -> Tensor:
 def transfer(
     logits: Tensor, label: Tensor, taught: Tensor, *, label_weight: float, temperature: float
 ) -> Tensor:
-    """Cross-entropy, softened toward the memory in the rows that the memory gets right, [N].
+    """Computes cross-entropy, softened toward the memory in rows that the memory gets right, [N].
 
-    a CE(z, y) + (1 - a) KL(softmax(v / T) || softmax(z / T)) where argmax v = y, else CE(z, y).
+    a CE(z, y) + (1 - a) KL(softmax(v / T) || softmax(z / T)) if argmax v = y, else CE(z, y).
 
-    logits: z, [N, K], of the second head; label: y, [N] int64; taught: v, [N, K], what the memory
-    says in the range of logits; label_weight: a; temperature: T, without a factor T^2. The code
+    logits: z, [N, K], of the second head; label: y, [N] int64; taught: v, [N, K], the answer of the
+    memory in the range of logits; label_weight: a; temperature: T, without a factor T^2. The code
     averages the rows of either kind apart and adds the two means; here every row weighs the same.
     """
     plain = F.cross_entropy(logits, label, reduction="none")

@@ -9,11 +9,11 @@ __all__ = ["over_images"]
 
 
 def over_images(weights: Tensor, counts: Tensor) -> Tensor:
-    """Class weights scaled so that their mean over all training images is 1, [K].
+    """Scales class weights so that their mean over all training images is 1, [K].
 
-    weights, counts: [K]. Re-weighting then leaves the size of a step as it is. Published code of
-    class-weighted losses divides each batch by the sum of its weights, which couples its rows;
-    this is that divisor in expectation.
+    weights, counts: [K]. Re-weighting then keeps the size of a step. Published code of
+    class-weighted losses divides each batch by the sum of its weights, which couples its rows; this
+    is that divisor in expectation.
     """
     shares = counts.to(weights) / counts.sum()
     return weights / torch.dot(shares, weights)

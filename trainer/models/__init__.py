@@ -22,7 +22,7 @@ __all__ = ["MODELS", "Head", "Outputs", "build", "inherit", "initialise", "requi
 
 
 def _resnet(blocks: int) -> Callable[[int], Classifier]:
-    """The maker of a ResNet with `blocks` blocks of each width, from the image channels."""
+    """Makes the maker of a ResNet with `blocks` blocks of each width, from the image channels."""
 
     def make(channels: int) -> Classifier:
         from trainer.models.resnet import ResNet

@@ -21,7 +21,7 @@ __all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of"]
 class Classifier(nn.Module):
     """A network in three parts, so that features can be mixed between any two of them.
 
-    A subclass computes `maps` and says the `width` D of its features; `attach` gives it heads.
+    A subclass computes `maps` and gives the `width` D of its features; `attach` adds heads.
     """
 
     def __init__(self, width: int) -> None:
@@ -35,15 +35,15 @@ class Classifier(nn.Module):
         self.others = nn.ModuleDict(made)
 
     def maps(self, images: Tensor) -> Tensor:
-        """Normalised images [N, C, H, W] -> the last feature maps [N, D, h, w]."""
+        """Maps normalised images [N, C, H, W] to the last feature maps [N, D, h, w]."""
         raise NotImplementedError
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Feature maps [N, D, h, w] -> features [N, D] float32, their mean over all places."""
+        """Averages feature maps [N, D, h, w] over all places -> features [N, D] float32."""
         return maps.mean((2, 3)).float()
 
     def answer(self, features: Tensor) -> Outputs:
-        """Features [N, D] -> the outputs of all heads, float32."""
+        """Maps features [N, D] to the outputs of all heads, float32."""
         others = {name: part(features).float() for name, part in self.others.items()}
         return Outputs(features, self.head(features).float(), others)
 
@@ -52,7 +52,7 @@ class Classifier(nn.Module):
 
 
 class CosineLinear(nn.Linear):
-    """scale cos(w_c, f): normalised weights and features, no bias."""
+    """The layer scale cos(w_c, f): normalised weights and features, no bias."""
 
     def __init__(self, width: int, outputs: int, scale: float) -> None:
         super().__init__(width, outputs, bias=False)
@@ -63,7 +63,7 @@ class CosineLinear(nn.Linear):
 
 
 class ScaledLinear(nn.Linear):
-    """s_c (w_c . f + b_c), where w and b stay as they were learned before."""
+    """The layer s_c (w_c . f + b_c); w and b stay as they were learned before."""
 
     def __init__(self, width: int, outputs: int, scale: float) -> None:
         super().__init__(width, outputs)
@@ -74,7 +74,7 @@ class ScaledLinear(nn.Linear):
 
 
 def head_of(head: Head, width: int, classes: int) -> nn.Linear:
-    """The module of a head on `width` features, not yet initialised."""
+    """Makes the module of a head on `width` features, not yet initialised."""
     outputs = classes if head.width is None else head.width
     made: nn.Linear
     match head.form:

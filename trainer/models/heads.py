@@ -16,9 +16,9 @@ class Head:
 
     "linear": z_c = w_c . f + b_c. "cosine": z_c = scale cos(w_c, f), without bias. The scale is
     the head's and not the loss's, so that softmax(z) is the model's probability for every head.
-    "scaled": z_c = s_c (w_c . f + b_c), where only s_c learns, from `scale` on (LWS, Kang et al.
-    2020, section 4.3). width: number of outputs; None stands for one per class. detached: whether
-    the head reads features without a gradient to them, so that it does not shape the backbone.
+    "scaled": z_c = s_c (w_c . f + b_c), of which only s_c is learned, from `scale` on (LWS, Kang et
+    al. 2020, section 4.3). width: number of outputs, None for one per class. detached: True if no
+    gradient flows from the head to the features, so that it does not shape the backbone.
     """
 
     form: HeadForm = "linear"

@@ -13,10 +13,10 @@ __all__ = ["Outputs"]
 
 
 class Outputs(NamedTuple):
-    """features: [N, D], the input of the head; logits: [N, K] of the head that answers at test.
+    """Outputs of a classifier: features [N, D], the input of the heads, and logits [N, K].
 
-    others: further heads [N, K'] and projections [N, P] of the same features, by name. All are
-    float32.
+    logits are those of the head that answers at test. others: further heads [N, K'] and
+    projections [N, P] of the same features, by name. All are float32.
     """
 
     features: Tensor
@@ -24,11 +24,11 @@ class Outputs(NamedTuple):
     others: Mapping[str, Tensor] = MappingProxyType({})
 
     def of(self, rows: slice) -> Outputs:
-        """The outputs of some rows."""
+        """Selects the outputs of some rows."""
         others = {name: value[rows] for name, value in self.others.items()}
         return Outputs(self.features[rows], self.logits[rows], others)
 
     def detach(self) -> Outputs:
-        """The same numbers without their graph."""
+        """Returns the same numbers without their graph."""
         others = {name: value.detach() for name, value in self.others.items()}
         return Outputs(self.features.detach(), self.logits.detach(), others)

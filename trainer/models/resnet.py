@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 def shortcut(x: Tensor, stride: int, extra: int) -> Tensor:
-    """Option A (He et al. 2016, section 4.2): every `stride`-th pixel, zeros as new channels."""
+    """Takes every `stride`-th pixel, and zeros as new channels: option A (He et al. 2016, 4.2)."""
     if stride == 1 and extra == 0:
         return x
     half = extra // 2

@@ -1,8 +1,8 @@
 """The contract of objectives: a frozen value, bound to a task, gives one loss per row.
 
 `N` rows, `K` classes, `D` features. Mixing is not seen here: the loop calls a loss once with the
-labels `a` and once with the labels `b`, and mixes the two. No torch is needed to make, compare or
-print an objective; `bind` imports the equations from `trainer.losses`.
+labels `a` and once with the labels `b`, and mixes the two. Making, comparing and printing an
+objective needs no torch; `bind` imports the equations from `trainer.losses`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Answer = Literal["logits", "label", "votes", "features"]
 
 
 class TeacherAnswer(NamedTuple):
-    """Answers of a teacher about N rows; None for all that it was not asked for.
+    """Answers of a teacher about N rows; None for everything that it was not asked.
 
-    logits: [N, K]; label: [N] int64, the class it answers; votes: [N, K], how many of its views
-    it gave to each class; features: [N, D].
+    logits: [N, K]; label: [N] int64, its class; votes: [N, K], the number of its views for each
+    class; features: [N, D].
     """
 
     logits: Tensor | None = None
@@ -71,8 +71,8 @@ class Task:
     """The numbers that an objective may need from the data and the network.
 
     counts: training images per class; class_votes: [K, K], row y is the mean share of a label-only
-    teacher's votes on images of class y, or None where there are no votes; features: the width D
-    of the student's features; teacher_features: that of all its teachers' together.
+    teacher's votes on images of class y, or None without votes; features: the width D of the
+    student's features; teacher_features: that of all its teachers' together.
     """
 
     counts: tuple[int, ...]
@@ -86,7 +86,7 @@ class Task:
             raise InvalidInput(f"classes {empty} have no training image")
 
     def balanced(self) -> Task:
-        """The same task with equal counts and no votes: what rows of a bank are drawn from."""
+        """Makes the same task with equal counts and no votes, for the rows of a bank."""
         return replace(self, counts=(1,) * len(self.counts), class_votes=None)
 
 
@@ -94,9 +94,9 @@ class Task:
 class Needs:
     """The demands of an objective on the rest of a stage.
 
-    answers: of every teacher; head: of the network, None where any will do; others: further heads
-    by name; views: augmented views of each image beside the batch's own; ensemble: whether it
-    reads more than one teacher.
+    answers: of every teacher; head: of the network, None for any; others: further heads by name;
+    views: augmented views of each image beside the batch's own; ensemble: True if it reads more
+    than one teacher.
     """
 
     answers: frozenset[Answer] = frozenset()
@@ -106,7 +106,7 @@ class Needs:
     ensemble: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        """The union of two demands; `ValueError` if they want different heads."""
+        """Joins two demands; `ValueError` if they want different heads."""
         heads = {head for head in (self.head, other.head) if head is not None}
         clash = {
             name
@@ -125,7 +125,7 @@ class Needs:
 
 
 class Objective:
-    """Base of the objectives: frozen dataclasses of hyper-parameters."""
+    """The base of objectives: frozen dataclasses of hyper-parameters."""
 
     @property
     def needs(self) -> Needs:
@@ -151,7 +151,7 @@ class Objective:
         return None
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        """The loss for a task; tensors follow the device and dtype of the student's logits."""
+        """Makes the loss of a task; tensors follow the device and dtype of the student's logits."""
         raise NotImplementedError
 
     def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:

@@ -16,7 +16,7 @@ __all__ = ["CrossEntropy", "LogitAdjusted"]
 
 @dataclass(frozen=True)
 class CrossEntropy(Objective):
-    """-log softmax(z)_y, on any head or on `head`."""
+    """Cross-entropy, -log softmax(z)_y, on any head or on `head`."""
 
     head: Head | None = None
 
@@ -35,10 +35,10 @@ class CrossEntropy(Objective):
 
 @dataclass(frozen=True)
 class LogitAdjusted(Objective):
-    """-log softmax(z + tau log pi)_y (Menon et al. 2021, eq. 10), predicting by argmax z.
+    """Logit adjustment, -log softmax(z + tau log pi)_y (Menon et al. 2021, eq. 10).
 
-    pi are the shares of the classes in training; tau = 1 is the balanced softmax
-    (Ren et al. 2020, eq. 4).
+    pi are the shares of the classes in training, and argmax z predicts. tau = 1 is the balanced
+    softmax (Ren et al. 2020, eq. 4).
     """
 
     tau: float = 1.0

@@ -1,4 +1,4 @@
-"""Objectives made of objectives: a weighted sum, and one that gives way to another."""
+"""Objectives made of objectives: a weighted sum, and a switch from one to another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Deferred", "Sum"]
 
 
 class _Combined(Objective):
-    """An objective with parts, each of which keeps its own state by its place."""
+    """An objective with parts; each keeps its own state by its place."""
 
     @property
     def parts(self) -> tuple[Objective, ...]:
@@ -52,7 +52,7 @@ class _Combined(Objective):
         return [part.bind(task, one) for part, one in zip(self.parts, own, strict=True)]
 
     def _own(self, state: nn.Module | None) -> list[nn.Module | None]:
-        """The state of each part."""
+        """Selects the state of each part."""
         kept = {} if state is None else dict(state.named_children())
         return [kept.get(str(place)) for place in range(len(self.parts))]
 
@@ -81,9 +81,9 @@ class Sum(_Combined):
 
 @dataclass(frozen=True)
 class Deferred(_Combined):
-    """`first` until the share `at` of the stage's steps is done, `then` from there on.
+    """A switch from `first` to `then`, once the share `at` of the stage's steps is done.
 
-    Within a stage optimiser and learning rate go on undisturbed, as in deferred re-weighting
+    Within a stage, optimiser and learning rate go on undisturbed, as in deferred re-weighting
     (Cao et al. 2019, Algorithm 1), where 160 of 200 epochs give at = 0.8.
     """
 

@@ -1,7 +1,7 @@
 """Objectives that learn from a teacher: from its logits, its class, or its votes over patches.
 
-`OneHotDistill` and `VoteDistill` see only a class. They are our reconstruction of unpublished
-text and say so in the README.
+`OneHotDistill` and `VoteDistill` see only a class. They are our reconstruction of unpublished text,
+and trainer/README.md says so.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ __all__ = ["Distill", "OneHotDistill", "VoteDistill"]
 
 @dataclass(frozen=True)
 class Distill(Objective):
-    """T^2 KL(softmax(z_t / T) || softmax(z_s / T)), summed over classes (Hinton et al. 2015).
+    """Distillation, T^2 KL(softmax(z_t / T) || softmax(z_s / T)) (Hinton et al. 2015).
 
-    The gradient by a student's logit is T (p_s - p_t), whatever the number of classes.
+    Summed over classes. The gradient by a student's logit is T (p_s - p_t), for any number of
+    classes.
     """
 
     temperature: float = 4.0
@@ -43,7 +44,10 @@ class Distill(Objective):
 
 @dataclass(frozen=True)
 class OneHotDistill(Objective):
-    """-log softmax(z)_h, h the teacher's class for this very view (Touvron et al. 2021, eq. 3)."""
+    """One-hot distillation, -log softmax(z)_h (Touvron et al. 2021, eq. 3).
+
+    h is the teacher's class for the same view that the student sees.
+    """
 
     @property
     def needs(self) -> Needs:
@@ -62,12 +66,12 @@ class OneHotDistill(Objective):
 
 @dataclass(frozen=True)
 class VoteDistill(Objective):
-    """-sum_c p_c log softmax(z)_c with p from a label-only teacher's votes over patches.
+    """Distillation of votes, -sum_c p_c log softmax(z)_c, from a label-only teacher over patches.
 
-    p shrinks the votes toward those of the image's class with `pseudo_votes` a0, and is anchored
-    to the label with strength `eta` < 1 so that the label stays the most probable class (our
-    reconstruction). Rows that nobody voted on, those of a bank, take the teacher's class for the
-    view at hand instead.
+    p shrinks the votes toward those of the image's class with `pseudo_votes` a0. It is anchored to
+    the label with strength `eta` < 1, so that the label stays the most probable class (our
+    reconstruction). Rows without votes, those of a bank, take the teacher's class for the current
+    view instead.
     """
 
     pseudo_votes: float = 8.0

@@ -15,12 +15,12 @@ __all__ = ["FeatureDistill"]
 
 @dataclass(frozen=True)
 class FeatureDistill(Objective):
-    """1 - cos(g(f), f_t), the distance to a teacher's features (Iscen et al. 2021, section 3).
+    """Distillation of features, 1 - cos(g(f), f_t) (Iscen et al. 2021, section 3).
 
-    f_t is the unit feature of the teacher for the very view that the student sees, or those of
-    several teachers side by side. Where it is as wide as f, g is the identity; else
-    g(f) = ReLU(V f + c), learned beside the student. There the published code puts the classifier
-    on g(f); here it stays on f.
+    f_t is the unit feature of the teacher for the same view that the student sees, or those of
+    several teachers side by side. If it is as wide as f, g is the identity; else
+    g(f) = ReLU(V f + c), learned beside the student. In that case the published code puts the
+    classifier on g(f); here it stays on f.
     """
 
     @property
@@ -49,6 +49,6 @@ class FeatureDistill(Objective):
 
 
 def _said(teacher: TeacherAnswer) -> Tensor:
-    """The features of an answer, [N, D]."""
+    """Reads the features of an answer, [N, D]."""
     assert teacher.features is not None
     return teacher.features

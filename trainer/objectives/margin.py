@@ -19,12 +19,12 @@ __all__ = ["Ldam"]
 
 @dataclass(frozen=True)
 class Ldam(Objective):
-    """-w_y log softmax(scale (cos - m_y e_y))_y on a cosine head (Cao et al. 2019, section 3.2).
+    """The LDAM loss -w_y log softmax(scale (cos - m_y e_y))_y on a cosine head.
 
-    m_c is in proportion to n_c ** (-1/4), the greatest m `largest`. w_c is in proportion to the
-    inverse effective number of class c at `beta` (Cui et al. 2019), with mean 1 over training
-    images; beta = 0 weighs all classes alike. Rows of a bank, whose classes are equal, have the
-    largest margin and weight 1.
+    Cao et al. 2019, section 3.2. m_c is in proportion to n_c ** (-1/4), the greatest m is
+    `largest`. w_c is in proportion to the inverse effective number of class c at `beta` (Cui et al.
+    2019), with mean 1 over training images; beta = 0 weighs all classes alike. Rows of a bank,
+    whose classes are equal, have the largest margin and weight 1.
     """
 
     largest: float = 0.5

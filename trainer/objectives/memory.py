@@ -21,7 +21,7 @@ ALMOST_PURE = 0.8
 
 @dataclass(frozen=True)
 class MemoryTransfer(Objective):
-    """Two heads on one backbone: a plain one that trains it, and one that a memory teaches.
+    """Two heads on one backbone: a plain one that trains it, and one that is taught by a memory.
 
     The head "plain" and the backbone learn by cross-entropy. The head that answers at test reads
     the features without a gradient to them, and learns from label and memory
@@ -30,8 +30,8 @@ class MemoryTransfer(Objective):
     teaches once it has seen every class. `label_weight` and `temperature` are those of `transfer`.
 
     Defined by the code of Sonseca (2021). That code fills the memory from the whole training set
-    after the first epoch; here the first rows of each class begin it. Of mixed rows, each label is
-    judged by itself, and only almost pure training images move the memory; rows of a bank never do.
+    after the first epoch; here the first rows of each class begin it. Each label of a mixed row is
+    judged by itself. Only almost pure training images move the memory; rows of a bank never do.
     """
 
     label_weight: float = 0.2

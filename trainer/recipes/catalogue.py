@@ -29,7 +29,7 @@ _ON_COSINES = CrossEntropy(Head("cosine", 20.0))
 
 
 def _taught(name: str, about: str, label_weight: float, distill: Objective) -> Recipe:
-    """A plainly trained teacher, then a student of labels and teacher in shares that add to 1."""
+    """Makes a recipe of a plainly trained teacher, then a student of labels and teacher."""
     both = Sum(((label_weight, CrossEntropy()), (round(1 - label_weight, 6), distill)))
     return Recipe(name, about, (_TEACHER, Stage("student", both, teachers=("teacher",))))
 
@@ -123,7 +123,7 @@ RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name; `UsageFailure` with the nearest one if there is none."""
+    """Looks up a recipe by name; `UsageFailure` with the nearest one if there is none."""
     if name not in RECIPES:
         raise UsageFailure(f"unknown recipe '{name}'{nearest(name, RECIPES)}")
     return RECIPES[name]

@@ -16,9 +16,9 @@ __all__ = ["PostHoc", "TauNorm"]
 class PostHoc(Protocol):
     """A frozen value that changes a finished network in place, for example the norms of its head.
 
-    `validate` gives the network's accuracy in percent on the run's validation images, None where
-    it has none (``--val-per-class``); `needs_validation` says that it cannot do without. Test
-    images are out of its reach. Returns the numbers it set, which stand in the network's facts.
+    `validate` gives the network's accuracy in percent on the run's validation images, or is None
+    without any (``--val-per-class``). `needs_validation` is True if it cannot do without. Test
+    images are out of its reach. Returns the numbers that it set, which join the network's facts.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Named methods as data: a recipe is a list of stages, checked when it is made.
 
-A recipe says what is minimised, on which rows, from which teachers; data, devices and folders are
-the command's business.
+A recipe defines the objectives, their rows and their teachers; data, devices and folders belong to
+the command.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Draw:
     """Training images drawn for each step.
 
     sampler: every row once a pass, or classes with equal probability; share: their number as a
-    share of the run's batch; judged: whether they have a loss (those without one are there for
-    the stage's `forward`).
+    share of the run's batch; judged: True if they have a loss (those without one serve the stage's
+    `forward`).
     """
 
     sampler: Sampler = "instance"
@@ -46,13 +46,13 @@ class Draw:
 class Stage:
     """One training within a recipe.
 
-    share: epochs as a share of the run's; rows: what `--aug` says, or real unmixed rows only;
-    draws: the training images of each step; train: everything, or the head on a frozen backbone;
-    schedule: that of the learning rate, which begins at `lr` times the run's; weight_decay: in
-    place of the run's. start: the earlier stage whose weights it begins with; head: whether the
-    head is then a new one or kept; norms: whether batch-norm statistics follow the stage's batches
-    or stay. teachers: the earlier stages that teach it (a `--teacher` run takes the place of a
-    single one). forward: how outputs come of a batch; views: augmentations of further views.
+    share: epochs as a share of the run's; rows: those of `--aug`, or real unmixed rows only; draws:
+    the training images of each step; train: everything, or the head on a frozen backbone; schedule:
+    that of the learning rate, which begins at `lr` times the run's; weight_decay: replaces the
+    run's. start: the earlier stage whose weights it begins with; head: new, or kept from there;
+    norms: batch-norm statistics follow the stage's batches, or stay. teachers: the earlier stages
+    that teach it (a `--teacher` run replaces a single one). forward: makes outputs from a batch;
+    views: augmentations of further views.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Stage:
     views: tuple[View, ...] = ()
 
     def epochs(self, run_epochs: int) -> int:
-        """How many epochs this stage has in a run of `run_epochs`."""
+        """Computes the number of epochs of this stage in a run of `run_epochs`."""
         return max(1, round(self.share * run_epochs))
 
     def images(self, batch: int) -> int:
-        """The images of a step of this stage in a run with batches of `batch`."""
+        """Counts the images of a step of this stage in a run with batches of `batch`."""
         return sum(round(draw.share * batch) for draw in self.draws)
 
 
@@ -85,8 +85,8 @@ class Recipe:
     """A method: its name, one line about it, and its stages in order; the last is the result.
 
     `posthoc` changes the finished network before it is scored. A change of a recipe, or of code
-    that it calls, that changes results takes the next `version`: it is part of a run's key, so
-    that no result of the old method passes for the new.
+    that it calls, takes the next `version` if it changes results. The version is part of a run's
+    key, so no result of the old method passes for one of the new.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Recipe:
         return frozenset(name for stage in self.stages for name in stage.teachers)
 
     def plain(self) -> dict[str, Any]:
-        """The whole recipe as JSON values, defaults included; a value's class is its "kind"."""
+        """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""
         return {
             "name": self.name,
             "version": self.version,
@@ -123,10 +123,10 @@ class Recipe:
 
 
 def _problems(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
-    """Everything that is wrong with a stage that comes after the stages `before`."""
+    """Lists the faults of a stage that comes after the stages `before`."""
     try:
         needs = stage.objective.needs
-    except ValueError as error:  # of a sum whose terms want different heads
+    except ValueError as error:  # a sum whose terms want different heads
         return [str(error)]
     return [
         *_vocabulary(stage),
@@ -138,7 +138,7 @@ def _problems(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
 
 
 def _vocabulary(stage: Stage) -> list[str]:
-    """Words that are no known ones, and numbers out of range."""
+    """Lists unknown words and numbers out of range."""
     words: list[tuple[str, Any, Any]] = [
         (name, getattr(stage, name), known)
         for name, known in (
@@ -163,7 +163,7 @@ def _vocabulary(stage: Stage) -> list[str]:
 
 
 def _earlier_stages(stage: Stage, earlier: list[str]) -> list[str]:
-    """Names that should be those of earlier stages and are not."""
+    """Lists names that should be those of earlier stages and are not."""
     named = [("start", stage.start), *(("teacher", name) for name in stage.teachers)]
     return [
         f"{field} '{name}' is no earlier stage{nearest(name, earlier)}"
@@ -173,7 +173,7 @@ def _earlier_stages(stage: Stage, earlier: list[str]) -> list[str]:
 
 
 def _of_teachers(stage: Stage, needs: Needs) -> list[str]:
-    """Teachers that are missing, that nothing reads, or that cannot answer."""
+    """Lists teachers that are missing, that nothing reads, or that cannot answer."""
     found = []
     if needs.answers and not stage.teachers:
         found.append(f"objective {stage.objective!r} needs a teacher; name one in `teachers`")
@@ -189,7 +189,7 @@ def _of_teachers(stage: Stage, needs: Needs) -> list[str]:
 
 
 def _of_rows(stage: Stage, needs: Needs) -> list[str]:
-    """Draws that do not fit the arm or the forward, and views that are missing."""
+    """Lists draws that do not fit the arm or the forward, and views that are missing."""
     found = []
     own_draws = stage.draws != (Draw(),)
     if stage.rows == "arm" and (stage.train == "head" or own_draws or stage.forward.mixes):
@@ -208,7 +208,7 @@ def _of_rows(stage: Stage, needs: Needs) -> list[str]:
 
 
 def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> list[str]:
-    """A `start` that is missing, and a head that its network does not have."""
+    """Lists a missing `start`, and a head that its network does not have."""
     found = []
     kept = stage.start is not None and stage.head == "kept"
     if stage.train == "head" and not stage.start:

@@ -3,11 +3,12 @@
 Runs of the same seed share their initial weights and the order of their data, so their difference
 varies less than two independent runs do. `n` pairs, differences A - B in points of accuracy.
 
-Which interval decides. With few seeds the percentile bootstrap is too narrow: it resamples the
-differences at hand, whose spread it takes with n instead of n - 1, and without the allowance of
-Student's quantile for not knowing it. On normal differences its "95 %" covers 75 % at n = 3, 84 %
-at n = 5, 93 % at n = 20 (simulated). So below `BOOTSTRAP_FROM` pairs Student's t decides, which is
-exact for normal differences; from there on the bootstrap, which assumes no shape. Both are shown.
+Choice of the interval. With few seeds the percentile bootstrap is too narrow. It resamples the
+observed differences, whose spread it takes with n instead of n - 1, and it lacks the allowance of
+Student's quantile for an estimated spread. On normal differences its "95 %" covers 75 % at n = 3,
+84 % at n = 5, 93 % at n = 20 (simulated). So below `BOOTSTRAP_FROM` pairs Student's t decides,
+which is exact for normal differences. From there on the bootstrap decides, which assumes no shape.
+Both are shown.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """A - B of one part of the classes, in points.
+    """The difference A - B of one part of the classes, in points.
 
-    `bootstrap` and `t` are intervals at the comparison's level, `decides` names the one that
-    counts; all None with a single pair, which says nothing about chance.
+    `bootstrap` and `t` are intervals at the comparison's level; `decides` names the one that
+    counts. All are None with a single pair, which says nothing about chance.
     """
 
     part: str
@@ -64,13 +65,13 @@ class Difference:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether that interval leaves zero out."""
+        """True if that interval excludes zero."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two experiments: the seeds both have, their differences by part, and how they differ."""
+    """Two experiments: their common seeds, their differences by part, and by settings."""
 
     a: str
     b: str
@@ -103,7 +104,7 @@ class Comparison:
         return f"{self.a} is {word} than {self.b}: {one.mean:+.2f} points, interval {span}"
 
     def text(self) -> str:
-        """The comparison for a terminal."""
+        """Renders the comparison for a terminal."""
         percent = f"{100 * self.level:g} %"
         lines = [["A - B", "n", "difference", f"{percent} t", f"{percent} bootstrap", ""]]
         for one in self.differences:
@@ -133,7 +134,7 @@ class Comparison:
         )
 
     def plain(self) -> dict[str, Any]:
-        """The comparison as JSON values, schema `trainer-compare/1`."""
+        """Returns the comparison as JSON values, schema `trainer-compare/1`."""
         differences = [
             {**asdict(one), "distinguishable": one.distinguishable} for one in self.differences
         ]
@@ -169,9 +170,9 @@ def compare_runs(
 ) -> Comparison:
     """Compares the runs of two experiments, seed by seed.
 
-    With `margin` the question is equivalence: whether the interval (two one-sided tests at 5 %
-    are its 90 %) lies within +- margin points. Raises `UsageFailure` (exit code 2) if data, split
-    or budget differ, if there is no common seed, or if both are the same experiment.
+    With `margin` the question is equivalence: the 90 % interval, which is two one-sided tests at
+    5 %, must lie within +- margin points. Raises `UsageFailure` (exit code 2) if data, split or
+    budget differ, if there is no common seed, or if both are the same experiment.
     """
     for name, group in (("A", a), ("B", b)):
         if len({result.key for result in group}) != 1:
@@ -222,7 +223,7 @@ def _name(result: Result) -> str:
 
 
 def _told(result: Result) -> dict[str, Any]:
-    """The settings and the machine of a result, as far as a person wants to hear of them."""
+    """Selects the settings and the machine of a result that interest a reader."""
     told = flat({**result.spec.identity(), "arm": result.arm})
     unsaid = {"aug", "bank", "bank.content_sha256", "bank.request_key"}
     machine = {name: result.record["environment"].get(name) for name in ("device", "numerics")}
@@ -230,7 +231,7 @@ def _told(result: Result) -> dict[str, Any]:
 
 
 def _grain(result: Result, part: str) -> float:
-    """By how many points one test image moves the accuracy of a part."""
+    """Computes the points by which one test image moves the accuracy of a part."""
     confusion, groups = result.record["confusion"], result.dataset["groups"]
     if part == "overall" or confusion is None:
         return 100.0 / int(result.dataset["test_images"])
@@ -240,10 +241,10 @@ def _grain(result: Result, part: str) -> float:
 
 
 def difference(part: str, each: Sequence[float], *, level: float, grain: float = 0.0) -> Difference:
-    """The mean of paired differences with both intervals.
+    """Averages paired differences, with both intervals.
 
-    `grain` is what one image moves: equal differences do not mean that there is no spread, only
-    that it is finer than the test part shows, so it is taken as at least half of that.
+    `grain` is the effect of one image. Equal differences do not prove that there is no spread, only
+    that it is finer than the test part shows. So the spread is taken as at least half of that.
     """
     values = np.asarray(each, np.float64)
     if len(values) < 2:
@@ -259,7 +260,7 @@ def difference(part: str, each: Sequence[float], *, level: float, grain: float =
 
 
 def t_interval(values: np.ndarray, *, level: float, least_sd: float = 0.0) -> Interval:
-    """mean +- t s / sqrt(n), t the quantile of Student's distribution with n - 1 degrees."""
+    """Computes mean +- t s / sqrt(n), t of Student's distribution with n - 1 degrees."""
     from scipy.special import stdtrit
 
     n = len(values)
@@ -270,7 +271,7 @@ def t_interval(values: np.ndarray, *, level: float, least_sd: float = 0.0) -> In
 
 
 def bootstrap_interval(values: np.ndarray, *, level: float) -> Interval:
-    """Percentile bootstrap of the mean (Efron 1979); the draws are the same every time."""
+    """Computes the percentile bootstrap of the mean (Efron 1979), with the same draws always."""
     draws = stream(0, "compare.bootstrap", len(values))
     rows = draws.integers(len(values), size=(RESAMPLES, len(values)))
     means = values[rows].mean(axis=1)

@@ -19,12 +19,12 @@ _BEGIN = re.compile(r"^<!-- block ([^\s:]+):(?: written by `(.*)`)? *-->$", re.M
 
 
 def commands(path: Path) -> list[tuple[str, str]]:
-    """The blocks of a file in order: name, and the command that wrote it, "" where none did."""
+    """Lists the blocks of a file in order: name, and the command that wrote it, or ""."""
     return _BEGIN.findall(_read(path))
 
 
 def fill(path: Path, name: str, text: str, *, command: str) -> bool:
-    """Writes `text` into the block; whether the file changed."""
+    """Writes `text` into the block; returns True if the file changed."""
     before = _read(path)
     after = _filled(before, path, name, text, command)
     if after != before:
@@ -33,7 +33,7 @@ def fill(path: Path, name: str, text: str, *, command: str) -> bool:
 
 
 def is_fresh(path: Path, name: str, text: str, *, command: str) -> bool:
-    """Whether the block holds `text` already."""
+    """Tells if the block holds `text` already."""
     before = _read(path)
     return _filled(before, path, name, text, command) == before
 

@@ -15,9 +15,9 @@ __all__ = ["html"]
 
 
 def html(found: Sequence[Table], *, oracle: bool = False, matrix_of: str | None = None) -> str:
-    """The page. `matrix_of` names the row whose confusion matrix is drawn, by its arm or name.
+    """Renders the page. `matrix_of` names the row of the confusion matrix, by its arm or name.
 
-    By default that is "hybrid" where there is one, else the last row of a table.
+    The default is "hybrid" if there is one, else the last row of a table.
     """
     parts = [_section(table, oracle, _chosen(table, matrix_of)) for table in found]
     count = sum(len(table.results) for table in found)

@@ -16,13 +16,13 @@ Pair = tuple[str, str]
 
 
 def text_pairs(results: Sequence[Result], pairs: Sequence[Pair]) -> str:
-    """A line for each pair of experiments (see `records.named`), and the meaning of the numbers."""
+    """Renders a line for each pair of experiments (see `records.named`), with an explanation."""
     found = [_compared(results, pair) for pair in pairs]
     return "\n".join([*aligned([_HEAD, *_lines(found, pairs)]), "", _note(found)])
 
 
 def markdown_pairs(results: Sequence[Result], pairs: Sequence[Pair]) -> str:
-    """The same as Markdown."""
+    """Renders the same as Markdown."""
     found = [_compared(results, pair) for pair in pairs]
     rows = markdown_rows(_HEAD, _lines(found, pairs), left=2)
     return "\n".join([*rows, "", f"- {_note(found)}"])

@@ -34,10 +34,10 @@ __all__ = ["class_bars", "confusion", "curves", "of_run", "save", "svg"]
 
 @styled
 def class_bars(table: Table) -> Figure:
-    """Accuracy of each class by row of the table, error bars one standard deviation.
+    """Draws the accuracy of each class by row, error bars one standard deviation.
 
-    Classes stand from the largest to the smallest, with their training images on the axis; with
-    more than 20 of them, points in a line take the place of bars.
+    Classes stand from the largest to the smallest, with their training images on the axis. More
+    than 20 classes are drawn as points in a line instead of bars.
     """
     data = table.first.dataset
     order = sorted(range(len(data["classes"])), key=lambda index: -data["counts"][index])
@@ -67,7 +67,7 @@ def class_bars(table: Table) -> Figure:
 
 @styled
 def curves(table: Table) -> Figure:
-    """Test accuracy of the last stage by epoch, the mean over seeds; a band from least to most."""
+    """Draws test accuracy of the last stage by epoch: mean over seeds, band from least to most."""
     figure, axes = blank(8.0, 3.6)
     for number, row in enumerate(table.rows):
         epochs, values = _curve(row)
@@ -89,7 +89,7 @@ def curves(table: Table) -> Figure:
 
 
 def _curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs that every seed has evaluated in the last stage [E], and accuracies [seeds, E]."""
+    """Collects epochs of the last stage evaluated for every seed [E], accuracies [seeds, E]."""
     found: list[dict[int, float]] = []
     for result in row.results:
         history = result.record["history"]
@@ -107,9 +107,9 @@ def _curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
 
 @styled
 def confusion(row: Row) -> Figure | None:
-    """Which class is taken for which, in percent of each class, over all seeds of a row.
+    """Draws the confusion matrix in percent of each class, over all seeds of a row.
 
-    None if a result came without its matrix, as committed results of many classes do.
+    None if a result has no matrix, as committed results of many classes.
     """
     matrices = [result.record["confusion"] for result in row.results]
     if any(matrix is None for matrix in matrices):
@@ -139,7 +139,7 @@ def confusion(row: Row) -> Figure | None:
 
 
 def of_run(result: Result, folder: Path) -> None:
-    """Writes the pictures of one finished run: its classes, its curve, what it confuses."""
+    """Writes the pictures of one finished run: its classes, its curve, its confusions."""
     row = Row((result,))
     table = Table((row,))
     pictures = {"classes": class_bars(table), "curve": curves(table), "confusion": confusion(row)}
@@ -150,7 +150,7 @@ def of_run(result: Result, folder: Path) -> None:
 
 @styled
 def svg(figure: Figure) -> str:
-    """The figure as an SVG element, without the XML prologue, dates or fixed size."""
+    """Renders the figure as an SVG element, without the XML prologue, dates or fixed size."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

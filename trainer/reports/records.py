@@ -1,8 +1,8 @@
 """Finished runs as records: one JSON each, written, read and checked strictly; no torch.
 
-A record is what reports read and what is committed. It holds the accuracies of the last epoch, by
-class and by shot group, with everything that says what was run: data, split, budget, bank, teacher,
-command, configuration and machine. `K` classes; accuracies are in percent.
+Reports read records, and committed results are records. A record holds the accuracies of the last
+epoch, by class and by shot group, and the whole description of the run: data, split, budget, bank,
+teacher, command, configuration and machine. `K` classes; accuracies are in percent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LARGEST_FILE = 16 << 20
 
 @dataclass(frozen=True)
 class Result:
-    """A checked record and the file that it came from."""
+    """A checked record and its file."""
 
     record: dict[str, Any]
     path: Path | None = None
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def key(self) -> str:
-        """Names the experiment, whatever the seed: results of one key differ by seed alone."""
+        """The name of the experiment: results of one key differ by seed alone."""
         return self.spec.key
 
     @property
@@ -80,7 +80,7 @@ class Result:
         return dict(self.record["budget"])
 
     def accuracy(self, part: str) -> float | None:
-        """Percent right in the last epoch, "overall" or of a shot group; None where it is empty."""
+        """Returns the percentage right in the last epoch, "overall" or of a shot group, or None."""
         value = self.record["accuracy"][part]
         return None if value is None else float(value)
 
@@ -97,14 +97,14 @@ def write(path: Path, record: dict[str, Any]) -> Result:
 
 
 def read(path: Path) -> Result:
-    """Reads and checks one record; `InvalidInput` (exit code 3) says what is wrong and where."""
+    """Reads and checks one record; `InvalidInput` (exit code 3) names the fault and its place."""
     with _told_what_next(path):
         return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
 
 
 @contextmanager
 def _told_what_next(path: Path) -> Iterator[None]:
-    """Says of a damaged record how to go on without it."""
+    """Adds to an error about a damaged record the way to go on without it."""
     try:
         yield
     except InvalidInput as error:
@@ -117,7 +117,7 @@ def _told_what_next(path: Path) -> Iterator[None]:
 
 
 def finished(folder: Path, spec: RunSpec) -> Result | None:
-    """The result in a run folder, or None; `UsageFailure` (exit code 2) if it is another run's."""
+    """Finds the result in a run folder, or None; `UsageFailure` (exit code 2) for another run's."""
     path = folder / RESULT_FILE
     if not path.exists():
         return None
@@ -135,10 +135,10 @@ def finished(folder: Path, spec: RunSpec) -> Result | None:
 
 
 def collect(paths: Iterable[Path]) -> list[Result]:
-    """The finished runs in files and folders: run folders, folders of those, folders of records.
+    """Finds the finished runs in files and folders: run folders, folders of those, records.
 
-    Other JSON files are passed over. The same run found twice counts once; with other numbers it
-    is `InvalidInput`. Raises `UsageFailure` for a path that is not there.
+    Other JSON files are ignored. The same run found twice counts once; with different numbers it is
+    `InvalidInput`. Raises `UsageFailure` for a path that is not there.
     """
     found: dict[tuple[str, str, int], Result] = {}
     for path in paths:
@@ -162,9 +162,9 @@ def collect(paths: Iterable[Path]) -> list[Result]:
 
 
 def named(results: Iterable[Result], reference: str) -> list[Result]:
-    """The results of what `reference` names: an arm, and after slashes a recipe, model or key.
+    """Selects results by a name: an arm, and after slashes a recipe, model or key.
 
-    An arm alone means its plain recipe, `ce`, where that is there.
+    An arm alone means its plain recipe, `ce`, if there is one.
     """
     words = set(reference.split("/"))
     found = [one for one in results if words <= {one.arm, one.recipe, one.model, one.key}]
@@ -173,7 +173,7 @@ def named(results: Iterable[Result], reference: str) -> list[Result]:
 
 
 def _same_numbers(one: Result, other: Result) -> bool:
-    """Equal but for the rounding of a committed copy."""
+    """Compares two results, except for the rounding of a committed copy."""
     pairs = [(one.accuracy("overall"), other.accuracy("overall"))]
     pairs += zip(one.per_class, other.per_class, strict=True)
     return all(
@@ -205,7 +205,7 @@ def _read_candidate(file: Path, *, named: bool) -> Result | None:
 
 
 def small(record: Mapping[str, Any], *, points: int = 60) -> dict[str, Any]:
-    """The record as it is committed: at most `points` of the history, no large confusion matrix.
+    """Shortens a record for a commit: at most `points` of history, no large confusion matrix.
 
     The first and the last point of the history stay. The folders of bank and teacher, which only
     mean something on one machine, are emptied.
@@ -234,7 +234,7 @@ def _without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(value: Any, digits: int) -> Any:
-    """Numbers with so many significant digits, at any depth."""
+    """Rounds numbers to so many significant digits, at any depth."""
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
@@ -243,7 +243,7 @@ def _rounded(value: Any, digits: int) -> Any:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a JSONL file; a last line torn by a crash is dropped, any other is refused."""
+    """Reads the events of a JSONL file; a torn last line is dropped, any other is refused."""
     lines = path.read_bytes().split(b"\n")
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
@@ -254,7 +254,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             if not isinstance(event, dict):
                 raise ValueError("not a table")
         except ValueError as error:
-            if number == len(lines):  # nothing ended it: its writer was killed
+            if number == len(lines):  # without an end: its writer was killed
                 break
             raise InvalidInput(f"{path}, line {number}: {error}") from error
         events.append(event)

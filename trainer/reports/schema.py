@@ -1,4 +1,4 @@
-"""What a result record holds: its fields, their ranges, and what must agree with what.
+"""The schema of a result record: its fields, their ranges, and their consistency.
 
 `K` classes; accuracies are in percent of the test images.
 """
@@ -131,11 +131,11 @@ _MISSING = object()
 
 
 def check(record: Any, where: str) -> dict[str, Any]:
-    """The record itself, once it is known to be sound; `where` names it in errors.
+    """Returns the record once it is known to be sound; `where` names it in errors.
 
-    Raises `InvalidInput` (exit code 3) that lists everything wrong: fields missing, of another
-    type or out of range, group accuracies that are not those of their classes, a confusion matrix
-    or a configuration that says otherwise than the record.
+    Raises `InvalidInput` (exit code 3), which lists every fault: fields missing, of another type or
+    out of range, group accuracies that are not those of their classes, a confusion matrix or a
+    configuration that contradicts the record.
     """
     if not isinstance(record, dict):
         raise InvalidInput(f"{where}: a result is a table, got {type(record).__name__}")
@@ -210,7 +210,7 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
 def group_means(
     groups: Mapping[str, Any], per_class: list[float | None]
 ) -> dict[str, float | None]:
-    """Mean accuracy over the classes of each shot group; None where no class was tested."""
+    """Averages accuracy over the classes of each shot group; None if no class was tested."""
     means: dict[str, float | None] = {}
     for name in GROUPS:
         values = [value for index in groups[name] if (value := per_class[index]) is not None]

@@ -1,7 +1,7 @@
-"""Chosen arms of several data sets side by side: the first table that a reader wants; no torch.
+"""Chosen arms of several data sets side by side, the first table for a reader; no torch.
 
 The rows of a report are compared within one data set and budget. Here each of these is a pair of
-columns, and a row is an arm: nothing is averaged over data sets.
+columns, and a row is an arm. Nothing is averaged over data sets.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PARTS = ("overall", "few")
 
 
 def text_summary(results: Sequence[Result], arms: Sequence[str]) -> str:
-    """The summary for a terminal, with its notes."""
+    """Renders the summary for a terminal, with its notes."""
     found = tables(results)
     lines = [_Line.named(found, arm) for arm in arms]
     return "\n".join([*aligned([_head(found), *map(_cells, lines)]), "", *_notes(found, lines)])
 
 
 def markdown_summary(results: Sequence[Result], arms: Sequence[str]) -> str:
-    """The summary as Markdown, with its notes."""
+    """Renders the summary as Markdown, with its notes."""
     found = tables(results)
     lines = [_Line.named(found, arm) for arm in arms]
     rows = markdown_rows(_head(found), map(_cells, lines), left=2)
@@ -36,7 +36,7 @@ def markdown_summary(results: Sequence[Result], arms: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Line:
-    """One arm and recipe: its row in each of the tables, None where it was not run."""
+    """One arm and recipe: its row in each of the tables, None if it was not run there."""
 
     arm: str
     recipe: str
@@ -44,7 +44,7 @@ class _Line:
 
     @classmethod
     def named(cls, found: Sequence[Table], reference: str) -> _Line:
-        """The line that `reference` names, see `records.named`; else `UsageFailure`."""
+        """Finds the line of `reference`, see `records.named`; else `UsageFailure`."""
         chosen = records.named((row.first for table in found for row in table.rows), reference)
         if not chosen:
             known = {f"{row.first.arm}/{row.first.recipe}" for table in found for row in table.rows}
@@ -77,7 +77,7 @@ def _cell(row: Row | None, part: str) -> str:
 
 
 def _notes(found: Sequence[Table], lines: Sequence[_Line]) -> list[str]:
-    """What each pair of columns was made with, and what the numbers are, a sentence each."""
+    """Describes, in a sentence each, the making of each pair of columns and the numbers."""
     notes = []
     for table, rows in zip(found, zip(*(line.rows for line in lines), strict=True), strict=True):
         there = [row for row in rows if row is not None]

@@ -1,7 +1,7 @@
-"""Results become tables: one row an experiment, mean and spread over its seeds; no torch.
+"""Tables of results: one row an experiment, mean and spread over its seeds; no torch.
 
-Only results of the same data, split and budget share a table; settings in which its rows differ
-beyond arm, recipe and model stand in a column. The accuracy is that of the last epoch; the best
+Only results of the same data, split and budget share a table. Settings in which its rows differ
+beyond arm, recipe and model stand in a column. The accuracy is that of the last epoch. The best
 epoch on the test part ("test oracle") is shown on demand and selects nothing.
 """
 
@@ -38,7 +38,7 @@ _CONTROLS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
     "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
 }
-# What the columns of a table say already, and what only bank and teacher themselves say.
+# Settings that other columns show, and those that only bank and teacher have.
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
 _OF_BANK = ("n", "alpha", "generator", "generator_kimg")
 
@@ -56,7 +56,7 @@ class Spread:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """The spread of the values that are there; None if there are none."""
+    """Computes the spread of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -69,7 +69,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one experiment, by seed; `setting` names what tells it from other rows."""
+    """The runs of one experiment, by seed; `setting` names its difference from other rows."""
 
     results: tuple[Result, ...]
     setting: str = ""
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Arm and recipe, and the setting where there is one: what a legend says."""
+        """The name in a legend: arm and recipe, and the setting if there is one."""
         words = [self.first.arm, "" if self.first.recipe == "ce" else self.first.recipe]
         return " ".join(word for word in (*words, self.setting) if word)
 
@@ -89,15 +89,15 @@ class Row:
         return tuple(result.seed for result in self.results)
 
     def accuracy(self, part: str) -> Spread | None:
-        """Of the last epoch, "overall" or of a shot group."""
+        """Spreads the accuracy of the last epoch, "overall" or of a shot group, over the seeds."""
         return spread(result.accuracy(part) for result in self.results)
 
     def oracle(self) -> Spread | None:
-        """Of the epoch that is best on the test part: an upper reference, never a result."""
+        """Spreads the accuracy of the best epoch on the test part: never a result."""
         return spread(result.record["test_oracle"]["overall"] for result in self.results)
 
     def per_class(self) -> list[Spread | None]:
-        """Of each class, over the seeds."""
+        """Spreads the accuracy of each class over the seeds."""
         columns = zip(*(result.per_class for result in self.results), strict=True)
         return [spread(column) for column in columns]
 
@@ -124,16 +124,16 @@ class Table:
 
     @property
     def settings(self) -> bool:
-        """Whether any row needs the column that names settings."""
+        """True if any row needs the column that names settings."""
         return any(row.setting for row in self.rows)
 
     @property
     def steps_differ(self) -> bool:
-        """Whether its recipes take different numbers of steps."""
+        """True if its recipes take different numbers of steps."""
         return len({result.budget["steps"] for result in self.results}) > 1
 
     def notes(self) -> list[str]:
-        """What a reader must know to trust the table, a sentence each."""
+        """Lists the facts that a reader needs to trust the table, a sentence each."""
         return [
             *_data_notes(self.first.record),
             _budget_note(self.results),
@@ -157,7 +157,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def comparable(result: Result) -> dict[str, Any]:
-    """What two results must share before their numbers may stand side by side."""
+    """Lists the facts that two results must share before they are compared."""
     data, budget = result.dataset, result.budget
     names = ("name", "profile", "imbalance", "split_seed", "split_id", "test_id")
     return {
@@ -188,7 +188,7 @@ def _order(result: Result) -> tuple[Any, ...]:
 
 
 def _settings(firsts: list[Result]) -> list[str]:
-    """For each experiment the settings in which this table's experiments differ, as text."""
+    """Lists, for each experiment, the settings in which the experiments differ, as text."""
     each = [_told(result) for result in firsts]
     names = sorted({name for told in each for name in told})
     varying = [
@@ -201,7 +201,7 @@ def _settings(firsts: list[Result]) -> list[str]:
 
 
 def _told(result: Result) -> dict[str, Any]:
-    """Settings that the columns of a table do not show; those of a bank only where there is one.
+    """Lists settings that no column shows; those of a bank only if there is one.
 
     Two arms with banks of different spaces differ in the arm; two banks of one arm in their key.
     """
@@ -322,7 +322,7 @@ def _time(seconds: float) -> str:
 
 
 def cells(table: Table, *, oracle: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table as text."""
+    """Renders header and rows of a table as text."""
     head = ["arm", "recipe", "model"]
     head += ["settings"] * table.settings + ["steps"] * table.steps_differ
     head += ["n", *PARTS] + ["best epoch (test oracle)"] * oracle
@@ -342,7 +342,7 @@ def _shown(value: Spread | None) -> str:
 
 
 def text_table(found: Sequence[Table], *, oracle: bool = False) -> str:
-    """Tables for a terminal, each with its notes."""
+    """Renders tables for a terminal, each with its notes."""
     parts = []
     for table in found:
         head, lines = cells(table, oracle=oracle)
@@ -351,7 +351,7 @@ def text_table(found: Sequence[Table], *, oracle: bool = False) -> str:
 
 
 def seed_table(results: Sequence[Result]) -> str:
-    """The runs of one experiment, a line a seed, and their mean and spread."""
+    """Renders the runs of one experiment, a line a seed, and their mean and spread."""
     lines = [["arm", "recipe", "model", "seed", "n", *PARTS]]
     first = results[0]
     head = [first.arm, first.recipe, first.model]
@@ -366,7 +366,7 @@ def seed_table(results: Sequence[Result]) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells in columns; the columns from "n" on stand right."""
+    """Aligns lines of cells in columns; the columns from "n" on are aligned right."""
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     left = lines[0].index("n") if "n" in lines[0] else 1
     return [
@@ -379,7 +379,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
-    """Results as Markdown: a table with its notes for each comparable set."""
+    """Renders results as Markdown: a table with its notes for each comparable set."""
     parts = []
     for table in tables(results):
         head, lines = cells(table, oracle=oracle)
@@ -389,7 +389,7 @@ def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
 
 
 def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> list[str]:
-    """The lines of a Markdown table; its first `left` columns stand left, the others right."""
+    """Renders the lines of a Markdown table; its first `left` columns stand left, others right."""
     rule = ["---" if index < left else "---:" for index in range(len(head))]
     return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
@@ -400,7 +400,7 @@ def _quoted(notes: Sequence[str]) -> list[str]:
 
 
 def plain(results: Sequence[Result]) -> dict[str, Any]:
-    """The report as JSON values; names are stable within schema `trainer-report/1`."""
+    """Returns the report as JSON values; names are stable within schema `trainer-report/1`."""
     return {"schema": "trainer-report/1", "tables": [_plain(table) for table in tables(results)]}
 
 
