@@ -34,9 +34,10 @@ class Request:
     """A report as it is asked for.
 
     `subject` is the hash of a generator's weights or of a bank's content, `kind` which of both.
-    `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a bank. `features` is
-    "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe. `truncation` is
-    None for a bank. `cas`: with the classification accuracy score, which trains a classifier.
+    `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a bank.
+    `features` is "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe.
+    `truncation` is None for a bank. `cas`: with the classification accuracy score, which trains a
+    classifier.
     """
 
     subject: str
