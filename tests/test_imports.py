@@ -387,7 +387,7 @@ def test_allowed_directions_pass(tmp_path: Path) -> None:
         {"stylegan_mix/store.py": "from torch.nn import functional"},
         {"stylegan_mix/datasets/cifar.py": "try:\n    import torch\nexcept ImportError:\n    pass"},
         {
-            "trainer/reports/tables.py": "from .loop import run",
+            "trainer/reports/tables.py": "from ..engine.loop import run",
             "trainer/engine/loop.py": "import torch",
         },
         {

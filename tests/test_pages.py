@@ -112,6 +112,21 @@ def test_files_that_are_named_exist(page: Path) -> None:
             assert list(page.parent.rglob(word)), word
 
 
+def test_no_source_cites_a_paper_that_readers_do_not_have() -> None:
+    """The project grew from papers of its own; what readers need of them stands on the pages."""
+    absent = re.compile(r"DESIGN\b|[Dd]ossier|reliability \d|methods/\w+\.md")
+    sources = [
+        file
+        for one in FOLDERS
+        for kind in ("*.py", "*.h", "*.cpp", "*.md")
+        for file in (ROOT / one).rglob(kind)
+    ]
+    found = [
+        str(file) for file in sources if file != Path(__file__) and absent.search(source(file))
+    ]
+    assert found == []
+
+
 # --------------------------------------------------------------------- commands
 
 

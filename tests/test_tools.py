@@ -115,7 +115,7 @@ def test_the_linter_catches_commented_out_code(repo_root: Path, tmp_path: Path) 
     settings = str(repo_root / "tools" / "ruff.toml")
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--config", settings]
     done = subprocess.run(
-        [*command, str(tmp_path)], check=False, capture_output=True, text=True, timeout=300
+        [*command, str(tmp_path)], check=False, capture_output=True, text=True, timeout=600
     )
     assert "ERA001" in done.stdout
 
@@ -130,7 +130,7 @@ def test_scripts_are_executable_bash(path: str, repo_root: Path) -> None:
     script = repo_root / path
     assert os.access(script, os.X_OK)
     assert script.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
-    subprocess.run(["bash", "-n", str(script)], check=True, timeout=300)
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=600)
 
 
 def canonical(requirement: str) -> str:
@@ -171,7 +171,7 @@ def environment(checkout: Path, path: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={"PATH": str(path)},
     )
 
@@ -247,7 +247,7 @@ def test_all_cores_test_unless_single_tests_are_named(
     program(tmp_path / "tools" / "environment", "")
     program(tmp_path / ".venv" / "bin" / "python", 'printf "<%s> " "$@"')
     done = subprocess.run(
-        [str(tmp_path / "tools" / "test"), *words], capture_output=True, text=True, timeout=300
+        [str(tmp_path / "tools" / "test"), *words], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     given = re.findall("<(.*?)>", done.stdout)
@@ -278,7 +278,7 @@ def ci(repo_root: Path, folder: Path, *, quick: int, slow: int) -> tuple[int, li
     text = STAND_IN_TEST.replace("{slow}", str(slow)).replace("{quick}", str(quick))
     program(folder / "tools" / "test", text)
     done = subprocess.run(
-        [str(folder / ".ci" / "run")], check=False, capture_output=True, text=True, timeout=300
+        [str(folder / ".ci" / "run")], check=False, capture_output=True, text=True, timeout=600
     )
     return done.returncode, done.stdout.splitlines()
 
@@ -299,17 +299,17 @@ def test_ci_fails_when_a_part_does_and_ends_with_the_closing_lines(
 def test_ci_takes_the_next_slice_with_every_commit(repo_root: Path, tmp_path: Path) -> None:
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
     commit = ["git", *author, "-C", str(tmp_path), "commit", "-q", "--allow-empty", "-m", "x"]
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=300)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=600)
     slices = []
     for _ in range(5):
-        subprocess.run(commit, check=True, timeout=300)
+        subprocess.run(commit, check=True, timeout=600)
         _, lines = ci(repo_root, tmp_path, quick=0, slow=0)
         slices += [line for line in lines if line.startswith("slice ")]
     assert slices == [f"slice {part}/4" for part in (2, 3, 4, 1, 2)]
 
     cut_off = tmp_path / "cut-off"
     clone = ["git", "clone", "-q", "--depth", "1", f"file://{tmp_path}", str(cut_off)]
-    subprocess.run(clone, check=True, timeout=300)
+    subprocess.run(clone, check=True, timeout=600)
     status, lines = ci(repo_root, cut_off, quick=0, slow=0)
     assert status == 0
     assert any(re.fullmatch(r"slice [1-4]/4", line) for line in lines)

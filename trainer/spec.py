@@ -66,7 +66,7 @@ class TeacherRef:
 
 @dataclass(frozen=True)
 class VoteSpec:
-    """How a label-only teacher is asked about patches (dossier section 1.6.1).
+    """The questions to a label-only teacher about patches (trainer/README.md, patched one-hot).
 
     `views` K per training image; `full_share` of them show the whole image, shifted and flipped;
     the others are square patches whose sides are `sides` times the image's, in equal shares.
@@ -79,7 +79,7 @@ class VoteSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of the trainer. Defaults are the protocol of the field (DESIGN section 4).
+    """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
     `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
     to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`

@@ -183,7 +183,7 @@ def test_a_killed_build_is_no_obstacle(workshop: Any) -> None:
     killed = workshop.start(code, COMPILER_SECONDS="1")
     wait_for(workshop.folder / "compiled")
     killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=300)
+    killed.communicate(timeout=600)
     assert libraries.search(workshop.cache, libraries.specification(CPU, "")) is None
     # Its compilers hold the lock until they end, and nothing does after them.
     assert build.obtain(CPU).path.exists()
@@ -194,7 +194,7 @@ def test_of_two_processes_at_once_one_builds_and_the_other_says_for_whom_it_wait
 ) -> None:
     code = "print(build.obtain(toolchain.Target('cpu', 'baseline')).path)"
     both = [workshop.start(code, COMPILER_SECONDS="1") for _ in range(2)]
-    told = [process.communicate(timeout=300) for process in both]
+    told = [process.communicate(timeout=600) for process in both]
     assert told[0][0] == told[1][0] != ""
     assert workshop.compiled() == ["other.cpp", "stub.cpp"]
     names = [f"process {process.pid} on {os.uname().nodename}" for process in both]

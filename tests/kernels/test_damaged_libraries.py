@@ -60,7 +60,7 @@ def test_a_library_that_is_not_what_was_built_is_built_again(workshop: Any, dama
 def test_a_cut_library_kills_no_process(workshop: Any) -> None:
     cut(build.obtain(toolchain.target_for("cpu")))
     process = workshop.start("print(native.library('cpu').kernels_abi_version())")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (0, f"{abi.ABI_VERSION}\n"), err
 
 

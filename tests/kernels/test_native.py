@@ -54,8 +54,8 @@ def test_structures_lie_in_memory_as_a_compiler_lays_them(repo_root: Path, tmp_p
     )
     csrc = str(repo_root / "kernels" / "csrc")
     program = str(tmp_path / "layout")
-    subprocess.run([compiler, "-I", csrc, str(source), "-o", program], check=True, timeout=300)
-    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=300)
+    subprocess.run([compiler, "-I", csrc, str(source), "-o", program], check=True, timeout=600)
+    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=600)
     mirrored = []
     for name, structure in STRUCTURES.items():
         mirrored.append(f"{name} {ctypes.sizeof(structure)}")
@@ -178,7 +178,7 @@ native.library("cpu").kernels_upfirdn2d(byref(abi.Upfirdn2d()), None, None, byre
 maps = {line.split()[-1] for line in open("/proc/self/maps")}
 print(*(path for path in maps if "omp" in Path(path).name.partition(".")[0]))
 """
-    out, err = workshop.start(code).communicate(timeout=300)
+    out, err = workshop.start(code).communicate(timeout=600)
     assert out.split() == [str(toolchain.openmp())], err
 
 

@@ -41,6 +41,7 @@ HELD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "KERNELS": "reference",
+    "CUDA_VISIBLE_DEVICES": "",
     "MPLBACKEND": "Agg",
 }
 

@@ -82,7 +82,7 @@ def start(home: Path, repo_root: Path) -> Iterator[Start]:
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     """What the process printed, once it has ended with this code."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == code, err
     assert "Traceback" not in err
     return out if code == 0 else err
@@ -90,13 +90,13 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 
 def wait_for_blocks(home: Path, count: int) -> None:
     """Returns when that many blocks have landed."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         for journal in (home / "banks").glob(".partial/*/blocks.jsonl"):
             if journal.read_bytes().count(b"\n") >= count:
                 return
         time.sleep(0.002)
-    raise AssertionError("no blocks landed within five minutes")
+    raise AssertionError("no blocks landed within ten minutes")
 
 
 def content(process: subprocess.Popen[str]) -> str:

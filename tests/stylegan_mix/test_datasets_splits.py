@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylegan_mix.datasets import identity
@@ -71,7 +71,7 @@ def test_step_keeps_all_of_one_half_and_the_same_few_of_the_other() -> None:
     imbalance=st.floats(1, 1e12),
     profile=st.sampled_from(["exp", "step"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_counts_fall_and_every_class_keeps_an_image(
     n_max: int, classes: int, imbalance: float, profile: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylegan_mix.latents import decoding, plan, spaces
@@ -17,7 +17,7 @@ from stylegan_mix.latents.spaces import SPACES
 TEN = Mixing(classes=10, z_dim=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 400), st.integers(1, 200), st.integers(0, 5))
 def test_a_row_depends_on_its_number_alone(start: int, count: int, seed: int) -> None:
     mixing = Mixing(classes=5, z_dim=2, seed=seed)

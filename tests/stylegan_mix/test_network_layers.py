@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -93,7 +93,12 @@ def demodulated(*args: Tensor, up: int = 1) -> Tensor:
     return y * d.to(y.dtype)[:, :, None, None]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(
     n=st.integers(1, 4),
     channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),

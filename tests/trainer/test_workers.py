@@ -98,7 +98,7 @@ class _When:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=600)
 
 
 def test_a_failure_comes_back_with_its_kind_and_words(home: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_runs_end_when_the_process_that_started_them_is_killed(home: Path, tmp_p
     assert json.loads(note.read_text())["exit_code"] == 75
 
 
-def _await(found: Any, seconds: float = 120.0) -> Any:
+def _await(found: Any, seconds: float = 600.0) -> Any:
     """The first true answer of `found`; fails after `seconds`, which only a hang takes."""
     until = time.monotonic() + seconds
     while not (answer := found()):

@@ -1,4 +1,4 @@
-"""The folder of a run: who works on it, what goes in, what comes out (reliability 1.4).
+"""The folder of a run: its status, inputs and outputs (trainer/README.md, run folder).
 
 `run.json` status and settings, `config.resolved.json`, `env.json`, `inputs.json`,
 `metrics.jsonl`, `summary.csv`, `checkpoints/` while it runs, `weights/<stage>/`, `result.json`.

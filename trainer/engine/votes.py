@@ -1,6 +1,6 @@
 """Votes of a label-only teacher over patches of the training images, counted once and kept.
 
-Dossier section 1.6.1 (our reconstruction of patched one-hot distillation). Each image is shown to
+Our reconstruction of patched one-hot distillation (trainer/README.md). Each image is shown to
 the teacher in K views: some of the whole image, shifted and flipped, the others square patches
 brought to full size. `N` images, `K` classes (`views` of them are asked for, as `VoteSpec` says).
 """
@@ -133,7 +133,7 @@ def view(ballot: Ballot, images: Tensor, number: int, draws: np.random.Generator
 def enlarged_patch(images: Tensor, side: float, draws: np.random.Generator) -> Tensor:
     """A random patch of `side` times the image's side, brought to full size, [N, H, W, C] float.
 
-    images: [N, H, W, C] uint8. Bilinear with antialiasing, as the dossier asks.
+    images: [N, H, W, C] uint8. Bilinear with antialiasing.
     """
     count, height, width, _ = images.shape
     tall, wide = max(1, round(side * height)), max(1, round(side * width))

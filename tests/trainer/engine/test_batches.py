@@ -59,7 +59,7 @@ def test_balanced_draws_have_equal_classes_and_equal_rows_within() -> None:
 
 @pytest.mark.parametrize("alpha", [0.4, 1.0, 2.0])
 def test_shares_follow_beta_and_differ_by_row(alpha: float) -> None:
-    """Dossier test 1: a constant per batch would fail on the number of distinct values."""
+    """A constant per batch would fail on the number of distinct values."""
     lam = mixing.shares(alpha, 10_000, stream(0, "mix.lam", 0))
     assert lam.mean() == pytest.approx(0.5, abs=0.01)
     assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
@@ -68,7 +68,7 @@ def test_shares_follow_beta_and_differ_by_row(alpha: float) -> None:
 
 
 def test_mixing_two_constant_images_is_exact() -> None:
-    """Dossier test 2: 0 and 200 at lam 0.25 give 150, without overflow."""
+    """0 and 200 at lam 0.25 give 150, without overflow."""
     images = torch.stack([torch.zeros(1, 2, 2), torch.full((1, 2, 2), 200.0)])
     mixed = mixing.mix(images, torch.tensor([1, 0]), torch.tensor([0.25, 0.25]))
     assert torch.equal(mixed[0], torch.full((1, 2, 2), 150.0))
@@ -294,7 +294,7 @@ def test_a_mixed_row_names_both_images_it_is_made_of(data: Any) -> None:
 
 
 def test_rows_of_a_bank_pass_through_the_transform_of_real_rows(data: Any) -> None:
-    """Dossier test 5: constant images of one value come out alike from both sources."""
+    """Constant images of one value come out alike from both sources."""
     data.train.images[...] = 200
     batch = batches("bank", data, pad=0)(0)
     assert torch.equal(batch.images[:4], batch.images[4:])

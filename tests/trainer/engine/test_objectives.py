@@ -31,7 +31,7 @@ from trainer.objectives import (
 from trainer.recipes.catalogue import RECIPES
 
 N, K, D = 6, 4, 5
-# CIFAR-10-LT at imbalance 100, for the test vectors of the dossier (longtail.md 1.5).
+# CIFAR-10-LT at imbalance 100, for the test vectors.
 CIFAR_COUNTS = (5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50)
 
 STAGES = [(recipe, stage) for recipe in RECIPES.values() for stage in recipe.stages]
@@ -197,7 +197,7 @@ def test_logit_adjustment_without_tau_is_cross_entropy() -> None:
     )
 
 
-def test_balanced_softmax_toy_of_the_dossier() -> None:
+def test_balanced_softmax_by_hand() -> None:
     """longtail.md 1.5: z = (2, 1, 0), pi = (.7, .2, .1)."""
     out = Outputs(torch.zeros(3, 1), torch.tensor([[2.0, 1.0, 0.0]] * 3))
     values = LogitAdjusted().bind(Task((7, 2, 1)))(out, rows(torch.arange(3)))
@@ -214,7 +214,7 @@ def test_log_priors_of_cifar10_at_100() -> None:
 
 
 def test_two_calls_equal_the_soft_cross_entropy() -> None:
-    """Dossier test 6: lam of two hard labels is the cross-entropy of their two-hot vector."""
+    """The lam of two hard labels is the cross-entropy of their two-hot vector."""
     out, (a, b), lam = student(), torch.randint(K, (2, N)), torch.rand(N)
     loss = CrossEntropy().bind(task())
     mixed = row_losses(Losses(loss, loss), out, batch_of(a, b, lam, N))
@@ -233,7 +233,7 @@ def teacher_of(out: Outputs) -> TeacherAnswer:
 
 
 def test_distillation_gradient_is_the_temperature_times_the_difference() -> None:
-    """Dossier test 7 and section 3.1: T (p_S - p_T) / B for the mean over B rows."""
+    """By hand: T (p_S - p_T) / B for the mean over B rows."""
     T, out, other = 4.0, student(), student()
     out.logits.requires_grad_(True)
     Distill(T).bind(task())(out, rows(torch.zeros(N).long(), teacher_of(other))).mean().backward()
@@ -242,7 +242,7 @@ def test_distillation_gradient_is_the_temperature_times_the_difference() -> None
 
 
 def test_distillation_from_certainty_at_temperature_one_is_cross_entropy() -> None:
-    """Dossier test 7: at T = 1 a one-hot teacher gives CE minus its own entropy, which is 0."""
+    """At T = 1 a one-hot teacher gives CE minus its own entropy, which is 0."""
     out, label = student(), torch.randint(K, (N,))
     certain = TeacherAnswer(logits=1e4 * F.one_hot(label, K).double())
     torch.testing.assert_close(
@@ -252,7 +252,7 @@ def test_distillation_from_certainty_at_temperature_one_is_cross_entropy() -> No
 
 
 def test_the_label_stays_the_most_probable_after_revision() -> None:
-    """Dossier test 9: for 10,000 random shares and any eta < 1."""
+    """For 10,000 random shares and any eta < 1."""
     shares = torch.rand(10_000, K, dtype=torch.float64) ** 4
     shares = shares / shares.sum(1, keepdim=True)
     label = torch.randint(K, (10_000,))
@@ -264,7 +264,7 @@ def test_the_label_stays_the_most_probable_after_revision() -> None:
 
 
 def test_without_pseudo_votes_a_unanimous_teacher_is_one_hot() -> None:
-    """Dossier test 11, before the anchor: q is the one-hot vector of the class all views got."""
+    """Before the anchor, q is the one-hot vector of the class all views got."""
     said = torch.randint(K, (N,))
     votes = 64 * F.one_hot(said, K).double()
     row = torch.full((N, K), 1 / K, dtype=torch.float64)
@@ -272,7 +272,6 @@ def test_without_pseudo_votes_a_unanimous_teacher_is_one_hot() -> None:
 
 
 def test_votes_of_a_unanimous_and_right_teacher_are_one_hot_distillation() -> None:
-    """Dossier test 11."""
     out, label = student(), torch.randint(K, (N,))
     voted = TeacherAnswer(votes=64 * F.one_hot(label, K).double())
     torch.testing.assert_close(

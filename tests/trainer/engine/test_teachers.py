@@ -132,7 +132,6 @@ def by_brightness(images: torch.Tensor) -> torch.Tensor:
 def test_every_image_gets_as_many_votes_as_views(
     data: Any, tmp_path: Path, stop_after: Any
 ) -> None:
-    """Dossier test 10."""
     for views, dtype in ((12, np.uint8), (300, np.int32)):
         asked = ballot(by_brightness, data, VoteSpec(views=views))
         counts = votes.collect(asked, tmp_path / str(views), Session(stop_after()))
@@ -145,7 +144,7 @@ def test_every_image_gets_as_many_votes_as_views(
 def test_full_views_alone_reproduce_the_teacher(
     data: Any, model: Any, tmp_path: Path, stop_after: Any
 ) -> None:
-    """Dossier test 10: K whole views, unshifted, are K times the teacher's answer."""
+    """K whole views, unshifted, are K times the teacher's answer."""
     spec = VoteSpec(views=3, full_share=1.0)
     asked = ballot(teachers.label_only(model), data, spec, pad=0)
     counts = votes.collect(asked, tmp_path / "votes", Session(stop_after()))
