@@ -154,7 +154,7 @@ class Writer:
                     "dtype": dtype,
                     "shape": list(shape),
                     "offset": self._layout["offsets"][name],
-                    "sha256": store.sha256_array(self.view(name)),
+                    "sha256": _sha256(self.view(name)),
                 }
                 for name, (dtype, shape) in self._declared.items()
             }
@@ -320,6 +320,11 @@ def _check_entries(entries: dict[str, Any], file_bytes: int) -> None:
         if start < end or stop > file_bytes:
             raise ValueError(f"array '{name}' lies outside the file or over another array")
         end = stop
+
+
+def _sha256(array: np.ndarray) -> str:
+    """Hashes an array's bytes in C order; dtype and shape are not in it."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _content_digest(entries: Mapping[str, Any]) -> str:

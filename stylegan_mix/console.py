@@ -32,6 +32,7 @@ from stylegan_mix.errors import (
 from stylegan_mix.progress import say
 
 __all__ = [
+    "DEFAULT_DATASET",
     "FiniteRange",
     "Group",
     "LazyGroup",
@@ -51,6 +52,9 @@ __all__ = [
     "result",
     "run_options",
 ]
+
+DEFAULT_DATASET = "digits_lt"
+"""The data set of a command that names none: built in, and trained on in minutes."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

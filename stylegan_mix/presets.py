@@ -131,7 +131,7 @@ _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.defa
 # collapses inside the classes: on the digits, at a label weight of 0.2 the classes were confused
 # for long, at 0.5 the diversity of some fell below 0.6. `cpu32` has no augmentation, since at its
 # budget DiffAugment cost more than it gave, and computes in float32, since bfloat16 was not shown
-# to be as good (both tables: tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
+# to be as good (tables in tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
 # `cpu32`, adaptive augmentation by shot group, and averages and speed of adaptation for 2,000 kimg.
 # At the size and budget of `cpu32` that combination is the best one measured (`label-plain`: the
 # strength stays at 0; with a lower target no difference is seen); at its own it has not been

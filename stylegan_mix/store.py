@@ -24,8 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
@@ -40,7 +38,6 @@ __all__ = [
     "publish",
     "read_json",
     "roots",
-    "sha256_array",
     "sha256_file",
     "shared",
     "sync_folder",
@@ -120,11 +117,6 @@ def sha256_file(path: Path) -> str:
     """SHA-256 (64 hex digits) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_array(array: np.ndarray) -> str:
-    """SHA-256 (64 hex digits) of an array's bytes in C order; dtype and shape are not in it."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 @contextmanager

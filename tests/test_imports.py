@@ -290,6 +290,25 @@ def test_quick_commands_load_no_torch(argv: list[str], home: Path) -> None:
     assert loaded_by(COMMAND.format(module=module, argv=argv)) == "[]"
 
 
+EVERY_HELP = """
+import sys
+from {module} import group
+for name in group.list_commands(None):
+    try:
+        group.main([name, "--help"], prog_name="help", standalone_mode=False)
+    except SystemExit:
+        pass
+    assert {slow} & set(sys.modules) == set(), name
+"""
+
+
+@pytest.mark.parametrize("module", ["stylegan_mix.cli", "trainer.cli"])
+def test_help_loads_nothing_slow(module: str) -> None:
+    """Importing any of these takes as long as all else that a help text needs."""
+    slow = {"torch", "numpy", "scipy", "PIL", "h5py", "matplotlib"}
+    assert loaded_by(EVERY_HELP.format(module=module, slow=slow)) == "[]"
+
+
 def test_quick_modules_load_no_torch(repo_root: Path) -> None:
     known = modules(repo_root)
     quick = [name for name in known if any(within(name, prefix) for prefix in WITHOUT_TORCH)]
@@ -366,7 +385,7 @@ def test_allowed_directions_pass(tmp_path: Path) -> None:
         {"stylegan_mix/store.py": "from torch.nn import functional"},
         {"stylegan_mix/datasets/cifar.py": "try:\n    import torch\nexcept ImportError:\n    pass"},
         {
-            "trainer/reports/tables.py": "from .loop import run",
+            "trainer/reports/tables.py": "from ..engine.loop import run",
             "trainer/engine/loop.py": "import torch",
         },
         {

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from stylegan_mix.banks import store
 from stylegan_mix.banks.request import Request, command_words
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
+from stylegan_mix.console import DEFAULT_DATASET
+from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import store as generator_store
@@ -109,7 +110,7 @@ class Plan:
         """The words of the command that asks for this bank again."""
         if self.published is not None:
             return command_words(self.request, self.published.card, self.asked.precision)
-        draw = {**self.asked.draw.draw, "dataset": self.asked.draw.dataset or DEFAULT}
+        draw = {**self.asked.draw.draw, "dataset": self.asked.draw.dataset or DEFAULT_DATASET}
         return command_words(self.request, draw, self.asked.precision)
 
     def lines(self) -> list[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
@@ -27,7 +26,7 @@ _SPACE_HELP = "Where rows are mixed: " + "; ".join(
 
 
 @click.command("generate")
-@partial(console.data_options, default=f"{DEFAULT}, or that of --generator")
+@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of --generator")
 @click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
 @click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
 @click.option(
@@ -76,6 +75,7 @@ def generate(
     stylegan-mix generate --dataset cifar10_lt --imbalance 100 --space none --dry-run
     """
     from stylegan_mix.banks.plan import Asked, decide
+    from stylegan_mix.datasets.asked import AskedDraw
 
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
     plan = decide(Asked(draw, train=not no_train, **options))

@@ -10,13 +10,12 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
-from stylegan_mix.datasets.asked import AskedDraw
-from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.generators.store import Published
     from stylegan_mix.interop.importing import ImportPlan
 
@@ -55,6 +54,7 @@ def import_generator(
     stylegan-mix import-generator cifar10.pkl --dataset cifar10_lt --profile natural
     stylegan-mix generate --dataset cifar10_lt --profile natural --generator HASH
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.interop import foreign
 
     content, sha256 = foreign.read_bytes(file)
@@ -93,7 +93,7 @@ def _declared(draw: AskedDraw) -> Dataset | None:
     """The data set that the user declares; None where none is named."""
     if draw.dataset is not None:
         return draw.load()
-    if draw != AskedDraw():
+    if any(value is not None for value in draw.draw.values()):
         raise UsageFailure(
             "--imbalance, --profile and --split-seed say which draw of a --dataset: name it"
         )
@@ -107,6 +107,7 @@ def _spelled(file: Path, dataset: Dataset | None) -> str:
 
 
 def _show_plan(plan: ImportPlan) -> None:
+    from stylegan_mix.datasets.records import draw_name
     from stylegan_mix.interop.foreign import KINDS
 
     network, data = plan.foreign.settings, plan.dataset

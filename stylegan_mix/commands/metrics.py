@@ -10,9 +10,8 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.metrics.request import AGAINST, LABELS, SAMPLES
+from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
 
@@ -29,7 +28,7 @@ __all__ = ["metrics"]
 @click.command("metrics")
 @click.argument("generator", required=False)
 @click.option("--bank", metavar="KEY", help="Judge rows of this bank, not a generator.")
-@partial(console.data_options, default=f"{DEFAULT}, or that of what is judged")
+@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of what is judged")
 @click.option(
     "--against",
     default=",".join(AGAINST),
@@ -102,6 +101,7 @@ def metrics(
     stylegan-mix metrics 3fa9c1 --page pictures
     stylegan-mix metrics --bank 9061f3c614e8 --n 5000
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.metrics.plan import Asked, decide, without_reals
 
     asked = Asked(draw=AskedDraw(dataset, imbalance, profile, split_seed), **options)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.progress import SILENT, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -91,7 +90,7 @@ def _change_options(command: Any) -> Any:
 
 
 @click.command()
-@partial(console.data_options, default=DEFAULT)
+@partial(console.data_options, default=console.DEFAULT_DATASET)
 @click.option(
     "--preset",
     metavar="NAME",
@@ -152,6 +151,7 @@ def train(
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.generators import store as generator_store
     from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training

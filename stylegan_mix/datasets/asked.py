@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stylegan_mix.datasets.digits import NAME
+from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.loading import load
 from stylegan_mix.datasets.records import Dataset
 
-__all__ = ["DEFAULT", "AskedDraw"]
-
-DEFAULT = NAME
+__all__ = ["AskedDraw"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,9 @@ class AskedDraw:
         """The reason for the data set, where none was named."""
         if self.dataset is not None:
             return ()
-        return (f"data set {DEFAULT}: the default, small and built in (choose with --dataset)",)
+        return (
+            f"data set {DEFAULT_DATASET}: the default, small and built in (choose with --dataset)",
+        )
 
     @property
     def draw(self) -> dict[str, Any]:
@@ -36,5 +36,5 @@ class AskedDraw:
         return {name: value for name, value in asdict(self).items() if name != "dataset"}
 
     def load(self) -> Dataset:
-        """Loads the draw, of `DEFAULT` where no data set was named."""
-        return load(self.dataset or DEFAULT, **self.draw)
+        """Loads the draw, of the default where no data set was named."""
+        return load(self.dataset or DEFAULT_DATASET, **self.draw)

@@ -3,7 +3,8 @@
 `N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
 `lam` [N, 1] is the share of class a. The ends of the path (lam 0 and 1) are exactly the unmixed w.
 w is mixed layer by layer, since a network may have several codes of a sample: with UTLO, not every
-layer sees the label. Equations are written with the methods of tensors, so that names are read without torch.
+layer sees the label. Equations are written with the methods of tensors, so that names are read
+without torch.
 """
 
 from __future__ import annotations

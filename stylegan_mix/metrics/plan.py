@@ -16,17 +16,10 @@ from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
+from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES, parse_against
 from stylegan_mix.metrics.features import script_hash
 from stylegan_mix.metrics.probe import Probe, find_probe, probe_key
-from stylegan_mix.metrics.request import (
-    AGAINST,
-    LABELS,
-    SAMPLES,
-    Found,
-    Request,
-    find,
-    parse_against,
-)
+from stylegan_mix.metrics.request import Found, Request, find
 from stylegan_mix.metrics.subject import Subject
 
 __all__ = ["Asked", "Plan", "decide", "without_reals"]

@@ -13,29 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
-from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.metrics import report
 from stylegan_mix.progress import say
 
 __all__ = [
-    "AGAINST",
     "KIND",
-    "LABELS",
-    "SAMPLES",
     "Found",
     "Request",
     "find",
     "folder",
-    "parse_against",
 ]
 
 KIND = "metrics"
-AGAINST = ("train", "balanced", "test")
-"""The long-tailed training part, the balanced training set it was drawn from, the test part."""
-LABELS = ("uniform", "frequency")
-SAMPLES = 10_000
-"""Samples of a seed where nothing else is asked for; of a bank, at most its rows."""
-
 _ALGORITHM = {"samples": 1, "figures": 1}
 
 
@@ -44,7 +34,7 @@ class Request:
     """A report as it is asked for.
 
     `subject` is the hash of a generator's weights or of a bank's content, `kind` which of both.
-    `against` are names of `AGAINST`; `labels` of `LABELS`, or "rows" of a bank. `features` is
+    `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a bank. `features` is
     "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe. `truncation` is
     None for a bank. `cas`: with the classification accuracy score, which trains a classifier.
     """
@@ -73,17 +63,6 @@ class Request:
     def key(self) -> str:
         """64 hex digits."""
         return store.digest(self.spec())
-
-
-def parse_against(text: str) -> tuple[str, ...]:
-    """ "train,test" as names of `AGAINST` in their order; `UsageFailure` (exit code 2) else."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in AGAINST:
-            raise UsageFailure(f"--against: no part '{name}'{nearest(name, AGAINST)}")
-    if not names:
-        raise UsageFailure(f"--against needs at least one of {', '.join(AGAINST)}")
-    return tuple(name for name in AGAINST if name in names)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stylegan_mix import console, process, progress, stopping
-from trainer.engine.mixing import ARMS
 
 if TYPE_CHECKING:
     from trainer.plan import Asked, Plan
@@ -20,7 +19,7 @@ __all__ = ["asked_for", "run", "show"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SETTINGS: list[tuple[str, Any, str]] = [
-    ("--aug", str, f"{', '.join(ARMS)}. Default: none."),
+    ("--aug", str, "Arm, such as mixup, bank, hybrid; a wrong name lists all. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
     ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),

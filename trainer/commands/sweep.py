@@ -57,7 +57,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     --threads, any number of workers gives the same results.
 
     \b
-    trainer sweep tools/experiments/digits.toml --results tools/results/digits
+    trainer sweep tools/experiments/digits_lt.toml --results my_results
     """
     from trainer import sweep as grid
     from trainer.execute import How
