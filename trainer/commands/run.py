@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stylegan_mix import console, process, progress, stopping
+from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
     from trainer.plan import Asked, Plan
@@ -62,6 +63,7 @@ def _settings(command: Command) -> Command:
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
+@console.progress_option
 @console.run_options
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -88,9 +90,10 @@ def run(ctx: click.Context, **options: Any) -> None:
     show(plan)
     from trainer.execute import How, execute
 
+    how = How(options["device"], options["threads"], sources)
+    reporter = progress.reporter_for(options["progress"])
     with stopping.StopSignals(options["minutes"]) as stop:
-        how = How(options["device"], options["threads"], sources)
-        found = execute(plan, stop, how)
+        found = execute(plan, Session(stop, reporter), how)
     _print(plan, found, as_json=options["as_json"])
 
 
