@@ -89,9 +89,9 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Runs `spec` in `folder` from where an earlier call stopped, and returns its result.
 
-    A finished run returns its stored result at once. The session's request ends it after the step
-    at hand with the failure of that. `device` is "auto", "cpu", "cuda" or "cuda:<index>";
-    `sources` says where each setting came from; `label` heads the progress lines.
+    A finished run returns its stored result at once. If the session requests a stop, the run ends
+    after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
+    "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)
