@@ -114,11 +114,14 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 def test_no_source_cites_a_paper_that_readers_do_not_have() -> None:
     """The project grew from papers of its own; what readers need of them stands on the pages."""
-    absent = re.compile(r"DESIGN\b|[Dd]ossier|reliability \d|methods/\w+\.md")
+    papers = r"house|perf|aesthetics|reliability|longtail|methods/\w+"
+    absent = re.compile(
+        rf"DESIGN\b|[Dd]ossier|reliability (\d|notes)|notes on reliability|\b({papers})\.md"
+    )
     sources = [
         file
         for one in FOLDERS
-        for kind in ("*.py", "*.h", "*.cpp", "*.md")
+        for kind in ("*.py", "*.h", "*.cpp", "*.cu", "*.cuh", "*.md")
         for file in (ROOT / one).rglob(kind)
     ]
     found = [

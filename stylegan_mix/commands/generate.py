@@ -1,4 +1,4 @@
-"""`stylegan-mix generate`: the bank that was asked for, at once if it exists."""
+"""`stylegan-mix generate`: writes the requested bank, or returns it at once if it exists."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def generate(
 ) -> None:
     """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
 
-    Uses the newest finished generator of that data set and split, and trains one where there is
-    none. The same request again gives the same bank at once; an interrupted one goes on from the
-    blocks that are there.
+    Uses the newest finished generator of that data set and split, or trains one if there is
+    none. The same request again gives the same bank at once; an interrupted one goes on from
+    its finished blocks.
 
     \b
     stylegan-mix generate --dataset digits_lt --n 20000
@@ -102,7 +102,7 @@ def _show(plan: Plan) -> None:
 
 
 def _made(plan: Plan, session: Session) -> tuple[Record, str]:
-    """Trains where there is no generator, then writes the bank."""
+    """Trains a generator if there is none, then writes the bank."""
     from stylegan_mix.banks.write import write_plan
     from stylegan_mix.training.run import ensure_generator
 

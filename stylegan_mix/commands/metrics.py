@@ -1,4 +1,4 @@
-"""`stylegan-mix metrics`: what samples of a generator, or rows of a bank, are worth."""
+"""`stylegan-mix metrics`: judges the samples of a generator, or the rows of a bank."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def metrics(
 ) -> None:
     """Judge the samples of a generator, or a bank, against real images, with the floor beside.
 
-    GENERATOR is a hash or the beginning of one; by default the newest of the data set and split.
-    Distances are taken in the features of a probe, a small classifier that is trained once on the
-    training part; they are not FID. To choose a checkpoint, use --against train: it looks at no
-    test image. The same request again is answered at once.
+    GENERATOR is a hash or its beginning; the default is the newest of the data set and split.
+    Distances are taken in the features of a probe, a small classifier that is trained once on
+    the training part; they are not FID. To choose a checkpoint, use --against train, which uses
+    no test image. The same request again is answered at once.
 
     \b
     stylegan-mix metrics --dataset digits_lt
@@ -195,7 +195,7 @@ def _page_alone(
     device: str | None,
     session: Session,
 ) -> dict[str, Any]:
-    """Writes the page of a generator without its data set; on no device, says only where."""
+    """Writes the page of a generator without its data set; without a device, names it only."""
     from stylegan_mix.pictures.make import make_page
 
     say(f"generator {published.hash[:12]}: no report and no real images, {why}")

@@ -67,7 +67,7 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("on_collapse", click.Choice(["rollback", "go-on"]), "When a class collapses."),
 ]
 
-# What does not change the weights stays out of the command on the card.
+# Options that do not change the weights stay out of the command on the card.
 _NOT_SPELLED = (
     "minutes",
     "save_minutes",
@@ -143,8 +143,8 @@ def train(
 ) -> None:
     """Train a StyleGAN2 on exactly the long-tailed training images of a data set.
 
-    The same command goes on with an interrupted training, and returns the generator of a
-    finished one at once. A longer --kimg goes on from a shorter one.
+    The same command goes on with an interrupted training, and returns a finished generator at
+    once. A longer --kimg goes on from a shorter one.
 
     \b
     stylegan-mix train --dataset digits_lt --preset tiny8
@@ -178,7 +178,7 @@ def train(
         if speaks():
             _print_cost(plan, start, bool(there), as_json)
         return
-    # Further processes of torchrun have nothing to tell.
+    # Further processes of torchrun print nothing.
     reporter = reporter_for(progress) if speaks() else SILENT
     with StopSignals(minutes) as stop:
         found = there or run_training(
@@ -217,7 +217,7 @@ def _print_cost(plan: TrainPlan, start: float, done: bool, as_json: bool) -> Non
 
 
 def _spelled(ctx: click.Context) -> str:
-    """The command with the options that differ from their defaults, to write on the card."""
+    """Composes the command for the card, with the options that differ from their defaults."""
     words = ["stylegan-mix train"]
     for name, entry in console.resolved(ctx).items():
         if entry["source"] != "default" and name not in _NOT_SPELLED:

@@ -1,4 +1,4 @@
-"""A draw of a data set as a command asks for it, and the one that is taken where none is named."""
+"""A draw of a data set as a command requests it, and the default draw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AskedDraw"]
 
 @dataclass(frozen=True)
 class AskedDraw:
-    """A data set and its draw; None where nothing was said. See `datasets.load`."""
+    """A requested data set and its draw; None for options not given. See `datasets.load`."""
 
     dataset: str | None = None
     imbalance: float | None = None
@@ -23,7 +23,7 @@ class AskedDraw:
 
     @property
     def why(self) -> tuple[str, ...]:
-        """The reason for the data set, where none was named."""
+        """The reason for the data set, if none was named."""
         if self.dataset is not None:
             return ()
         return (
@@ -32,7 +32,7 @@ class AskedDraw:
 
     @property
     def draw(self) -> dict[str, Any]:
-        """Everything but the data set: the arguments of `datasets.load`."""
+        """The arguments of `datasets.load`, without the data set."""
         return {name: value for name, value in asdict(self).items() if name != "dataset"}
 
     def load(self) -> Dataset:
