@@ -1,4 +1,4 @@
-"""`python -m stylegan_mix` is the command `stylegan-mix`."""
+"""The command `stylegan-mix`, as `python -m stylegan_mix`."""
 
 from __future__ import annotations
 

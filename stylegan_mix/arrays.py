@@ -1,11 +1,11 @@
 """The container of prepared sets, banks, checkpoints and annotations.
 
-A container is a directory that holds one ordinary HDF5 file, with contiguous arrays that any tool
+A container is a directory. It holds one ordinary HDF5 file, with contiguous arrays that any tool
 opens, and `MANIFEST.json`: kind, facts, and for each array its dtype, shape, byte offset and
-SHA-256, with the hashes of the whole file and of the manifest itself. Writing uses h5py; reading
+SHA-256, with the hashes of the whole file and of the manifest itself. Writing uses h5py. Reading
 checks manifest and hash and then maps the arrays, so libhdf5 never parses a file that might be
-foreign, and a file that is complete is complete because we say so: a killed or full-disk HDF5
-write reopens without any error.
+foreign. Only the manifest makes a file complete: an HDF5 file whose writer was killed, or whose
+disk was full, opens without any error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCHEMA = "stylegan-mix-arrays"
 SCHEMA_VERSION = 1
 
 _DTYPES = {name: np.dtype(f"<{name}") for name in ("u1", "i2", "i4", "i8", "f2", "f4", "f8")}
-# The most bytes of a manifest that are read.
+# Largest manifest that is read, in bytes.
 _MANIFEST_LIMIT = 4 << 20
 _LAYOUT = "layout.json"
 _FIELDS = {
@@ -50,12 +50,12 @@ Declared = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class Writer:
-    """Writes a container's arrays in place, in any order, and seals it.
+    """A container in the making: its arrays are written in place, in any order, then sealed.
 
-    `arrays` declares name -> (dtype such as ``"u1"``, shape). All disk space is taken at the
-    start, so that a full disk is an error then and not a crash in the middle. With `resume`, a
-    folder that holds the same declaration is continued with the bytes that it has.
-    Raises `MissingEnvironment` (exit code 4) where space or permission is missing.
+    `arrays` declares name -> (dtype such as ``"u1"``, shape). All disk space is taken at the start,
+    so a full disk is an error then and not a crash in the middle. With `resume`, a folder with the
+    same declaration is continued with its bytes. Raises `MissingEnvironment` (exit code 4) if space
+    or permission is missing.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Writer:
                     for name, (dtype, shape) in self._declared.items():
                         offsets[name] = _create_contiguous(root, name, _DTYPES[dtype], shape)
             except RuntimeError as error:
-                # What HDF5 could not write when closing the file comes without an errno.
+                # If HDF5 cannot write on closing the file, its error has no errno.
                 raise OSError(errno.ENOSPC, str(error)) from error
             size = self._file.stat().st_size
             with open(self._file, "r+b") as opened:
@@ -127,7 +127,7 @@ class Writer:
             store.write_json(self.folder / _LAYOUT, layout)
 
     def view(self, name: str) -> np.ndarray:
-        """The array `name` as it lies on disk, for reading and writing."""
+        """Maps the array `name` on the disk, for reading and writing."""
         if name not in self._views:
             dtype, shape = self._declared[name]
             offset = self._layout["offsets"][name]
@@ -135,7 +135,7 @@ class Writer:
         return self._views[name]
 
     def flush(self) -> None:
-        """Brings what was written so far to the disk."""
+        """Brings everything written so far to the disk."""
         for view in self._views.values():
             if isinstance(view, np.memmap):
                 view.flush()
@@ -143,7 +143,7 @@ class Writer:
     def seal(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Hashes everything, writes the manifest, and returns it. Nothing may be written after.
 
-        ValueError where `facts` are too long for a reader.
+        ValueError if `facts` are too long for a reader.
         """
         with store.disk_errors(self._file):
             self.flush()
@@ -154,7 +154,7 @@ class Writer:
                     "dtype": dtype,
                     "shape": list(shape),
                     "offset": self._layout["offsets"][name],
-                    "sha256": store.sha256_array(self.view(name)),
+                    "sha256": _sha256(self.view(name)),
                 }
                 for name, (dtype, shape) in self._declared.items()
             }
@@ -190,7 +190,7 @@ def write(
 ) -> dict[str, Any]:
     """Writes a whole container so that `folder` appears complete or not at all.
 
-    Returns the manifest. If `folder` exists already, it is left as it is: check first.
+    Returns the manifest. An existing `folder` is not changed: check first.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -215,13 +215,13 @@ class Container:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the writer said about the content."""
+        """The writer's facts about the content."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
 
     @property
     def content_sha256(self) -> str:
-        """The hash of the arrays (names, dtypes, shapes, bytes), whatever file holds them."""
+        """The hash of the arrays (names, dtypes, shapes, bytes), independent of their file."""
         return str(self.manifest["content_sha256"])
 
     @property
@@ -241,15 +241,15 @@ class Container:
         return _map(path, _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["offset"], "r")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickled memory map would hold the whole array: another process opens it by path.
+        # A pickled memory map would hold the whole array; another process opens it by path.
         return (_reopen, (self.folder, self.manifest["kind"]))
 
 
 def open_container(folder: Path, *, kind: str, verify: bool = True) -> Container:
     """Opens a container after checking its manifest and, with `verify`, its file's hash.
 
-    Raises `InvalidInput` (exit code 3), saying which file and what was expected, for anything
-    that is not as the writer left it, and for a container of another kind or a newer schema.
+    Raises `InvalidInput` (exit code 3), which names the file and the expected content, for a
+    container that was altered, of another kind, or of a newer schema.
     """
     manifest = read_manifest(folder, kind=kind)
     path = folder / manifest["file"]
@@ -272,7 +272,7 @@ def open_container(folder: Path, *, kind: str, verify: bool = True) -> Container
 
 
 def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
-    """Reads and checks a container's manifest alone, without touching the arrays."""
+    """Reads and checks a container's manifest alone, without its arrays."""
     path = folder / MANIFEST
     manifest = store.read_json(path, limit=_MANIFEST_LIMIT)
     try:
@@ -322,6 +322,11 @@ def _check_entries(entries: dict[str, Any], file_bytes: int) -> None:
         end = stop
 
 
+def _sha256(array: np.ndarray) -> str:
+    """Hashes an array's bytes in C order; dtype and shape are not in it."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
 def _content_digest(entries: Mapping[str, Any]) -> str:
     return store.digest(
         {name: [entry["dtype"], entry["shape"], entry["sha256"]] for name, entry in entries.items()}
@@ -362,7 +367,7 @@ def _reopen(folder: Path, kind: str) -> Container:
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """The `content_sha256` that a container of these arrays would have."""
+    """Computes the `content_sha256` of a container of these arrays."""
     entries = {
         name: {
             "dtype": array.dtype.str.lstrip("<|=>"),

@@ -1,7 +1,7 @@
 """Named state to and from the container: no pickle, every byte hashed, written atomically.
 
-A state is a nested dictionary (string or integer names), with lists, of tensors and JSON values:
-what `state_dict()` of modules and optimisers gives. Tensors become arrays of the container; the
+A state is a nested dictionary (string or integer names), with lists, of tensors and JSON values, as
+`state_dict()` of modules and optimisers returns it. Tensors become arrays of the container. The
 rest, and the shape of the nesting, lies in its manifest.
 """
 
@@ -45,7 +45,7 @@ def save(folder: Path, state: Mapping[Any, Any], *, kind: str, facts: Mapping[st
 
 
 def load(folder: Path, *, kind: str) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Reads what `save` wrote, on the CPU: (state, facts). Raises `InvalidInput` if altered."""
+    """Reads the output of `save`, on the CPU: (state, facts). Raises `InvalidInput` if altered."""
     container = arrays.open_container(folder, kind=kind)
     try:
         state = _give(container.facts["state"], container)
@@ -56,7 +56,7 @@ def load(folder: Path, *, kind: str) -> tuple[dict[Any, Any], dict[str, Any]]:
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """The content hash of a flat dictionary of tensors: the identity of a network's weights."""
+    """Hashes a flat dictionary of tensors: the identity of a network's weights."""
     return arrays.fingerprint({name: _array(tensor) for name, tensor in state.items()})
 
 
@@ -113,12 +113,12 @@ class Checkpoints:
     def save(self, step: int, state: Mapping[Any, Any], facts: Mapping[str, Any]) -> None:
         """Writes the checkpoint of `step`, then removes those that are no longer kept.
 
-        Those of later steps go first: whoever stands at `step` could not use them.
+        Those of later steps go first: a run at `step` could not use them.
         """
         target = self.folder / f"step-{step:09d}"
         if not target.exists():
             save(target, state, kind=self._kind, facts=facts)
-        else:  # of the same step, perhaps unreadable: it goes once another one is there
+        else:  # of the same step, perhaps unreadable: removed once another one is written
             fresh = target.with_name(f".{target.name}.new")
             shutil.rmtree(fresh, ignore_errors=True)
             save(fresh, state, kind=self._kind, facts=facts)
@@ -133,9 +133,9 @@ class Checkpoints:
     def latest(
         self, say: Callable[[str], None] = say
     ) -> tuple[int, dict[Any, Any], dict[str, Any]] | None:
-        """The newest sound checkpoint as (step, state, facts), or None if there never was one.
+        """Reads the newest sound checkpoint: (step, state, facts), or None if there never was one.
 
-        Of a damaged one `say` is told and the one before it taken; if all are damaged,
+        A damaged one is reported to `say` and the previous one taken; if all are damaged, raises
         `InvalidInput`.
         """
         steps = self._steps()
@@ -158,7 +158,7 @@ class Checkpoints:
         return max(self._steps(), default=None)
 
     def clear(self) -> None:
-        """Removes them all: the run that needed them is finished."""
+        """Removes all checkpoints, once the run that needed them is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[int]:

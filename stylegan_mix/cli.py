@@ -37,5 +37,5 @@ group = console.LazyGroup(
 
 
 def main() -> NoReturn:
-    """The entry point of the installed command."""
+    """Runs the installed command."""
     console.main(group, "stylegan-mix")

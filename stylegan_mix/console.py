@@ -1,6 +1,6 @@
-"""The border between a command line and the code: options, configuration files, results, ends.
+"""The border between a command line and the code: options, configuration files, results, exits.
 
-`main` ends the process with the exit code of a failure (see `errors`); 130 is SIGINT and 143
+`main` ends the process with the exit code of a failure (see `errors`). 130 is SIGINT and 143
 SIGTERM without a saved state.
 """
 
@@ -32,6 +32,7 @@ from stylegan_mix.errors import (
 from stylegan_mix.progress import say
 
 __all__ = [
+    "DEFAULT_DATASET",
     "FiniteRange",
     "Group",
     "LazyGroup",
@@ -52,6 +53,9 @@ __all__ = [
     "run_options",
 ]
 
+DEFAULT_DATASET = "digits_lt"
+"""The data set of a command that names none: built in, and trained on in minutes."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -67,7 +71,7 @@ def result(text: str) -> None:
 
 
 class _ReaderLeft(Exception):
-    """Whoever read our output has enough (`| head`): no error."""
+    """The end of the reader of our output (`| head`), which is no error."""
 
 
 def print_json(data: Any) -> None:
@@ -76,13 +80,13 @@ def print_json(data: Any) -> None:
 
 
 def as_json(data: Any) -> str:
-    """Plain data as readable JSON; letters that stdout cannot show are escaped."""
+    """Renders plain data as readable JSON; letters that stdout cannot show are escaped."""
     shows_all = (sys.stdout.encoding or "").lower().startswith("utf")
     return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=not shows_all)
 
 
 def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints what a doctor found, name by name."""
+    """Prints a doctor's findings, name by name."""
     if as_json:
         print_json(dict(findings))
         return
@@ -91,7 +95,7 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Prints cells in aligned columns; those whose numbers are in `right` end at the right."""
+    """Prints cells in aligned columns; those numbered in `right` are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -102,7 +106,7 @@ def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> 
 
 
 def age(seconds: float) -> str:
-    """The age of an entry of a list, in its largest unit of which there are two."""
+    """Formats an age in the largest unit that it holds twice."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
@@ -113,7 +117,7 @@ def age(seconds: float) -> str:
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest one and all that are known."""
+    """A group that answers an unknown command with the nearest name and all known ones."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -153,19 +157,19 @@ class LazyGroup(Group):
 
 
 def main(group: click.Command, prog: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command line and ends the process with the exit code that its end calls for."""
+    """Runs a command line and ends the process with its exit code."""
     _settle_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = _run(group, prog, arguments)
     try:
         sys.stdout.flush()
-    except OSError:  # said already, or nobody reads
+    except OSError:  # reported already, or nobody reads
         _close_stdout()
     sys.exit(code)
 
 
 def _settle_streams() -> None:
-    """Makes both streams take any text, whatever the locale, and even where they are closed."""
+    """Makes both streams accept any text in any locale, even if they are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -237,7 +241,7 @@ class FiniteRange(click.FloatRange):
 
 
 def as_typed(value: object) -> str:
-    """A value as it is typed: a number exactly, without a needless ".0"."""
+    """Formats a value as a user types it: a number exactly, without a needless ".0"."""
     return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
@@ -252,7 +256,7 @@ debug_option = click.option("--debug", is_flag=True, expose_value=False, help="P
 
 
 def data_options(command: Command, *, default: str = "") -> Command:
-    """Adds the options that name a data set, in words its `default`, and its long-tailed split."""
+    """Adds the options of a data set, with its `default` in words, and its long-tailed split."""
     usual = f"  [default: {default}]" if default else ""
     for option in reversed(
         [
@@ -273,7 +277,7 @@ def data_options(command: Command, *, default: str = "") -> Command:
 
 
 def run_options(command: Command) -> Command:
-    """Adds the options that every command that computes understands."""
+    """Adds the options of every command that computes."""
     for option in reversed(
         [
             click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
@@ -328,7 +332,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 
 
 def _typed(value: Any, option: click.Option, ctx: click.Context, where: str) -> Any:
-    """The value of a file for an option, or `UsageFailure` that says `where` and which type."""
+    """Converts the value of a file for an option; else `UsageFailure` with `where` and the type."""
     if isinstance(value, (dict, list)):
         raise UsageFailure(f"{where} must be a value, got a {_TOML[type(value)]}")
     flag = option.is_flag or isinstance(option.type, click.types.BoolParamType)
@@ -346,7 +350,7 @@ _TOML = {dict: "table", list: "list"}
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Reads a TOML file of at most 1 MiB; `UsageFailure` (exit code 2) says what is wrong."""
+    """Reads a TOML file of at most 1 MiB; else `UsageFailure` (exit code 2) with the reason."""
     try:
         if path.stat().st_size > 1 << 20:
             raise UsageFailure(f"{what} {path} is larger than 1 MiB")
@@ -367,7 +371,7 @@ _SOURCES = {
 
 
 def resolved(ctx: click.Context) -> dict[str, dict[str, Any]]:
-    """Every option of the running command: its value and where that came from."""
+    """Lists every option of the running command: its value, and the source of it."""
     return {
         name: {
             "value": str(value) if isinstance(value, Path) else value,

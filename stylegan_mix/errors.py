@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Failure(Exception):
-    """An end that the user can act on: what happened and where, and what to do next."""
+    """A failure that the user can act on: the event, its place, and a remedy."""
 
     code: ClassVar[int] = 1
 
@@ -39,37 +39,37 @@ class Failure(Exception):
 
 
 class UsageFailure(Failure):
-    """The command or its configuration asks for something that cannot be (exit code 2)."""
+    """An impossible request by the command or its configuration (exit code 2)."""
 
     code = 2
 
 
 class InvalidInput(Failure):
-    """A file, bank, split or checkpoint is not what it should be (exit code 3)."""
+    """A damaged or unsuitable file, bank, split or checkpoint (exit code 3)."""
 
     code = 3
 
 
 class MissingEnvironment(Failure):
-    """Data to fetch, a device, a compiler, disk or memory is missing (exit code 4)."""
+    """Missing data, device, compiler, disk space or memory (exit code 4)."""
 
     code = 4
 
 
 class Diverged(Failure):
-    """Training produced no usable numbers any more (exit code 5)."""
+    """A training without usable numbers (exit code 5)."""
 
     code = 5
 
 
 class Stopped(Failure):
-    """Stopped on request with the state saved; the same command goes on (exit code 75)."""
+    """A stop on request, with the state saved; the same command goes on (exit code 75)."""
 
     code = 75
 
 
 class Interrupted(Failure):
-    """Stopped by a signal; `number` gives the exit code 128 + number."""
+    """A stop by a signal; `number` gives the exit code 128 + number."""
 
     def __init__(self, what: str, number: int, *, remedy: str | None = None) -> None:
         super().__init__(what, remedy=remedy)
@@ -77,7 +77,7 @@ class Interrupted(Failure):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest one and all that are known."""
+    """Ends an error about an unknown name: the nearest known name, and all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else "."
@@ -85,7 +85,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory, of a CPU or a GPU, ran out."""
-    # PyTorch's own ends are RuntimeErrors: a class of CUDA's, a sentence of the CPU's.
+    """Tells if an exception means that memory, of a CPU or a GPU, ran out."""
+    # PyTorch raises RuntimeErrors: a class for CUDA, a sentence for the CPU.
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return memory or "can't allocate memory" in str(error)

@@ -1,6 +1,6 @@
-"""The numerics class: all that decides, beside a request, about the last bit of a number.
+"""The numerics class: everything, beside a request, that decides the last bit of a number.
 
-torch is imported when a class is asked for, so that keys can be read without it.
+torch is imported when a class is requested, so that keys can be read without it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Numerics", "numerics_class", "operators_on"]
 
 @dataclass(frozen=True)
 class Numerics:
-    """All that decides, beside the request, about the last bit of a pixel.
+    """Everything, beside the request, that decides the last bit of a pixel.
 
     `device` family ("cpu" with its instruction set, or "cuda-sm90"), `compute` dtype of the
     convolutions, `operators` of `kernels`, versions of `torch` and `numpy`.
@@ -29,16 +29,16 @@ class Numerics:
     numpy: str
 
     def spec(self) -> dict[str, str]:
-        """The declared values."""
+        """Lists the declared values."""
         return asdict(self)
 
 
 def numerics_class(device: str, precision: str) -> Numerics:
-    """The numerics class of this process on `device` with convolutions in `precision`."""
+    """Determines the numerics class of this process, on `device` in `precision`."""
     import torch
 
     if device.startswith("cuda"):
-        # Random numbers of large tensors and the choice of algorithms follow the multiprocessors.
+        # Random numbers of large tensors, and algorithms, depend on the number of multiprocessors.
         gpu = torch.cuda.get_device_properties()
         family = f"cuda-sm{gpu.major}{gpu.minor}-{gpu.multi_processor_count}"
     else:
@@ -47,10 +47,10 @@ def numerics_class(device: str, precision: str) -> Numerics:
 
 
 def operators_on(device: str) -> str:
-    """ "reference", or the compiled ones by instruction set and digest: equal where bits are.
+    """Names the operators: "reference", or the compiled ones by instruction set and digest.
 
-    `MissingEnvironment` (exit code 4) if KERNELS asks for compiled ones and there are none,
-    `UsageFailure` (2) for an unknown value of it.
+    Equal names compute equal bits. `MissingEnvironment` (exit code 4) if KERNELS asks for compiled
+    ones and there are none, `UsageFailure` (2) for an unknown value of it.
     """
     from kernels import NativeUnavailable, identity
 

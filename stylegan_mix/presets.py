@@ -1,7 +1,7 @@
 """Generator presets: a column each, so that their differences can be read off.
 
-A preset says everything about a training but the data, the seed and the budget in use; its own
-`kimg` is only the default of that budget.
+A preset fixes everything about a training except the data, the seed and the actual budget; its own
+`kimg` is only the default budget.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ __all__ = ["PRESETS", "Preset", "default_preset", "preset_named", "preset_of"]
 class Preset:
     """Networks and training of one class-conditional StyleGAN2.
 
-    Networks: `channel_base` / resolution, at most `channel_max`, is the number of channels at a
-    resolution. `label_weight` scales the label embedding against z, `label_noise` is the standard
-    deviation of the Gaussian noise added to it in training, `critic_label_noise` that in the
-    discriminator's label mapper. `precision` is that of the convolutions; `mixed` is float32 on a
-    CPU and, as published configurations do it, of two bytes on a GPU: bfloat16 where that is
-    native, else float16.
+    Networks: the number of channels at a resolution is `channel_base` / resolution, at most
+    `channel_max`. `label_weight` scales the label embedding against z. `label_noise` is the
+    standard deviation of the Gaussian noise added to it in training, `critic_label_noise` that in
+    the discriminator's label mapper. `precision` is that of the convolutions. `mixed` is float32 on
+    a CPU and, as in published configurations, two bytes on a GPU: bfloat16 if that is native, else
+    float16.
 
-    Training: reals are drawn with class probability in proportion to n_c ** `real_power`,
+    Training: real images are drawn with class probability in proportion to n_c ** `real_power`,
     generator labels to n_c ** `label_power`: 1 follows the data, 0 is uniform. Regularisers are
-    applied every `r1_interval` and `path_interval` steps, weighed by the interval; an interval
-    corrects the optimiser of its network also where the weight is 0, as published. `merged_r1`
-    takes the loss on reals and R1 from one pass of the discriminator. `ema_kimg` is the half-life
-    of the moving average of weights in thousands of images, at most `ema_ramp` of what was seen
-    (no ramp at 0); `more_ema` lists further half-lives that are kept beside it, such as "5,80".
-    `augment` names the augmentation, `strength` its probability where it has one: "adaptive"
-    (towards `ada_target`, from 0 to 1 in `ada_kimg` at the earliest, per group of `ada_groups`:
-    all, shot or class), or a number, which a ramp reaches after `ada_kimg`.
+    applied every `r1_interval` and `path_interval` steps, multiplied by the interval. As published,
+    an interval corrects the optimiser of its network even if the weight is 0. `merged_r1` takes the
+    loss on reals and R1 from one pass of the discriminator. `ema_kimg` is the half-life of the EMA
+    of weights in thousands of images, at most `ema_ramp` times the images seen (no ramp at 0).
+    `more_ema` lists half-lives of further EMAs, such as "5,80". `augment` names the augmentation,
+    `strength` its probability if it has one. That is "adaptive" (towards `ada_target`, from 0 to 1
+    in `ada_kimg` at the earliest, per group of `ada_groups`: all, shot or class), or a number,
+    which a ramp reaches after `ada_kimg`.
 
-    Safeguards of rare classes, each off by default: `noise_beta` scales label noise by the
-    inverse effective number of each class's images; `twins` weighs the Barlow loss of NoisyTwins,
-    off-diagonal part `twins_gamma`, from `twins_kimg` on; `gsr` weighs group spectral
-    regularisation, `gsr_beta` the effective number in it; `lecam` weighs LeCam from `lecam_kimg`
-    on. `utlo_resolution` is where the label begins to matter, `utlo_weight` the share of the
-    unconditional loss there. From `transition_start` to `transition_end` kimg the label fades in.
-    `on_collapse` says what happens when a class collapses: `rollback` or `go-on`.
+    Safeguards of rare classes, each off by default: `noise_beta` scales label noise by the inverse
+    effective number of each class's images. `twins` is the weight of the Barlow loss of NoisyTwins,
+    `twins_gamma` that of its off-diagonal part, from `twins_kimg` on. `gsr` is the weight of group
+    spectral regularisation, `gsr_beta` the effective number in it. `lecam` is the weight of LeCam,
+    from `lecam_kimg` on. With UTLO the label has an effect above `utlo_resolution`, and
+    `utlo_weight` is the share of the unconditional loss. From `transition_start` to
+    `transition_end` kimg the label fades in. `on_collapse` decides on a collapsed class: `rollback`
+    or `go-on`.
     """
 
     name: str
@@ -93,21 +94,21 @@ class Preset:
     on_collapse: str = "rollback"
 
     def plain(self) -> dict[str, Any]:
-        """The preset as plain data, without the default budget: what names a training.
+        """Lists the preset as plain data, without the default budget: it names a training.
 
-        Later fields that have their default are left out, so that the name of a training does not
-        change when a switch that it does not use is added.
+        Later fields at their default are left out. So the name of a training does not change when a
+        switch is added that it does not use.
         """
         values = asdict(self)
         del values["kimg"]
         return {name: value for name, value in values.items() if value != _DEFAULTS.get(name)}
 
     def adapts_strength(self) -> bool:
-        """Whether the strength of the augmentation follows the discriminator."""
+        """True if the strength of the augmentation follows the discriminator."""
         return self.augment.split(":")[0] == "ada" and self.strength == "adaptive"
 
     def half_lives(self) -> list[float]:
-        """The half-lives of `more_ema` in kimg; `UsageFailure` (exit code 2) if they are none."""
+        """Parses the half-lives of `more_ema` in kimg; else `UsageFailure` (exit code 2)."""
         words = [word for word in self.more_ema.split(",") if word.strip()]
         try:
             found = [float(word) for word in words]
@@ -131,7 +132,7 @@ _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.defa
 # collapses inside the classes: on the digits, at a label weight of 0.2 the classes were confused
 # for long, at 0.5 the diversity of some fell below 0.6. `cpu32` has no augmentation, since at its
 # budget DiffAugment cost more than it gave, and computes in float32, since bfloat16 was not shown
-# to be as good (both tables: tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
+# to be as good (tables in tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of
 # `cpu32`, adaptive augmentation by shot group, and averages and speed of adaptation for 2,000 kimg.
 # At the size and budget of `cpu32` that combination is the best one measured (`label-plain`: the
 # strength stays at 0; with a lower target no difference is seen); at its own it has not been
@@ -183,11 +184,11 @@ PRESETS = _parse(_TABLE)
 
 
 def auto_preset(resolution: int) -> Preset:
-    """The published `auto` configuration of StyleGAN2-ADA for one GPU, at 8 to 256 pixels.
+    """Makes the published `auto` configuration of StyleGAN2-ADA for one GPU, 8 to 256 pixels.
 
-    Half the channels, residual discriminator, R1 by 0.0002 R^2 / batch, path length 2, style
-    mixing 0.9, adaptive augmentation. One thing differs above 64 pixels: everything from 8 pixels
-    on computes in low precision, where the publication takes the four highest resolutions.
+    Half the channels, residual discriminator, R1 by 0.0002 R^2 / batch, path length 2, style mixing
+    0.9, adaptive augmentation (Karras et al. 2020). One thing differs above 64 pixels: all
+    resolutions from 8 on compute in low precision, in the publication only the four highest.
     """
     batch = min(4096 // resolution, 32)
     return Preset(
@@ -220,7 +221,7 @@ def auto_preset(resolution: int) -> Preset:
 
 
 def preset_named(name: str, resolution: int) -> Preset:
-    """The preset of that name for that resolution; `UsageFailure` (exit code 2) if it has none."""
+    """Looks up the preset of that name and resolution; else `UsageFailure` (exit code 2)."""
     if name == "auto":
         if not 8 <= resolution <= _AUTO_MOST or resolution & (resolution - 1):
             raise UsageFailure(
@@ -240,7 +241,7 @@ def preset_named(name: str, resolution: int) -> Preset:
 
 
 def preset_of(values: Mapping[str, Any]) -> Preset:
-    """The preset with these values, as a file keeps them; ValueError where they make none."""
+    """Makes the preset of these values from a file; ValueError if they are invalid."""
     missing = [name for name in _KINDS if name not in values and name not in _DEFAULTS]
     if missing:
         raise ValueError(f"the preset lacks {', '.join(missing)}")
@@ -254,7 +255,7 @@ def preset_of(values: Mapping[str, Any]) -> Preset:
 
 
 def default_preset(resolution: int, device: str = "cpu") -> Preset:
-    """The preset that a data set of this resolution gets when none is asked for.
+    """Chooses the preset for a data set of this resolution, if none is named.
 
     `tiny8` for 8 pixels, `cpu32`, or on CUDA `cifar-lt`, for 32, `auto` for all others.
     """

@@ -15,7 +15,7 @@ __all__ = ["cpu_name", "end_with_parent", "machine", "resolve_device", "set_up_p
 
 
 def machine() -> dict[str, str]:
-    """This machine's means of computing: Python, torch, CPU, CUDA, compiled operators."""
+    """Describes this machine: Python, torch, CPU, CUDA, compiled operators."""
     import torch
 
     from kernels import selfcheck
@@ -31,11 +31,11 @@ def machine() -> dict[str, str]:
 
 
 def set_up_process(threads: int | None = None) -> None:
-    """Sets the number of CPU threads, makes the C library keep large blocks, and float32 float32.
+    """Sets the number of CPU threads, glibc's handling of large blocks, and full float32 on GPUs.
 
-    GPUs would convolve float32 with the ten bits of TensorFloat-32 unless told not to.
-    glibc hands blocks over 32 MiB back to the kernel at every free and faults them in again page
-    by page; keeping them makes the networks' large element-wise passes 3 to 4 times faster.
+    GPUs would convolve float32 with the ten bits of TensorFloat-32 unless told not to. glibc
+    returns blocks over 32 MiB to the kernel at every free and faults them in again page by page.
+    Keeping them makes the networks' large element-wise passes 3 to 4 times faster.
     """
     import torch
 
@@ -56,14 +56,14 @@ def set_up_process(threads: int | None = None) -> None:
 
 
 def end_with_parent() -> None:
-    """Makes this process get SIGTERM when the one that started it ends, however it ends (Linux)."""
+    """Makes this process get SIGTERM when its parent ends, for any reason (Linux)."""
     if sys.platform.startswith("linux"):
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def resolve_device(name: str) -> str:
-    """The device for the value of `--device`: "cpu", "cuda" or "cuda:<index>"; auto prefers CUDA.
+    """Resolves `--device` to "cpu", "cuda" or "cuda:<index>"; auto prefers CUDA.
 
     Raises `UsageFailure` (exit code 2) for another name, `MissingEnvironment` (4) for a CUDA
     device that is not there.
@@ -85,7 +85,7 @@ def resolve_device(name: str) -> str:
 
 
 def cpu_name() -> str:
-    """The name of this machine's processor, for records."""
+    """Reads the name of this machine's processor, for records."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Progress of long work: an argument of whatever computes, and no part of what it computes.
+"""Progress of long work: an argument of all code that computes, without effect on its results.
 
-A `Reporter` is told how far work is: `Terminal` shows it to the person who watches, `JsonLines`
-appends it to a file for programs.
+A `Reporter` receives the progress: `Terminal` shows it to the user, `JsonLines` appends it to a
+file for programs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def say(text: str) -> None:
-    """Prints a line for the person who watches (stderr)."""
+    """Prints a line for the user (stderr)."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -57,14 +57,14 @@ class Reporter(Protocol):
     """A listener to long work."""
 
     def say(self, text: str) -> None:
-        """Takes a line for the person who watches."""
+        """Takes a line for the user."""
 
     def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
         """Begins to follow work of `total` units, of which `start` are done."""
 
 
 class Progress:
-    """Says how far, how fast and how long yet, on stderr.
+    """The progress of work on stderr: done, speed, time left.
 
     On a terminal one line is rewritten; elsewhere a line appears every 30 s. `total`, and the
     `done` of `update`, are counted in `unit`.
@@ -77,7 +77,7 @@ class Progress:
         self._shown = False
 
     def update(self, done: float, **facts: object) -> None:
-        """See `Track`."""
+        """Reports progress; see `Track`."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -100,7 +100,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Pace:
-    """One piece of work and the time (monotonic, s) at which it began."""
+    """A piece of work, and the time (monotonic, s) at which it began."""
 
     total: float
     unit: str
@@ -109,11 +109,11 @@ class _Pace:
     began: float
 
     def rate(self, done: float, now: float) -> float:
-        """Units a second since the beginning."""
+        """Computes units a second since the beginning."""
         return (done - self.start) / max(now - self.began, 1e-9)
 
     def text(self, done: float, now: float, facts: dict[str, object]) -> str:
-        """All of it on one line."""
+        """Puts progress on one line."""
         rate = self.rate(done, now)
         left = (self.total - done) / rate if rate > 0 else float("inf")
         numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
@@ -124,44 +124,44 @@ class _Pace:
 
 
 class Terminal:
-    """Shows lines and progress to the person who watches, on stderr."""
+    """A reporter that shows lines and progress to the user, on stderr."""
 
     def __init__(self) -> None:
         self._last: Progress | None = None
 
     def say(self, text: str) -> None:
-        """Prints a line, after clearing that of a progress under way."""
+        """Prints a line, after clearing that of a running progress."""
         if self._last is not None:
             self._last.close()
         say(text)
 
     def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
-        """See `Progress`."""
+        """Begins a `Progress`."""
         self._last = Progress(total, unit, label, start=start)
         return self._last
 
 
 class Silent:
-    """Shows nothing."""
+    """A reporter that shows nothing."""
 
     def say(self, text: str) -> None:
         """Drops the line."""
 
     def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
-        """Gives a progress that shows nothing."""
+        """Begins a progress that shows nothing."""
         return _Tracks(())
 
 
 class JsonLines:
-    """Appends lines and progress to a file, one JSON object a line.
+    """A reporter that appends lines and progress to a file, one JSON object a line.
 
     `{"time", "say"}` is a line; `{"time", "label", "unit", "done", "total", "rate", "facts"}` is
-    progress: `time` is UTC in ISO 8601, `rate` in units a second. Progress is written at most
-    once a second, and as it stands at its end. Every line is one write at the end of the file, so
-    that several processes may share it and a reader sees whole lines.
+    progress: `time` is UTC in ISO 8601, `rate` in units a second. Progress is written at most once
+    a second, and at its end. Every line is one write at the end of the file, so several processes
+    may share it, and a reader sees whole lines.
 
-    `UsageFailure` (exit code 2) where the file cannot be opened, `MissingEnvironment` (4) where it
-    cannot be written.
+    `UsageFailure` (exit code 2) if the file cannot be opened, `MissingEnvironment` (4) if it cannot
+    be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -210,13 +210,13 @@ class _JsonTrack:
         self._waiting: tuple[float, dict[str, object]] | None = None
 
     def update(self, done: float, **facts: object) -> None:
-        """See `Track`."""
+        """Reports progress; see `Track`."""
         self._waiting = done, facts
         if time.monotonic() >= self._next:
             self._write()
 
     def close(self) -> None:
-        """Appends the last state, if that has not been written."""
+        """Appends the last state, if it has not been written."""
         self._write()
 
     def _write(self) -> None:
@@ -238,25 +238,25 @@ class _JsonTrack:
 
 
 def _plain(value: object) -> object:
-    """A fact as JSON: numbers that JSON has, and text."""
+    """Converts a fact to JSON: finite numbers, and text."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 class Both:
-    """Tells several reporters the same."""
+    """A reporter that passes everything to several others."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
 
     def say(self, text: str) -> None:
-        """Tells each of them."""
+        """Passes the line to each of them."""
         for one in self._reporters:
             one.say(text)
 
     def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
-        """Begins a progress of each of them."""
+        """Begins a progress with each of them."""
         return _Tracks([one.track(total, unit, label, start=start) for one in self._reporters])
 
 
@@ -267,7 +267,7 @@ class _Tracks:
         self._tracks = tracks
 
     def update(self, done: float, **facts: object) -> None:
-        """See `Track`."""
+        """Reports progress to each; see `Track`."""
         for one in self._tracks:
             one.update(done, **facts)
 
@@ -282,7 +282,7 @@ SILENT = Silent()
 
 
 def reporter_for(path: Path | None) -> Reporter:
-    """The reporter of a command: the terminal, and the file of `--progress` where one is named."""
+    """Makes the reporter of a command: the terminal, and the file of `--progress` if named."""
     return TERMINAL if path is None else Both(TERMINAL, JsonLines(path))
 
 
@@ -297,7 +297,7 @@ def _columns() -> int:
 
 
 def _three(number: float) -> str:
-    """Three digits, or all of those before the point."""
+    """Formats with three digits, or all of those before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
@@ -310,7 +310,7 @@ def _duration(seconds: float) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A time to plan with, in minutes, hours or days."""
+    """Rounds a time to minutes, hours or days, to plan with."""
     minutes = seconds / 60
     if minutes < 120:
         return f"{minutes:.1f} minutes"

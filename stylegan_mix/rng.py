@@ -1,8 +1,8 @@
 """Randomness as a function: every draw depends on (seed, stream name, absolute index) alone.
 
-There is no global generator and no generator state to save. A run that resumes at step 1000, or
-a bank that is written by three processes, asks for the same (seed, name, index) and gets the
-same numbers as an undisturbed one.
+There is no global generator and no generator state to save. A run that resumes at step 1000, or a
+bank written by three processes, asks for the same (seed, name, index) and gets the same numbers as
+an undisturbed one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Draws", "stream", "torch_generator", "torch_seed"]
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.Generator:
-    """A NumPy generator for the draw that `(seed, name, index)` names.
+    """Makes a NumPy generator for the draw named by `(seed, name, index)`.
 
     `seed` and every `index` are integers of any size and sign; `name` is a dotted stream name
     such as ``"data.order"``. The bit generator is Philox 4x64 (Salmon et al. 2011), keyed by
@@ -35,14 +35,14 @@ def stream(seed: int, name: str, *index: int) -> np.random.Generator:
 def torch_generator(
     seed: int, name: str, *index: int, device: str | torch.device = "cpu"
 ) -> torch.Generator:
-    """A torch generator on `device` for the draw that `(seed, name, index)` names."""
+    """Makes a torch generator on `device` for the draw named by `(seed, name, index)`."""
     import torch
 
     return torch.Generator(device=device).manual_seed(torch_seed(seed, name, *index))
 
 
 def torch_seed(seed: int, name: str, *index: int) -> int:
-    """The number that `torch_generator` is seeded with."""
+    """Computes the seed of `torch_generator`."""
     return int.from_bytes(_digest(seed, name, index)[16:24], "little") >> 1
 
 
@@ -55,9 +55,9 @@ class Draws:
     """Random tensors for the rows of a batch that this process holds.
 
     Process `rank` of `world` holds the rows rank, rank + world, ... of the whole batch. Every
-    process draws the numbers of the whole batch and keeps its rows: how many processes share a
-    batch cannot change what is drawn. Without a `generator` torch's default one is used. Every
-    draw goes through `hold`, which may keep what it gives for later.
+    process draws the numbers of the whole batch and keeps its rows, so the number of processes
+    cannot change a draw. Without a `generator` torch's default one is used. Every draw goes through
+    `hold`, which may keep the values for later.
     """
 
     generator: torch.Generator | None = None
@@ -66,14 +66,14 @@ class Draws:
     hold: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = _drawn
 
     def normal(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
-        """Standard normal float32 [rows, *shape]; `rows` is the number that this process holds."""
+        """Draws standard normal float32 [rows, *shape]; `rows` counts those of this process."""
         import torch
 
         whole = (rows * self.world, *shape)
         return self._own(lambda: torch.randn(whole, generator=self.generator, device=device))
 
     def uniform(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
-        """Uniform float32 in [0, 1), [rows, *shape]."""
+        """Draws uniform float32 in [0, 1), [rows, *shape]."""
         import torch
 
         whole = (rows * self.world, *shape)
@@ -82,7 +82,7 @@ class Draws:
     def integers(
         self, low: int, high: int, rows: int, *shape: int, device: str | torch.device = "cpu"
     ) -> torch.Tensor:
-        """Uniform int64 from `low` to `high` - 1, [rows, *shape]."""
+        """Draws uniform int64 from `low` to `high` - 1, [rows, *shape]."""
         import torch
 
         whole = (rows * self.world, *shape)

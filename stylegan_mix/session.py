@@ -1,4 +1,4 @@
-"""The surroundings of long work: who may stop it, and who is told how far it is."""
+"""The session of long work: a request to stop it, and a reporter of its progress."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["Session"]
 
 @dataclass(frozen=True)
 class Session:
-    """A request to stop and a reporter, handed down to whatever computes.
+    """A request to stop and a reporter, passed down to all code that computes.
 
-    Work reads signals and writes to the terminal through these alone, so that it runs in any
-    thread: give it a `StopEvent`, and `SILENT` or `JsonLines`.
+    Work reads signals and writes to the terminal through these alone. So it runs in any thread, if
+    given a `StopEvent`, and `SILENT` or `JsonLines`.
     """
 
     stop: StopRequest = NEVER
     reporter: Reporter = TERMINAL
 
     def say(self, text: str) -> None:
-        """Tells a line to the person who watches."""
+        """Prints a line for the user."""
         self.reporter.say(text)
 
     def track(self, total: float, unit: str, label: str, *, start: float = 0.0) -> Track:
@@ -30,6 +30,6 @@ class Session:
         return self.reporter.track(total, unit, label, start=start)
 
     def go_on(self, what: str) -> None:
-        """Raises the failure of a requested stop: `what`, which is not saved, ends here."""
+        """Raises the failure of a requested stop, if there is one: `what` ends here, unsaved."""
         if self.stop.requested is not None:
             raise self.stop.failure(saved=False, what=what)

@@ -1,6 +1,6 @@
-"""Requests to stop long work, which asks for them between two steps.
+"""Requests to stop long work, which reads them between two steps.
 
-`StopSignals` listens to signals, in the main thread alone; a `StopEvent` is set by any thread.
+`StopSignals` listens to signals, in the main thread only; a `StopEvent` is set by any thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class StopRequest(Protocol):
 
     @property
     def requested(self) -> str | None:
-        """The reason for which to stop, such as "SIGTERM" or "minutes"; None: go on."""
+        """The reason to stop, such as "SIGTERM" or "minutes"; None: go on."""
 
     def failure(self, *, saved: bool, what: str) -> Failure:
-        """The exception to raise once the loop has stopped; `what` says where it stands."""
+        """Makes the exception to raise once the loop has stopped; `what` describes its progress."""
 
 
 class StopEvent:
-    """A request that any thread can make, or a time limit of `minutes`, from now on."""
+    """A request by any thread, or a time limit of `minutes` from now on."""
 
     def __init__(self, minutes: float | None = None) -> None:
         self._deadline = float("inf")
@@ -40,24 +40,24 @@ class StopEvent:
             self._deadline = time.monotonic() + 60.0 * minutes
 
     def set(self, reason: str = "request") -> None:
-        """Asks for a stop."""
+        """Requests a stop."""
         self._reason = reason
 
     @property
     def requested(self) -> str | None:
-        """See `StopRequest`."""
+        """The reason to stop; see `StopRequest`."""
         if self._reason is not None:
             return self._reason
         return "minutes" if time.monotonic() >= self._deadline else None
 
     def failure(self, *, saved: bool, what: str) -> Failure:
-        """See `StopRequest`."""
+        """Makes the exception to raise; see `StopRequest`."""
         remedy = "run the same command to go on" if saved else "nothing was saved"
         return Stopped(f"stopped ({self.requested}): {what}", remedy=remedy)
 
 
 class _Never(StopEvent):
-    """No request, ever."""
+    """A request that is never made."""
 
     def set(self, reason: str = "request") -> None:
         raise ValueError("NEVER is for work that nobody stops; make a StopEvent")
@@ -67,11 +67,11 @@ NEVER = _Never()
 
 
 class StopSignals(StopEvent):
-    """Turns SIGINT, SIGTERM, SIGUSR1 and a time limit into a request that a loop can read.
+    """A request by SIGINT, SIGTERM, SIGUSR1 or a time limit, for a loop to read.
 
     Inside the context the first signal only sets `requested`; a second SIGINT acts at once.
-    `minutes` counts from entering the context. Signals reach the main thread alone, so the
-    context can be entered in no other one: work of other threads takes a `StopEvent`.
+    `minutes` counts from entering the context. Signals reach the main thread alone, so only the
+    main thread can enter the context. Work in other threads takes a `StopEvent`.
     """
 
     _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -106,7 +106,7 @@ class StopSignals(StopEvent):
         self.set(signal.Signals(number).name)
 
     def failure(self, *, saved: bool, what: str) -> Failure:
-        """As of any request; `Interrupted` for SIGINT, and for a signal when nothing is saved."""
+        """Makes the exception: `Interrupted` for SIGINT, and for a signal with nothing saved."""
         if self._signal == signal.SIGINT or (self._signal is not None and not saved):
             remedy = "run the same command to go on" if saved else "nothing was saved"
             return Interrupted(f"interrupted: {what}", int(self._signal), remedy=remedy)

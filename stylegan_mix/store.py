@@ -1,9 +1,9 @@
-"""Where things lie and how they get there: canonical keys, hashes, atomic files, locks.
+"""The store: its folders, canonical keys, hashes, atomic files, locks.
 
 The store is a directory (`STYLEGAN_MIX_HOME`, by default under the user's cache directory) with
-`datasets/`, `training/`, `generators/`, `banks/` and `annotations/`. Nothing in it holds an
-absolute path, so it may be moved. A finished thing appears by one rename, is read-only from then
-on, and is never rewritten; `STYLEGAN_MIX_SHARED` names a second store that is only read.
+`datasets/`, `training/`, `generators/`, `banks/` and `annotations/`. It holds no absolute path, so
+it may be moved. A finished entry appears by one rename, is read-only from then on, and is never
+rewritten. `STYLEGAN_MIX_SHARED` names a second store that is only read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
@@ -40,7 +38,6 @@ __all__ = [
     "publish",
     "read_json",
     "roots",
-    "sha256_array",
     "sha256_file",
     "shared",
     "sync_folder",
@@ -62,7 +59,7 @@ _NO_PLACE = {
 
 
 def home() -> Path:
-    """The root of the store that is written to."""
+    """Returns the root of the store that is written to."""
     chosen = os.environ.get("STYLEGAN_MIX_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -71,23 +68,23 @@ def home() -> Path:
 
 
 def shared() -> Path | None:
-    """The root of the read-only second store, if one is named."""
+    """Returns the root of the read-only second store, if one is named."""
     chosen = os.environ.get("STYLEGAN_MIX_SHARED")
     return Path(chosen).expanduser().absolute() if chosen else None
 
 
 def roots() -> list[Path]:
-    """The stores to look things up in: our own first."""
+    """Lists the stores to search, our own first."""
     second = shared()
     return [home()] if second is None else [home(), second]
 
 
 def canonical(spec: Any) -> bytes:
-    """The one spelling of plain data: sorted ASCII JSON without white space.
+    """Encodes plain data in one way only: sorted ASCII JSON without white space.
 
-    Accepts None, bool, int, finite float, str, list, tuple and dict with string keys; strings
-    are brought to Unicode NFC and -0.0 to 0.0. Raises `TypeError` for any other type (NumPy
-    scalars among them: `float(np.float32(0.1))` is not 0.1) and `ValueError` for NaN or infinity.
+    Accepts None, bool, int, finite float, str, list, tuple and dict with string keys. Strings are
+    normalised to Unicode NFC and -0.0 to 0.0. Raises `TypeError` for any other type (NumPy scalars
+    among them: `float(np.float32(0.1))` is not 0.1) and `ValueError` for NaN or infinity.
     """
     plain = _plain(spec)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
@@ -112,27 +109,22 @@ def _plain(value: Any) -> Any:
 
 
 def digest(spec: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical form of plain data."""
+    """Computes the SHA-256 (64 hex digits) of the canonical form of plain data."""
     return hashlib.sha256(canonical(spec)).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes."""
+    """Computes the SHA-256 (64 hex digits) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_array(array: np.ndarray) -> str:
-    """SHA-256 (64 hex digits) of an array's bytes in C order; dtype and shape are not in it."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 @contextmanager
 def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turns a full or unwritable disk, and a path that no file can have, into errors.
 
-    Exit code 4 for the disk and for a store that has no place, 2 for another path. `elsewhere`
-    says how another one is chosen, where it is no store's.
+    Exit code 4 for the disk and for a store without a place, 2 for another path. `elsewhere`
+    explains how to choose another path, if it is not in a store.
     """
     try:
         yield
@@ -158,14 +150,14 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
 
 
 def _elsewhere(path: Path) -> str:
-    """How to choose a place for what could not be written to `path`."""
+    """Explains how to choose another place than `path`."""
     if path.is_relative_to(home()):
         return "choose another place for the store with STYLEGAN_MIX_HOME"
     return "choose another place for it, one that can be written to"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old content or all of the new, never a part."""
+    """Writes a file atomically: a reader sees the old content or all of the new, never a part."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -228,8 +220,8 @@ def sync_folder(folder: Path) -> None:
 def publish(temporary: Path, final: Path) -> bool:
     """Renames a finished directory to its final name and makes its files read-only.
 
-    Returns False, and leaves `temporary` where it is, if `final` was there first: a rename over
-    a directory that is not empty fails, so the loser of a race cannot harm the winner.
+    Returns False, and does not touch `temporary`, if `final` was there first. A rename over a
+    directory that is not empty fails, so the loser of a race cannot harm the winner.
     """
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -248,10 +240,10 @@ def publish(temporary: Path, final: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> Iterator[None]:
-    """Holds the lock file `path` for one process; the kernel frees it however that one ends.
+    """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
-    With `wait`, another process's lock is waited for, with one line that names the holder, until
-    the session asks for an end; else it raises `Stopped` (exit code 75).
+    If another process holds it, `wait` waits and prints one line that names the holder, until the
+    session asks for an end. Without `wait` it raises `Stopped` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

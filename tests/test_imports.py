@@ -21,6 +21,7 @@ MAY_IMPORT = {
         "stylegan_mix.console",
         "stylegan_mix.errors",
         "stylegan_mix.progress",
+        "stylegan_mix.session",
         "stylegan_mix.stopping",
         "stylegan_mix.process",
         "stylegan_mix.rng",
@@ -40,6 +41,7 @@ WITHOUT_TORCH = (
     "stylegan_mix.console",
     "stylegan_mix.errors",
     "stylegan_mix.progress",
+    "stylegan_mix.session",
     "stylegan_mix.stopping",
     "stylegan_mix.process",
     "stylegan_mix.rng",
@@ -288,6 +290,25 @@ def loaded_by(code: str) -> str:
 def test_quick_commands_load_no_torch(argv: list[str], home: Path) -> None:
     module = {"stylegan-mix": "stylegan_mix.cli", "trainer": "trainer.cli"}[argv[0]]
     assert loaded_by(COMMAND.format(module=module, argv=argv)) == "[]"
+
+
+EVERY_HELP = """
+import sys
+from {module} import group
+for name in group.list_commands(None):
+    try:
+        group.main([name, "--help"], prog_name="help", standalone_mode=False)
+    except SystemExit:
+        pass
+    assert {slow} & set(sys.modules) == set(), name
+"""
+
+
+@pytest.mark.parametrize("module", ["stylegan_mix.cli", "trainer.cli"])
+def test_help_loads_nothing_slow(module: str) -> None:
+    """Importing any of these takes as long as all else that a help text needs."""
+    slow = {"torch", "numpy", "scipy", "PIL", "h5py", "matplotlib"}
+    assert loaded_by(EVERY_HELP.format(module=module, slow=slow)) == "[]"
 
 
 def test_quick_modules_load_no_torch(repo_root: Path) -> None:

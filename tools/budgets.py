@@ -61,7 +61,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing beyond a limit. `hard`: beyond a ceiling, not only beyond a rule."""
+    """A count beyond a limit. `hard`: beyond a ceiling, not only beyond a rule."""
 
     kind: str
     where: str  # path, or path::name
@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Source:
-    """One file: its path from the root, its lines, and its tree where it is Python."""
+    """A file: its path from the root, its lines, and its tree if it is Python."""
 
     path: str
     lines: list[str]
@@ -87,7 +87,7 @@ class Source:
 
     @property
     def is_of_a_package(self) -> bool:
-        """Whether it is Python that is installed."""
+        """True for Python that is installed."""
         return self.tree is not None and self.path.split("/")[0] in PACKAGES
 
 
@@ -95,7 +95,7 @@ class Source:
 
 
 def judge(source: Source) -> Iterator[Finding]:
-    """Everything in one file that is beyond a rule or a ceiling."""
+    """Finds everything in one file that is beyond a rule or a ceiling."""
     yield from judge_file(source)
     for name, function in functions(source.tree) if source.tree else ():
         where = f"{source.path}::{name}"
@@ -131,7 +131,7 @@ def beyond(kind: str, count: int, where: str, line: int, text: str) -> Iterator[
 
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
-    """All functions with their dotted names, inner ones included."""
+    """Lists all functions with their dotted names, inner ones included."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             name = f"{prefix}{node.name}"
@@ -143,7 +143,7 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]
 
 
 def length(function: Function) -> int:
-    """Lines from `def` to the end, without the docstring."""
+    """Counts lines from `def` to the end, without the docstring."""
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
     first = function.body[0]
     if is_docstring(first):
@@ -167,13 +167,13 @@ def arguments(function: Function) -> int:
 
 
 def is_command(function: Function) -> bool:
-    """Whether click hands the arguments over, one for each option."""
+    """Tells if click passes the arguments, one for each option."""
     names = [ast.unparse(decorator) for decorator in function.decorator_list]
     return any(".command" in name or "click." in name for name in names)
 
 
 def depth(body: list[ast.stmt]) -> int:
-    """The deepest nesting of blocks in `body`; `elif` is no deeper than its `if`."""
+    """Measures the deepest nesting of blocks in `body`; `elif` is no deeper than its `if`."""
     return max((depth_of(node) for node in body), default=0)
 
 
@@ -203,7 +203,7 @@ class Window:
 
 
 def windows(source: Source) -> Iterator[tuple[str, Window]]:
-    """Every window of four statements, with the form by which two are the same."""
+    """Lists every window of four statements, with the form that makes two equal."""
     for block in blocks(source.tree) if source.tree else ():
         told = [(ast.dump(node), node) for node in block if not is_boilerplate(node)]
         for start in range(len(told) - WINDOW + 1):
@@ -226,7 +226,7 @@ def is_boilerplate(node: ast.stmt) -> bool:
 
 
 def repetition(sources: list[Source]) -> tuple[list[tuple[Window, Window]], float]:
-    """Pairs (a later window, the first of its form), and the share of all lines they cover."""
+    """Finds pairs (a later window, the first of its form), and the share of lines they cover."""
     seen: dict[str, list[Window]] = defaultdict(list)
     for source in sources:
         for form, window in windows(source):
@@ -243,7 +243,7 @@ def repetition(sources: list[Source]) -> tuple[list[tuple[Window, Window]], floa
 
 
 def read(root: Path) -> list[Source]:
-    """The project's own source files below `root`, in order of their paths."""
+    """Reads the project's own source files below `root`, in order of their paths."""
     sources = []
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
@@ -260,7 +260,7 @@ def read(root: Path) -> list[Source]:
 def excused(
     found: list[Finding], exceptions: dict[tuple[str, str], str]
 ) -> tuple[list[Finding], list[str]]:
-    """The hard findings without an entry, and complaints about entries nothing needs."""
+    """Selects the hard findings without an entry, and complains about unneeded entries."""
     hard = [finding for finding in found if finding.hard]
     left = [finding for finding in hard if (finding.kind, finding.where) not in exceptions]
     used = {(finding.kind, finding.where) for finding in hard}

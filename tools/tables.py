@@ -1,15 +1,15 @@
-"""Checks that every committed table is what its command prints today; `--fix` writes it again.
+"""A check of the committed tables against the output of their commands; `--fix` rewrites them.
 
     .venv/bin/python tools/tables.py [--fix] [--root FOLDER]
 
-A table stands in a Markdown page between two comments, of which the first names its command:
+A table stands in a Markdown page between two comments; the first names its command:
 
     <!-- block NAME: written by `COMMAND` -->
     ...
     <!-- end of block NAME -->
 
-COMMAND is `trainer report` or a script of tools/ and reads committed files only. One with `--into`
-fills its block itself, and has `--check` for this; what another prints is the block.
+COMMAND is `trainer report` or a script of tools/, and reads committed files only. A command with
+`--into` fills its block itself, and has `--check` for this; the output of any other is the block.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALLOWED = (["trainer", "report"], ["python"])
 
 
 def pages(root: Path) -> Iterator[Path]:
-    """The Markdown pages of the project."""
+    """Lists the Markdown pages of the project."""
     yield from sorted(root.glob("*.md"))
     for folder in FOLDERS:
         yield from sorted((root / folder).rglob("*.md"))
@@ -47,7 +47,7 @@ def run(words: list[str], root: Path) -> subprocess.CompletedProcess[str]:
 
 
 def problem(root: Path, page: Path, name: str, command: str, *, fix: bool) -> str:
-    """What is wrong with a block, or an empty string; with `fix` it is written again."""
+    """Describes the fault of a block, or "" if it has none; with `fix` it is written again."""
     words = shlex.split(command)
     if not any(words[: len(start)] == start for start in ALLOWED):
         return f"`{command}` is no command of a table"
@@ -69,7 +69,7 @@ def problem(root: Path, page: Path, name: str, command: str, *, fix: bool) -> st
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints a line for each table; 1 where one is stale."""
+    """Prints a line for each stale table; returns 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fix", action="store_true", help="write stale tables again")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1])

@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylegan_mix import process, progress, store
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix import process, store
+from stylegan_mix.session import Session
 from trainer.plan import Plan
 from trainer.reports import records
 from trainer.reports.records import Result
@@ -18,30 +18,34 @@ __all__ = ["How", "execute"]
 
 @dataclass(frozen=True)
 class How:
-    """The means of a run: device, CPU threads, sources of options; no part of its identity."""
+    """The means of a run: device, CPU threads, sources of options; no part of its identity.
+
+    `progress` is the file that a run in a process of its own appends its progress to.
+    """
 
     device: str
     threads: int | None
     sources: dict[str, str]
+    progress: Path | None = None
 
 
-def execute(plan: Plan, stop: StopSignals, how: How) -> list[Result]:
+def execute(plan: Plan, session: Session, how: How) -> list[Result]:
     """Trains every seed of a plan that is not finished, in order; returns all results."""
     found: list[Result] = []
     for seed in plan.seeds:
         folder = plan.folder(seed)
         result = records.finished(folder, plan.of_seed(seed))
         if result is not None:
-            progress.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
-        elif found and stop.requested:
-            raise stop.failure(saved=True, what=f"seeds before {seed} are finished")
+            session.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
+        elif found and session.stop.requested:
+            raise session.stop.failure(saved=True, what=f"seeds before {seed} are finished")
         else:
-            result = _train(plan, seed, stop, how)
+            result = _train(plan, seed, session, how)
         found.append(result)
     return found
 
 
-def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
+def _train(plan: Plan, seed: int, session: Session, how: How) -> Result:
     # Only here, so that a finished run is shown at once: these load torch and matplotlib.
     from trainer.engine.run import check, run_recipe
     from trainer.reports import plots
@@ -49,12 +53,12 @@ def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
     folder = plan.folder(seed)
     check(plan.spec)
     process.set_up_process(how.threads)
-    _say_whose(folder)
+    _say_whose(folder, session)
     label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
     run_recipe(
         plan.of_seed(seed),
         folder,
-        stop=stop,
+        session=session,
         device=how.device,
         command=plan.command(seed),
         sources=plan.sources(how.sources),
@@ -63,7 +67,7 @@ def _train(plan: Plan, seed: int, stop: StopSignals, how: How) -> Result:
     result = records.read(folder / records.RESULT_FILE)
     plots.of_run(result, folder / "plots")
     seconds = result.record["budget"]["seconds"]
-    progress.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
+    session.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
     return result
 
 
@@ -71,7 +75,7 @@ def _brief(result: Result) -> str:
     return f"overall {result.accuracy('overall'):.1f}"
 
 
-def _say_whose(folder: Path) -> None:
+def _say_whose(folder: Path, session: Session) -> None:
     """Says that an earlier process left this run unfinished without a word, if one did."""
     path = folder / "run.json"
     if not path.is_file():
@@ -82,6 +86,6 @@ def _say_whose(folder: Path) -> None:
     try:
         os.kill(int(note["process"]), 0)
     except ProcessLookupError:
-        progress.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
+        session.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
     except PermissionError:
         return

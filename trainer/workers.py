@@ -19,8 +19,7 @@ from stylegan_mix.errors import (
     Stopped,
     UsageFailure,
 )
-from stylegan_mix.progress import say
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.session import Session
 from trainer.execute import How
 from trainer.plan import Plan
 
@@ -43,7 +42,7 @@ def threads_each(workers: int, asked: int | None) -> int:
 
 
 def side_by_side(
-    plans: Iterable[Plan], *, workers: int, how: How, stop: StopSignals
+    plans: Iterable[Plan], *, workers: int, how: How, session: Session
 ) -> Iterator[tuple[Plan, Failure | None]]:
     """Carries out plans of one seed each, at most `workers` at once; gives each when it has ended.
 
@@ -52,10 +51,11 @@ def side_by_side(
     """
     waiting = deque(plans)
     running: list[_Child] = []
+    stop = session.stop
     try:
         while waiting or running:
             while waiting and len(running) < workers and not stop.requested:
-                running.append(_Child(waiting.popleft(), workers, how))
+                running.append(_Child(waiting.popleft(), workers, how, session))
             if stop.requested:
                 _end(running)
                 raise stop.failure(saved=True, what=f"{len(waiting)} runs have not begun")
@@ -79,12 +79,13 @@ def _end(running: list[_Child]) -> None:
 class _Child:
     """A process that carries out one plan; its lines on stderr are handed on under its name."""
 
-    def __init__(self, plan: Plan, workers: int, how: How) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, workers: int, how: How, session: Session) -> None:
+        self.plan, self._session = plan, session
         self._name = f"{plan.spec.arm} {plan.spec.recipe} seed {plan.spec.seed}"
         self._lines: deque[str] = deque(maxlen=20)
         words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", how.device]
         words += ["--threads", str(threads_each(workers, how.threads))]
+        words += [] if how.progress is None else ["--progress", str(how.progress.absolute())]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, *words[1:]],
             stdin=subprocess.DEVNULL,
@@ -104,7 +105,7 @@ class _Child:
         with self.process.stderr as lines:
             for line in lines:
                 self._lines.append(line.rstrip("\n"))
-                say(f"[{self._name}] {self._lines[-1]}")
+                self._session.say(f"[{self._name}] {self._lines[-1]}")
 
     def failure(self) -> Failure | None:
         """The failure that the process ended with, in its own words; None for a finished run."""

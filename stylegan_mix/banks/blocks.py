@@ -1,9 +1,9 @@
 """A bank in the making: blocks on disk, the journal of their hashes, and the end of the work.
 
-State of a key: absent -> partial -> sealed -> published. A partial bank lies in
-`banks/.partial/<exact key>/`: `bank/` is the container being written, `blocks.jsonl` names the
-blocks that have landed with their SHA-256. Whoever continues trusts a block only after hashing
-it, so a process may be killed anywhere. No torch.
+A key is absent, then partial, sealed, published. A partial bank lies in
+`banks/.partial/<exact key>/`: `bank/` is the container being written, and `blocks.jsonl` lists the
+finished blocks with their SHA-256. A process that continues trusts a block only after hashing it,
+so its predecessor may have been killed anywhere. No torch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PUBLISHED = {FILE, "MANIFEST.json", "BANK_CARD.md", "preview.png"}
 
 
 class Partial:
-    """The bank `key` of `request` while it is written; hold its lock around all of this.
+    """The bank `key` of `request` while it is written; the caller holds its lock throughout.
 
     `banks` is the store's folder of banks; `attributes` go into the HDF5 root.
     """
@@ -62,7 +62,7 @@ class Partial:
         store.write_json(self.root / "request.json", {"key": key, "request": request.spec()})
 
     def _is_sealed(self) -> bool:
-        """Whether a process finished the container, and ended before it could publish it."""
+        """True if a process finished the container, but ended before publishing it."""
         if not (self.folder / "MANIFEST.json").exists():
             return False
         try:
@@ -73,7 +73,7 @@ class Partial:
         return True
 
     def missing(self) -> list[int]:
-        """The blocks still to be made: not in the journal, or not as the journal says."""
+        """Lists the blocks still to be made: not in the journal, or with another hash."""
         if self.sealed:
             return []
         found = _read_journal(self._journal)
@@ -113,8 +113,8 @@ class Partial:
     def publish(self) -> Path:
         """Renames the sealed bank to its final name and returns that.
 
-        If another process was first, its bytes are compared with ours: the same are dropped,
-        others are kept beside it as evidence, with `InvalidInput` (exit code 3).
+        If another process was first, the bytes of both are compared. Equal ones are dropped;
+        different ones are kept beside it as evidence, with `InvalidInput` (exit code 3).
         """
         for path in self.folder.iterdir():
             if path.name not in _PUBLISHED:
@@ -135,7 +135,7 @@ class Partial:
 
 
 def _read_journal(path: Path) -> dict[int, str]:
-    """Block number -> SHA-256 of every line that is whole; a torn or foreign line says nothing."""
+    """Reads block number -> SHA-256 of every whole line; torn and foreign lines are skipped."""
     found: dict[int, str] = {}
     try:
         text = path.read_text(encoding="ascii", errors="replace")

@@ -1,4 +1,4 @@
-"""`BANK_CARD.md`: what a bank is, where it comes from, what it is good for; no torch."""
+"""`BANK_CARD.md`: the content of a bank, its origin, its uses and limits; no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["card", "trained_for", "training_command"]
 
 
 def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
-    """The Markdown text that goes with a bank; `size` is that of its file in bytes."""
+    """Renders the Markdown text of a bank's card; `size` is that of its file in bytes."""
     height, width, channels = facts["image_shape"]
     return f"""# Bank {facts["key"][:12]}
 
@@ -78,13 +78,13 @@ Written again, byte for byte on the same kind of machine, by:
 
 ## Licence
 
-The images derive from a generator, and that from the training images of {facts["dataset"]}: whoever
-passes them on must keep to the terms of that data, and to those of the generator's weights.
+The images derive from a generator, and that from the training images of {facts["dataset"]}. If you
+pass them on, keep to the terms of that data and of the generator's weights.
 """
 
 
 def training_command(facts: Mapping[str, Any]) -> str:
-    """The command that trains a classifier on this very bank and the split that it is of."""
+    """Composes the command that trains a classifier on this bank and its split."""
     split = {name: facts.get(name) for name in ("imbalance", "profile", "split_seed")}
     draw = draw_options(str(facts["dataset"]), **split)
     return shlex.join(["trainer", "run", *draw, "--aug", "hybrid", "--bank", facts["key"][:12]])
@@ -96,7 +96,7 @@ def _imbalance(facts: Mapping[str, Any]) -> str:
 
 
 def trained_for(facts: Mapping[str, Any]) -> str:
-    """For how long the generator of a bank was trained, or that it was imported."""
+    """Describes the training of a bank's generator, or its import."""
     source = facts.get("generator_imported")
     if source:
         return f"imported (file SHA-256 {source['sha256'][:12]})"
@@ -110,11 +110,10 @@ def _declared(facts: Mapping[str, Any]) -> str:
 
 def _seen(facts: Mapping[str, Any]) -> str:
     if facts.get("generator_imported"):
-        return """The generator was imported. That it has seen this training part alone is the word
-  of whoever imported it: nothing here could check it."""
-    return """The generator has seen the long-tailed training part alone. Its rare classes can be
-  no more varied than what it learned from a few images (see the diversity above), and can
-  repeat them."""
+        return """The generator was imported. That it has seen this training part alone is declared
+  by the user: nothing here could check it."""
+    return """The generator has seen the long-tailed training part alone. Its rare classes can vary
+  no more than it learned from a few images (see the diversity above), and can repeat them."""
 
 
 def _lam(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The cost of a bank before it is written: size exactly, time by a timed block."""
+"""The cost of a bank before it is written: exact size, time from a timed block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["estimate"]
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
-    """Keys, images, blocks and bytes of a plan that has its generator; seconds on this machine."""
+    """Estimates keys, images, blocks and bytes of a plan with a generator; seconds here."""
     request = plan.request
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator has no block to time")
@@ -31,7 +31,7 @@ def estimate(plan: Plan) -> dict[str, Any]:
 
 
 def _seconds_per_block(decoder: Decoder) -> float:
-    """Measured on this machine, after a first block that warms up."""
+    """Times a block on this machine, after a first one that warms up."""
     decoder.block(0).images()
     began = time.perf_counter()
     decoder.block(0).images()

@@ -1,6 +1,6 @@
-"""The plan of a bank: what was asked of `generate` becomes a request, a generator, a bank to find.
+"""The plan of a bank: the options of `generate` become a request, a generator, a bank to find.
 
-Torch is loaded where a bank has to be written, or a generator trained; a bank that exists is found
+Torch is loaded if a bank has to be written or a generator trained. A bank that exists is found
 without it.
 """
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from stylegan_mix.banks import store
 from stylegan_mix.banks.request import Request, command_words
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
+from stylegan_mix.console import DEFAULT_DATASET
+from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators import store as generator_store
@@ -32,11 +33,11 @@ __all__ = ["Asked", "Means", "Plan", "decide"]
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of `generate` that say what bank is wanted, and by which means.
+    """The options of `generate` that describe the bank, and the means of making it.
 
-    `generator` is a hash or the beginning of one; None takes the newest of the split. `exact`
-    takes a bank that is there only if it has the numerics of this machine. `train` lets a missing
-    generator be trained.
+    `generator` is a hash or the beginning of one; None takes the newest of the split. `exact` takes
+    an existing bank only if it has the numerics of this machine. `train` lets a missing generator
+    be trained.
     """
 
     draw: AskedDraw = AskedDraw()
@@ -54,7 +55,7 @@ class Asked:
     def request(
         self, *, generator: str, split_id: str, classes: int, resolution: int, channels: int
     ) -> Request:
-        """The request to a generator, known by its hash, split and images."""
+        """Makes the request to a generator, given by its hash, split and images."""
         return Request(
             generator=generator,
             split_id=split_id,
@@ -71,7 +72,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Means:
-    """The device that a bank is decoded on, and the numerics class of what it computes."""
+    """The device that decodes a bank, and its numerics class."""
 
     device: str
     numerics: Numerics
@@ -79,7 +80,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Training:
-    """The training that comes before a bank; it goes on from `start` thousand images."""
+    """The training before a bank; it goes on from `start` thousand images."""
 
     plan: TrainPlan
     start: float
@@ -87,9 +88,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
-    """A bank decided: one of `published` and `training`, and `existing` where it is there already.
+    """A decided bank: one of `published` and `training`, and `existing` if it is there already.
 
-    Without a generator the request has none yet. `means` are None where nothing is to be decoded.
+    Without a generator there is no request yet. `means` are None if nothing is to be decoded.
     `why` are reasons and warnings to print.
     """
 
@@ -102,18 +103,18 @@ class Plan:
     why: tuple[str, ...] = ()
 
     def of(self, published: Published) -> Plan:
-        """The plan once its generator is trained."""
+        """Completes the plan once its generator is trained."""
         return _with_generator(self.asked, published, why=())
 
     def command(self) -> list[str]:
-        """The words of the command that asks for this bank again."""
+        """Composes the command that requests this bank again, as words."""
         if self.published is not None:
             return command_words(self.request, self.published.card, self.asked.precision)
-        draw = {**self.asked.draw.draw, "dataset": self.asked.draw.dataset or DEFAULT}
+        draw = {**self.asked.draw.draw, "dataset": self.asked.draw.dataset or DEFAULT_DATASET}
         return command_words(self.request, draw, self.asked.precision)
 
     def lines(self) -> list[str]:
-        """The plan in words."""
+        """Puts the plan into words."""
         return [*self.why, *([] if self.published is None else self._bank_lines(self.published))]
 
     def _bank_lines(self, published: Published) -> list[str]:
@@ -132,9 +133,9 @@ class Plan:
 
 
 def decide(asked: Asked) -> Plan:
-    """Resolves everything that was left open, looking at the generators and banks there are.
+    """Resolves all open options, by the generators and banks that exist.
 
-    Raises `UsageFailure` (exit code 2) for what cannot be asked, `InvalidInput` (3) for a
+    Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a
     generator of another split, or a missing one that may not be trained, `MissingEnvironment` (4)
     for absent data.
     """
@@ -179,7 +180,7 @@ def _means(asked: Asked) -> Means:
 
 
 def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> Plan:
-    """The plan that trains the default generator of a split first."""
+    """Plans to train the default generator of a split first."""
     train = shlex.join(["stylegan-mix", "train", *dataset.options])
     imported = _imported(dataset)
     if not asked.train:
@@ -203,9 +204,9 @@ def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> P
 
 
 def _check_asked(published: Published, draw: AskedDraw) -> None:
-    """Raises `InvalidInput` for a generator of another data set or split than the one asked for.
+    """Raises `InvalidInput` for a generator of another data set or split than the requested one.
 
-    So does one without classes: the rows of a bank need labels.
+    Also for one without classes: the rows of a bank need labels.
     """
     if not published.card["classes"]:
         raise InvalidInput(
@@ -225,7 +226,7 @@ def _check_asked(published: Published, draw: AskedDraw) -> None:
 
 
 def _imported(dataset: Dataset) -> str:
-    """A hint at an imported generator that is said to be of this split: never taken unasked."""
+    """Hints at an imported generator declared for this split, which is only taken if named."""
     for one in generator_store.find():
         if one.imported and one.card["split_id"] == dataset.split_id:
             return f"; an imported one is taken if named: --generator {one.hash[:12]}"

@@ -19,14 +19,14 @@ STEPS = 11
 
 
 def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
-    """Up to `rows` pairs of different classes, evenly spaced over all, none of them twice.
+    """Selects up to `rows` pairs of different classes, evenly spaced, no pair twice.
 
-    The second class is half a list away: classes are ordered from many images to few in most
-    sets, so a pair joins head and tail.
+    The second class is half the list away. In most sets classes are ordered from many images to
+    few, so a pair joins head and tail.
     """
     count = min(rows, classes)
     firsts = [index * classes // count for index in range(count)]
-    # With an even number of classes, half a list away and back again would be the same pair.
+    # With an even number of classes, half the list away and back again would be the same pair.
     turn = classes % 2 == 0 and classes > 2
     return [
         (first, (first + classes // 2 + (turn and 2 * first >= classes)) % classes)
@@ -35,10 +35,10 @@ def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
 
 
 def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[int | None]:
-    """For each lam from 1 to 0, the stored row of these two classes whose share is nearest.
+    """Finds, for each lam from 1 to 0, the stored row of two classes with the nearest share.
 
-    Rows (b, a) count with 1 - lam. A column stays empty (None) where no row is within half a
-    step. In the unmixed control, where every lam is 1, these are the first `steps` rows.
+    Rows (b, a) count with 1 - lam. A column stays empty (None) if no row is within half a step. In
+    the unmixed control, whose lam is always 1, these are the first `steps` rows.
     """
     first, second = pair
     if not bank.mixes:
@@ -57,7 +57,7 @@ def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[
 
 
 def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
-    """The sheet of rows that the bank really holds, for the given pairs of classes."""
+    """Makes the sheet of stored rows of the bank, for the given pairs of classes."""
     names = bank.classes
     chosen = [nearest_rows(bank, pair) for pair in pairs]
     where = (
@@ -78,12 +78,12 @@ def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
 
 
 def heads(mixes: bool, steps: int = STEPS) -> list[str]:
-    """The text above each column: lam, or the number of the sample where nothing is mixed."""
+    """Makes the text above each column: lam, or the number of the sample if nothing is mixed."""
     if not mixes:
         return [str(index + 1) for index in range(steps)]
     return [f"{lam:.1f}" for lam in np.linspace(1.0, 0.0, steps)]
 
 
 def corner(mixes: bool) -> str:
-    """The name of those texts."""
+    """Names the meaning of those texts."""
     return "lam" if mixes else "sample"

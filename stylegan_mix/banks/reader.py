@@ -38,8 +38,8 @@ _FACTS = {
 class Bank:
     """An opened bank. Pickles as its path; `len(bank)` is N.
 
-    `images` (N, H, W, C) uint8, `pair` (N, 2) int32 and `lam` (N,) float32 are read-only arrays
-    on the disk; `facts` is everything its maker said about it.
+    `images` (N, H, W, C) uint8, `pair` (N, 2) int32 and `lam` (N,) float32 are read-only arrays on
+    the disk; `facts` are those of its manifest.
     """
 
     def __init__(self, container: arrays.Container) -> None:
@@ -64,32 +64,32 @@ class Bank:
 
     @property
     def request_key(self) -> str:
-        """The key of what was asked."""
+        """The key of the request."""
         return str(self.facts["request_key"])
 
     @property
     def content_sha256(self) -> str:
-        """The hash of the arrays, whatever file holds them."""
+        """The hash of the arrays, independent of their file."""
         return self._container.content_sha256
 
     @property
     def split_id(self) -> str:
-        """The training split that its generator has seen."""
+        """The training split of its generator."""
         return str(self.facts["split_id"])
 
     @property
     def space(self) -> str:
-        """Where rows were mixed, a name of `latents.spaces.SPACES`."""
+        """The space of mixing, a name of `latents.spaces.SPACES`."""
         return str(self.facts["space"])
 
     @property
     def control(self) -> str:
-        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of(self.facts)
 
     @property
     def mixes(self) -> bool:
-        """Whether its rows are of two classes."""
+        """True if a row has two classes."""
         return self.space not in SPACES or SPACES[self.space].mixes
 
     @property
@@ -98,7 +98,7 @@ class Bank:
         return tuple(self.facts["classes"])
 
     def class_mass(self) -> np.ndarray:
-        """Sum of the soft labels: how many rows' worth each class has -> [K] float64."""
+        """Sums the soft labels: the mass of each class in rows -> [K] float64."""
         lam = self.lam.astype(np.float64)
         size = len(self.classes)
         mass = np.bincount(self.pair[:, 0], weights=lam, minlength=size)
@@ -107,7 +107,7 @@ class Bank:
     def require_split(self, split_id: str) -> None:
         """Raises `InvalidInput` (exit code 3) unless the bank comes from this training split.
 
-        A generator that has seen another split may have seen images that this one holds out.
+        A generator trained on another split may have seen images that this one holds out.
         """
         if self.split_id != split_id:
             raise InvalidInput(
@@ -118,7 +118,7 @@ class Bank:
             )
 
     def require_unchanged(self) -> None:
-        """Raises `InvalidInput` (exit code 3) if the file was touched since it was opened."""
+        """Raises `InvalidInput` (exit code 3) if the file was changed since it was opened."""
         if self._stamp_on_disk() != self._stamp:
             raise InvalidInput(
                 f"{self.folder} was replaced or altered while it was being read",
@@ -134,9 +134,9 @@ class Bank:
 
 
 def control_of(facts: Mapping[str, Any]) -> str:
-    """The control that a bank is by its facts, such as "unmixed"; "" for one of the method.
+    """Reads the control in a bank's facts, such as "unmixed"; "" for a bank of the method.
 
-    Banks of before this was said in the facts have a space that says it.
+    The facts of older banks do not have it; their space tells it.
     """
     space = SPACES.get(facts["space"])
     return str(facts.get("control", space.control if space else ""))
@@ -145,8 +145,8 @@ def control_of(facts: Mapping[str, Any]) -> str:
 def open_bank(folder: Path, verify: bool = True) -> Bank:
     """Opens the bank in `folder` after checking manifest, hash (with `verify`) and labels.
 
-    Raises `InvalidInput` (exit code 3), with what to type next, for a bank that is not as its
-    maker left it: truncated, altered, of a newer schema, or with labels that cannot be.
+    Raises `InvalidInput` (exit code 3), with the command to type next, for a bank that is
+    truncated, altered, of a newer schema, or has impossible labels.
     """
     try:
         if (folder / "bank.h5").is_symlink():

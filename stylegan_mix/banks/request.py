@@ -1,8 +1,8 @@
-"""What a bank is asked for, and the two keys that follow from it; no torch.
+"""The request of a bank, and the two keys that follow from it; no torch.
 
-The request key says what was asked and finds a bank; the exact key adds the numerics class and
-names bytes. Both are hashes of declared values only, never of code, paths, hosts or clocks: what
-the code does is declared by `ALGORITHM`, whose numbers a person raises with the code.
+The request key hashes the request, and finds a bank. The exact key adds the numerics class, and
+names bytes. Both hash declared values only, never code, paths, hosts or clocks. The behaviour of
+the code is declared by `ALGORITHM`: a change of the code raises its numbers.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["ALGORITHM", "KIND", "SCHEMA_VERSION", "Request", "command_words"]
 KIND = "hybrid-bank"
 SCHEMA_VERSION = 1
 ALGORITHM = {"plan": 1, "mixing": 1, "rounding": 1}
-"""Versions of what turns a request into bytes; tests pin their results."""
+"""Versions of the steps from a request to bytes; tests pin their results."""
 
 _MOST_ROWS = 1 << 40
 
 
 @dataclass(frozen=True)
 class Request:
-    """A bank as it is asked for.
+    """The request of a bank.
 
     `generator` and `split_id` are hashes, `classes` K, `resolution` and `channels` those of the
-    generator's images; `n` rows, `space` of `SPACES`, `alpha` of Beta(alpha, alpha),
-    `truncation` psi. Raises `UsageFailure` (exit code 2) that lists everything out of bounds.
+    generator's images; `n` rows, `space` of `SPACES`, `alpha` of Beta(alpha, alpha), `truncation`
+    psi. Raises `UsageFailure` (exit code 2), which lists everything out of bounds.
     """
 
     generator: str
@@ -64,7 +64,7 @@ class Request:
 
     @property
     def blocks(self) -> int:
-        """How many blocks of `BLOCK` rows hold the bank; the last is cut."""
+        """The number of blocks of `BLOCK` rows; the last is cut."""
         return -(-self.n // BLOCK)
 
     @property
@@ -74,12 +74,12 @@ class Request:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the arrays: image, pair and lam of every row."""
+        """The size of the arrays in bytes: image, pair and lam of every row."""
         height, width, channels = self.image_shape
         return self.n * (height * width * channels + 12)
 
     def spec(self) -> dict[str, Any]:
-        """The declared values, typed, so that 1 and 1.0 are one number."""
+        """Lists the declared values, typed, so that 1 and 1.0 are one number."""
         values = asdict(self)
         for name in ("classes", "resolution", "channels", "n", "seed"):
             values[name] = int(values[name])
@@ -95,12 +95,12 @@ class Request:
         return store.digest(self.spec())
 
     def exact_key(self, numerics: Numerics) -> str:
-        """The name of a bank's bytes: 64 hex digits."""
+        """Computes the name of a bank's bytes: 64 hex digits."""
         return store.digest({"request": self.spec(), "numerics": numerics.spec()})
 
 
 def command_words(request: Request, draw: Mapping[str, Any], precision: str) -> list[str]:
-    """The words of the command that asks for a bank again.
+    """Composes the command that requests a bank again, as words.
 
     `draw` holds the data set and the draw of its generator, as a card does.
     """

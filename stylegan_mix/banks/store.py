@@ -1,7 +1,7 @@
 """The banks of the store: finding, listing and resolving them by manifest alone; no torch.
 
-Nothing here hashes images: a listing of a thousand banks reads a thousand small files. Whoever
-reads the rows opens the bank (`reader.open_bank`), which checks them.
+Nothing here hashes images: listing a thousand banks reads a thousand small files. To read rows,
+open the bank (`reader.open_bank`), which checks them.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class Record:
 
     @property
     def request_key(self) -> str:
-        """The key of what was asked."""
+        """The key of the request."""
         return str(self.facts["request_key"])
 
     @property
     def control(self) -> str:
-        """The control that it is, such as "unmixed"; "" for a bank of the method."""
+        """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of(self.facts)
 
     def is_of(self, space: str) -> bool:
-        """Whether its rows were mixed in a space, named by its name or as a control."""
+        """Tells if its rows were mixed in a space, given by its name or that of the control."""
         return space in (self.facts["space"], self.control)
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A bank that was begun: how many of its blocks have landed."""
+    """A bank that was begun, with the number of its finished blocks."""
 
     key: str
     folder: Path
@@ -70,7 +70,7 @@ class Unfinished:
 
 
 def folder() -> Path:
-    """Where this store's own banks lie."""
+    """Returns the folder of this store's own banks."""
     return store.home() / "banks"
 
 
@@ -81,9 +81,9 @@ def find(
     space: str | None = None,
     request_key: str | None = None,
 ) -> list[Record]:
-    """The published banks that have these facts, the newest first; damaged ones are left out.
+    """Finds the published banks with these facts, the newest first, without damaged ones.
 
-    The shared store's banks follow the same order; a bank in both is listed once, as our own.
+    The shared store's banks follow in the same order. A bank in both is listed once, as our own.
     """
     wanted = {"split_id": split_id, "dataset": dataset, "request_key": request_key}
     asked = {name: value for name, value in wanted.items() if value is not None}
@@ -100,13 +100,13 @@ def find(
 
 
 def space_named(word: str | None) -> str | None:
-    """The name of the space that a word means: its own, or the control that it is; None else."""
+    """Finds the space with that name, or with that control; None if there is none."""
     spaces = SPACES.values()
     return next((one.name for one in spaces if word and word in (one.name, one.control)), None)
 
 
 def damaged() -> list[tuple[Path, str]]:
-    """The folders among the banks whose manifest does not describe a bank, each with the reason."""
+    """Lists the folders whose manifest does not describe a bank, each with the reason."""
     found = []
     for path in folders():
         try:
@@ -117,7 +117,7 @@ def damaged() -> list[tuple[Path, str]]:
 
 
 def unfinished() -> list[Unfinished]:
-    """The banks of our own store that were begun and not published."""
+    """Lists the banks of our own store that were begun and not published."""
     found = []
     partial = folder() / ".partial"
     for path in sorted(partial.iterdir()) if partial.is_dir() else []:
@@ -131,13 +131,13 @@ def unfinished() -> list[Unfinished]:
 
 
 def resolve(ref: str) -> Path:
-    """The folder of the bank that `ref` names: a path, a key, or the beginning of one key.
+    """Finds the folder of the bank that `ref` names: a path, a key, or the beginning of a key.
 
-    Raises `InvalidInput` (exit code 3) where there is none, `UsageFailure` (exit code 2) where a
-    beginning fits several.
+    Raises `InvalidInput` (exit code 3) if there is none, `UsageFailure` (exit code 2) if several
+    keys begin so.
     """
     path = Path(ref).expanduser() if ref.startswith("~") else Path(ref)
-    # Unlike Path.is_file, this has no error for a name that no file can have.
+    # Unlike Path.is_file, this does not raise for a name that no file can have.
     if os.path.isfile(path / arrays.MANIFEST):
         return path.absolute()
     known = {one.name: one for one in reversed(folders())}
@@ -163,7 +163,7 @@ def resolve(ref: str) -> Path:
 
 
 def folders() -> list[Path]:
-    """Every folder that is named as a bank, our own store's first."""
+    """Lists every folder that is named as a bank, our own store's first."""
     found = []
     for root in store.roots():
         banks = root / "banks"
@@ -174,14 +174,14 @@ def folders() -> list[Path]:
 
 
 def record(path: Path) -> Record:
-    """The record of the bank in a folder of a store; `InvalidInput` if it does not hold one."""
+    """Reads the record of the bank in a folder of a store; `InvalidInput` if there is none."""
     if path.is_symlink():
         raise InvalidInput(f"{path} is a symbolic link")
     manifest = arrays.read_manifest(path, kind=KIND)
     facts = manifest["facts"]
     if facts.get("key") != path.name:
         raise InvalidInput(f"{path} holds a bank with another key: {facts.get('key')}")
-    # Not its hash, which takes time: who reads the rows checks that.
+    # The hash takes time, and is checked when the rows are read.
     file = path / manifest["file"]
     size = os.path.getsize(file) if os.path.isfile(file) else 0
     if size != manifest["file_bytes"]:

@@ -1,7 +1,7 @@
 """Writing a bank: blocks decoded one after another, sealed, published.
 
-A forward pass always has a whole block of `BLOCK` rows, whatever was asked for, so a bank of n
-rows is the beginning of every longer one with the same seed.
+A forward pass always has a whole block of `BLOCK` rows. So a bank of n rows is the beginning of
+every longer one with the same seed.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ __all__ = ["Decoder", "bank_facts", "network_of", "write_bank", "write_plan"]
 
 @dataclass(frozen=True)
 class Block:
-    """Block `index` of a plan, on its way: its rows, and their images still on the device."""
+    """Block `index` of a plan, in progress: its rows, and their images still on the device."""
 
     index: int
     rows: plan.Rows
     decoded: Decoded
 
     def images(self) -> np.ndarray:
-        """The images [64, H, W, C] uint8 in memory; see `Decoded.fetch`."""
+        """Fetches the images [64, H, W, C] uint8 to memory; see `Decoded.fetch`."""
         return self.decoded.fetch(f" in block {self.index}")
 
 
 class Decoder:
-    """Turns blocks of a request's plan into images with one network on one device."""
+    """A decoder of a request's plan, block by block, with one network on one device."""
 
     def __init__(self, network: Generator, request: Request) -> None:
         self._network = network
@@ -77,7 +77,7 @@ class Decoder:
         return Block(index, rows, self._decode(rows, noise="random", draws=draws))
 
     def path(self, pair: tuple[int, int], index: int) -> np.ndarray:
-        """A row of the preview: images [STEPS, H, W, C] of fixed latents, with fixed noise."""
+        """Decodes a row of the preview: images [STEPS, H, W, C] of fixed latents and noise."""
         rows = plan.path(self._mixing, pair, index, STEPS)
         return self._decode(rows, noise="const").fetch(" in the preview")
 
@@ -102,7 +102,7 @@ def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
 
 
 def network_of(published: Published, means: Means) -> Generator:
-    """The generator's network in the precision and on the device of a plan's means."""
+    """Loads the generator's network in the precision and to the device of a plan's means."""
     network = generator_store.network(published, precision=means.numerics.compute)
     return network.to(means.device)
 
@@ -114,11 +114,11 @@ def write_bank(
     network: Generator,
     session: Session = Session(),
 ) -> Path:
-    """Writes the bank, going on from the blocks that are there, and returns its folder.
+    """Writes the bank, continuing from its finished blocks, and returns its folder.
 
-    `network` is the published generator in evaluation mode on its device. A process that works
-    on the same bank is waited for. A request of the session stops after a block, with `Stopped`
-    or `Interrupted`; a full disk is `MissingEnvironment`: the blocks are kept in each case.
+    `network` is the published generator in evaluation mode on its device. If another process works
+    on the same bank, it waits. A request of the session stops after a block, with `Stopped` or
+    `Interrupted`; a full disk is `MissingEnvironment`. The blocks are kept in each case.
     """
     facts = bank_facts(request, published, numerics)
     banks, key = bank_store.folder(), facts["key"]
@@ -131,7 +131,7 @@ def write_bank(
             with _reproducible():
                 _fill(partial, decoder, request, session)
             _finish(partial, decoder, facts)
-        # Whoever waits for this lock looks for the finished bank before it does anything.
+        # A process that waits for this lock looks for the finished bank before anything else.
         lock.unlink(missing_ok=True)
     return banks / key
 
@@ -158,7 +158,7 @@ def _until(stop: StopRequest, indices: Iterable[int]) -> Iterator[int]:
 
 
 def _one_ahead(decoder: Decoder, indices: Iterable[int]) -> Iterator[Block]:
-    """Starts each block before the last one is fetched: a GPU computes while we hash and write."""
+    """Starts each block before fetching the last one: a GPU computes while we hash and write."""
     waiting: Block | None = None
     for index in indices:
         started = decoder.block(index)
@@ -198,7 +198,7 @@ def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
 
 
 def bank_facts(request: Request, published: Published, numerics: Numerics) -> dict[str, Any]:
-    """Everything that a bank says about itself, as plain data; no clock in it."""
+    """Composes all facts of a bank, as plain data without a clock."""
     names = published.card
     facts = {
         "schema_version": SCHEMA_VERSION,
@@ -236,7 +236,7 @@ def _preset_name(preset: Any) -> str:
 
 
 def _attributes(facts: dict[str, Any]) -> dict[str, str | int | float]:
-    """What the HDF5 root says to whoever opens the file with another tool."""
+    """Composes the attributes of the HDF5 root, for readers with other tools."""
     chosen = ("dataset", "split_id", "test_id", "space", "n", "seed", "truncation", "generator")
     return {
         "schema": KIND,
@@ -249,7 +249,7 @@ def _attributes(facts: dict[str, Any]) -> dict[str, str | int | float]:
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """Makes CUDA choose its algorithms by shape alone, in full float32 where that is asked for."""
+    """Makes CUDA choose its algorithms by shape alone, in full float32 if that is asked."""
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):

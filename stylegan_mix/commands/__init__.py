@@ -1,1 +1,1 @@
-"""The commands of `stylegan-mix`, one file each; they import what they run when they run it."""
+"""The commands of `stylegan-mix`, one file each; heavy modules are imported when a command runs."""

@@ -1,4 +1,4 @@
-"""`stylegan-mix bank`: what banks there are, what is in them, and whether they are whole."""
+"""`stylegan-mix bank`: the banks of the store, their content, and checks of their bytes."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def show_card(key: str) -> None:
 def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
     """Draw stored rows of a bank: pairs of classes in rows, binned by lam.
 
-    The picture `preview.png` in the bank's folder is another: fixed latents, not rows.
+    `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
     from stylegan_mix import store
     from stylegan_mix.banks.preview import default_pairs, stored_sheet
@@ -237,7 +237,7 @@ def _verified(folder: Path) -> dict[str, Any]:
 
 
 def _odd_images(opened: Bank) -> tuple[int, int]:
-    """How many images have one value only, and how many are a copy of an earlier one."""
+    """Counts the images of one value only, and the copies of an earlier one."""
     import hashlib
 
     constant = 0

@@ -1,4 +1,4 @@
-"""`stylegan-mix dataset`: what data sets there are, how to get one, what a draw of it holds."""
+"""`stylegan-mix dataset`: the data sets, preparing one, and the content of a draw."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _cell(value: Any) -> str:
     "--flip/--no-flip",
     default=True,
     show_default=True,
-    help="Whether a mirrored image keeps its label.",
+    help="Mirrored images keep their label, or not.",
 )
 @click.option(
     "--on-bad-image",
@@ -151,8 +151,8 @@ def prepare(
     """Decode a source once, so that NAME can be drawn from.
 
     Folders are classes: train/<class>/<file> and test/<class>/<file>, or <class>/<file>, of
-    which a fifth is held out for testing. cifar10_lt and cifar100_lt are downloaded where
-    --from is left out.
+    which a fifth is held out for testing. Without --from, cifar10_lt and cifar100_lt are
+    downloaded.
 
     \b
     stylegan-mix dataset prepare cifar10_lt --from cifar-10-python.tar.gz
@@ -177,7 +177,7 @@ def prepare(
 
 
 def _fetched(name: str, dry_run: bool, session: Session) -> Path:
-    """The archive of a published set: the one that lies in the store, or downloaded."""
+    """Returns the archive of a published set, from the store or downloaded."""
     from stylegan_mix.datasets import official
     from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 
@@ -329,7 +329,7 @@ def _print_classes(data: Dataset) -> None:
 
 
 def _printable(name: str) -> str:
-    """A class name that cannot move the cursor."""
+    """Escapes a class name, so that it cannot move the cursor."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 

@@ -1,4 +1,4 @@
-"""`stylegan-mix doctor`: what this machine has, and what the commands will use of it."""
+"""`stylegan-mix doctor`: the means of this machine, and those that the commands will use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def doctor(as_json: bool, debug: bool) -> None:
 
 
 def _findings(problem: Failure | None) -> dict[str, Any]:
-    """The findings as plain data, name -> what was found."""
+    """Collects the findings as plain data, name -> finding."""
     import h5py
 
     home = store.home()
@@ -41,7 +41,7 @@ def _findings(problem: Failure | None) -> dict[str, Any]:
 
 
 def _unwritable(home: Path) -> Failure | None:
-    """Why the store cannot be written to, or None if it can."""
+    """Returns the reason why the store cannot be written to, or None if it can."""
     probe = home / ".doctor"
     try:
         with store.locked(home / ".doctor.lock"):

@@ -1,4 +1,4 @@
-"""`stylegan-mix generate`: the bank that was asked for, at once if it exists."""
+"""`stylegan-mix generate`: writes the requested bank, or returns it at once if it exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
@@ -27,7 +26,7 @@ _SPACE_HELP = "Where rows are mixed: " + "; ".join(
 
 
 @click.command("generate")
-@partial(console.data_options, default=f"{DEFAULT}, or that of --generator")
+@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of --generator")
 @click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
 @click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
 @click.option(
@@ -67,15 +66,16 @@ def generate(
 ) -> None:
     """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
 
-    Uses the newest finished generator of that data set and split, and trains one where there is
-    none. The same request again gives the same bank at once; an interrupted one goes on from the
-    blocks that are there.
+    Uses the newest finished generator of that data set and split, or trains one if there is
+    none. The same request again gives the same bank at once; an interrupted one goes on from
+    its finished blocks.
 
     \b
     stylegan-mix generate --dataset digits_lt --n 20000
     stylegan-mix generate --dataset cifar10_lt --imbalance 100 --space none --dry-run
     """
     from stylegan_mix.banks.plan import Asked, decide
+    from stylegan_mix.datasets.asked import AskedDraw
 
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
     plan = decide(Asked(draw, train=not no_train, **options))
@@ -102,7 +102,7 @@ def _show(plan: Plan) -> None:
 
 
 def _made(plan: Plan, session: Session) -> tuple[Record, str]:
-    """Trains where there is no generator, then writes the bank."""
+    """Trains a generator if there is none, then writes the bank."""
     from stylegan_mix.banks.write import write_plan
     from stylegan_mix.training.run import ensure_generator
 

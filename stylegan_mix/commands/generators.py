@@ -1,4 +1,4 @@
-"""`stylegan-mix generators`: what generators there are, and what each was trained on."""
+"""`stylegan-mix generators`: the generators of the store, and the training of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLUMNS = (
     "age",
     "state",
 )
-# Shown as a table of the classes, or too long for a line.
+# Fields shown as a table of the classes, or too long for a line.
 _APART = ("classes", "counts", "diversity", "preset", "network", "imported", "hash", "numerics")
 
 
@@ -36,7 +36,7 @@ _APART = ("classes", "counts", "diversity", "preset", "network", "imported", "ha
 def generators() -> None:
     """Finished generators: list, show.
 
-    GENERATOR is the hash of one, or the beginning of it.
+    GENERATOR is the hash of one, or its beginning.
     """
 
 
@@ -47,7 +47,7 @@ def generators() -> None:
 def list_generators(dataset: str | None, as_json: bool) -> None:
     """List the generators of the store, the newest first.
 
-    `diversity` is that of the class with the least: 1 is as diverse as the data, 0 one picture.
+    `diversity` is that of the least diverse class: 1 is as diverse as the data, 0 one picture.
     """
     from stylegan_mix import store
     from stylegan_mix.generators import store as generator_store

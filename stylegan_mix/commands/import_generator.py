@@ -1,4 +1,4 @@
-"""`stylegan-mix import-generator`: a generator of another project, its file read as data."""
+"""`stylegan-mix import-generator`: a generator of another project, read as data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
-from stylegan_mix.datasets.asked import AskedDraw
-from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.generators.store import Published
     from stylegan_mix.interop.importing import ImportPlan
 
@@ -42,19 +41,20 @@ def import_generator(
 ) -> None:
     """Take over a generator of another project, without running anything in its FILE.
 
-    Read are network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
-    checkpoints (.pt) of the PyTorch port by rosinality. Tensors and plain values are taken; what
-    else the file holds is named and left. A file that calls anything else is refused.
+    It reads network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
+    checkpoints (.pt) of the PyTorch port by rosinality. It takes tensors and plain values;
+    other content is named and left. A file that calls anything else is refused.
 
-    The file does not say what its generator was trained on: the data set and split that you name
-    are your word, and stand as such on its card and on its banks. Its class numbers are taken for
-    the classes of that data set, in their order. One without classes needs no data set, and can
-    be looked at, but writes no bank. `generate` takes an imported generator if you name it.
+    The file does not say what its generator was trained on. The data set and split that you
+    name are declared by you, and its card and its banks say so. Its class numbers are taken for
+    the classes of that data set, in their order. A generator without classes needs no data set;
+    it can be looked at, but writes no bank. `generate` takes an imported generator if you name it.
 
     \b
     stylegan-mix import-generator cifar10.pkl --dataset cifar10_lt --profile natural
     stylegan-mix generate --dataset cifar10_lt --profile natural --generator HASH
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.interop import foreign
 
     content, sha256 = foreign.read_bytes(file)
@@ -90,10 +90,10 @@ def import_generator(
 
 
 def _declared(draw: AskedDraw) -> Dataset | None:
-    """The data set that the user declares; None where none is named."""
+    """Loads the data set that the user declares; None if none is named."""
     if draw.dataset is not None:
         return draw.load()
-    if draw != AskedDraw():
+    if any(value is not None for value in draw.draw.values()):
         raise UsageFailure(
             "--imbalance, --profile and --split-seed say which draw of a --dataset: name it"
         )
@@ -101,12 +101,13 @@ def _declared(draw: AskedDraw) -> Dataset | None:
 
 
 def _spelled(file: Path, dataset: Dataset | None) -> str:
-    """The command, to write on the card; the folder of the file stays out."""
+    """Composes the command for the card, without the folder of the file."""
     words = ["stylegan-mix", "import-generator", file.name]
     return shlex.join([*words, *(dataset.options if dataset else [])])
 
 
 def _show_plan(plan: ImportPlan) -> None:
+    from stylegan_mix.datasets.records import draw_name
     from stylegan_mix.interop.foreign import KINDS
 
     network, data = plan.foreign.settings, plan.dataset

@@ -1,4 +1,4 @@
-"""`stylegan-mix metrics`: what samples of a generator, or rows of a bank, are worth."""
+"""`stylegan-mix metrics`: judges the samples of a generator, or the rows of a bank."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.metrics.request import AGAINST, LABELS, SAMPLES
+from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
 
@@ -29,7 +28,7 @@ __all__ = ["metrics"]
 @click.command("metrics")
 @click.argument("generator", required=False)
 @click.option("--bank", metavar="KEY", help="Judge rows of this bank, not a generator.")
-@partial(console.data_options, default=f"{DEFAULT}, or that of what is judged")
+@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of what is judged")
 @click.option(
     "--against",
     default=",".join(AGAINST),
@@ -91,10 +90,10 @@ def metrics(
 ) -> None:
     """Judge the samples of a generator, or a bank, against real images, with the floor beside.
 
-    GENERATOR is a hash or the beginning of one; by default the newest of the data set and split.
-    Distances are taken in the features of a probe, a small classifier that is trained once on the
-    training part; they are not FID. To choose a checkpoint, use --against train: it looks at no
-    test image. The same request again is answered at once.
+    GENERATOR is a hash or its beginning; the default is the newest of the data set and split.
+    Distances are taken in the features of a probe, a small classifier that is trained once on
+    the training part; they are not FID. To choose a checkpoint, use --against train, which uses
+    no test image. The same request again is answered at once.
 
     \b
     stylegan-mix metrics --dataset digits_lt
@@ -102,6 +101,7 @@ def metrics(
     stylegan-mix metrics 3fa9c1 --page pictures
     stylegan-mix metrics --bank 9061f3c614e8 --n 5000
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.metrics.plan import Asked, decide, without_reals
 
     asked = Asked(draw=AskedDraw(dataset, imbalance, profile, split_seed), **options)
@@ -195,7 +195,7 @@ def _page_alone(
     device: str | None,
     session: Session,
 ) -> dict[str, Any]:
-    """Writes the page of a generator without its data set; on no device, says only where."""
+    """Writes the page of a generator without its data set; without a device, names it only."""
     from stylegan_mix.pictures.make import make_page
 
     say(f"generator {published.hash[:12]}: no report and no real images, {why}")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.datasets.asked import DEFAULT, AskedDraw
 from stylegan_mix.progress import SILENT, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -68,7 +67,7 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("on_collapse", click.Choice(["rollback", "go-on"]), "When a class collapses."),
 ]
 
-# What does not change the weights stays out of the command on the card.
+# Options that do not change the weights stay out of the command on the card.
 _NOT_SPELLED = (
     "minutes",
     "save_minutes",
@@ -91,7 +90,7 @@ def _change_options(command: Any) -> Any:
 
 
 @click.command()
-@partial(console.data_options, default=DEFAULT)
+@partial(console.data_options, default=console.DEFAULT_DATASET)
 @click.option(
     "--preset",
     metavar="NAME",
@@ -144,14 +143,15 @@ def train(
 ) -> None:
     """Train a StyleGAN2 on exactly the long-tailed training images of a data set.
 
-    The same command goes on with an interrupted training, and returns the generator of a
-    finished one at once. A longer --kimg goes on from a shorter one.
+    The same command goes on with an interrupted training, and returns a finished generator at
+    once. A longer --kimg goes on from a shorter one.
 
     \b
     stylegan-mix train --dataset digits_lt --preset tiny8
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
+    from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.generators import store as generator_store
     from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training
@@ -178,7 +178,7 @@ def train(
         if speaks():
             _print_cost(plan, start, bool(there), as_json)
         return
-    # Further processes of torchrun have nothing to tell.
+    # Further processes of torchrun print nothing.
     reporter = reporter_for(progress) if speaks() else SILENT
     with StopSignals(minutes) as stop:
         found = there or run_training(
@@ -217,7 +217,7 @@ def _print_cost(plan: TrainPlan, start: float, done: bool, as_json: bool) -> Non
 
 
 def _spelled(ctx: click.Context) -> str:
-    """The command with the options that differ from their defaults, to write on the card."""
+    """Composes the command for the card, with the options that differ from their defaults."""
     words = ["stylegan-mix train"]
     for name, entry in console.resolved(ctx).items():
         if entry["source"] != "default" and name not in _NOT_SPELLED:

@@ -1,6 +1,6 @@
 """Data sets: sources, long-tailed draws, and the identity of a split; no torch.
 
-A source is prepared once into a pool in the store (`prepare`), and any draw of it is taken when
+A source is prepared once into a pool in the store (`prepare`). Any draw of the pool is taken when
 it is loaded (`load`). scikit-learn's digits need no preparation.
 """
 

@@ -1,7 +1,7 @@
 """Files by name, from a folder, a tar or a zip, without extracting anything to the disk.
 
-An archive comes from elsewhere: only regular files are admitted, under names that stay inside
-it, each once, with limits on number, size and compression ratio (reliability notes, 6.2).
+An archive comes from elsewhere and is not trusted. Only regular files are admitted, each once,
+under names that stay inside the archive; their number, size and compression ratio are limited.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_MEMBERS = 1_000_000
 LARGEST_MEMBER = 256 << 20
 LARGEST_WHOLE = 1 << 40
 LARGEST_RATIO = 200
-# Below this size nothing can be a bomb, whatever its ratio: one grey pixel compresses well.
+# Below this size nothing can be a zip bomb, at any ratio: one grey pixel compresses well.
 HARMLESS = 16 << 20
 
 _DAMAGED = (
@@ -45,7 +45,7 @@ _DAMAGED = (
 
 
 class Archive(Protocol):
-    """Named files. `names` are relative, with `/`; `folders` are those named or implied."""
+    """Named files. `names` are relative, with `/`; `folders` are named or implied by them."""
 
     @property
     def path(self) -> Path: ...
@@ -57,16 +57,16 @@ class Archive(Protocol):
     def folders(self) -> frozenset[str]: ...
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """(name, content) of the wanted files, in the order that is quickest to read."""
+        """Yields (name, content) of the wanted files, in the order that is quickest to read."""
         ...
 
     def sha256(self) -> str:
-        """The hash of the archive file; of a folder, of its names and the hashes of its files."""
+        """Hashes the archive file; or, of a folder, its names and the hashes of its files."""
         ...
 
 
 def bytewise(name: str) -> bytes:
-    """The key that sorts names by their UTF-8 bytes, on every system and in every locale."""
+    """Makes the key that sorts names by their UTF-8 bytes, on every system and in every locale."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -97,7 +97,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 @contextmanager
 def open_tar_bytes(path: Path, content: bytes) -> Iterator[Archive]:
-    """Opens a tar whose bytes are in memory, so that what was hashed is what is parsed."""
+    """Opens a tar whose bytes are in memory, so that the parsed bytes are the hashed ones."""
     with _open_tar(path, io.BytesIO(content), len(content)) as found:
         yield found
 
@@ -119,8 +119,8 @@ def _open_tar(path: Path, file: IO[bytes], size: int) -> Iterator[Archive]:
 
 
 def _check_end(opened: tarfile.TarFile, file: Any) -> None:
-    """A listing that ended anywhere but at a block of zeros met damage, and tarfile is silent."""
-    if isinstance(file, _Limited):  # going back would unpack it all again
+    """Raises if a listing did not end at a block of zeros: tarfile does not report damage there."""
+    if isinstance(file, _Limited):  # seeking back would unpack it all again
         last = file.last
     else:
         file.seek(opened.offset)
@@ -131,7 +131,7 @@ def _check_end(opened: tarfile.TarFile, file: Any) -> None:
 
 @contextmanager
 def _damage(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns what the archive modules raise on bad content into an error that names it."""
+    """Turns the archive modules' exceptions on bad content into an error that names it."""
     try:
         yield
     except _DAMAGED as error:
@@ -142,7 +142,7 @@ def _damage(path: Path, name: str | None = None) -> Iterator[None]:
 
 
 class _Limited(io.RawIOBase):
-    """A decompressed stream that ends with an error beyond `limit` bytes."""
+    """A decompressed stream that raises beyond `limit` bytes."""
 
     def __init__(self, inner: gzip.GzipFile, limit: int, path: Path) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class _Limited(io.RawIOBase):
 
 
 class _Listing:
-    """Collects the names of an archive and refuses what should not be there."""
+    """The names of an archive; anything else than regular files and folders is refused."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -187,7 +187,7 @@ class _Listing:
         self.folders: set[str] = set()
 
     def add(self, name: str, kind: str, size: int) -> str | None:
-        """Admits one member ("file", "folder" or something else) -> its plain name if a file."""
+        """Admits one member ("file", "folder" or another kind) -> its plain name if a file."""
         self._seen += 1
         if self._seen >= MOST_MEMBERS:
             raise InvalidInput(f"{self._path} has {MOST_MEMBERS:,} members or more: refused")
@@ -293,7 +293,7 @@ class _Tar:
         self.folders = frozenset(listing.folders)
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        # In the order of the file: going back would unpack a tar.gz from its start.
+        # In the order of the file: seeking back would unpack a tar.gz from its start.
         for name in sorted(wanted, key=lambda one: self._members[one].offset_data):
             member = self._members[name]
             with _damage(self.path, name):

@@ -1,22 +1,20 @@
-"""A draw of a data set as a command asks for it, and the one that is taken where none is named."""
+"""A draw of a data set as a command requests it, and the default draw."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stylegan_mix.datasets.digits import NAME
+from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.loading import load
 from stylegan_mix.datasets.records import Dataset
 
-__all__ = ["DEFAULT", "AskedDraw"]
-
-DEFAULT = NAME
+__all__ = ["AskedDraw"]
 
 
 @dataclass(frozen=True)
 class AskedDraw:
-    """A data set and its draw; None where nothing was said. See `datasets.load`."""
+    """A requested data set and its draw; None for options not given. See `datasets.load`."""
 
     dataset: str | None = None
     imbalance: float | None = None
@@ -25,16 +23,18 @@ class AskedDraw:
 
     @property
     def why(self) -> tuple[str, ...]:
-        """The reason for the data set, where none was named."""
+        """The reason for the data set, if none was named."""
         if self.dataset is not None:
             return ()
-        return (f"data set {DEFAULT}: the default, small and built in (choose with --dataset)",)
+        return (
+            f"data set {DEFAULT_DATASET}: the default, small and built in (choose with --dataset)",
+        )
 
     @property
     def draw(self) -> dict[str, Any]:
-        """Everything but the data set: the arguments of `datasets.load`."""
+        """The arguments of `datasets.load`, without the data set."""
         return {name: value for name, value in asdict(self).items() if name != "dataset"}
 
     def load(self) -> Dataset:
-        """Loads the draw, of `DEFAULT` where no data set was named."""
-        return load(self.dataset or DEFAULT, **self.draw)
+        """Loads the draw, of the default where no data set was named."""
+        return load(self.dataset or DEFAULT_DATASET, **self.draw)

@@ -40,7 +40,7 @@ Parts = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class _Format:
-    """Patterns of file names (the last part of the path), and how to read such files."""
+    """Patterns of file names (the last part of the path), and the readers of such files."""
 
     train: str
     test: str
@@ -50,7 +50,7 @@ class _Format:
 
 
 def is_official_layout(names: Sequence[str]) -> bool:
-    """Whether these are the file names of an official archive."""
+    """Tells if these are the file names of an official archive."""
     return _format(names) is not None
 
 
@@ -94,7 +94,7 @@ def _format(names: Sequence[str]) -> _Format | None:
 
 
 def _planes(rows: np.ndarray) -> np.ndarray:
-    """[N,3072] red, green and blue planes -> [N,32,32,3]."""
+    """Interleaves red, green and blue planes: [N,3072] -> [N,32,32,3]."""
     planes = rows.reshape(-1, CHANNELS, SIDE, SIDE)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
 
@@ -152,7 +152,7 @@ def _names(key: bytes) -> Callable[[bytes], list[str]]:
 
 
 class _Dtype:
-    """Stands for `numpy.dtype` while reading: it only remembers its name."""
+    """A stand-in for `numpy.dtype` while reading, which only remembers its name."""
 
     def __init__(self, *arguments: Any) -> None:
         self.name = _as_text(arguments[0]) if arguments else ""
@@ -162,7 +162,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` while reading, so that NumPy's own unpickling never runs."""
+    """A stand-in for `numpy.ndarray` while reading, so that NumPy's own unpickling never runs."""
 
     def __init__(self, *_: Any) -> None:
         self._state: tuple[Any, ...] = ()
@@ -171,7 +171,7 @@ class _Array:
         self._state = state if isinstance(state, tuple) else ()
 
     def uint8(self) -> np.ndarray:
-        """The array, if it is one of bytes in C order."""
+        """Returns the array, if its elements are bytes in C order."""
         if len(self._state) != 5:
             raise ValueError("an array without content")
         _, shape, dtype, fortran, content = self._state
@@ -188,9 +188,9 @@ class _Array:
 
 
 class _FromBuffer:
-    """Stands for `numpy.core.numeric._frombuffer`.
+    """A stand-in for `numpy.core.numeric._frombuffer`.
 
-    A class and not a function, whose attributes a pickle could set.
+    A pickle could set the attributes of a function, so this is a class.
     """
 
     def __new__(cls, content: Any, dtype: Any, shape: Any, order: Any) -> Any:
@@ -203,7 +203,7 @@ class _FromBuffer:
 
 
 class _Encode:
-    """Stands for `_codecs.encode`, by which Python 3 spells bytes for Python 2."""
+    """A stand-in for `_codecs.encode`, which spells bytes of Python 3 for Python 2."""
 
     def __new__(cls, text: Any, encoding: Any = "latin1") -> Any:
         if not isinstance(text, str) or encoding not in ("latin1", b"latin1", "latin-1"):
@@ -218,7 +218,7 @@ def _as_text(name: Any) -> str:
     return name.decode("latin-1") if isinstance(name, bytes) else str(name)
 
 
-# All that the official files, and copies of them that a newer Python wrote, refer to.
+# All names in the official files, and in copies of them written by a newer Python.
 _ADMITTED: Mapping[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -242,9 +242,9 @@ class _Unpickler(pickle.Unpickler):
 def unpickle(content: bytes) -> Any:
     """Reads a pickle of dicts, lists, strings, bytes, numbers and arrays of bytes.
 
-    Arrays come as stand-ins with a method `uint8()`; text of Python 2 comes as bytes. Raises
-    `pickle.UnpicklingError` (and what malformed pickles raise) for anything else; no code of the
-    file's choosing runs.
+    Arrays come as stand-ins with a method `uint8()`; text of Python 2 comes as bytes. Anything else
+    raises `pickle.UnpicklingError`, or the exceptions of malformed pickles. No code chosen by the
+    file runs.
     """
     return _Unpickler(io.BytesIO(content), encoding="bytes").load()
 

@@ -20,11 +20,11 @@ HEAD = 100
 
 @cache
 def digits() -> Pool:
-    """1,797 grey images of handwritten digits (UCI Optical Recognition of Handwritten Digits).
+    """Loads 1,797 grey images: UCI Optical Recognition of Handwritten Digits.
 
-    Their 0..16 is scaled to 0..255 and rounded, half to even. The last 74 images of each class
-    in file order are the test part; the rest, at least 100 a class, is the pool, and 100 is the
-    rule's n_max: at imbalance 20 the classes have 100 down to 5 images.
+    Their range 0..16 is scaled to 0..255 and rounded, half to even. The last 74 images of each
+    class in file order are the test part. The rest, at least 100 a class, is the pool. The rule's
+    n_max is 100: at imbalance 20 the classes have 100 down to 5 images.
     """
     table = _table()
     images = np.rint(table[:, :-1].reshape(-1, 8, 8, 1) * (255.0 / 16.0)).astype(np.uint8)
@@ -34,7 +34,7 @@ def digits() -> Pool:
         in_test[np.flatnonzero(labels == c)[-TEST_PER_CLASS:]] = True
     parts = [(images[rows], labels[rows]) for rows in (~in_test, in_test)]
     for array in (*parts[0], *parts[1]):
-        array.setflags(write=False)  # as those of prepared sets are; and all callers share them
+        array.setflags(write=False)  # read-only as prepared sets are; all callers share it
     return from_arrays(
         NAME,
         [str(c) for c in range(10)],
@@ -46,7 +46,7 @@ def digits() -> Pool:
 
 
 def _table() -> np.ndarray:
-    """The file's rows: 64 pixels in 0..16, then the digit -> float64 [1797,65]."""
+    """Reads the rows of the file: 64 pixels in 0..16, then the digit -> float64 [1797,65]."""
     # Importing scikit-learn takes longer than everything else that a command does here.
     found = find_spec("sklearn")
     if found is not None and found.origin is not None:

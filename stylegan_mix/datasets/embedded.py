@@ -1,4 +1,4 @@
-"""The data sets that need no preparation: each is a pool that is made when it is asked for."""
+"""Embedded data sets, which need no preparation: each is a pool that is made on request."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ EMBEDDED: dict[str, Callable[[], Pool]] = {digits.NAME: digits.digits}
 
 
 def no_preparation(name: str) -> str:
-    """The words for whoever would prepare an embedded set."""
+    """Answers a request to prepare an embedded set."""
     return f"{name} is built in and needs no preparation"

@@ -1,4 +1,4 @@
-"""The identity of images and of splits (stylegan_mix/README.md, data sets).
+"""The identity of images and of splits (stylegan_mix/README.md, "Data sets").
 
 `N` images, `K` classes, `H W` pixels, `C` channels.
 """
@@ -14,9 +14,9 @@ __all__ = ["identity", "identity_of", "image_hashes"]
 
 
 def image_hashes(images: np.ndarray) -> np.ndarray:
-    """SHA-256 of each of the images uint8 [N,H,W,C] -> uint8 [N,32].
+    """Hashes each image with SHA-256: uint8 [N,H,W,C] -> uint8 [N,32].
 
-    Hashed are height, width and channels as three unsigned 32-bit big-endian integers (12
+    The hashed bytes are height, width and channels as three unsigned 32-bit big-endian integers (12
     bytes), then the H*W*C bytes of the decoded image in row, column, channel order.
     """
     head = np.array(images.shape[1:], ">u4").tobytes()
@@ -31,7 +31,7 @@ def image_hashes(images: np.ndarray) -> np.ndarray:
 def identity(
     part_images: np.ndarray, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
 ) -> str:
-    """The id of a part: SHA-256 over its class names and its images, whatever their order.
+    """Computes the id of a part: SHA-256 over its class names and its images, in any order.
 
     `part_images` is uint8 [N,H,W,C], `labels` [N] are indices into `class_names`. See
     `identity_of` for the exact bytes.
@@ -42,9 +42,9 @@ def identity(
 def identity_of(
     hashes: np.ndarray, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
 ) -> str:
-    """The id of a part from its `image_hashes` uint8 [N,32] -> 64 hex digits.
+    """Computes the id of a part from its `image_hashes` uint8 [N,32] -> 64 hex digits.
 
-    Hashed is, with every integer unsigned and big-endian:
+    The hashed bytes are these, with every integer unsigned and big-endian:
 
     1. the number of classes (32 bits), and for each class, in index order, the length in bytes
        of its name in UTF-8 (32 bits) and those bytes;

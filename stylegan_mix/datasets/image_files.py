@@ -1,7 +1,7 @@
-"""One encoded image -> uint8 [H,W,C], with every limit checked before anything is decoded.
+"""Decoding of one image -> uint8 [H,W,C], with every limit checked before anything is decoded.
 
-What is refused, and why, follows the notes on reliability (6.2): Pillow cuts 16-bit values
-off without a word, takes the first frame of an animation, and converts CMYK without its profile.
+Images that Pillow would silently change are refused: it cuts off 16-bit values, takes the first
+frame of an animation, and converts CMYK without its profile.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _TIFF_BITS = 258
 
 
 class BadImage(Exception):
-    """This file is not an image that can be taken; the text says why."""
+    """An image that cannot be taken; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image says of itself: `width` and `height` after its EXIF rotation."""
+    """The size and channels in an image's header; `width`, `height` after its EXIF rotation."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Shape:
-    """What images are brought to: `size` pixels square by `fit`, or as they are; `channels`."""
+    """The common shape of images: `size` pixels square by `fit`, or unchanged; `channels`."""
 
     size: int | None
     fit: str | None
@@ -80,11 +80,10 @@ def inspect(content: bytes) -> Header:
 def decode(content: bytes, shape: Shape) -> np.ndarray:
     """Decodes a whole image -> uint8 [H,W,C]. Raises `BadImage`.
 
-    The EXIF rotation is applied once. Grey is made of colour by ITU-R 601 luma; alpha that the
-    target has no channel for is laid over white; an image without alpha is opaque.
-    Fits: "crop" takes the largest centred square, "pad" adds the median colour of the image's
-    own border, "stretch" ignores the shape; all resample with Lanczos, and an image that has
-    the right size is left alone.
+    The EXIF rotation is applied once. Colour becomes grey by ITU-R 601 luma. Alpha without a target
+    channel is laid over white; an image without alpha is opaque. Fits: "crop" takes the largest
+    centred square, "pad" adds the median colour of the image's own border, "stretch" ignores the
+    aspect ratio. All resample with Lanczos; an image of the right size is not resampled.
     """
     image, _ = _open(content)
     try:
@@ -108,7 +107,7 @@ def _open(content: bytes) -> tuple[Image.Image, Header]:
             warnings.simplefilter("ignore", UserWarning)  # odd metadata that is not used
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check(image, content)
-            # Of the base class: a PNG's own would decode the image to look behind it.
+            # The base class's method: a PNG's own would decode the image to look behind it.
             exif = Image.Image.getexif(image)
             turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _BROKEN as error:
@@ -121,7 +120,7 @@ def _open(content: bytes) -> tuple[Image.Image, Header]:
 def _reason(error: Exception) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {LARGEST_PIXELS:,} pixels"
-    # Pillow's text names a Python object where it knows no format.
+    # For an unknown format, Pillow's text names a Python object.
     return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
 
 
@@ -140,7 +139,7 @@ def _check(image: Image.Image, content: bytes) -> None:
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
-    """Bits a channel, where Pillow's mode does not tell (it opens 16-bit RGB as 8-bit)."""
+    """Reads the bits a channel if Pillow's mode does not tell (it opens 16-bit RGB as 8-bit)."""
     if content.startswith(b"\x89PNG"):
         return content[24]
     if image.format == "TIFF":
@@ -175,7 +174,7 @@ def _fitted(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def _border(image: Image.Image) -> tuple[int, ...] | int:
-    """The median colour of an image's outermost pixels."""
+    """Computes the median colour of an image's outermost pixels."""
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
     edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     middle = tuple(int(value) for value in np.median(edges, axis=0))

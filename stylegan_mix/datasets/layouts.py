@@ -1,4 +1,4 @@
-"""Which file of a source is which image: folders by class, an index, list files, iNaturalist.
+"""Layouts of sources, which assign files to images: class folders, an index, lists, iNaturalist.
 
 `O` training images that the source lists, `K` classes.
 """
@@ -43,11 +43,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a source. `train` and `test` are held, by ascending position.
+    """The images of a source. `train` and `test` are those it holds, by ascending position.
 
-    `listed` int64 [O] is the label of every training position. With `official`, positions are
-    given from outside, and images that cannot be read count as absent; else they are numbered
-    as they come. `notes` is what a person should know.
+    `listed` int64 [O] is the label of every training position. If `official`, positions come from
+    the source and unreadable images count as absent; else images are numbered in their order.
+    `notes` are messages for the user.
     """
 
     classes: tuple[str, ...]
@@ -62,11 +62,11 @@ class Listing:
 
 
 def image_folder(archive: Archive) -> Listing:
-    """`train/<class>/...` and `test/<class>/...`, or `<class>/...` with a test part held out.
+    """Lists `train/<class>/...` and `test/<class>/...`, or `<class>/...` with a test part held out.
 
-    Classes and, within them, files are in bytewise order; folders below a class belong to it.
-    Without a test folder, or with a flat layout, each class gives a fifth of its images, at
-    least two, to the test part (`_hold_out`).
+    Classes and, within them, files are in bytewise order; folders below a class belong to it. In a
+    flat layout or without a test folder, each class gives a fifth of its images, at least two, to
+    the test part (`_hold_out`).
     """
     names = [name for name in archive.names if _is_image(name)]
     if not names:
@@ -103,7 +103,7 @@ def _is_image(name: str) -> bool:
 
 
 def _root(names: Sequence[str]) -> str:
-    """The folders that everything lies in, such as ``"cifar/"``; never a part or the classes."""
+    """Finds the folders around all files, such as ``"cifar/"``; never a part or the classes."""
     split = [name.split("/") for name in names]
     depth = 0
     while all(len(parts) > depth + 2 for parts in split):
@@ -115,7 +115,7 @@ def _root(names: Sequence[str]) -> str:
 
 
 def _parts(names: Sequence[str], root: str) -> dict[str, list[tuple[str, str]]]:
-    """Part -> (what stands before the class, file name) of each image."""
+    """Splits images by part -> (path before the class, file name) of each image."""
     tops = {name[len(root) :].split("/")[0] for name in names}
     train = next((one for one in _TRAIN if one in tops), None)
     if train is None:
@@ -179,9 +179,9 @@ def _twins(classes: Sequence[str]) -> list[str]:
 def _hold_out(
     files: Sequence[tuple[int, str]], keys: dict[str, str], classes: int
 ) -> dict[str, list[tuple[int, str]]]:
-    """In each class the files are ordered by SHA-256 of `keys`; the first are the test part.
+    """Orders the files of each class by SHA-256 of `keys`; the first ones are the test part.
 
-    max(2, round(0.2 n)) of n, but one always stays for training.
+    These are max(2, round(0.2 n)) of n, but at least one stays for training.
     """
     grouped: list[list[str]] = [[] for _ in range(classes)]
     for label, name in files:
@@ -218,7 +218,7 @@ def _numbered(
 
 
 def from_index(archive: Archive, path: Path) -> Listing:
-    """A CSV of split,official_index,class,path in any order; an empty path: not there.
+    """Reads a CSV of split,official_index,class,path in any order; an empty path is absent.
 
     The indices of each split must be 0 to n - 1, each once. Paths are names in the archive.
     """
@@ -262,11 +262,11 @@ def from_index(archive: Archive, path: Path) -> Listing:
 
 
 def from_lists(archive: Archive, train: Path, test: Path | None) -> Listing:
-    """Files of `path label` lines as ImageNet-LT has them, or iNaturalist's JSON (`*.json`).
+    """Reads files of `path label` lines, as of ImageNet-LT, or iNaturalist's JSON (`*.json`).
 
-    Labels are 0 to K - 1, each with an image. Classes are called as the JSON calls them, or as
-    the folder that holds all images of a label and of no other, or else by their number.
-    Without `test`, images are held out as in `image_folder`.
+    Labels are 0 to K - 1, each with an image. A class takes its name from the JSON, or from the
+    folder that holds all images of its label and no others, or else from its number. Without
+    `test`, images are held out as in `image_folder`.
     """
     read = [_list_file(path) for path in (train, test) if path is not None]
     pairs, names = read[0]
@@ -293,7 +293,7 @@ def from_lists(archive: Archive, train: Path, test: Path | None) -> Listing:
 
 
 def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
-    """((label, path) of each image in the file's order, class names or nothing)."""
+    """Reads ((label, path) of each image in the file's order, class names or nothing)."""
     if path.suffix.lower() == ".json":
         return _inaturalist(path)
     pairs = []
@@ -312,7 +312,7 @@ def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
 
 
 def _inaturalist(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
-    """{"images": [{id, file_name}], "annotations": [{image_id, category_id}], "categories"}."""
+    """Reads "images": [{id, file_name}], "annotations": [{image_id, category_id}], "categories"."""
     data = store.read_json(path, limit=LARGEST_TEXT)
     try:
         categories = sorted((one["id"], str(one["name"])) for one in data["categories"])
@@ -374,7 +374,7 @@ def _check_labels(path: Path, listed: np.ndarray, classes: Sequence[str]) -> Non
 
 
 def _located(archive: Archive, path: Path, entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The entries with their names in the archive, which may put one folder before them."""
+    """Finds the entries in the archive, which may put one folder before their names."""
     twice = [name for name, times in Counter(one.name for one in entries).items() if times > 1]
     if twice:
         raise InvalidInput(f"{path}: {len(twice)} files stand in it twice: {_some(twice)}")

@@ -1,4 +1,4 @@
-"""`load`: a named data set as one long-tailed draw, ready for training.
+"""Loading: a named data set as one long-tailed draw, ready for training.
 
 `N` images, `K` classes, `C` channels.
 """
@@ -21,21 +21,21 @@ __all__ = ["available", "from_pool", "load", "pool_named", "prepared_names"]
 
 
 def prepared_names() -> list[str]:
-    """The names of the prepared sets in the stores, sorted."""
+    """Lists the names of the prepared sets in the stores, sorted."""
     folders = [path for root in roots() for path in (root / "datasets").glob("*")]
     return sorted({path.name for path in folders if path.is_dir() and path.name[0] != "."})
 
 
 def available(name: str) -> bool:
-    """Whether a data set can be loaded: it is embedded, or prepared in a store."""
+    """Tells if a data set can be loaded: it is embedded, or prepared in a store."""
     return name in EMBEDDED or find_folder(name) is not None
 
 
 def pool_named(name: str) -> Pool:
-    """The pool of a data set: embedded or prepared.
+    """Opens the pool of a data set, embedded or prepared.
 
-    Raises `MissingEnvironment` (exit code 4), saying what to get, for one that is known and not
-    prepared, and `UsageFailure` (2) for a name that means nothing.
+    Raises `MissingEnvironment` (exit code 4), with the files to get, for a known set that is not
+    prepared, and `UsageFailure` (2) for an unknown name.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]()
@@ -63,13 +63,13 @@ def load(
 ) -> Dataset:
     """Loads one draw of a data set; the same arguments give the same images in the same order.
 
-    Without `imbalance` and `profile` the data set's default draw is taken; `imbalance` alone
-    means the exponential profile, no `split_seed` the seed 0. `drop_overlap` takes those training
-    images out that are also in the test part. `val_per_class` images a class, keyed by
-    `split_seed`, are cut from the training part and returned as `.val`; split id, counts and
-    statistics are of what remains.
+    Without `imbalance` and `profile` the data set's default draw is taken. `imbalance` alone means
+    the exponential profile; without `split_seed` the seed is 0. `drop_overlap` removes training
+    images that are also in the test part. `val_per_class` images a class, keyed by `split_seed`,
+    are cut from the training part and returned as `.val`; split id, counts and statistics describe
+    the rest.
 
-    Raises `UsageFailure` (exit code 2) for a draw that cannot be, `InvalidInput` (3) for one that
+    Raises `UsageFailure` (exit code 2) for an impossible draw, `InvalidInput` (3) for a draw that
     this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
     """
     return from_pool(
@@ -91,7 +91,7 @@ def from_pool(
     drop_overlap: bool = False,
     val_per_class: int = 0,
 ) -> Dataset:
-    """`load`, from a pool that is there."""
+    """Loads a draw of an open pool; see `load`."""
     profile, imbalance = _resolved(pool, profile, imbalance)
     rows = draw(pool, profile, imbalance, split_seed)
     doubled = _in_test(pool, rows)
@@ -136,7 +136,7 @@ def _resolved(pool: Pool, profile: str | None, imbalance: float | None) -> tuple
 
 
 def _taken(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # All rows: the map itself, so that a large set stays on the disk.
+    # All rows: the memory map itself, so that a large set stays on the disk.
     return images if len(rows) == len(images) else np.asarray(images[rows])
 
 
@@ -145,14 +145,14 @@ def _records(hashes: np.ndarray) -> np.ndarray:
 
 
 def _in_test(pool: Pool, rows: np.ndarray) -> np.ndarray:
-    """Which of the rows hold an image that is also in the test part -> bool [N]."""
+    """Marks the rows whose image is also in the test part -> bool [N]."""
     return np.isin(_records(pool.hashes[rows]), _records(pool.test_hashes))
 
 
 def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Which of the rows go to the validation part -> bool [N].
+    """Marks the rows of the validation part -> bool [N].
 
-    Only images that occur once in the draw: a repeated one would be in both parts.
+    Only images that occur once in the draw qualify: a repeated one would be in both parts.
     """
     if per_class < 0:
         raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
@@ -186,7 +186,7 @@ def _check_counts(pool: Pool, counts: np.ndarray, imbalance: float | None) -> No
 
 
 def _statistics(pool: Pool, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel of the rows, on the scale 0..1, from exact sums."""
+    """Computes mean and deviation of each channel, on the scale 0..1, from exact sums."""
     pixels = len(rows) * pool.images.shape[1] * pool.images.shape[2]
     total, squares = pool.sums[rows].sum(axis=0)
     mean = total / (255.0 * pixels)

@@ -1,4 +1,4 @@
-"""The official CIFAR archives: what they are called, where they are, and what their hashes are.
+"""The official CIFAR archives: their names, addresses and hashes.
 
 MD5 as on the authors' page (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html), SHA-256
 as in the downloaders of Keras (python) and TensorFlow Datasets (binary).
@@ -42,7 +42,7 @@ class OfficialArchive:
 
     @property
     def url(self) -> str:
-        """Where its authors keep it."""
+        """The address at its authors."""
         return f"https://www.cs.toronto.edu/~kriz/{self.file}"
 
 
@@ -96,12 +96,12 @@ SETS = {
 
 
 def downloads() -> Path:
-    """Where archives are looked for, and put by a download."""
+    """Returns the folder of archives: searched for them, and filled by a download."""
     return store.home() / "downloads"
 
 
 def what_to_get(name: str) -> str:
-    """What to do where a published data set is absent: file, address, hash, place, command."""
+    """Explains how to get an absent data set: file, address, hash, place, command."""
     first, second = SETS[name].archives
     return (
         f"with a network: stylegan-mix dataset prepare {name}\n"
@@ -113,7 +113,7 @@ def what_to_get(name: str) -> str:
 
 
 def known_by_hash(content: bytes) -> OfficialArchive | None:
-    """The published archive that these bytes are: size, MD5 and SHA-256 all fit."""
+    """Recognises the published archive with these bytes: size, MD5 and SHA-256 all fit."""
     for named in SETS.values():
         for archive in named.archives:
             if len(content) == archive.size and _fits(archive, content):
@@ -127,16 +127,16 @@ def _fits(archive: OfficialArchive, content: bytes) -> bool:
 
 
 def present(name: str) -> Path | None:
-    """The archive of a published data set that lies in `downloads`, if one does."""
+    """Finds the archive of a published data set in `downloads`, if it is there."""
     paths = [downloads() / archive.file for archive in SETS[name].archives]
     return next((path for path in paths if path.is_file()), None)
 
 
 def fetch(name: str, session: Session = Session()) -> Path:
-    """The archive of a published data set: the one in `downloads`, else downloaded and checked.
+    """Returns the archive of a published data set from `downloads`, or downloads and checks it.
 
-    Raises `MissingEnvironment` (exit code 4), saying what to get, where there is no network, and
-    `InvalidInput` (3) where what came is not the published file.
+    Raises `MissingEnvironment` (exit code 4), with the files to get, if there is no network, and
+    `InvalidInput` (3) if the download is not the published file.
     """
     found = present(name)
     if found is not None:

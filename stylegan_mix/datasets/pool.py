@@ -1,4 +1,4 @@
-"""The pool: all images a source holds, from which any long-tailed draw is taken at load time.
+"""The pool: all images of a source, from which any long-tailed draw is taken at load time.
 
 `M` training images held, `O` training images that the source lists (its official order, which
 the rule's shuffles need), `T` test images, `K` classes, `H W` pixels, `C` channels.
@@ -28,7 +28,7 @@ __all__ = ["KIND", "Pool", "draw", "find_folder", "from_arrays", "moments", "off
 
 KIND = "stylegan-mix-dataset"
 
-# What an error tries out to say what a source can give.
+# Draws that an error message tries, to suggest possible ones.
 _USUAL_FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 256, 500, 1000)
 
 
@@ -36,9 +36,9 @@ _USUAL_FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 256, 500, 1000)
 class Pool:
     """Images uint8 [M,H,W,C] in official order, and the test part.
 
-    `position` [M], ascending, is each image's place in the official order, `listed` [O] the label
-    of every place, held or not; `hashes` [M,32] are image hashes, `sums` int64 [M,2,C] the sum
-    and the sum of squares of each channel. `head` is the n_max of the long-tailed rule.
+    `position` [M], ascending, is each image's place in the official order; `listed` [O] is the
+    label of every place, held or not. `hashes` [M,32] are image hashes, `sums` int64 [M,2,C] the
+    sum and the sum of squares of each channel. `head` is the n_max of the long-tailed rule.
     `default` is the (profile, imbalance) of a load that names none.
     """
 
@@ -59,12 +59,12 @@ class Pool:
 
     @property
     def held(self) -> np.ndarray:
-        """Training images of each class that are there -> int64 [K]."""
+        """Training images of each class that are held -> int64 [K]."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
 
 def moments(images: np.ndarray) -> np.ndarray:
-    """Sum and sum of squares of each channel of uint8 [N,H,W,C] -> int64 [N,2,C], exactly."""
+    """Sums channels and their squares of uint8 [N,H,W,C] -> int64 [N,2,C], exactly."""
     found = np.empty((len(images), 2, images.shape[3]), np.int64)
     for start in range(0, len(images), 1024):
         block = images[start : start + 1024].astype(np.uint32)
@@ -80,7 +80,7 @@ def from_arrays(
     test: tuple[np.ndarray, np.ndarray],
     **facts: Any,
 ) -> Pool:
-    """A pool in memory that holds all it lists: (images, labels) of both parts, other facts."""
+    """Makes a complete pool in memory: (images, labels) of both parts, and the other facts."""
     images, labels = train
     return Pool(
         name=name,
@@ -99,7 +99,7 @@ def from_arrays(
 
 
 def find_folder(name: str) -> Path | None:
-    """The folder of a prepared set in our store, else in the shared one, else None."""
+    """Finds the folder of a prepared set in our store, else in the shared one, else None."""
     for root in store.roots():
         folder = root / "datasets" / name
         if folder.is_dir():
@@ -111,7 +111,7 @@ def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
     """Opens a prepared set; the images stay on the disk, memory-mapped.
 
     Raises `MissingEnvironment` (exit code 4) if there is none of that name, `InvalidInput` (3)
-    if it is not as it was written.
+    if it is damaged or of another version.
     """
     folder = find_folder(name)
     if folder is None:
@@ -162,10 +162,10 @@ def _from_container(name: str, container: Container) -> Pool:
 
 
 def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.ndarray:
-    """The rows of the pool that a draw keeps, ascending -> int64.
+    """Selects the rows of the pool that a draw keeps, ascending -> int64.
 
-    Raises `UsageFailure` (exit code 2) for a draw that cannot be asked and `InvalidInput` (3),
-    naming what the source holds, for one that it cannot give.
+    Raises `UsageFailure` (exit code 2) for an impossible draw, and `InvalidInput` (3), which names
+    the images that the source holds, for a draw that it cannot give.
     """
     check_draw(profile, imbalance, seed)
     rows, missing = _try(pool, profile, imbalance, seed)
@@ -182,7 +182,7 @@ def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.nda
 
 
 def offers(pool: Pool, seed: int) -> str:
-    """The usual draws that a pool can give, in words."""
+    """Lists the usual draws that a pool can give, in words."""
     found = []
     for profile in PROFILES[:2]:
         factors = [f for f in _USUAL_FACTORS if _try(pool, profile, f, seed)[1] is None]
@@ -196,7 +196,7 @@ def offers(pool: Pool, seed: int) -> str:
 def _try(
     pool: Pool, profile: str, imbalance: float | None, seed: int
 ) -> tuple[np.ndarray, str | None]:
-    """(rows, None), or (nothing, what is missing)."""
+    """Tries a draw: (rows, None), or (nothing, the missing images)."""
     nothing = np.empty(0, np.int64)
     if imbalance is None:
         absent = len(pool.listed) - len(pool.position)

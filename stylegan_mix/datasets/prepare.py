@@ -1,6 +1,6 @@
-"""`prepare`: decodes a source once into a pool in the store, from which every draw is taken.
+"""Preparation: a source is decoded once into a pool in the store, and draws are taken from it.
 
-Deciding (`sources`: which image is what, of which shape) is apart from doing (`prepare`).
+Deciding (`sources`: the class and shape of each image) is apart from doing (`prepare`).
 `M` training images held, `T` test images, `H W` pixels, `C` channels.
 """
 
@@ -39,7 +39,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome: where the set lies, whether it was there before, and what to know of it."""
+    """The outcome: the folder of the set, a flag if it was there before, and notes for the user."""
 
     folder: Path
     existed: bool
@@ -47,12 +47,11 @@ class Prepared:
 
 
 def prepare(request: Request, *, replace: bool = False, session: Session = Session()) -> Prepared:
-    """Makes a prepared set of a source, or finds that it is there already.
+    """Makes a prepared set of a source, or finds it if it is there already.
 
-    The same request finds the set that it made; another one that gives the same content, too.
-    Different content under the same name is refused unless `replace`.
-    Raises `UsageFailure` (exit code 2), `InvalidInput` (3) for a bad source, and
-    `MissingEnvironment` (4) where disk space or permission is missing.
+    A request finds the set that it made, or one with the same content. Different content under the
+    same name is refused unless `replace`. Raises `UsageFailure` (exit code 2), `InvalidInput` (3)
+    for a bad source, and `MissingEnvironment` (4) if disk space or permission is missing.
     """
     _check(request)
     final = store.home() / "datasets" / request.name
@@ -82,7 +81,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
 
 
 def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
-    """What `prepare` would make, from names and headers alone; nothing is written."""
+    """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
     _check(request)
     with open_archive(request.source) as archive:
         _check_lists(request)
@@ -108,8 +107,8 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
 def verify(name: str) -> dict[str, Any]:
     """Checks a prepared set down to the pixels: file, image hashes, sums, test id.
 
-    Returns what was checked. Raises `InvalidInput` (exit code 3) for the first thing that does
-    not fit, and `MissingEnvironment` (4) where there is no such set.
+    Returns the checked facts. Raises `InvalidInput` (exit code 3) for the first mismatch, and
+    `MissingEnvironment` (4) if there is no such set.
     """
     pool, container = open_pool(name)
     found = {
@@ -176,7 +175,7 @@ def _present(final: Path, replace: bool) -> Container | None:
 
 
 def _request_key(request: Request, archive: Archive) -> str:
-    """The digest of all that decides the content, files by their hashes."""
+    """Computes the digest of everything that decides the content, files by their hashes."""
     lists = _check_lists(request)
     return store.digest(
         {
@@ -242,7 +241,7 @@ def _write(
             facts = _facts(request, archive, key, content, writer)
             writer.seal(KIND, facts)
             return arrays.open_container(folder, kind=KIND, verify=False)
-        # Those that only decoding shows to be bad: again, without them.
+        # Again, without the images that only decoding shows to be bad.
         skipped = bad
         shutil.rmtree(folder)
 
@@ -290,7 +289,7 @@ def _writer(folder: Path, content: Content) -> Writer:
 def _facts(
     request: Request, archive: Archive, key: str, content: Content, writer: Writer
 ) -> dict[str, Any]:
-    """Hashes what was written, and says what it is."""
+    """Hashes the written arrays, and composes the facts of the set."""
     images, tested = writer.view("images"), writer.view("test_images")
     writer.view("hashes")[...] = image_hashes(images)
     writer.view("test_hashes")[...] = image_hashes(tested)

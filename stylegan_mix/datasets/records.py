@@ -1,4 +1,4 @@
-"""What a loaded data set is: two parts of images, and how its classes are sized and grouped.
+"""Records of a loaded data set: its parts of images, its class sizes and its shot groups.
 
 `N` images, `K` classes, `H W` pixels, `C` channels.
 """
@@ -32,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ShotGroups:
-    """Which class indices count as many-, medium- and few-shot, and by which rule."""
+    """The many-, medium- and few-shot class indices, and the rule that groups them."""
 
     rule: str
     many: tuple[int, ...]
@@ -44,10 +44,10 @@ class ShotGroups:
 class Dataset:
     """One long-tailed draw of a data set, with its whole test part.
 
-    `counts` [K] is of the training part, and so are `mean` and `std`, one number a channel on the
-    scale 0..1. `overlap` lists the training rows whose image, pixel for pixel, is also in the
-    test part; with `drop_overlap` it is empty and `dropped` says how many went. `flip` tells
-    whether a mirrored image keeps its label. `imbalance` is None for the natural profile.
+    `counts` [K], `mean` and `std` are those of the training part; the latter have one number a
+    channel, on the scale 0..1. `overlap` lists the training rows whose image, pixel for pixel, is
+    also in the test part; with `drop_overlap` it is empty and `dropped` counts them. `flip`: a
+    mirrored image keeps its label. `imbalance` is None for the natural profile.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.classes)
 
     @property
@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """C: 1 grey, 3 colour, 4 colour with alpha."""
+        """The number of channels, C: 1 grey, 3 colour, 4 colour with alpha."""
         return int(self.train.images.shape[3])
 
     @property
@@ -99,19 +99,19 @@ class Dataset:
 
     @property
     def groups(self) -> ShotGroups:
-        """The shot groups of the training part."""
+        """The shot groups, by the training part."""
         return shot_groups(self.counts)
 
 
 def draw_name(imbalance: float | None) -> str:
-    """The class sizes of a draw in words: "imbalance 100", or those of the source."""
+    """Names the class sizes of a draw: "imbalance 100", or "natural class sizes"."""
     return "natural class sizes" if imbalance is None else f"imbalance {imbalance:g}"
 
 
 def draw_options(
     name: str, *, imbalance: float | None, profile: str | None, split_seed: int | None
 ) -> list[str]:
-    """The words of a command line that name a draw of a data set, defaults of all sets left out."""
+    """Composes the words of a command line for a draw of a data set, without common defaults."""
     words = ["--dataset", name]
     if imbalance is not None:
         words += ["--imbalance", as_typed(imbalance)]
@@ -123,9 +123,9 @@ def draw_options(
 def shot_groups(counts: Sequence[int] | np.ndarray) -> ShotGroups:
     """Groups classes by training images (Kang et al. 2020); ten classes or fewer, by thirds.
 
-    With few classes the thresholds put everything into one group, so the field takes fixed
-    thirds of the class indices, 3/4/3 of ten. That is meant for classes sorted by size: where
-    they are not, the thirds are of the classes ranked by training images, and the rule says so.
+    With few classes the thresholds put everything into one group. The field then takes fixed thirds
+    of the class indices, 3/4/3 of ten, which is meant for classes sorted by size. If they are not
+    sorted, the thirds are taken of the classes ranked by training images, and the rule says so.
     """
     sizes = [int(count) for count in counts]
     if len(sizes) > FEW_CLASSES:

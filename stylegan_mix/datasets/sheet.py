@@ -25,7 +25,7 @@ _COLOURS = {"many": (37, 99, 155), "medium": (120, 160, 60), "few": (205, 92, 45
 
 @dataclass(frozen=True)
 class _Measures:
-    """Where things go, in pixels: a block is a column of class rows."""
+    """The layout in pixels: a block is a column of class rows."""
 
     tile: int
     images: int
@@ -43,7 +43,7 @@ class _Measures:
         return self.names + _BAR + 12 + self.images * self.row + 2 * _MARGIN
 
     def corner(self, place: int) -> tuple[int, int]:
-        """The left upper corner of the row of the place-th class."""
+        """Computes the left upper corner of the row of the place-th class."""
         block, row = divmod(place, self.rows)
         return _MARGIN + block * self.block, self.top + row * self.row
 
@@ -51,9 +51,9 @@ class _Measures:
 def contact_sheet(dataset: Dataset, *, images: int | None = None) -> Image.Image:
     """Draws up to `images` training images of each class beside its name and its count.
 
-    The bars show the counts on one scale, in the colour of the shot group. Images are chosen
-    by a keyed draw: the same data set gives the same sheet. Small images are enlarged by whole
-    factors without smoothing. Beyond 200 classes, evenly spaced ones by size are shown.
+    The bars show the counts on one scale, in the colour of the shot group. Images are chosen by a
+    keyed draw, so the same data set gives the same sheet. Small images are enlarged by whole
+    factors without smoothing. Of more than 200 classes, some evenly spaced by size are shown.
     """
     order = np.argsort(-dataset.counts, kind="stable")
     if len(order) > MOST_CLASSES:

@@ -1,4 +1,4 @@
-"""What a source is: which image is what, of which shape, and how to get the pixels.
+"""Sources: the class and shape of each image, and a way to get its pixels.
 
 `M` training images held, `T` test images, `H W` pixels, `C` channels.
 """
@@ -26,9 +26,9 @@ LARGEST_OFFICIAL = 512 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """What to prepare: `source` (a folder, tar or zip) as data set `name`, and how.
+    """A preparation: `source` (a folder, tar or zip) as data set `name`, and its options.
 
-    `index`, or `train_list` with or without `test_list`, say which file is what; without them
+    `index`, or `train_list` with or without `test_list`, assign files to classes; without them the
     folders do. `size` and `fit` bring all images to squares; None keeps them. `flip`: a mirrored
     image keeps its label. `on_bad_image` is "error" or "skip".
     """
@@ -48,9 +48,9 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """A source that is understood: labels and shapes are known, pixels are not yet read.
+    """A source whose labels and shapes are known; its pixels are not yet read.
 
-    `fill(images, test_images)` writes both parts and returns what could not be read.
+    `fill(images, test_images)` writes both parts and returns the files that could not be read.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Content:
 def read_source(
     request: Request, archive: Archive, skipped: dict[str, str], session: Session
 ) -> Content:
-    """Understands a source, leaving out the files that were found to be bad."""
+    """Reads labels and shapes of a source, without the files that were found to be bad."""
     if cifar.is_official_layout(archive.names):
         return _official(request, archive)
     if request.index is not None:
@@ -92,7 +92,7 @@ def _official(request: Request, archive: Archive) -> Content:
     else:
         if archive.path.stat().st_size > LARGEST_OFFICIAL:
             raise InvalidInput(f"{archive.path} is too large for an official CIFAR archive")
-        # The bytes that are parsed are the bytes that were hashed.
+        # Parsed are the same bytes that were hashed.
         content = archive.path.read_bytes()
         if official.known_by_hash(content) is None:
             _refuse_unknown(request, "not the published file: its hash is another")
@@ -133,7 +133,7 @@ def _refuse_unknown(request: Request, why: str) -> None:
 
 
 def _without(listing: Listing, skipped: dict[str, str]) -> Listing:
-    """The listing without some files: absent in an official order, else never there."""
+    """Removes files from a listing: in an official order they are absent, else never there."""
     if not skipped:
         return listing
     train = [entry for entry in listing.train if entry.name not in skipped]
@@ -181,7 +181,7 @@ def _image_files(
 def _headers(
     archive: Archive, names: Sequence[str], session: Session
 ) -> tuple[dict[str, Header], dict[str, str]]:
-    """The header of every image, and what is wrong with the files that have none."""
+    """Reads the header of every image, and the reason for each file that has none."""
     headers, bad = {}, {}
     progress = session.track(len(names), "images", "checking")
     for count, (name, content) in enumerate(archive.read(names), 1):
@@ -222,7 +222,7 @@ def _decoded(
 
 
 def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Shape:
-    """The shape that all images get: as asked, or as they have it."""
+    """Chooses the shape of all images: the requested one, or the one they have."""
     if request.size is None:
         sizes = sorted({(one.width, one.height) for one in headers.values()})
         if len(sizes) > 1 or sizes[0][0] != sizes[0][1]:

@@ -18,7 +18,7 @@ PROFILES = ("exp", "step", "natural")
 
 
 def check_draw(profile: str, imbalance: float | None, seed: int) -> None:
-    """Raises `UsageFailure` (exit code 2) for a draw that no data set could give."""
+    """Raises `UsageFailure` (exit code 2) for a draw that no data set can give."""
     if profile not in PROFILES:
         raise UsageFailure(f"no profile '{profile}'{nearest(profile, PROFILES)}")
     if not 0 <= seed < 2**32:
@@ -40,11 +40,11 @@ def check_draw(profile: str, imbalance: float | None, seed: int) -> None:
 def long_tailed_counts(
     n_max: int, classes: int, imbalance: float, profile: str = "exp"
 ) -> np.ndarray:
-    """How many training images each class keeps -> int64 [K].
+    """Computes the number of training images that each class keeps -> int64 [K].
 
-    "exp": n_c = int(n_max * mu ** (c / (K - 1))) with mu = 1 / imbalance, in float64 as
-    published; "step": the first K // 2 classes keep n_max, the others int(n_max * mu). A class
-    keeps at least one image, which the published rule does not say (it would keep none).
+    "exp": n_c = int(n_max * mu ** (c / (K - 1))) with mu = 1 / imbalance, in float64 as published.
+    "step": the first K // 2 classes keep n_max, the others int(n_max * mu). A class keeps at least
+    one image; the published rule does not say so and would keep none.
     """
     check_draw(profile, imbalance, 0)
     mu = 1.0 / imbalance
@@ -58,12 +58,12 @@ def long_tailed_counts(
 def long_tailed_indices(
     labels: Sequence[int] | np.ndarray, counts: Sequence[int] | np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """The positions that the rule keeps, class after class in the order it draws them -> int64.
+    """Selects the positions that the rule keeps, class after class in the order drawn -> int64.
 
-    NumPy's legacy generator is seeded once; then, in ascending class order, the positions of
-    each class in `labels` (official order, all images) are shuffled in place, and the first
-    `counts[c]` kept. The shuffles do not depend on the counts, so a draw at a larger factor is
-    a part of one at a smaller factor.
+    NumPy's legacy generator is seeded once. Then, in ascending class order, the positions of each
+    class in `labels` (official order, all images) are shuffled in place, and the first `counts[c]`
+    kept. The shuffles do not depend on the counts, so a draw at a larger factor is a part of one at
+    a smaller factor.
     """
     labels = np.asarray(labels)
     generator = np.random.RandomState(seed)

@@ -1,6 +1,6 @@
-"""Pages in the look of the house: one HTML text, light or dark, that fetches nothing; no torch.
+"""HTML pages in the style of the project: one text, light or dark, that fetches nothing; no torch.
 
-All texts that are handed over are escaped here; only `body` of `document` is HTML already.
+All texts passed in are escaped here; only `body` of `document` is HTML already.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ pre { background: var(--inset); padding: .8rem; overflow-x: auto; font-size: .82
 
 
 def document(title: str, lead: str, body: Sequence[str], *, mark: str = "") -> str:
-    """The whole page: title, a line below it, then pieces of HTML. `mark` names what wrote it."""
+    """Renders the page: title, a line below it, then pieces of HTML. `mark` names the writer."""
     wrote = f'<meta name="generator" content="{escape(mark)}">\n' if mark else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -58,9 +58,9 @@ def document(title: str, lead: str, body: Sequence[str], *, mark: str = "") -> s
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
-    """A table that scrolls where it is too wide; all columns but the first `texts` hold numbers.
+    """Renders a table that scrolls if too wide; columns after the first `texts` hold numbers.
 
-    Without a `head` it is a list of names and facts, whose long texts are wrapped.
+    Without a `head` it is a list of names and facts, with long texts wrapped.
     """
 
     def row(cells: Sequence[str], tag: str) -> str:
@@ -75,12 +75,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1)
 
 
 def listed(items: Sequence[str]) -> str:
-    """A list of short texts."""
+    """Renders a list of short texts."""
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
 
 
 def picture(file: str, size: tuple[int, int], *, alt: str, caption: str) -> str:
-    """An image that lies beside the page, its (width, height) and what is seen on it."""
+    """Renders an image beside the page: its (width, height), its alternative text and caption."""
     name, (width, height) = escape(file), size
     return (
         f'<figure><a href="{name}"><img src="{name}" width="{width}" height="{height}" '
@@ -89,5 +89,5 @@ def picture(file: str, size: tuple[int, int], *, alt: str, caption: str) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """A piece of HTML that is opened by its summary."""
+    """Renders a piece of HTML that is opened by its summary."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"

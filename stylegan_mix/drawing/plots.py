@@ -1,4 +1,4 @@
-"""Plots in the style of the house: matplotlib, no torch."""
+"""Plots in the style of the project: matplotlib, no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["COLOURS", "MOST_BARS", "blank", "legend_outside", "name_classes", "p
 
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
-# Okabe and Ito's colours, which differ for colour-blind readers too, the pale yellow last.
+# Colours of Okabe and Ito, distinct for colour-blind readers too; the pale yellow comes last.
 COLOURS = (
     "#0072b2",
     "#e69f00",
@@ -29,7 +29,7 @@ COLOURS = (
     "#b8a800",
 )
 MOST_BARS = 20
-"""Classes that can stand side by side with their names."""
+"""Most classes that fit side by side with their names."""
 
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
@@ -45,13 +45,13 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "stylegan-mix",
-    # A class called "$x$" is no formula.
+    # A class called "$x$" is not a formula.
     "text.parse_math": False,
 }
 
 
 def styled(draw: Draw) -> Draw:
-    """Draws in the style of the house, and leaves matplotlib's own settings alone."""
+    """Decorates a function to draw in this style, without changing matplotlib's own settings."""
 
     @functools.wraps(draw)
     def drawn(*arguments: Any) -> Any:
@@ -62,15 +62,15 @@ def styled(draw: Draw) -> Draw:
 
 
 def blank(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches with one pair of axes."""
+    """Makes a figure of so many inches with one pair of axes."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.subplots()
 
 
 def name_classes(axes: Axes, classes: Sequence[tuple[str, int]]) -> None:
-    """Names the places 0, 1, ... of the horizontal axis: (class, training images).
+    """Labels the places 0, 1, ... of the horizontal axis with (class, training images).
 
-    With more than `MOST_BARS` classes only some numbers of images are written.
+    With more than `MOST_BARS` classes, only some numbers of images are written.
     """
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.6, len(classes) - 0.4)
@@ -99,7 +99,7 @@ def legend_outside(figure: Figure, axes: Axes) -> None:
 
 @styled
 def png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file, without date or version."""
+    """Renders the figure as the bytes of a PNG file, without date or version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

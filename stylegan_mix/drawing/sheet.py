@@ -1,4 +1,4 @@
-"""Pictures as a sheet of labelled rows of images."""
+"""Sheets: pictures of labelled rows of images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (238, 238, 240)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture's content: `cells` [R][S] of images or None, names on both sides, column heads.
+    """The content of a sheet: `cells` [R][S], images or None; names at both sides; column heads.
 
-    `right` is None where the rows have no second class. `corner` names what the column heads say.
+    `right` is None if the rows have no second class. `corner` explains the column heads.
+    `captions` [R][S] stand below the cells. After every `group` columns the gap is wider.
     `captions` [R][S] stand below the cells; after every `group` columns is a wider gap.
     """
 
@@ -41,7 +42,7 @@ class Sheet:
 
 
 def draw(sheet: Sheet) -> Image.Image:
-    """Draws a sheet: tiny images enlarged by whole factors without smoothing, large ones shrunk."""
+    """Draws a sheet: tiny images are enlarged by whole factors, unsmoothed, large ones shrunk."""
     size = _side(sheet)
     font, small, big = (ImageFont.load_default(size=points) for points in (16, 14, 20))
     lefts, rights = (
@@ -78,7 +79,7 @@ def draw(sheet: Sheet) -> Image.Image:
 
 
 def _offsets(sheet: Sheet, size: int) -> list[int]:
-    """Where each column begins, in pixels from the first one."""
+    """Computes the left edge of each column, in pixels from the first one."""
     columns = range(len(sheet.columns))
     wider = [column // sheet.group if sheet.group else 0 for column in columns]
     return [

@@ -9,23 +9,23 @@ __all__ = ["picture", "short", "tile", "tile_side"]
 
 
 def tile_side(side: int, *, least: int, most: int | None = None) -> int:
-    """The side of a tile for images of `side` pixels: enlarged by a whole factor to `least`.
+    """Computes the side of a tile for images of `side` pixels: enlarged by a factor to `least`.
 
-    At most `most`, where that is given.
+    The factor is whole. `most`, if given, is the largest side.
     """
     enlarged = side * max(-(-least // side), 1)
     return enlarged if most is None else min(enlarged, most)
 
 
 def tile(image: np.ndarray, side: int) -> Image.Image:
-    """uint8 [H,W,C] -> a colour picture of `side` pixels square, enlarged without smoothing."""
+    """Turns uint8 [H,W,C] into a colour picture of `side` pixels square, enlarged unsmoothed."""
     shown = picture(image)
     how = Image.Resampling.LANCZOS if shown.height > side else Image.Resampling.NEAREST
     return shown.resize((side, side), how)
 
 
 def picture(image: np.ndarray) -> Image.Image:
-    """uint8 [H,W,C] -> a colour picture: alpha on white; of two channels, the first as grey."""
+    """Turns uint8 [H,W,C] into colour: alpha on white; of two channels, the first as grey."""
     shown = Image.fromarray(image[:, :, 0] if image.shape[2] < 3 else image)
     if shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
@@ -33,6 +33,6 @@ def picture(image: np.ndarray) -> Image.Image:
 
 
 def short(name: str, longest: int) -> str:
-    """A name on one line, cut after `longest` letters."""
+    """Cuts a name to one line of at most `longest` letters."""
     words = " ".join(name.split())
     return words if len(words) <= longest else words[: longest - 3] + "..."

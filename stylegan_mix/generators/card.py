@@ -1,7 +1,7 @@
 """The card of a generator: its fields checked in one place, and its Markdown text.
 
-A card comes out of a manifest, and anyone can write a manifest with a hash that fits: readers rely
-on what is checked here.
+A card comes out of a manifest, and anyone can write a manifest with a fitting hash. Readers rely on
+the checks here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EVERY: dict[str, _Types] = {
     "split_seed": (*_WHOLE, NoneType),
     "test_id": (*_TEXT, NoneType),
 }
-# What whoever imports a generator need not know.
+# Fields that an imported generator may lack.
 _ORIGIN: dict[str, _Types] = {
     "dataset": _TEXT,
     "split_id": _TEXT,
@@ -55,7 +55,7 @@ _SOMETIMES: dict[str, _Types] = {"command": _TEXT, "operators": _TEXT, "half_lif
 
 
 def check(card: Any) -> None:
-    """ValueError, which says what is wrong, unless this is the card of a generator."""
+    """Raises ValueError, with the reason, unless this is the card of a generator."""
     if type(card) is not dict:
         raise ValueError(f"it must be an object, got {card!r:.40}")
     imported = card.get("imported") is not None
@@ -83,7 +83,7 @@ def _check_types(values: Mapping[str, Any], fields: Mapping[str, _Types]) -> Non
 
 
 def _check_lists(card: Mapping[str, Any]) -> None:
-    """Names, counts and diversity of each class; without classes there is nothing to count."""
+    """Checks names, counts and diversity of each class; none without classes."""
     classes = card["classes"]
     for name, types in _OF_CLASSES.items():
         values = card[name] or []
@@ -97,7 +97,7 @@ def _check_lists(card: Mapping[str, Any]) -> None:
 
 
 def card_text(name: str, card: Mapping[str, Any]) -> str:
-    """`GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
+    """Renders `GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
     return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
 
 

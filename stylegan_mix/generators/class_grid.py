@@ -1,4 +1,4 @@
-"""Class grids: what each class looks like, generated beside real."""
+"""Class grids: generated images of each class beside real ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEGIBLE = 40
 
 
 def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[int]:
-    """The classes that a grid shows, from head to tail: all, or `most` evenly spaced ones."""
+    """Selects the classes of a grid, from head to tail: all, or `most` evenly spaced ones."""
     order = np.argsort(-np.asarray(counts), kind="stable")
     if len(order) > most:
         order = order[np.linspace(0, len(order) - 1, most).round().astype(int)]
@@ -28,12 +28,12 @@ def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[in
 
 
 def watched_classes(counts: Sequence[int] | np.ndarray, most: int = 100) -> list[int]:
-    """The classes whose health is measured: all, or `most` from head to tail and the shown ones."""
+    """Selects the classes to be measured: all, or `most` from head to tail with the shown ones."""
     return sorted({*shown_classes(counts, most), *shown_classes(counts)})
 
 
 def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
-    """A picture with a row per class: its name, its count, 5 reals, then the generated samples.
+    """Draws a row per class: its name, its count, 5 real images, then the generated samples.
 
     `samples[c]` is uint8 [n,H,W,C], for every class of `shown_classes`. Small images are enlarged
     by a whole factor without smoothing.
@@ -62,7 +62,7 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
 
 
 def save_grid(samples: Mapping[int, Tensor], dataset: Dataset, path: Path) -> None:
-    """Writes `class_grid` to a file, in a folder that is made where it is missing."""
+    """Writes `class_grid` to a file, and makes its folder if it is missing."""
     with store.disk_errors(path):
         path.parent.mkdir(exist_ok=True)
         class_grid(samples, dataset).save(path)

@@ -1,4 +1,4 @@
-"""Diversity inside the classes: does a class still have as many looks as its real images?
+"""Diversity inside the classes, compared with that of their real images.
 
 K classes, n images of a class, P pixels x channels.
 """
@@ -17,7 +17,7 @@ __all__ = ["class_samples", "diversity_ratios", "mean_pairwise_distance"]
 
 
 def mean_pairwise_distance(images: Tensor) -> float | None:
-    """The mean Euclidean pixel distance over all pairs of images [n, ...]; None below two."""
+    """Averages the Euclidean pixel distance over all pairs of images [n, ...]; None below two."""
     if len(images) < 2:
         return None
     return float(torch.pdist(images.flatten(1).float()).mean())
@@ -26,11 +26,11 @@ def mean_pairwise_distance(images: Tensor) -> float | None:
 def diversity_ratios(
     samples: Mapping[int, Tensor], part: Part, *, most: int = 200
 ) -> dict[int, float | None]:
-    """For each class c there: mean pairwise distance of `samples[c]` over that of its real images.
+    """Compares each class c: mean pairwise distance of `samples[c]` over that of its real images.
 
-    `samples[c]` holds uint8 images [n,H,W,C]. 1 means as diverse as the data, 0 that all samples
-    look the same. At most `most` real images of a class are used, evenly spaced in its order.
-    None where a class has fewer than two images, or all of them are equal.
+    `samples[c]` holds uint8 images [n,H,W,C]. 1 is as diverse as the data; at 0 all samples look
+    the same. At most `most` real images of a class are used, evenly spaced in its order. None if a
+    class has fewer than two images, or all of them are equal.
     """
     ratios: dict[int, float | None] = {}
     for label, drawn in samples.items():
@@ -41,7 +41,7 @@ def diversity_ratios(
 
 
 def class_samples(part: Part, label: int, most: int) -> np.ndarray:
-    """Up to `most` images of a class, evenly spaced in the order of the part: [n,H,W,C] uint8."""
+    """Selects up to `most` images of a class, evenly spaced in the part: [n,H,W,C] uint8."""
     rows = np.flatnonzero(part.labels == label)
     if len(rows) > most:
         rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]

@@ -1,10 +1,10 @@
 """Finished generators in the store: publishing, finding, loading.
 
-`generators/<hash>/` holds the moving average of the weights as a container, a card, and a grid of
-every class; the hash is that of the weights. Finding reads manifests alone and imports no torch.
+`generators/<hash>/` holds the EMA of the weights as a container, a card, and a grid of every class;
+the hash is that of the weights. Finding reads manifests alone and imports no torch.
 
-One that was imported has seen what whoever imported it says it has: the split on its card is
-declared, not known. It is never taken because its split fits, only by its hash.
+The split on the card of an imported generator is declared by the user, not known. Such a generator
+is only found by its hash, never by its split.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Published:
 
     @property
     def imported(self) -> dict[str, Any] | None:
-        """Where an imported generator comes from; None for one that was trained here."""
+        """The origin of an imported generator; None for one that was trained here."""
         return self.card.get("imported")
 
 
 def find(*, split_id: str | None = None) -> list[Published]:
-    """The finished generators, the newest first; of a split, those that were trained here on it.
+    """Finds generators, the newest first; with a split, only those trained here on it.
 
     Damaged ones are left out; see `damaged`.
     """
@@ -81,7 +81,7 @@ def find(*, split_id: str | None = None) -> list[Published]:
 
 
 def damaged() -> list[tuple[Path, InvalidInput]]:
-    """The folders among the generators that hold none, each with the error of reading it."""
+    """Lists the folders without a sound generator, each with the error of reading it."""
     found = []
     for path in _folders():
         try:
@@ -92,18 +92,18 @@ def damaged() -> list[tuple[Path, InvalidInput]]:
 
 
 def left_out() -> list[str]:
-    """Warnings for whoever chooses among the generators: those that `find` leaves out, and why."""
+    """Warns, before a choice among generators, of those that `find` leaves out."""
     return [f"left out: {error}; {error.remedy}" for _, error in damaged()]
 
 
 def none_of(dataset: Dataset) -> str:
-    """The words for a split without a generator, with the warnings of `left_out`."""
+    """Explains that a split has no generator, with the warnings of `left_out`."""
     absent = f"no finished generator of {dataset.name}, split {dataset.split_id[:12]}"
     return "\n".join([absent, *left_out()])
 
 
 def load(reference: str) -> Published:
-    """The generator with that hash, or the only one whose hash begins so."""
+    """Finds the generator with that hash, or the only one whose hash begins so."""
     places = [path for path in _folders() if reference and path.name.startswith(reference)]
     names = {path.name for path in places}
     if len(names) > 1:
@@ -117,7 +117,7 @@ def load(reference: str) -> Published:
 
 
 def _folders() -> list[Path]:
-    """The folders of all generators: those of our own store first."""
+    """Lists the folders of all generators, those of our own store first."""
     parents = [root / "generators" for root in store.roots()]
     return [
         path
@@ -142,7 +142,7 @@ def _read(folder: Path) -> Published:
 
 @contextmanager
 def _damage(folder: Path) -> Iterator[None]:
-    """Adds to what is wrong with a generator what to do about it."""
+    """Adds the remedy to an error about a damaged generator."""
     try:
         yield
     except InvalidInput as error:
@@ -155,16 +155,16 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 def check(published: Published) -> Published:
-    """The same generator, its file found whole; else `InvalidInput` with what to do."""
+    """Checks a generator's file; returns the generator, or raises `InvalidInput` with a remedy."""
     with _damage(published.folder):
         arrays.open_container(published.folder, kind=GENERATOR_KIND)
     return published
 
 
 def network(published: Published, *, precision: str | None = None) -> Generator:
-    """The generator in evaluation mode, its weights checked against their hash.
+    """Loads the generator in evaluation mode, its weights checked against their hash.
 
-    `precision` is float32, bfloat16 or float16; by default that of its training, or float32.
+    `precision` is float32, bfloat16 or float16; the default is that of its training, or float32.
     """
     from stylegan_mix import checkpoint
 
@@ -179,7 +179,7 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
 
 
 def _blank(card: dict[str, Any], precision: str | None) -> Generator:
-    """The network of a card, with fresh weights: the preset's, or the imported one's own."""
+    """Builds the network of a card with fresh weights, by its preset or its imported settings."""
     from stylegan_mix.networks import Generator
     from stylegan_mix.networks.build import PRECISIONS, build_generator
 

@@ -3,7 +3,8 @@
 `N` rows, `K` classes, `Z` and `D` latent widths, `L` number of w an image takes, `C H W` pixels;
 `lam` [N, 1] is the share of class a. The ends of the path (lam 0 and 1) are exactly the unmixed w.
 w is mixed layer by layer, since a network may have several codes of a sample: with UTLO, not every
-layer sees the label. Equations are written with the methods of tensors, so that names are read without torch.
+layer sees the label. Equations are written with the methods of tensors, so that names are read
+without torch.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class Latents:
 
 @dataclass(frozen=True)
 class Space:
-    """A space in which rows are mixed; itself, the one that mixes nothing.
+    """A space in which rows are mixed; this base class mixes nothing.
 
-    `about` is its equation in words. `control` is the word for one that exists to be compared
-    with, which stands behind the arms of its runs; "" for a method. `mixes` is False where a row
-    is a sample of class a alone: its b is a and its lam is 1.
+    `about` is its equation in words. `control` names a space that exists to be compared with, and
+    marks the arms of its runs; "" for a method. `mixes` is False if a row is a sample of class a
+    alone: its b is a and its lam is 1.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Space:
     mixes: bool = True
 
     def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
-        """The w of the rows, mixed before they are decoded: here w_a alone -> [N, L, D]."""
+        """Computes the w of the rows, mixed before decoding: here w_a alone -> [N, L, D]."""
         return _w(network, rows.z_a, rows.a, truncation)
 
     def images(
@@ -56,7 +57,7 @@ class Space:
         truncation: float,
         synthesis: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Images [N, C, H, W] of the rows; `synthesis` decodes ws [N, L, D]."""
+        """Decodes the rows to images [N, C, H, W]; `synthesis` decodes ws [N, L, D]."""
         return synthesis(self.ws(network, rows, truncation))
 
 
@@ -109,7 +110,7 @@ SPACES: dict[str, Space] = {
         LerpPixels("pixel", "both classes decoded, their pixels mixed (control)", control="pixel"),
     )
 }
-"""All of them by name: a new one is a class above and a line here."""
+"""All spaces by name; a new one is a class above and a line here."""
 
 
 def _w(network: Generator, z: Tensor, label: Tensor, truncation: float) -> Tensor:

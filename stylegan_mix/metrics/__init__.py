@@ -1,4 +1,4 @@
-"""How good samples are: distances in features, neighbours, accuracies; real against real beside it.
+"""Metrics of samples: distances in features, neighbours, accuracies, each with a real floor.
 
-Every function is one equation of plain arrays; `measure` puts them together, `report` prints them.
+Each figure is one equation of plain arrays; `measure` puts them together, `report` prints them.
 """

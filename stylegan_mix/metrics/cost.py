@@ -1,4 +1,4 @@
-"""The cost of a report before it is made: samples and steps exactly, time by a few of each."""
+"""The cost of a report before it is made: exact samples and steps, time from a few of each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from stylegan_mix.session import Session
 
 __all__ = ["estimate"]
 
-# A classifier's first steps of a process take many times as long as all others.
+# The first steps of a classifier in a process take many times as long as all others.
 _WARM_UP, _TIMED_STEPS = (2,), (1, 11)
 
 
 def estimate(plan: Plan, device: torch.device) -> dict[str, Any]:
-    """State, key, samples to draw, classifiers and steps to train; seconds on this machine."""
+    """Estimates samples to draw, classifiers and steps to train, and seconds on this machine."""
     request, there = plan.request, plan.found is not None
     trainings = len(request.seeds) * request.cas + (plan.probe is None)
     steps = trainings * schedule_for(plan.subject.dataset.resolution).steps
@@ -54,7 +54,7 @@ def _seconds(plan: Plan, steps: int, device: torch.device) -> float:
 
 
 def _seconds_per_step(dataset: Dataset, device: torch.device) -> float:
-    """Measured, without what a training does once."""
+    """Times training steps, without the work that a training does once."""
     took = []
     for steps in (*_WARM_UP, *_TIMED_STEPS):
         began = time.perf_counter()

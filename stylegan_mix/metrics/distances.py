@@ -1,7 +1,7 @@
 """Distances between two sets of features: Frechet, and the kernel distance.
 
 `N`, `M` rows, `D` feature width, `K` classes, `G` groups of the jackknife. NumPy, in float64.
-Distances are in squared units of the features (Frechet) or in units of the kernel, which has none.
+Frechet distances are in squared units of the features; kernel distances have no unit.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Labelled:
         return len(self.labels)
 
     def of(self, classes: Sequence[int]) -> Labelled:
-        """The rows of these classes."""
+        """Selects the rows of these classes."""
         return self.at(np.flatnonzero(np.isin(self.labels, classes)))
 
     def at(self, rows: np.ndarray) -> Labelled:
-        """Some rows."""
+        """Selects rows by position."""
         return Labelled(self.features[rows], self.labels[rows])
 
 
@@ -51,7 +51,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """`mean` [D] and `covariance` [D,D] of a set, and how many equal rows it is worth."""
+    """`mean` [D] and `covariance` [D,D] of a set, and the number of equal rows it is worth."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -59,14 +59,15 @@ class Moments:
 
 
 def effective_count(weights: np.ndarray) -> float:
-    """How many equally weighted rows these are worth: (sum w)^2 / sum w^2 (Kish 1965)."""
+    """Computes the worth of weights in equal rows: (sum w)^2 / sum w^2 (Kish 1965)."""
     return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
 def moments(features: np.ndarray, weights: np.ndarray | None = None) -> Moments:
-    """Mean and covariance of features [N,D] under weights [N], equal by default.
+    """Computes mean and covariance of features [N,D] under weights [N], equal by default.
 
-    The covariance is divided by 1 - sum w^2 (weights of sum 1): N - 1 over N for equal ones.
+    The covariance is divided by 1 - sum w^2 (weights of sum 1), which is (N - 1) / N for equal
+    weights.
     """
     if weights is None:
         weights = np.ones(len(features))
@@ -79,11 +80,11 @@ def moments(features: np.ndarray, weights: np.ndarray | None = None) -> Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m_a - m_b|^2 + tr(A + B - 2 (AB)^1/2) of two Gaussians (Dowson and Landau 1982).
+    """Computes |m_a - m_b|^2 + tr(A + B - 2 (AB)^1/2) of two Gaussians (Dowson and Landau 1982).
 
-    As a distance of features: Heusel et al. 2017. tr (AB)^1/2 is the sum of the square roots of
-    the eigenvalues of the symmetric A^1/2 B A^1/2, which has those of AB: no complex square
-    root, and rank-deficient covariances need no constant added to their diagonal.
+    As a distance of features: Heusel et al. 2017. tr (AB)^1/2 is the sum of the square roots of the
+    eigenvalues of the symmetric A^1/2 B A^1/2, which has the same ones as AB. So no complex square
+    root is needed, and rank-deficient covariances need no constant on their diagonal.
     """
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
@@ -101,7 +102,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 class Kernel:
     """Sums of the kernel over pairs of rows, by (class, group) of both, and rows of each cell.
 
-    `sums` [K,G,K,G]; `rows` and `columns` [K,G] count the two sets. `within`: the two are one
+    `sums` [K,G,K,G]; `rows` and `columns` [K,G] count the two sets. `within`: the two are the same
     set, and a row is not paired with itself.
     """
 
@@ -111,10 +112,10 @@ class Kernel:
     within: bool
 
     def mean(self, row_share: np.ndarray, column_share: np.ndarray, keep: np.ndarray) -> float:
-        """Mean kernel of a row and a column whose classes have these shares [K], over `keep` [G].
+        """Averages the kernel over rows and columns with these class shares [K], in `keep` [G].
 
-        Every pair of classes is averaged first, so that the result has no bias whatever the
-        numbers of rows are; NaN where a class that has a share has too few rows.
+        Every pair of classes is averaged first, so the result is unbiased for any numbers of rows.
+        NaN if a class with a share has too few rows.
         """
         left, right = np.flatnonzero(row_share), np.flatnonzero(column_share)
         sums = self.sums[left][:, :, right][:, keep][..., keep].sum(axis=(1, 3))
@@ -128,14 +129,14 @@ class Kernel:
 
 
 def groups_for(classes: int) -> int:
-    """G, the parts that the jackknife leaves out in turn: 10, fewer where classes are many."""
+    """Chooses G, the number of parts that the jackknife leaves out in turn: 10 or fewer."""
     return max(2, min(10, _MOST_CELLS // classes))
 
 
 def kernel_sums(x: Labelled, y: Labelled | None, classes: int) -> Kernel:
-    """Sums of k(x, y) = (x.y / D + 1)^3 (Binkowski et al. 2018) over all pairs; of x if y is None.
+    """Sums k(x, y) = (x.y / D + 1)^3 (Binkowski et al. 2018) over all pairs; of x if y is None.
 
-    Rows of a class go to the groups in turn.
+    The rows of a class go to the groups in turn.
     """
     groups = groups_for(classes)
     x_order, x_cells, x_counts = _cells(x.labels, classes, groups)
@@ -166,7 +167,7 @@ def _kernel(product: np.ndarray, width: int) -> np.ndarray:
 def _cells(
     labels: np.ndarray, classes: int, groups: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The order that sorts rows by cell, the cells in that order [N], and their sizes [K*G]."""
+    """Sorts rows by cell: returns the order, the cells in that order [N], their sizes [K*G]."""
     by_class = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels, minlength=classes)
     place = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -176,7 +177,7 @@ def _cells(
 
 
 def _added(values: np.ndarray, cells: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Sums along one axis of the entries of each cell; `cells` are sorted."""
+    """Sums the entries of each cell along one axis; `cells` are sorted."""
     there, starts = np.unique(cells, return_index=True)
     found = np.add.reduceat(values, starts, axis=axis)
     shape = list(values.shape)
@@ -189,11 +190,12 @@ def _added(values: np.ndarray, cells: np.ndarray, count: int, axis: int) -> np.n
 def kernel_distance(
     x: Kernel, y: Kernel, across: Kernel, x_share: np.ndarray, y_share: np.ndarray
 ) -> tuple[float | None, float | None]:
-    """Squared maximum mean discrepancy without bias (Gretton et al. 2012), and its standard error.
+    """Estimates the squared maximum mean discrepancy without bias, and its standard error.
 
-    `x_share` and `y_share` [K] are the class shares of the two distributions. The value takes all
-    pairs; the error is that of the jackknife, leaving one group of both sets out at a time. None
-    where a class with a share has fewer than two rows (the error: after leaving a group out).
+    Gretton et al. 2012. `x_share` and `y_share` [K] are the class shares of the two distributions.
+    The value takes all pairs. The error is that of the jackknife, which leaves out one group of
+    both sets at a time. The value is None if a class with a share has fewer than two rows; the
+    error, if that holds after leaving a group out.
     """
 
     def value(keep: np.ndarray) -> float:

@@ -1,9 +1,9 @@
-"""Where distances are taken: the features of the probe, or of a TorchScript file that you name.
+"""Feature spaces of the distances: the probe's features, or those of a named TorchScript file.
 
-A TorchScript file is a program. PyTorch's own advice is to load none that could have been
-tampered with (documentation of `torch.jit.load`): it runs in this process with the rights of its
-user. So a file runs only where the command names it together with the SHA-256 that its origin
-gives for it; the very bytes that were hashed are the bytes that are loaded.
+A TorchScript file is a program that runs in this process with the rights of its user. PyTorch's own
+advice is to load none that could have been tampered with (documentation of `torch.jit.load`). So a
+file runs only if the command names it together with the SHA-256 published at its origin. The bytes
+that are loaded are the bytes that were hashed.
 
 `N` images, `H W` pixels, `C` channels, `D` feature width.
 """
@@ -35,7 +35,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Backbone:
-    """A space of features: its name in reports, the hash of what makes it, and the making.
+    """A space of features: its name in reports, the hash of its network, and the function.
 
     `features` maps uint8 images [N,H,W,C] to float64 [N,D].
     """
@@ -46,17 +46,17 @@ class Backbone:
 
 
 def of_probe(network: SmallNet, sha256: str) -> Backbone:
-    """The probe's features, the input of its last layer."""
+    """Wraps the probe's features, the input of its last layer."""
     return Backbone(
         "probe", sha256, lambda images: answers(network, images).features.astype(np.float64)
     )
 
 
 def script_hash(path: Path, expected: str | None) -> str:
-    """The SHA-256 of a TorchScript file that the caller vouches for.
+    """Computes the SHA-256 of a TorchScript file and compares it with the caller's.
 
-    `UsageFailure` (exit code 2) where no hash was given or it is none, or the file cannot be
-    read; `InvalidInput` (3) where the file has another.
+    `UsageFailure` (exit code 2) if no valid hash was given, or the file cannot be read;
+    `InvalidInput` (3) if the file has another hash.
     """
     found = hashlib.sha256(_bytes(path)).hexdigest()
     if not expected:
@@ -80,19 +80,19 @@ def script_hash(path: Path, expected: str | None) -> str:
 def of_script(
     path: Path, sha256: str, device: torch.device, session: Session = Session()
 ) -> Backbone:
-    """The features of a TorchScript file, after checking its bytes against `sha256`.
+    """Loads the features of a TorchScript file, after checking its bytes against `sha256`.
 
     Its forward takes uint8 images [N,C,H,W] in 0..255 at the size of the data set (grey repeated
     to three channels), resizes and normalises them itself, and returns floating-point [N,D] or
-    [N,D,1,1]. If it has an argument `return_features`, as the Inception network of
-    StyleGAN2-ADA has, that is set. `InvalidInput` (exit code 3) for any other file.
+    [N,D,1,1]. An argument `return_features`, as in the Inception network of StyleGAN2-ADA, is set
+    to True. `InvalidInput` (exit code 3) for any other file.
     """
     data = _bytes(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InvalidInput(f"{path} changed while it was being read")
     try:
         with warnings.catch_warnings():
-            # PyTorch names export as its successor; published networks are TorchScript.
+            # PyTorch names export as its successor, but published networks are TorchScript.
             warnings.simplefilter("ignore")
             module = torch.jit.load(io.BytesIO(data), map_location=device).eval()
         names = [argument.name for argument in module.forward.schema.arguments]

@@ -1,7 +1,7 @@
-"""Making a report: probe, references, the samples of every seed, figures, floors; then the store.
+"""Making a report: probe, references, samples of every seed, figures, floors; then the store.
 
-Nothing half made is ever found: the report appears by one rename, and a probe that was trained on
-the way stays for the next time.
+A report appears in the store by one rename, so nobody finds a half-made one. A probe that was
+trained on the way stays for the next time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make(plan: Plan, device: torch.device, session: Session = Session()) -> Foun
         found = find(request, session.say)
         if found is None:
             facts, rows = _report(plan, device, session)
-            # One that was altered was left out by `find`: what was measured now replaces it.
+            # `find` left out an altered report; the one measured now replaces it.
             shutil.rmtree(final, ignore_errors=True)
             named, cells = report.packed(facts["figures"])
             arrays.write(final, rows | cells, kind=KIND, facts={**facts, "figures": named})
@@ -50,9 +50,9 @@ def make(plan: Plan, device: torch.device, session: Session = Session()) -> Foun
 def _report(
     plan: Plan, device: torch.device, session: Session
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts of a report, and its arrays of answers by sample."""
+    """Measures the facts of a report, and its arrays of answers by sample."""
     subject, request, probe_seed = plan.subject, plan.request, plan.asked.probe_seed
-    # First: a damaged generator is told before anything is computed.
+    # First, so that a damaged generator is reported before anything is computed.
     generator = subject.network(device) if subject.bank is None else None
     probe = ensure_probe(subject.dataset, probe_seed, device, session)
     network = probe.network(device)
@@ -89,7 +89,7 @@ def _measured(
     generator: Generator | None,
     session: Session,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The figures of all seeds with their floors, and arrays [seeds, n] of answers by sample."""
+    """Measures all seeds and their floors; also returns arrays [seeds, n] of answers by sample."""
     classes = subject.dataset.num_classes
     runs, kept = [], []
     counts = np.zeros(classes)
@@ -117,7 +117,7 @@ def _measured(
 
 
 def _origin(subject: Subject, request: Request, probe: Probe, probe_seed: int) -> dict[str, Any]:
-    """What was judged and with what: names, numbers, seeds, hashes."""
+    """Lists the judged subject and the judges: names, numbers, seeds, hashes."""
     return {
         "schema": "stylegan-mix-metrics",
         "schema_version": report.SCHEMA_VERSION,
@@ -161,7 +161,7 @@ def _split(dataset: Dataset) -> dict[str, Any]:
 
 
 def _notes(facts: Mapping[str, Any], subject: Subject) -> list[str]:
-    """What a reader of the figures must know and could not see."""
+    """Lists the reservations that a reader of the figures must know."""
     notes = [
         f"no {name}: {reference['absent']}"
         for name, reference in facts["references"].items()

@@ -1,8 +1,9 @@
 """All figures of samples: scope by scope, against each reference, with the floor beside them.
 
 A scope is all classes, a shot group, or one class. The floor of a distance is the same figure with
-real images in place of the samples: the test part for the training references, the training part
-for the test part, weighted to the samples' labels. `N` rows, `K` classes, `D` feature width.
+real images in place of the samples, weighted to the samples' labels. For the training references
+these are the test part; for the test part, the training part. `N` rows, `K` classes, `D` feature
+width.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NEIGHBOURS = 5
 """k of precision, recall, density and coverage, as in Naeem et al. 2020."""
 
 _DIVERSITY_IMAGES = 200
-# Real images of a class whose distance to the training part is taken: enough for a percentile.
+# Real images of a class whose distance to the training part is measured: enough for a percentile.
 _DISTANCES = 1000
 
 Values = dict[str, list[float | None]]
@@ -48,7 +49,7 @@ Scope = tuple[str, tuple[int, ...]]
 
 
 def scopes(dataset: Dataset) -> list[Scope]:
-    """(name, classes): "all", the shot groups that have classes, then every class."""
+    """Lists (name, classes): "all", the shot groups that have classes, then every class."""
     groups = dataset.groups
     named = {"many": groups.many, "medium": groups.medium, "few": groups.few}
     return [
@@ -59,7 +60,7 @@ def scopes(dataset: Dataset) -> list[Scope]:
 
 
 def least_for_frechet(width: int) -> int:
-    """Rows below which a covariance of D features is not taken: twice D."""
+    """Returns the least number of rows for a covariance of D features: twice D."""
     return 2 * width
 
 
@@ -74,12 +75,12 @@ class Stand:
     share: np.ndarray
 
     def weights(self) -> np.ndarray:
-        """Of each row [N], so that the classes have their shares; 0 where a class has none."""
+        """Weighs each row [N] so that the classes have their shares; 0 for a class without one."""
         counts = np.bincount(self.rows.labels, minlength=len(self.share))
         return (self.share / np.maximum(counts, 1))[self.rows.labels]
 
     def of(self, classes: Sequence[int]) -> Stand | None:
-        """The part of these classes; None where one that has a share has no row."""
+        """Selects these classes; None if one with a share has no row."""
         share = np.zeros_like(self.share)
         share[list(classes)] = self.share[list(classes)]
         rows = self.rows.of(np.flatnonzero(share > 0).tolist())
@@ -89,19 +90,19 @@ class Stand:
         return Stand(rows, share / share.sum())
 
     def spread_out(self, most: int) -> Stand:
-        """At most so many rows, evenly spaced after sorting by class."""
+        """Selects at most so many rows, evenly spaced after sorting by class."""
         order = np.argsort(self.rows.labels, kind="stable")
         return Stand(self.rows.at(order[evenly_spaced(len(order), most)]), self.share)
 
 
 def as_it_is(rows: Labelled, classes: int) -> Stand:
-    """A set that stands for itself."""
+    """Makes a set stand for itself, with its own class shares."""
     counts = np.bincount(rows.labels, minlength=classes)
     return Stand(rows, counts / max(counts.sum(), 1))
 
 
 def compare(x: Stand, y: Stand, y_within: Kernel, wanted: Sequence[Scope]) -> Values:
-    """Distances and neighbour figures of x against the reference y, in every scope."""
+    """Computes distances and neighbour figures of x against the reference y, in every scope."""
     classes = len(x.share)
     x_within = kernel_sums(x.rows, None, classes)
     across = kernel_sums(x.rows, y.rows, classes)
@@ -130,7 +131,7 @@ _COMPARED = (
 
 
 def _frechet(x: Stand, y: Stand) -> float | None:
-    """None where one has fewer rows' worth than a covariance needs."""
+    """Computes the Frechet distance; None if a set has fewer effective rows than it needs."""
     least = least_for_frechet(x.rows.features.shape[1])
     if effective_count(x.weights()) < least or effective_count(y.weights()) < least:
         return None
@@ -140,7 +141,7 @@ def _frechet(x: Stand, y: Stand) -> float | None:
 
 
 def _neighbours(x: Stand, y: Stand) -> tuple[float | None, ...]:
-    """Of equally many rows of both: coverage and recall grow with the number of rows."""
+    """Computes the figures of equally many rows: coverage and recall grow with their number."""
     most = min(len(x.rows), len(y.rows))
     x, y = x.spread_out(most), y.spread_out(most)
     found = prdc(y.rows.features, x.rows.features, k=NEIGHBOURS, weights=x.weights())
@@ -160,9 +161,9 @@ class _Reference:
 
 
 class Judge:
-    """Holds the reference sets and what is known of them; judges one set of samples after another.
+    """The reference sets with their features; it judges one set of samples after another.
 
-    `references` maps "train", "balanced" and "test" to parts; no image of the test part is used
+    `references` maps "train", "balanced" and "test" to parts. No image of the test part is used
     unless it is among them. `network` is the probe, `backbone` the space of distances.
     """
 
@@ -191,14 +192,14 @@ class Judge:
 
     @property
     def width(self) -> int:
-        """D."""
+        """The feature width, D."""
         return int(self._train.features.shape[1])
 
     def _labelled(self, part: Part) -> Labelled:
         return Labelled(self._backbone.features(part.images), np.asarray(part.labels))
 
     def floor_set(self, name: str) -> str | None:
-        """Which real images stand in for samples against this reference: a part's name."""
+        """Names the part whose real images are the floor against this reference."""
         if not self._sees_test:
             return None
         return "train" if name == "test" else "test"
@@ -213,7 +214,7 @@ class Judge:
         return Stand(test.stand.rows, share)
 
     def described(self, share: np.ndarray) -> dict[str, Any]:
-        """Each reference: its images, and which reals its floor is made of, for these shares."""
+        """Describes each reference for these shares: its images, and the reals of its floor."""
         found: dict[str, Any] = {}
         for reference in self._references:
             stand = self._stand_in(reference.name, share)
@@ -228,7 +229,7 @@ class Judge:
         return found
 
     def floors(self, share: np.ndarray) -> dict[str, Values]:
-        """Real against real, by reference: for samples whose classes have these shares [K]."""
+        """Compares real with real, by reference, for samples with these class shares [K]."""
         found = {}
         for reference in self._references:
             stand = self._stand_in(reference.name, share)
@@ -240,7 +241,7 @@ class Judge:
     def judge(
         self, samples: Samples, *, seed: int, cas: bool
     ) -> tuple[dict[str, Values], dict[str, np.ndarray]]:
-        """The figures of samples by reference ("" for those without one), and answers by row."""
+        """Computes figures by reference ("" for those without one), and answers by row."""
         dataset = self._dataset
         rows = Labelled(self._backbone.features(samples.images), samples.labels)
         stand = as_it_is(rows, dataset.num_classes)
@@ -270,11 +271,11 @@ class Judge:
         return compare(stand, reference.stand, reference.within, self.scopes)
 
     def _accuracy(self, said: np.ndarray, labels: np.ndarray) -> list[float | None]:
-        """Accuracy of every scope as the mean over its classes."""
+        """Computes the accuracy of every scope as the mean over its classes."""
         return self._class_means(class_accuracy(said, labels, self._dataset.num_classes))
 
     def _class_means(self, values: list[float | None]) -> list[float | None]:
-        """A value of each class [K] -> the mean over the classes of every scope."""
+        """Averages a value of each class [K] over the classes of every scope."""
         return [class_mean([values[c] for c in members]) for _, members in self.scopes]
 
     def _classification_accuracy_score(self, samples: Samples, seed: int) -> list[float | None]:
@@ -295,9 +296,9 @@ class Judge:
     # Copies of training images
 
     def _distances_of_reals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For features and pixels: (distance, class) of real images to the training part.
+        """Measures (distance, class) of real images to the training part, in features and pixels.
 
-        "test" are unseen images; "train" the training images, each to the nearest other one.
+        "test" are unseen images. "train" are the training images, each to the nearest other one.
         """
         found = {}
         train, test = self._dataset.train, self._dataset.test
@@ -313,7 +314,7 @@ class Judge:
         return found
 
     def _copying(self, distances: np.ndarray, labels: np.ndarray, suffix: str) -> Values:
-        """Class by class, then as class means: a class's images lie as near as they are many."""
+        """Compares class by class, then averages: distances shrink with a class's images."""
         held_out, held_labels = self._held_out[("test" if self._sees_test else "train") + suffix]
         ratios, shares = [], []
         for c in range(self._dataset.num_classes):
@@ -326,7 +327,7 @@ class Judge:
         }
 
     def _diversity(self, samples: Samples) -> list[float | None]:
-        """Mean pairwise pixel distance over that of the class's training images."""
+        """Averages pairwise pixel distances, over the same of the class's training images."""
         chosen = {}
         for c in range(self._dataset.num_classes):
             rows = np.flatnonzero(samples.labels == c)
@@ -336,13 +337,13 @@ class Judge:
         return self._class_means([ratios[c] for c in range(self._dataset.num_classes)])
 
     def _floors_alone(self) -> Values:
-        """What real images get in the figures that have no reference."""
+        """Computes the floors of the figures without a reference, from real images."""
         if not self._sees_test:
             return {}
         test = self._dataset.test
         found: Values = {}
         accuracy = self._accuracy(answers(self._network, test.images).said, test.labels)
-        # The probe is this very network trained on the real training part.
+        # The probe is this same network trained on the real training part.
         found["label_accuracy"] = found["cas"] = accuracy
         for suffix in ("", "_pixels"):
             found |= self._copying(*self._held_out[f"train{suffix}"], suffix)
@@ -351,7 +352,7 @@ class Judge:
 
 
 def _some_of_each(labels: np.ndarray) -> np.ndarray:
-    """Rows of at most `_DISTANCES` images of each class, evenly spaced in its order, ascending."""
+    """Selects at most `_DISTANCES` rows of each class, evenly spaced in its order, ascending."""
     chosen = []
     for c in np.unique(labels):
         rows = np.flatnonzero(labels == c)
@@ -360,5 +361,5 @@ def _some_of_each(labels: np.ndarray) -> np.ndarray:
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    """Pixels as float32 [N,H*W*C] in 0..255."""
+    """Flattens pixels to float32 [N,H*W*C] in 0..255."""
     return np.asarray(images).reshape(len(images), -1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What nearest neighbours tell: precision, recall, density, coverage; copies of training images.
+"""Figures by nearest neighbours: precision, recall, density, coverage; copies of training images.
 
 `N` samples ("fake"), `M` real rows, `D` width. Exact search in blocks, in NumPy.
 """
@@ -28,12 +28,13 @@ class Prdc:
 def prdc(
     real: np.ndarray, fake: np.ndarray, *, k: int, weights: np.ndarray | None = None
 ) -> Prdc | None:
-    """Of real [M,D] and fake [N,D] features; None where one has no k neighbours for each row.
+    """Computes the four of real [M,D] and fake [N,D]; None if a set has no k neighbours a row.
 
     A row's ball reaches to its k-th nearest neighbour in its own set. Precision is the share of
-    fakes in any real ball, recall that of reals in any fake ball (Kynkaanniemi et al. 2019);
-    density the mean number of real balls around a fake, over k, coverage the share of real balls
-    that hold a fake (Naeem et al. 2020). `weights` [N] of the fakes count in precision and density.
+    fakes in any real ball, recall the share of reals in any fake ball (Kynkaanniemi et al. 2019).
+    Density is the mean number of real balls around a fake, over k; coverage is the share of real
+    balls that hold a fake (Naeem et al. 2020). `weights` [N] of the fakes count in precision and
+    density.
     """
     if min(len(real), len(fake)) <= k:
         return None
@@ -55,7 +56,7 @@ def prdc(
 
 
 def radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Distance of each row [N,D] to its k-th nearest other row -> [N]."""
+    """Measures the distance of each row [N,D] to its k-th nearest other row -> [N]."""
     found = np.empty(len(features))
     for rows, squared in _squared_distances(features, features, own=np.arange(len(features))):
         found[rows] = np.sqrt(np.partition(squared, k - 1, axis=1)[:, k - 1])
@@ -65,10 +66,10 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
 def nearest(
     queries: np.ndarray, base: np.ndarray, *, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest row of `base` [M,D] for every query [N,D]: (index int64 [N], distance [N]).
+    """Finds the nearest row of `base` [M,D] for each query [N,D]: (index int64, distance) [N].
 
-    `own` [N] names for each query a row of `base` that does not count: the query itself. The
-    search is in the dtype of the inputs, the distance of what it found in float64.
+    `own` [N] names for each query a row of `base` that does not count: the query itself. The search
+    is in the dtype of the inputs, the resulting distance in float64.
     """
     index = np.empty(len(queries), np.int64)
     for rows, squared in _squared_distances(queries, base, own=own):
@@ -84,8 +85,8 @@ def nearest(
 def _squared_distances(
     a: np.ndarray, b: np.ndarray, *, own: np.ndarray | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of the squared distances [N,M]; infinity from row i to `own[i]`."""
-    # Around their common centre little is lost in the difference of large numbers.
+    """Yields blocks of rows of the squared distances [N,M]; infinity from row i to `own[i]`."""
+    # Around the common centre the difference of large numbers loses little.
     centre = b.mean(axis=0, dtype=np.float64).astype(b.dtype)
     a, b = a - centre, b - centre
     b_norm = np.square(b).sum(axis=1)
@@ -109,10 +110,10 @@ class Copying:
 def copying(samples: np.ndarray, held_out: np.ndarray, *, quantile: float = 0.01) -> Copying | None:
     """Compares distances to the nearest training image: of samples [N] and of unseen reals [M].
 
-    The ratio is the median of the first over that of the second: about 1 for new images, 0 for
-    copies. The share is that of samples nearer than the `quantile` of the second, which real
-    images reach with that probability (after the test of Meehan et al. 2020). None for no rows,
-    or where half of the unseen reals are in the training set.
+    The ratio is the median of the samples' over that of the reals': about 1 for new images, 0 for
+    copies. The share is that of samples nearer than the `quantile` of the reals, which real images
+    reach with that probability (after the test of Meehan et al. 2020). None without rows, or if
+    half of the unseen reals are in the training set.
     """
     if not len(samples) or not len(held_out):
         return None
@@ -124,7 +125,7 @@ def copying(samples: np.ndarray, held_out: np.ndarray, *, quantile: float = 0.01
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """Up to `most` of `count` positions, evenly spaced -> int64."""
+    """Selects up to `most` of `count` positions, evenly spaced -> int64."""
     if count <= most:
         return np.arange(count)
     return np.linspace(0, count - 1, most).round().astype(np.int64)

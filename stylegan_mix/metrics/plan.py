@@ -1,4 +1,4 @@
-"""The plan of a report: what was asked of `metrics` becomes a subject, references, a request."""
+"""The plan of a report: the options of `metrics` become a subject, references, a request."""
 
 from __future__ import annotations
 
@@ -16,17 +16,10 @@ from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
+from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES, parse_against
 from stylegan_mix.metrics.features import script_hash
 from stylegan_mix.metrics.probe import Probe, find_probe, probe_key
-from stylegan_mix.metrics.request import (
-    AGAINST,
-    LABELS,
-    SAMPLES,
-    Found,
-    Request,
-    find,
-    parse_against,
-)
+from stylegan_mix.metrics.request import Found, Request, find
 from stylegan_mix.metrics.subject import Subject
 
 __all__ = ["Asked", "Plan", "decide", "without_reals"]
@@ -36,11 +29,11 @@ _UNCONDITIONAL = "is unconditional: its samples have no class to be judged by"
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of `metrics` that say what is judged, and against what.
+    """The options of `metrics` that name the subject, and its references.
 
-    `generator` is a hash, `bank` a key, or the beginning of one; with neither, the newest
-    generator of the split is judged. `features` is "probe" or the path of a TorchScript file,
-    whose hash is `features_sha256`. None is the default that depends on what is judged.
+    `generator` is a hash, `bank` a key, or the beginning of one; with neither, the newest generator
+    of the split is judged. `features` is "probe" or the path of a TorchScript file, whose hash is
+    `features_sha256`. None is a default that depends on the subject.
     """
 
     generator: str | None = None
@@ -58,7 +51,7 @@ class Asked:
     seed: int = 0
 
     def problems(self) -> list[str]:
-        """Everything that cannot be, before anything is read."""
+        """Lists everything impossible, before anything is read."""
         found = []
         if self.generator and self.bank:
             found.append("name a GENERATOR or a --bank, not both")
@@ -78,7 +71,7 @@ class Asked:
         return None if self.features == "probe" else Path(self.features)
 
     def command(self) -> list[str]:
-        """The words of the command that asks for this."""
+        """Composes the command with these options, as words."""
         words = ["stylegan-mix", "metrics"] + ([self.generator] if self.generator else [])
         plain = Asked()
         for field in fields(self):
@@ -104,10 +97,10 @@ def _spelled(options: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A report decided: `found` where it is there already, `probe` where that has been trained.
+    """A decided report: `found` if it is there already, `probe` if that has been trained.
 
-    `references` are the parts to compare with by name; `absent` says why others are not there.
-    `why` are reasons and warnings to print.
+    `references` are the parts to compare with, by name; `absent` gives the reason for each missing
+    one. `why` are reasons and warnings to print.
     """
 
     asked: Asked
@@ -120,11 +113,11 @@ class Plan:
     why: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
-        """The words of the command that asks for this report again."""
+        """Composes the command that requests this report again, as words."""
         return self.asked.command()
 
     def lines(self) -> list[str]:
-        """The plan in words."""
+        """Puts the plan into words."""
         subject, request, dataset = self.subject, self.request, self.subject.dataset
         parts = self.references.items()
         sizes = ", ".join(f"{name} ({len(part):,} images)" for name, part in parts)
@@ -142,10 +135,10 @@ class Plan:
 
 
 def decide(asked: Asked) -> Plan:
-    """Resolves everything that was left open, looking at generators, banks, data and reports.
+    """Resolves all open options, by the generators, banks, data and reports that exist.
 
-    Raises `UsageFailure` (exit code 2) for what cannot be asked, `InvalidInput` (3) where there
-    is nothing to judge or it is of another split, `MissingEnvironment` (4) for absent data.
+    Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) if there is
+    nothing to judge or it is of another split, `MissingEnvironment` (4) for absent data.
     """
     if problems := asked.problems():
         raise UsageFailure("; ".join(problems))
@@ -163,7 +156,7 @@ def decide(asked: Asked) -> Plan:
 
 
 def without_reals(asked: Asked) -> tuple[Published, str] | None:
-    """The generator that is named, and why it cannot be set beside real images; None if it can."""
+    """Finds the named generator, and the reason if it cannot be compared with reals; else None."""
     if not asked.generator:
         return None
     published = generator_store.load(asked.generator)
@@ -179,7 +172,7 @@ def without_reals(asked: Asked) -> tuple[Published, str] | None:
 
 
 def _subject(asked: Asked) -> tuple[Subject, tuple[str, ...]]:
-    """The generator or bank to judge, and the reasons for it."""
+    """Finds the generator or bank to judge, and the reasons for the choice."""
     if asked.bank:
         bank = open_bank(bank_store.resolve(asked.bank))
         dataset = _dataset_of(bank.facts, f"bank {bank.key[:12]}", asked.draw)
@@ -204,7 +197,7 @@ def _subject(asked: Asked) -> tuple[Subject, tuple[str, ...]]:
 
 
 def _dataset_of(card: dict[str, Any], what: str, draw: AskedDraw) -> Dataset:
-    """The data set that the card names; error 3 if it, or the one asked for, is another."""
+    """Loads the data set on the card; `InvalidInput` if it, or the requested one, is another."""
     told: dict[str, Any] = {
         name: card.get(name) if one is None else one for name, one in draw.draw.items()
     }
@@ -227,7 +220,7 @@ def _dataset_of(card: dict[str, Any], what: str, draw: AskedDraw) -> Dataset:
 def _references(
     dataset: Dataset, against: tuple[str, ...]
 ) -> tuple[dict[str, Part], dict[str, str]]:
-    """The parts to compare with, and why others are absent."""
+    """Collects the parts to compare with, and the reason for each missing one."""
     parts: dict[str, Part] = {}
     absent: dict[str, str] = {}
     for name in against:
@@ -244,7 +237,7 @@ def _references(
 
 
 def _balanced(dataset: Dataset) -> Part:
-    """The draw at imbalance 1; `InvalidInput` where the source does not hold it."""
+    """Loads the draw at imbalance 1; `InvalidInput` if the source does not hold it."""
     whole = datasets.load(dataset.name, imbalance=1.0, profile="exp", split_seed=dataset.split_seed)
     if whole.split_id == dataset.split_id:
         raise InvalidInput(f"{dataset.name}: this training part is the balanced one")

@@ -1,8 +1,8 @@
 """The probe: the one small classifier of this package, trained on the long-tailed training part.
 
-It names the classes of samples (label accuracy), its features are the default space of distances,
-and the same network trained on samples alone gives the classification accuracy score. It is no
-Inception network: a distance in its features is called by the probe's name and hash.
+The probe classifies samples (label accuracy). Its features are the default space of distances. The
+same network, trained on samples alone, gives the classification accuracy score. It is no Inception
+network, so distances in its features are named by the probe and its hash, and never FID.
 `N` images, `K` classes, `C` channels, `R` pixels, `D` feature width.
 """
 
@@ -51,7 +51,7 @@ _BATCH = 256
 
 
 class SmallNet(nn.Module):
-    """Images [N,C,R,R] in -1 to 1 -> (features [N,D], logits [N,K]).
+    """A small classifier: images [N,C,R,R] in -1 to 1 -> (features [N,D], logits [N,K]).
 
     Convolutions with batch normalisation; the size is halved, at least once, until it is at most
     8 pixels; features are the mean over positions.
@@ -60,7 +60,7 @@ class SmallNet(nn.Module):
     def __init__(self, *, resolution: int, channels: int, classes: int) -> None:
         super().__init__()
         halvings = max(1, math.ceil(math.log2(resolution / 8)))
-        # A large picture is halved at once: full size is where most of the time would go.
+        # A large image is halved at once: at full size the network would spend most of its time.
         first = 2 if resolution >= 64 else 1
         stages = [_convolution(channels, _STEM, stride=first)]
         width = _STEM
@@ -72,7 +72,7 @@ class SmallNet(nn.Module):
         self.head = nn.Linear(WIDTH, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Computes features and logits; see the class."""
         features = self.body(images).mean(dim=(2, 3))
         return features, self.head(features)
 
@@ -84,7 +84,7 @@ def _convolution(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of Nesterov's momentum, a linear rise to `lr` in the first tenth, then down to 0."""
+    """A schedule of Nesterov's momentum: `lr` rises linearly for a tenth, then falls to 0."""
 
     steps: int
     batch: int = 64
@@ -93,7 +93,7 @@ class Schedule:
     weight_decay: float = 5e-4
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Computes the learning rate of a step."""
         rise = max(self.steps // 10, 1)
         if step < rise:
             return self.lr * (step + 1) / rise
@@ -101,7 +101,7 @@ class Schedule:
 
 
 def schedule_for(resolution: int) -> Schedule:
-    """Seconds of training for 8 pixels, minutes on one core for 32."""
+    """Chooses the schedule: seconds of training for 8 pixels, minutes on one core for 32."""
     return Schedule(steps=400) if resolution <= 16 else Schedule(steps=1000, batch=128)
 
 
@@ -116,7 +116,7 @@ def train_classifier(
     label: str,
     session: Session = Session(),
 ) -> SmallNet:
-    """Trains a `SmallNet` on a part, every class that is there drawn equally often.
+    """Trains a `SmallNet` on a part, with every class in it drawn equally often.
 
     Images are shifted by up to an eighth and, with `flip`, mirrored. The same arguments give the
     same network on the same kind of machine. `label` names the progress.
@@ -172,7 +172,7 @@ def _augmented(images: Tensor, flip: bool, draws: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a network says of N images: `features` float32 [N,D] and its class int64 [N]."""
+    """A network's answers on N images: `features` float32 [N,D] and the class int64 [N]."""
 
     features: np.ndarray
     said: np.ndarray
@@ -180,7 +180,7 @@ class Answers:
 
 @torch.inference_mode()
 def answers(network: SmallNet, images: np.ndarray) -> Answers:
-    """Asks about uint8 images [N,H,W,C]."""
+    """Runs a network on uint8 images [N,H,W,C]."""
     device = next(network.parameters()).device
     features = np.empty((len(images), WIDTH), np.float32)
     said = np.empty(len(images), np.int64)
@@ -204,7 +204,7 @@ class Probe:
     card: dict[str, Any]
 
     def network(self, device: torch.device) -> SmallNet:
-        """The network on a device, checked against its hash."""
+        """Loads the network to a device, checked against its hash."""
         try:
             state, card = checkpoint.load(self.folder, kind=KIND)
             network = SmallNet(
@@ -222,7 +222,7 @@ class Probe:
 
 
 def probe_key(dataset: Dataset, seed: int) -> str:
-    """What names the probe of a split before it is trained: 64 hex digits."""
+    """Names the probe of a split before it is trained: 64 hex digits."""
     return store.digest(_spec(dataset, seed))
 
 
@@ -238,7 +238,7 @@ def _spec(dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def find_probe(dataset: Dataset, seed: int) -> Probe | None:
-    """The stored probe of a split, if it has been trained."""
+    """Finds the stored probe of a split, if it has been trained."""
     key = probe_key(dataset, seed)
     for root in store.roots():
         folder = root / "probes" / key
@@ -251,9 +251,9 @@ def find_probe(dataset: Dataset, seed: int) -> Probe | None:
 def ensure_probe(
     dataset: Dataset, seed: int, device: torch.device, session: Session = Session()
 ) -> Probe:
-    """The probe of a split: stored, or trained now on exactly its training part.
+    """Finds the probe of a split, or trains it now on exactly its training part.
 
-    The test part is looked at once, after training, for the accuracy on the card.
+    The test part is used once, after training, for the accuracy on the card.
     """
     key = probe_key(dataset, seed)
     folder = store.home() / "probes" / key

@@ -1,7 +1,7 @@
 """The report: plain data, and the same as a table on the terminal or in Markdown; no torch.
 
-`S` seeds. Every cell holds a value, its standard deviation over seeds where there are several,
-and its floor: what real images get. None is printed as n/a.
+`S` seeds. Every cell holds a value, its standard deviation over several seeds, and its floor, the
+value of real images. None is printed as n/a.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ FIGURES = {
     "memorisation_pixels": ("memorisation, pixels", "near 1"),
     "copies_pixels": ("near copies, pixels", "near floor"),
 }
-"""Each figure's name in tables, and where it should be."""
+"""Each figure's name in tables, and its best value."""
 
 _PERCENT = ("label_accuracy", "cas", "copies", "copies_pixels")
 _BY_CLASS = ("frechet", "kernel", "precision", "recall", "coverage")
 _BY_CLASS_ALONE = ("label_accuracy", "cas", "diversity", "memorisation", "copies")
 
-# Of a cell; the kernel distance alone has an error, that of the jackknife.
+# Parts of a cell; only the kernel distance has an error, that of the jackknife.
 _PARTS = ("value", "std", "floor", "error")
 
 Values = Mapping[str, Sequence[float | None]]
 
 
 def cells(runs: Sequence[Mapping[str, Values]], floors: Mapping[str, Values]) -> list[dict]:
-    """Figures of S seeds, by reference and name, and their floors -> rows of the report.
+    """Makes the rows of a report from figures of S seeds, by reference and name, and floors.
 
     A row is one figure against one reference (None for those without), a cell for every scope.
     """
@@ -84,9 +84,9 @@ def cells(runs: Sequence[Mapping[str, Values]], floors: Mapping[str, Values]) ->
 
 
 def packed(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Rows of a report -> what each is of, and all their cells as arrays [rows, scopes].
+    """Splits rows of a report into their names, and all their cells as arrays [rows, scopes].
 
-    NaN stands for None. A manifest with the cells of some thousand classes would be too long to be
+    NaN stands for None. A manifest with the cells of some thousand classes would be too long to
     read.
     """
     named = [{name: value for name, value in row.items() if name != "at"} for row in rows]
@@ -102,7 +102,7 @@ def packed(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict], dict[str, np.
 def unpacked(
     named: Sequence[Mapping[str, Any]], cells: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """The rows of a report from what `packed` made of them."""
+    """Restores the rows of a report from the parts of `packed`."""
     rows = []
     for i, name in enumerate(named):
         parts = [part for part in _PARTS if part != "error" or name["figure"] == "kernel"]
@@ -132,9 +132,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def chosen_by(rows: Sequence[Mapping[str, Any]], classes: int) -> dict[str, Any]:
-    """The figure to choose checkpoints by: it has seen the training part and nothing else.
+    """Selects the figure to choose checkpoints by; it uses the training part and nothing else.
 
-    The mean over classes of the kernel distance to the class's training images; None where a
+    It is the mean over classes of the kernel distance to the class's training images; None if a
     class has none.
     """
     values: list[float | None] = [None]
@@ -149,7 +149,7 @@ def chosen_by(rows: Sequence[Mapping[str, Any]], classes: int) -> dict[str, Any]
 
 
 def tables(report: Mapping[str, Any], *, every_class: bool) -> list[tuple[str, list[list[str]]]]:
-    """(title, rows of cells, the first row the head) of each table; [floor] beside the values."""
+    """Makes each table: (title, rows of cells, head first); [floor] stands beside the values."""
     scopes, classes = report["scopes"], len(report["classes"])
     groups = scopes[: len(scopes) - classes]
     found = []
@@ -222,7 +222,7 @@ def _number(figure: str, value: float | None) -> str:
 
 
 def heading_lines(report: Mapping[str, Any]) -> list[str]:
-    """What was judged, with every hash."""
+    """Lists the judged subject and its judges, with every hash."""
     subject, samples, features = report["subject"], report["samples"], report["features"]
     seeds = ", ".join(str(seed) for seed in samples["seeds"])
     drawn = f"{draw_name(report['imbalance'])}, split {report['split_id'][:12]}"
@@ -240,12 +240,12 @@ def heading_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _named(subject: Mapping[str, Any]) -> str:
-    """As commands name it: a generator by its hash, a bank by its key."""
+    """Names a subject as commands do: a generator by its hash, a bank by its key."""
     return f"{subject['kind']} {subject.get('key', subject['hash'])[:12]}"
 
 
 def text_lines(report: Mapping[str, Any]) -> list[str]:
-    """The report for a terminal."""
+    """Renders the report for a terminal."""
     lines = heading_lines(report)
     for title, rows in tables(report, every_class=False):
         lines += ["", title, *_aligned(rows)]
@@ -269,7 +269,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
-    """What a reader of the figures must know, and the figure to choose checkpoints by."""
+    """Lists the reservations about the figures, and the figure to choose checkpoints by."""
     chosen = report["choose_by"]
     if chosen["value"] is None:
         return list(report["notes"])
@@ -278,7 +278,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def hashes(report: Mapping[str, Any]) -> dict[str, str]:
-    """Every hash of a report by what it is of."""
+    """Lists every hash of a report, by its subject."""
     subject = report["subject"]
     return {
         subject["kind"]: subject["hash"],
@@ -291,7 +291,7 @@ def hashes(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The whole report, every class included, as Markdown."""
+    """Renders the whole report, every class included, as Markdown."""
     subject = report["subject"]
     lines = [f"# Metrics of {_named(subject)}", ""]
     lines += [f"* {line}" for line in heading_lines(report)]

@@ -1,8 +1,8 @@
-"""What a report is asked for, its key, and its place in the store; no torch.
+"""The request of a report, its key, and its place in the store; no torch.
 
-A report is an annotation of what it judges: `annotations/<hash of generator or bank>/metrics-<key>`
-is a container whose facts are the report and whose arrays are its figures and the answers sample by
-sample. The key hashes declared values only, so the same request again is the same report, at once.
+A report is an annotation of its subject: `annotations/<hash of generator or bank>/metrics-<key>` is
+a container. Its facts are the report, its arrays the figures and the answers sample by sample. The
+key hashes declared values only, so repeating a request finds the same report at once.
 """
 
 from __future__ import annotations
@@ -13,40 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
-from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.metrics import report
 from stylegan_mix.progress import say
 
 __all__ = [
-    "AGAINST",
     "KIND",
-    "LABELS",
-    "SAMPLES",
     "Found",
     "Request",
     "find",
     "folder",
-    "parse_against",
 ]
 
 KIND = "metrics"
-AGAINST = ("train", "balanced", "test")
-"""The long-tailed training part, the balanced training set it was drawn from, the test part."""
-LABELS = ("uniform", "frequency")
-SAMPLES = 10_000
-"""Samples of a seed where nothing else is asked for; of a bank, at most its rows."""
-
 _ALGORITHM = {"samples": 1, "figures": 1}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A report as it is asked for.
+    """The request of a report.
 
     `subject` is the hash of a generator's weights or of a bank's content, `kind` which of both.
-    `against` are names of `AGAINST`; `labels` of `LABELS`, or "rows" of a bank. `features` is
-    "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe. `truncation` is
-    None for a bank. `cas`: with the classification accuracy score, which trains a classifier.
+    `against` are names of `choices.AGAINST`; `labels` of `choices.LABELS`, or "rows" of a bank.
+    `features` is "probe" or the SHA-256 of a TorchScript file, `probe` the key of the probe.
+    `truncation` is None for a bank. `cas`: with the classification accuracy score, which trains a
+    classifier.
     """
 
     subject: str
@@ -63,7 +54,7 @@ class Request:
     cas: bool
 
     def spec(self) -> dict[str, Any]:
-        """The declared values."""
+        """Lists the declared values."""
         values = asdict(self)
         if self.truncation is not None:
             values["truncation"] = float(self.truncation)
@@ -71,36 +62,25 @@ class Request:
 
     @property
     def key(self) -> str:
-        """64 hex digits."""
+        """The SHA-256 of the declared values: 64 hex digits."""
         return store.digest(self.spec())
-
-
-def parse_against(text: str) -> tuple[str, ...]:
-    """ "train,test" as names of `AGAINST` in their order; `UsageFailure` (exit code 2) else."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in AGAINST:
-            raise UsageFailure(f"--against: no part '{name}'{nearest(name, AGAINST)}")
-    if not names:
-        raise UsageFailure(f"--against needs at least one of {', '.join(AGAINST)}")
-    return tuple(name for name in AGAINST if name in names)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A report that was made: plain data, and the folder of its container."""
+    """A finished report: plain data, and the folder of its container."""
 
     report: dict[str, Any]
     folder: Path
 
 
 def folder(request: Request) -> Path:
-    """Where this store keeps the report."""
+    """Returns the report's folder in this store."""
     return store.home() / "annotations" / request.subject / f"{KIND}-{request.key}"
 
 
 def find(request: Request, say: Callable[[str], None] = say) -> Found | None:
-    """The report, if it was made before; `say` is told of one that was altered and left out."""
+    """Finds a report that was made before; an altered one is left out, and reported to `say`."""
     place = folder(request).relative_to(store.home())
     for root in store.roots():
         found = _read(root / place, say) if (root / place).is_dir() else None

@@ -1,4 +1,4 @@
-"""The samples that are judged: drawn from a generator with given labels, or rows of a bank.
+"""The judged samples: drawn from a generator with given labels, or rows of a bank.
 
 `N` samples, `K` classes, `Z` latent width, `H W C` pixels.
 """
@@ -24,7 +24,7 @@ __all__ = ["Samples", "bank_rows", "decode_block", "drawn", "labels_for", "redra
 class Samples:
     """`images` uint8 [N,H,W,C], their class int64 [N], and the row of the bank int64 [N] or None.
 
-    Of mixed rows the class is that of the larger share.
+    The class of a mixed row is that of the larger share.
     """
 
     images: np.ndarray
@@ -33,7 +33,7 @@ class Samples:
 
 
 def labels_for(counts: np.ndarray, how: str, n: int) -> np.ndarray:
-    """Labels of n samples in ascending order: "uniform", or by the "frequency" `counts` [K]."""
+    """Lists labels of n samples, ascending: "uniform", or by the "frequency" `counts` [K]."""
     share = np.ones(len(counts)) if how == "uniform" else counts.astype(np.float64)
     return np.repeat(np.arange(len(counts)), allocate(share, n))
 
@@ -46,9 +46,9 @@ def drawn(
     truncation: float,
     session: Session = Session(),
 ) -> Samples:
-    """One sample a label; sample i is a function of (seed, its block, its place there, label).
+    """Draws one sample a label; sample i is a function of (seed, its block, place in it, label).
 
-    The forward always has a whole block. `InvalidInput` (exit code 3) if images are not finite.
+    The forward always computes whole blocks. `InvalidInput` (exit code 3) if images are not finite.
     """
     progress = session.track(len(labels), "images", f"samples of seed {seed}")
     blocks = []
@@ -65,7 +65,7 @@ def drawn(
 def redrawn(
     network: Generator, labels: np.ndarray, rows: np.ndarray, *, seed: int, truncation: float
 ) -> np.ndarray:
-    """The images of some rows [n] of what `drawn` gives for these labels: uint8 [n,H,W,C]."""
+    """Draws again some rows [n] of `drawn` for these labels: uint8 [n,H,W,C]."""
     found = {}
     for index in np.unique(rows // BLOCK).tolist():
         asked = labels[index * BLOCK : (index + 1) * BLOCK]
@@ -76,7 +76,7 @@ def redrawn(
 def decode_block(
     network: Generator, labels: np.ndarray, index: int, *, seed: int, truncation: float
 ) -> np.ndarray:
-    """Images [64,H,W,C] uint8 of block `index`; labels that are too few are filled up with 0."""
+    """Draws images [64,H,W,C] uint8 of block `index`; missing labels are filled up with 0."""
     device = next(network.parameters()).device
     classes = np.zeros(BLOCK, np.int32)
     classes[: len(labels)] = labels
@@ -93,7 +93,7 @@ def decode_block(
 
 
 def bank_rows(bank: Bank, n: int, *, seed: int) -> Samples:
-    """n different rows of a bank, drawn by seed, sorted by class."""
+    """Selects n different rows of a bank, drawn by seed, sorted by class."""
     rows = np.sort(rng.stream(seed, "metrics.rows").permutation(len(bank))[:n])
     pair, lam = bank.pair[rows].astype(np.int64), bank.lam[rows]
     labels = np.where(lam >= 0.5, pair[:, 0], pair[:, 1])

@@ -1,4 +1,4 @@
-"""What is judged: a generator that draws samples, or a bank that holds them."""
+"""The judged subject: a generator that draws samples, or a bank that holds them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_BANK = ["key", "space", "generator", "generator_kimg", "n", "seed"]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One of `published` and `bank`, and the data set with the split that it has seen."""
+    """One of `published` and `bank`, with the data set and split of its training."""
 
     dataset: Dataset
     published: Published | None
@@ -31,17 +31,17 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """ "generator" or "bank"."""
+        """The kind, "generator" or "bank"."""
         return "generator" if self.bank is None else "bank"
 
     @property
     def hash(self) -> str:
-        """Of the weights, or of the bank's content."""
+        """The hash of the weights, or of the bank's content."""
         return self._published.hash if self.bank is None else self.bank.content_sha256
 
     @property
     def name(self) -> str:
-        """The beginning of what commands call it by: a generator's hash, a bank's key."""
+        """The short name in commands: the beginning of a generator's hash or a bank's key."""
         return (self.hash if self.bank is None else self.bank.key)[:12]
 
     @property
@@ -51,20 +51,20 @@ class Subject:
         return self.published
 
     def facts(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """Composes the facts of the subject for a report."""
         facts: dict[str, Any] = {"kind": self.kind, "hash": self.hash}
         told = self._published.card if self.bank is None else self.bank.facts
         names = ["kimg", "seed"] if self.bank is None else _OF_BANK
         return {**facts, **{name: told.get(name) for name in names}}
 
     def network(self, device: torch.device) -> Generator:
-        """The generator's network in float32."""
+        """Loads the generator's network in float32."""
         return generator_store.network(self._published, precision="float32").to(device)
 
     def samples(
         self, request: Request, seed: int, network: Generator | None, session: Session
     ) -> Samples:
-        """The samples of one seed; `network` is that of a generator."""
+        """Returns the samples of one seed; `network` is that of a generator."""
         if self.bank is not None:
             return bank_rows(self.bank, request.n, seed=seed)
         if network is None or request.truncation is None:

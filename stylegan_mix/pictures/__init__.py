@@ -1,5 +1,5 @@
-"""What a generator looks like: pictures that explain themselves, and the page that holds them.
+"""Pictures of a generator that explain themselves, and the page that holds them.
 
-Every picture is a function of (generator, seed); every number on the page comes from the report
-that `metrics` keeps, or stands under the image that it was taken from.
+Every picture is a function of (generator, seed). Every number on the page comes from the report of
+`metrics`, or stands under the image that it was measured on.
 """

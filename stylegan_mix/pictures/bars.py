@@ -1,4 +1,4 @@
-"""What a metrics report says of each class, as bars with the floor of real images beside them."""
+"""Bars of a metrics report, class by class, with the floor of real images beside them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def shown_rows(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The figures that are drawn; coverage against the test part, or what else was compared."""
+    """Selects the figures to draw; coverage against the test part, or else another reference."""
     present = [name for name, facts in report["references"].items() if "images" in facts]
     against = "test" if "test" in present else present[-1]
     return [
@@ -42,7 +42,7 @@ def shown_rows(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def bars(report: Mapping[str, Any], origin: str) -> Picture:
-    """The picture of a report."""
+    """Makes the picture of a report."""
     seeds = ", ".join(str(seed) for seed in report["samples"]["seeds"])
     several = "; whiskers: one standard deviation" if len(report["samples"]["seeds"]) > 1 else ""
     caption = (
@@ -56,7 +56,7 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
 
 @styled
 def drawn(report: Mapping[str, Any]) -> Figure:
-    """A panel for each figure, classes from head to tail, coloured by shot group."""
+    """Draws a panel for each figure, classes from head to tail, coloured by shot group."""
     rows = shown_rows(report)
     order = head_to_tail(report["counts"])
     figure = Figure(figsize=(_WIDTH, _HEIGHT * len(rows) + 1.0), layout="constrained")
@@ -105,7 +105,7 @@ def _panel(
 def _group_means(
     axes: Axes, row: Mapping[str, Any], report: Mapping[str, Any], order: Sequence[int]
 ) -> None:
-    """The value of each shot group as the report has it, from its first to its last class."""
+    """Reads the value of each shot group from the report, from its first to its last class."""
     for name in _GROUPS:
         if name not in report["scopes"]:
             continue

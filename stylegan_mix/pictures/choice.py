@@ -1,4 +1,4 @@
-"""Which classes are shown, and which pairs of them; no torch. `K` classes."""
+"""The choice of classes, and of pairs of them, to show; no torch. `K` classes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _PAIRS = {
 
 
 def head_to_tail(counts: Sequence[int] | np.ndarray) -> list[int]:
-    """The classes from most training images to fewest; the first of equals first."""
+    """Sorts classes from most training images to fewest; the first of equals first."""
     return [int(label) for label in np.argsort(-np.asarray(counts), kind="stable")]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Classes from head to tail, and a text that says which they are."""
+    """Classes from head to tail, and a text that names them."""
 
     labels: tuple[int, ...]
     text: str
 
 
 def chosen(names: Sequence[str], counts: Sequence[int] | np.ndarray) -> Choice:
-    """All of up to ten classes, else three of the head, three of the middle, four of the tail."""
+    """Selects up to ten classes: all, or three of the head, three of the middle, four last."""
     order = head_to_tail(counts)
     if len(order) <= MOST_CLASSES:
         return Choice(tuple(order), "all classes, from head to tail")
@@ -51,7 +51,7 @@ def chosen(names: Sequence[str], counts: Sequence[int] | np.ndarray) -> Choice:
 
 
 def pairs(counts: Sequence[int] | np.ndarray) -> dict[str, list[tuple[int, int]]]:
-    """Up to two pairs of different classes of each kind, no pair twice."""
+    """Selects up to two pairs of different classes of each kind, no pair twice."""
     order = head_to_tail(counts)
     seen: set[frozenset[int]] = set()
     found: dict[str, list[tuple[int, int]]] = {}

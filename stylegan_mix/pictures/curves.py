@@ -1,4 +1,4 @@
-"""Training curves: every series of the log, a panel for those that belong together."""
+"""Training curves: every series of the log, related ones in a common panel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEW_POINTS = 30
 def curves(
     lines: Sequence[dict[str, Any]], classes: Sequence[str], counts: Sequence[int], origin: str
 ) -> Picture | None:
-    """The picture of a log; None where it holds no number."""
+    """Makes the picture of a log; None if it holds no number."""
     found = panels(lines, classes)
     if not found:
         return None
@@ -43,7 +43,7 @@ def curves(
 
 @styled
 def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Figure:
-    """Panels over kimg [T]: two in a row, lists with a row of their own; classes in `order`."""
+    """Draws panels over kimg [T], two a row, or one for lists; classes in `order`."""
     halves = [panel for panel in found if len(panel.series) <= len(COLOURS) and not panel.by_class]
     wholes = [panel for panel in found if panel not in halves]
     rows = -(-len(halves) // 2) + len(wholes)
@@ -73,7 +73,7 @@ def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -
 
 
 def _name_some(axes: Axes, names: Sequence[str]) -> None:
-    """A legend beside the panel: all lines, or some evenly spaced ones."""
+    """Draws a legend beside the panel: all lines, or some evenly spaced ones."""
     handles, labels = axes.get_legend_handles_labels()
     most = min(len(names), _MOST_NAMED)
     places = np.linspace(0, len(names) - 1, most).round().astype(int)

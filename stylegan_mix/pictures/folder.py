@@ -1,6 +1,6 @@
-"""The folder of a page: what may be written over, and the writing; no torch.
+"""The folder of a page: checking it before it is overwritten, and writing it; no torch.
 
-`page.json` lies beside the page and names its files: by it an earlier page is known.
+`page.json` lies beside the page and lists its files, so that an earlier page is recognised.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ANOTHER = "choose another --page FOLDER"
 
 
 def check(folder: Path) -> list[str]:
-    """The files of the earlier page in a folder; none of one that is empty or not there.
+    """Lists the files of the earlier page in a folder; none if it is empty or not there.
 
-    `UsageFailure` (exit code 2) for a folder that holds anything and no page, for a file, and for
-    what cannot be made; `MissingEnvironment` (4) where nothing may be written there.
+    `UsageFailure` (exit code 2) for a folder with other files and no page, for a file, and for a
+    path that cannot be made; `MissingEnvironment` (4) if writing is not permitted.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageFailure(f"a page needs a folder, {folder} is a file", remedy=_ANOTHER)
@@ -48,7 +48,7 @@ def check(folder: Path) -> list[str]:
 
 
 def _try(folder: Path) -> None:
-    """OSError unless something can be made in a folder, or in the first one above that is there."""
+    """Raises OSError unless the folder, or the first existing one above it, can be written to."""
     while not folder.exists():
         folder = folder.parent
     Path(tempfile.mkdtemp(prefix=".page-", dir=folder)).rmdir()
@@ -69,11 +69,11 @@ def _files(folder: Path) -> list[str]:
 
 
 def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
-    """Writes a page and its record in place of an earlier one, whose other files go.
+    """Writes a page and its record in place of an earlier one, whose other files are removed.
 
-    The record comes first, with the names of both, so that an interrupted page is known as one.
-    `UsageFailure` (exit code 2) for what `check` refuses, and for a file that is not of a page;
-    `MissingEnvironment` (4) where space or permission is missing.
+    The record comes first, with the names of both, so that an interrupted page is recognised.
+    `UsageFailure` (exit code 2) as in `check`, and for a file that is not of a page;
+    `MissingEnvironment` (4) if space or permission is missing.
     """
     before = check(folder)
     foreign = [name for name in files if name not in before and (folder / name).exists()]

@@ -19,7 +19,7 @@ SAMPLES = 10
 
 
 def grid(subject: Subject, dataset: Dataset) -> Picture:
-    """Reals left, samples right, from head to tail."""
+    """Draws real images left and samples right, from head to tail."""
     labels = shown_classes(dataset.counts)
     samples = {label: torch.from_numpy(_samples(subject, label)) for label in labels}
     which = "Every class" if len(labels) == dataset.num_classes else f"{len(labels)} classes"
@@ -42,7 +42,7 @@ def _samples(subject: Subject, label: int) -> np.ndarray:
 
 
 def stored_grid(subject: Subject) -> Picture:
-    """The grid that was drawn when the generator was published: it needs no data set."""
+    """Returns the grid that was drawn when the generator was published, without the data set."""
     path = subject.published.folder / "grid.png"
     with store.disk_errors(path), Image.open(path) as opened:
         image = opened.copy()

@@ -1,4 +1,4 @@
-"""The log of a training as series of numbers, whatever it holds; no torch.
+"""The log of a training as series of numbers, for any content; no torch.
 
 `T` lines of the log, `K` classes.
 """
@@ -24,7 +24,7 @@ _AXIS = ("step", "kimg")
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Series that belong together: values [T] by name, NaN where a line has none.
+    """Related series: values [T] by name, NaN if a line has none.
 
     `by_class`: a series for every class, in the order of the classes.
     """
@@ -35,7 +35,7 @@ class Panel:
 
 
 def find_log(training: str | None) -> Path | None:
-    """The log of a training by its key, if it is still in a store."""
+    """Finds the log of a training by its key, if it is still in a store."""
     for root in store.roots() if training else []:
         path = root / "training" / str(training) / "metrics.jsonl"
         if path.is_file():
@@ -44,7 +44,7 @@ def find_log(training: str | None) -> Path | None:
 
 
 def read(path: Path, *, kimg: float) -> list[dict[str, Any]]:
-    """The lines of a log up to `kimg`, in its order; torn lines, and what are none, are left out.
+    """Reads the lines of a log up to `kimg`, in its order; torn and foreign lines are skipped.
 
     A training that went on has logged more than the generator of a shorter budget has seen.
     """
@@ -61,10 +61,10 @@ def read(path: Path, *, kimg: float) -> list[dict[str, Any]]:
 
 
 def panels(lines: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Panel]:
-    """Every numeric series of the lines, grouped.
+    """Groups every numeric series of the lines.
 
-    A list is a panel with a series for each entry, named by class where there are K. Numbers with
-    the same beginning before their last dot, or else their last underscore, share a panel.
+    A list is a panel with a series for each entry, named by class if there are K. Numbers with the
+    same beginning before their last dot, or else their last underscore, share a panel.
     """
     lists: dict[str, dict[str, dict[int, float]]] = {}
     scalars: dict[str, dict[int, float]] = defaultdict(dict)

@@ -1,4 +1,4 @@
-"""Making a page: the pictures of a generator, what had to be left out, and why."""
+"""Making a page: the pictures of a generator, and a reason for each one that is missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Measured", "make_page", "pictures_of"]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A generator's data set and the report that was made on it."""
+    """A generator's data set, and the report on it."""
 
     dataset: Dataset
     found: Found
@@ -50,8 +50,8 @@ def make_page(
 ) -> Path:
     """Draws all pictures, writes the folder, and returns its index.
 
-    `measured` is None where the data set is not here, for the reason `why_not`: the page is then
-    without what needs real images, and says so.
+    `measured` is None if the data set is not here, for the reason `why_not`. The page then lacks
+    everything that needs real images, and says so.
     """
     network = generator_store.network(published, precision="float32").to(device)
     subject = Subject(published, network, seed, truncation)
@@ -74,7 +74,7 @@ def make_page(
 def pictures_of(
     subject: Subject, measured: Measured | None, session: Session
 ) -> tuple[list[Picture], list[str]]:
-    """The pictures in the order of the page, and what was left out for which reason."""
+    """Draws the pictures in the order of the page, and lists the reasons for missing ones."""
     session.say("page: class grid")
     drawn = [grid(subject, measured.dataset) if measured else stored_grid(subject)]
     if measured is not None:
@@ -92,7 +92,7 @@ def pictures_of(
 
 
 def _neighbours(subject: Subject, measured: Measured) -> Picture | str:
-    """Of the samples that the report was made of, found again by their rows; or why not."""
+    """Draws the neighbours of the report's samples, found again by row; or gives a reason."""
     report = measured.found.report
     probe = find_probe(measured.dataset, report["probe"]["seed"])
     if probe is None or probe.hash != report["probe"]["sha256"]:

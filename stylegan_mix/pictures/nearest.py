@@ -1,6 +1,6 @@
-"""Samples of the rarest classes beside the training images that they are nearest to.
+"""Samples of the rarest classes beside their nearest training images.
 
-A sample that is nearer to a training image than training images are to each other is a copy.
+A sample nearer to a training image than training images are to each other is a copy.
 `N` samples of a class, `M` its training images.
 """
 
@@ -23,12 +23,12 @@ __all__ = ["RANKS", "Judged", "Near", "neighbours", "picked", "tail_neighbours"]
 
 CLASSES = 5
 RANKS = {"nearest": 0.0, "at 25 %": 0.25, "median": 0.5, "at 75 %": 0.75}
-"""Which samples of a class are shown: by their place in the order of their distances."""
+"""Places, in the order of their distances, of the samples shown of a class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a report keeps of the samples of a seed: `labels` [N], their `distance` [N]."""
+    """A report's record of the samples of a seed: `labels` [N], their `distance` [N]."""
 
     seed: int
     labels: np.ndarray
@@ -37,7 +37,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """For samples [N] the nearest of M images in one space: `index` [N], `distance` [N].
+    """The nearest of M images for each of N samples in one space: `index` [N], `distance` [N].
 
     `reals` [M] are the distances of the images to the nearest other one, empty for a single one.
     """
@@ -47,13 +47,13 @@ class Near:
     reals: np.ndarray
 
     def ratio(self, row: int) -> float | None:
-        """The distance over the median of `reals`: None where there is none."""
+        """Divides the distance by the median of `reals`; None if there is none."""
         typical = float(np.median(self.reals)) if len(self.reals) else 0.0
         return float(self.distance[row]) / typical if typical else None
 
 
 def neighbours(samples: np.ndarray, images: np.ndarray) -> Near:
-    """The nearest of `images` [M,...] for each of `samples` [N,...], in Euclidean distance."""
+    """Finds the nearest of `images` [M,...] to each of `samples` [N,...], in Euclidean distance."""
     queries, base = _flat(samples), _flat(images)
     index, distance = nearest(queries, base)
     own = np.arange(len(base))
@@ -66,7 +66,7 @@ def _flat(rows: np.ndarray) -> np.ndarray:
 
 
 def picked(judged: Judged, label: int) -> np.ndarray:
-    """The rows of a class's samples that are shown, one for each of `RANKS`; none of no sample."""
+    """Selects rows of a class's samples, one for each of `RANKS`; none without samples."""
     rows = np.flatnonzero(judged.labels == label)
     order = rows[np.argsort(judged.distance[rows], kind="stable")]
     return order[[int(rank * (len(order) - 1)) for rank in RANKS.values()]] if len(order) else rows
@@ -75,7 +75,7 @@ def picked(judged: Judged, label: int) -> np.ndarray:
 def tail_neighbours(
     subject: Subject, dataset: Dataset, judged: Judged, probe: SmallNet
 ) -> Picture | None:
-    """The picture, with the distances of real images in its table; None without any sample."""
+    """Draws the picture, with distances of real images in its table; None without any sample."""
     cells, captions, names = [], [], []
     table = [["class", "training images", "in", "real to nearest real: least, median", *RANKS]]
     for label in head_to_tail(dataset.counts)[::-1][:CLASSES]:

@@ -1,4 +1,4 @@
-"""The page of a generator: what it is, what the report says, and the pictures; no torch."""
+"""The page of a generator: its facts, its report and its pictures; no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def html(
     *,
     seed: int,
 ) -> str:
-    """The page; `report` is None where nothing could be measured, `left_out` says what lacks."""
+    """Renders the page; `report` is None if there is none, `left_out` lists missing parts."""
     card = published.card
     data = card["dataset"] or "unknown data"
     body = [table([], _facts(published), texts=2)]
@@ -51,7 +51,7 @@ def html(
 
 
 def _facts(published: Published) -> list[list[str]]:
-    """What the card says, in words; what it does not say is left out."""
+    """Puts the fields of the card into words; missing ones are left out."""
     card = published.card
     counts = card["counts"]
     source = published.imported
@@ -85,7 +85,7 @@ def _draw(card: Mapping[str, Any]) -> str | None:
 
 
 def _measured(report: Mapping[str, Any]) -> list[str]:
-    """The tables of the report, class by class to be opened."""
+    """Renders the tables of the report; the table of classes is folded."""
     found = ["<h2>Metrics</h2>", listed(reports.heading_lines(report))]
     *groups, (title, classes) = reports.tables(report, every_class=True)
     for name, rows in groups:

@@ -1,4 +1,4 @@
-"""A picture of the page: its file, what is seen on it, and its bytes."""
+"""A picture of the page: its file, its title and caption, and its bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Picture", "of_figure", "of_image"]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """`data` are the bytes of a PNG of `size` (width, height) that lies in `file` by the page.
+    """A PNG beside the page: `file`, its bytes `data`, its `size` (width, height).
 
     `title` and `caption` are plain text; `table` are rows of texts below it, the first the head.
     """
@@ -35,14 +35,14 @@ class Picture:
 def of_image(
     file: str, title: str, caption: str, image: Image.Image, table: Sequence[Sequence[str]] = ()
 ) -> Picture:
-    """A picture of pixels."""
+    """Makes a picture of pixels."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return Picture(file, title, caption, buffer.getvalue(), image.size, table)
 
 
 def of_figure(file: str, title: str, caption: str, figure: Figure) -> Picture:
-    """A picture of a plot."""
+    """Makes a picture of a plot."""
     data = png(figure)
     with Image.open(io.BytesIO(data)) as opened:
         return Picture(file, title, caption, data, opened.size)

@@ -15,14 +15,14 @@ __all__ = ["strip", "strips"]
 
 
 def strip(subject: Subject, pair: tuple[int, int], index: int) -> np.ndarray:
-    """Latent `index` under both classes, at lam from 1 (the first) to 0 -> uint8 [11,H,W,C]."""
+    """Decodes latent `index` at lam from 1 (the first class) to 0 -> uint8 [11,H,W,C]."""
     mixing = Mixing(len(subject.names), subject.network.z_dim, space="w", seed=subject.seed)
     rows = path(mixing, pair, index, STEPS)
     return subject.mixed(Rows(rows.pair, rows.lam, np.stack([rows.z[0], rows.z[0]])))
 
 
 def strips(subject: Subject) -> Picture | None:
-    """Strips between head and tail, within the tail, within the head; None for one class."""
+    """Draws strips between head and tail, within the tail, within the head; None for one class."""
     found = pairs(subject.counts)
     chosen = [pair for kind in found.values() for pair in kind]
     if not chosen:

@@ -1,4 +1,4 @@
-"""Truncation sweeps: the same latents at several psi, towards the centre of the class or of all."""
+"""Truncation sweeps: the same latents at several psi, to the centre of the class or of all."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ROWS_WITHOUT_CLASSES = 4
 
 
 def sweeps(subject: Subject) -> list[Picture]:
-    """A sweep towards per-class centres and one towards the global centre.
+    """Draws a sweep towards per-class centres and one towards the global centre.
 
-    An unconditional generator has the second alone.
+    An unconditional generator has only the second.
     """
     if not subject.names:
         return [_unconditional(subject)]
@@ -93,7 +93,7 @@ def _sheet(
 
 
 def _row(subject: Subject, label: int | None, latent: int, centre: Tensor) -> np.ndarray:
-    """One latent at every psi -> uint8 [psi,H,W,C]."""
+    """Decodes one latent at every psi -> uint8 [psi,H,W,C]."""
     of = None if label is None else torch.tensor([label], device=subject.device)
     with torch.inference_mode():
         ws = subject.network.ws(subject.z("truncation", latent), of)

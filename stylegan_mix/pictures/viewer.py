@@ -1,7 +1,7 @@
-"""What the pictures show: one generator and its classes, and images of chosen latents.
+"""The subject of the pictures: one generator and its classes, and images of chosen latents.
 
-Images are decoded one by one: none depends on what stands beside it, and ten images of 1,024
-pixels at once take gigabytes. `n` images of `H W C`, `L D` the w of an image.
+Images are decoded one by one, so none depends on its neighbours; and ten images of 1,024 pixels at
+once take gigabytes. `n` images of `H W C`, `L D` the w of an image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def names(self) -> Sequence[str]:
-        """The classes; none for an unconditional generator."""
+        """The names of the classes; none for an unconditional generator."""
         return list(self.published.card["classes"])
 
     @property
@@ -43,29 +43,29 @@ class Subject:
 
     @property
     def origin(self) -> str:
-        """What stands on every picture: generator and seed."""
+        """The origin printed on every picture: generator and seed."""
         return f"generator {self.published.hash[:12]}, seed {self.seed}"
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def z(self, name: str, *index: int) -> Tensor:
-        """The latent [1,Z] that (seed, name, index) names."""
+        """Draws the latent [1,Z] of (seed, name, index)."""
         draw = rng.stream(self.seed, f"pictures.{name}", *index)
         return torch.from_numpy(draw.standard_normal((1, self.network.z_dim), dtype=np.float32)).to(
             self.device
         )
 
     def decoded(self, ws: Tensor) -> np.ndarray:
-        """ws [n,L,D] with the stored noise, the same for every image -> uint8 [n,H,W,C]."""
+        """Decodes ws [n,L,D] with the stored noise, the same for every image -> uint8 [n,H,W,C]."""
         return np.concatenate([decode_ws(self.network, one).fetch() for one in ws.split(1)])
 
     def mixed(
         self, rows: Rows, *, space: str = "w", noise: str = "const", stream: str = "noise"
     ) -> np.ndarray:
-        """Rows of a plan as a bank would hold them, at the psi of plain samples: [n,H,W,C]."""
+        """Decodes rows of a plan like those of a bank, at the psi of plain samples: [n,H,W,C]."""
         draws = rng.Draws(rng.torch_generator(self.seed, f"pictures.{stream}", device=self.device))
         images = []
         for index in range(len(rows)):

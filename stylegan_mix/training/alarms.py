@@ -1,9 +1,9 @@
-"""Is the generator still alive in every class? Signs of collapse, measured while it trains.
+"""Signs of collapse in each class, measured while the generator trains.
 
-A class-conditional generator collapses where images are few, and its losses do not say so
-(Rangwani et al. 2022 and 2023): a class falls to a few looks, its samples become its training
-images, its w shrink to a point, the class path explodes, the discriminator is never wrong.
-K classes, n samples of each.
+A class-conditional generator collapses where images are few, and its losses do not show it
+(Rangwani et al. 2022, gSR, and 2023, NoisyTwins): a class falls to a few images, its samples become
+its training images, its w shrink to a point, the norm of its class path explodes, or the
+discriminator is never wrong. K classes, n samples of each.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = [
     "w_spread",
 ]
 
-# A class has collapsed when its diversity, once at least _ALIVE, stays below COLLAPSED for
-# _LOGS logs in a row; after _LATEST kimg also where it never lived.
+# A class has collapsed when its diversity was at least _ALIVE and then stays below COLLAPSED for
+# _LOGS logs in a row. After _LATEST kimg it need not have been alive.
 _ALIVE, _LOGS, _LATEST = 0.3, 3, 100.0
-# Samples that lie five times nearer to a training image than its nearest other one does.
+# Samples five times nearer to a training image than its nearest other training image is.
 COPIED = 0.2
 _POINT = 0.02
 _EXPLODED = 10.0
@@ -43,12 +43,12 @@ _REALS = 500
 
 @dataclass(frozen=True)
 class Health:
-    """The state of the K classes at one log, in their order; None of those not looked at.
+    """The state of the K classes at one log, in their order; None for classes not measured.
 
     `diversity` as in `diversity_ratios`. `spread` is the standard deviation of w inside the class
-    over that of all w. `copies` is the median distance of a sample to the nearest training image
-    of its class over the median distance between nearest training images: near 0 are copies.
-    None where a class has too few images. `class_norm` is the spectral norm of the class path.
+    over that of all w. `copies` is the median distance of a sample to the nearest training image of
+    its class, over the median distance between nearest training images. Near 0 the samples are
+    copies; None if a class has too few images. `class_norm` is the spectral norm of the class path.
     """
 
     diversity: list[float | None]
@@ -57,7 +57,7 @@ class Health:
     class_norm: float
 
     def plain(self) -> dict[str, Any]:
-        """As a part of a log line."""
+        """Composes the measurements as a part of a log line."""
         return {
             "diversity": self.diversity,
             "w_spread": [None if value is None else round(value, 4) for value in self.spread],
@@ -67,7 +67,7 @@ class Health:
 
 
 def measure(samples: Mapping[int, Tensor], w: Mapping[int, Tensor], dataset: Dataset) -> Health:
-    """The health of a generator, from samples [n,H,W,C] uint8 and w [n,D] of each class there."""
+    """Measures a generator by samples [n,H,W,C] uint8 and w [n,D] of each class in the maps."""
 
     def of_all(values: Mapping[int, float | None]) -> list[float | None]:
         return [values.get(label) for label in range(dataset.num_classes)]
@@ -81,7 +81,7 @@ def measure(samples: Mapping[int, Tensor], w: Mapping[int, Tensor], dataset: Dat
 
 
 def w_spread(w: Mapping[int, Tensor]) -> dict[int, float]:
-    """Standard deviation of w inside each class over that of all w, from w [n,D] of each."""
+    """Computes the deviation of w inside each class over that of all w, from w [n,D] of each."""
     everything = torch.cat(list(w.values()))
     whole = (everything - everything.mean(dim=0)).square().mean().sqrt()
     inside = {label: (one - one.mean(dim=0)).square().mean().sqrt() for label, one in w.items()}
@@ -89,11 +89,11 @@ def w_spread(w: Mapping[int, Tensor]) -> dict[int, float]:
 
 
 def class_path_norm(w: Mapping[int, Tensor]) -> float:
-    """Spectral norm of the mean w of each class, less the mean of them all, over sqrt(K).
+    """Computes the spectral norm of the class means of w, less the overall mean, over sqrt(K).
 
-    From w [n,D] of each class. It takes in the whole way from label to w: the embedding alone is
-    normalised behind its weights, which may then grow without end. That this norm explodes where a
-    rare class collapses is what Rangwani et al. 2022 (gSR) regularise.
+    From w [n,D] of each class. It measures the whole path from label to w. The embedding alone
+    would not do: it is normalised after its weights, which may grow without bound. When a rare
+    class collapses this norm explodes, which Rangwani et al. 2022 (gSR) regularise.
     """
     means = torch.stack([one.mean(dim=0) for one in w.values()]).float()
     apart = means - means.mean(dim=0)
@@ -110,7 +110,7 @@ def _copies(drawn: Tensor, dataset: Dataset, label: int) -> float | None:
 
 
 class Alarms:
-    """What the logs so far say of a training; its memory lies in the training's running state."""
+    """The alarms of a training, judged from its logs; the memory lies in its running state."""
 
     def __init__(self, running: dict[str, Tensor], classes: tuple[str, ...]) -> None:
         self._classes = classes
@@ -119,7 +119,7 @@ class Alarms:
         self._first_norm = running.setdefault("alarms.class_norm", torch.zeros([]))
 
     def collapsed(self, health: Health, kimg: float) -> list[str]:
-        """Takes the log at `kimg` in; the classes that have collapsed by it."""
+        """Records the log at `kimg`; returns the classes that have collapsed by now."""
         for label, ratio in enumerate(health.diversity):
             if ratio is None:
                 continue
@@ -132,11 +132,11 @@ class Alarms:
 
     @property
     def sound(self) -> bool:
-        """Whether no class looked collapsed at the last log."""
+        """True if no class looked collapsed at the last log."""
         return not bool(self._low.any())
 
     def warnings(self, health: Health, means: Mapping[str, float]) -> dict[str, str]:
-        """What looks wrong at a log, short name -> in words; none of it stops a training."""
+        """Lists the alarms of a log, short name -> text; none of them stops a training."""
         found = {}
         if flat := self._below(health.diversity, COLLAPSED):
             found["diversity"] = f"{ONE_PICTURE} {flat}"
@@ -155,7 +155,7 @@ class Alarms:
         return found
 
     def _below(self, values: list[float | None], bound: float) -> str:
-        """The classes whose value lies below, by name."""
+        """Lists the names of the classes with a value below `bound`."""
         pairs = zip(self._classes, values, strict=True)
         return ", ".join(name for name, value in pairs if value is not None and value < bound)
 
@@ -163,9 +163,9 @@ class Alarms:
     def shown(
         health: Health, warnings: Mapping[str, str], means: Mapping[str, float]
     ) -> dict[str, str]:
-        """The facts for the progress line: the names of alarms, and what they are drawn from.
+        """Composes the facts of the progress line: the names of alarms, and their measurements.
 
-        Of the classes the least and the most.
+        A measurement is shown for the lowest and the highest class.
         """
         facts = {"ALARMS": ", ".join(warnings)} if warnings else {}
         for name, values in (

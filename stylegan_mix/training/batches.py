@@ -1,4 +1,4 @@
-"""What the players see at a step: real images and the labels to generate, by class power.
+"""The batches of a step: real images, and labels to generate, drawn by class power.
 
 K classes, B batch. Class c is drawn with probability in proportion to n_c ** power (1 follows
 the data, 0 is uniform), then an image uniformly inside it.
@@ -19,7 +19,7 @@ __all__ = ["RealImages", "draw_labels", "sent"]
 
 
 def sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """`numbers` from the CPU on `device`; a GPU gets them without waiting for what it is at."""
+    """Copies `numbers` from the CPU to `device`; a GPU need not finish its work first."""
     if device.type != "cuda":
         return numbers.to(device)
     return numbers.pin_memory().to(device, non_blocking=True)
@@ -28,14 +28,14 @@ def sent(numbers: Tensor, device: torch.device) -> Tensor:
 def draw_labels(
     counts: np.ndarray, power: float, batch: int, *, seed: int, name: str, index: tuple[int, ...]
 ) -> np.ndarray:
-    """Labels of one batch by class power, int64 [B]; a function of (seed, name, index)."""
+    """Draws the labels of one batch by class power, int64 [B], from (seed, name, index)."""
     draw = rng.stream(seed, name, *index).random(batch)
     edges = np.cumsum(class_probabilities(counts, power))
     return np.minimum(np.searchsorted(edges, draw, side="right"), len(counts) - 1)
 
 
 class RealImages:
-    """The training part on the device, from which each step draws its batch."""
+    """The training part on the device, the source of each step's real batch."""
 
     def __init__(self, part: Part, *, classes: int, power: float, device: torch.device) -> None:
         order = np.argsort(part.labels, kind="stable")
@@ -49,7 +49,7 @@ class RealImages:
     def rows(
         self, size: int, *, seed: int, index: tuple[int, ...], world: World = World()
     ) -> Tensor:
-        """Which images a step shows: this process's rows of B = `size`, int64 [rows] for `at`."""
+        """Draws this process's images of a step: rows of B = `size`, int64 [rows] for `at`."""
         labels = draw_labels(
             self.counts, self._power, size, seed=seed, name="gan.real.class", index=index
         )
@@ -58,5 +58,5 @@ class RealImages:
         return sent(world.own(torch.from_numpy(rows)), self._images.device)
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [rows,C,H,W] float in [-1,1] and labels int64 [rows], on the device."""
+        """Gathers images [rows,C,H,W] float in [-1,1] and labels int64 [rows], on the device."""
         return self._images[rows].float().div_(127.5).sub_(1.0), self._labels[rows]

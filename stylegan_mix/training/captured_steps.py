@@ -1,9 +1,10 @@
 """Steps that are captured once and repeated: on a GPU as graphs, on a CPU as lists of operators.
 
-The steps of one `Due` run the same operators, so each kind of step is one graph: both phases,
-their backward passes and the optimisers. What changes between steps goes through a `Tape`. The
-first steps of a kind run as usual, the next is recorded on a tape, the one after that captured.
-A graph is one launch on a GPU; on a CPU it is thousands, but without autograd and modules.
+Steps with the same `Due` run the same operators. So each kind of step is one graph: both phases,
+their backward passes and the optimisers. Values that change between steps go through a `Tape`. The
+first steps of a kind run as usual, the next is recorded on a tape, and the one after that is
+captured. On a GPU a graph is one launch. On a CPU it is thousands, but without autograd and
+modules.
 """
 
 from __future__ import annotations
@@ -25,45 +26,46 @@ from stylegan_mix.training.step_values import Tape
 
 __all__ = ["CudaGraphs", "GraphedPlayer", "Recorder", "player_of"]
 
-# Steps of a kind before it is recorded: libraries choose their algorithms in the first one.
+# Steps of a kind before one is recorded: libraries choose their algorithms in the first.
 _WARM = 2
-# How far the losses of a first replay may lie from those of the step itself, which differ in the
+# Largest difference between the losses of a first replay and of the step itself. They differ in the
 # order of sums, on a GPU even between two runs.
 _RELATIVE, _ABSOLUTE = 0.02, 0.01
-# Shares of a batch: one logit that lies at 0 moves them by more than that.
+# Shares of a batch, which are not compared: a single logit near 0 moves them by more than that.
 _COUNTED = ("sign_real", "sign_fake")
 
 
 class Recorder(Protocol):
-    """What makes graphs of a device."""
+    """A device's way to make graphs."""
 
     def warm(self, run: Callable[[], Facts]) -> Facts:
-        """Runs, so that it can be captured later."""
+        """Runs in a way that allows to capture it later."""
         ...
 
     def capture(self, run: Callable[[], Facts]) -> Callable[[], Facts]:
-        """What repeats the operators of `run` on the same memory.
+        """Returns a function that repeats the operators of `run` on the same memory.
 
-        Whether `run` changes anything on the way is the recorder's; RuntimeError where it cannot
-        be captured.
+        A recorder may run them in doing so, and so change their tensors, or may not. RuntimeError
+        if `run` cannot be captured.
         """
         ...
 
     def agree(self, name: str, replayed: Tensor, played: Tensor) -> bool:
-        """Whether a fact of a step is the same, as far as two runs of the device can give it."""
+        """Compares a fact of a step, as exactly as two runs of the device allow."""
         ...
 
 
 class CudaGraphs:
-    """Graphs of one GPU, in one pool of memory, since only one of them runs at a time."""
+    """Graphs of one GPU; they share a pool of memory, since only one runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._aside = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm(self, run: Callable[[], Facts]) -> Facts:
-        """Runs on a stream of its own: autograd remembers streams, and the default one is no use
-        to a capture.
+        """Runs on a stream of its own.
+
+        Autograd remembers streams, and a capture cannot use the default one.
         """
         main = torch.cuda.current_stream()
         self._aside.wait_stream(main)
@@ -73,7 +75,7 @@ class CudaGraphs:
         return facts
 
     def capture(self, run: Callable[[], Facts]) -> Callable[[], Facts]:
-        """A `torch.cuda.CUDAGraph` of `run`."""
+        """Captures a `torch.cuda.CUDAGraph` of `run`."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._aside):
             facts = run()
@@ -85,13 +87,13 @@ class CudaGraphs:
         return replay
 
     def agree(self, name: str, replayed: Tensor, played: Tensor) -> bool:
-        """Whether a fact is nearly the same; not asked of shares of a batch."""
+        """Compares a fact within tolerances; shares of a batch always agree."""
         return name in _COUNTED or torch.allclose(replayed, played, rtol=_RELATIVE, atol=_ABSOLUTE)
 
 
 @dataclass
 class _Kind:
-    """What is known of the steps of one kind."""
+    """The progress of one kind of step towards its graph."""
 
     seen: int = 0
     tape: Tape | None = None
@@ -99,13 +101,14 @@ class _Kind:
 
 
 class GraphedPlayer:
-    """Plays steps as `step.play` does, from the fifth of a kind on by replaying its graph.
+    """A player like `step.play`, which replays a graph from the fifth step of a kind on.
 
-    Two run as usual, the third is recorded, the fourth captured and compared with the step itself.
-    Where capturing fails or the two disagree, it says so once and all later steps run as usual.
+    Two steps run as usual, the third is recorded, the fourth is captured and compared with the step
+    itself. If capturing fails or the two disagree, one message says so and all later steps run as
+    usual.
 
-    A graph writes to the memory that it was captured with: after the state of a training was
-    replaced, another player must take over.
+    A graph writes to the memory that it was captured with. So a training whose state was replaced
+    needs a new player.
     """
 
     def __init__(self, recorder: Recorder, say: Callable[[str], None] = say) -> None:
@@ -114,7 +117,7 @@ class GraphedPlayer:
         self.failure: str | None = None
 
     def __call__(self, state: TrainState, game: Game) -> Facts:
-        """The phases of a step, in place; facts to log."""
+        """Plays the phases of a step, in place; returns facts to log."""
         if self.failure:
             return play(state, game)
         kind = self._kinds.setdefault(Due.at(state.step, game), _Kind())
@@ -133,8 +136,8 @@ class GraphedPlayer:
     def _first_replay(self, kind: _Kind, tape: Tape, state: TrainState, game: Game) -> Facts:
         """Captures a step whose tape is ready, compares both ways, and takes the usual one.
 
-        What is captured is an earlier step of the kind: had that frozen a draw or a number, the two
-        would disagree.
+        The captured step is an earlier one of the kind. If its graph had frozen a draw or a number,
+        the two would disagree.
         """
         taped = dataclasses.replace(game, tape=tape)
 
@@ -179,10 +182,10 @@ class GraphedPlayer:
 def player_of(
     game: Game, graphs: bool, say: Callable[[str], None] = say
 ) -> Callable[[TrainState, Game], Facts]:
-    """What plays the steps of a training: one that replays them, in a world of one process.
+    """Chooses the player of a training: one that replays steps, if a single process trains.
 
-    The usual where there are more, or if `graphs` are not wanted. `say` is told why steps are not
-    replayed where they could not be.
+    With more processes, or without `graphs`, it is the usual one. If steps cannot be replayed,
+    `say` is told the reason.
     """
     if not graphs or game.world.size > 1:
         return play
@@ -191,7 +194,7 @@ def player_of(
 
 
 def _changing(state: TrainState) -> Iterator[Tensor]:
-    """Every tensor that the phases of a step change in place."""
+    """Lists every tensor that the phases of a step change in place."""
     for network in (state.generator, state.discriminator):
         yield from network.parameters()
         yield from network.buffers()
@@ -208,7 +211,7 @@ def _put_back(tensors: list[Tensor], before: list[Tensor]) -> None:
 
 @torch.no_grad()
 def _sizes(state: TrainState) -> Facts:
-    """The size of all parameters of a network, by which two ways to train it are compared."""
+    """Computes the norm of all parameters of each network, to compare two ways of training."""
     networks = {"generator": state.generator, "discriminator": state.discriminator}
     return {
         f"size of the {name}": torch.stack(torch._foreach_norm(list(network.parameters()))).sum()

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["class_latents", "class_samples_of", "samples_each"]
 
-# Samples of a class for a log, and of all classes: drawing them must cost little of 10 kimg.
+# Samples for a log, of a class and of all classes: few, since a log comes every 10 kimg.
 _MOST_SAMPLES, _FEWEST_SAMPLES, _ALL_SAMPLES = 64, 16, 1600
 
 
 def samples_each(classes: int) -> int:
-    """How many samples of each class a log looks at, where it looks at so many classes."""
+    """Returns the number of samples that a log draws of each class."""
     return max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _ALL_SAMPLES // classes))
 
 
 def class_samples_of(
     network: Generator, game: Game, each: int, labels: Iterable[int]
 ) -> dict[int, Tensor]:
-    """`each` samples [each,H,W,C] uint8 of every class in `labels`, from fixed latents."""
+    """Draws `each` samples [each,H,W,C] uint8 of every class in `labels`, from fixed latents."""
     return {label: _samples(network, game, label, each) for label in labels}
 
 
@@ -45,7 +45,7 @@ def _samples(network: Generator, game: Game, label: int, count: int) -> Tensor:
 def class_latents(
     network: Generator, game: Game, label: int, count: int
 ) -> tuple[Tensor, rng.Draws]:
-    """ws [count,L,D] of fixed latents of a class, and the draws to go on with."""
+    """Maps fixed latents of a class to ws [count,L,D]; also returns the draws for the noise."""
     generator = rng.torch_generator(game.seed, f"gan.shown.{label}", device=game.device)
     draws = rng.Draws(generator)
     z = draws.normal(count, game.preset.z_dim, device=game.device)

@@ -1,4 +1,4 @@
-"""What a training will cost before it starts: steps and images exactly, time by timed steps."""
+"""The cost of a training, before it starts: exact steps and images, time from timed steps."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from stylegan_mix.training.step_inputs import begin
 
 __all__ = ["estimate"]
 
-# A GPU needs some before it replays a step as a graph. On a CPU a replay saves too little of the
-# time to play more steps for that.
+# A GPU needs a few steps before it replays one as a graph. On a CPU a replay saves too little time
+# to be worth more steps here.
 _TIMED_STEPS = {"cpu": 3, "cuda": 15}
-# Regularisers, logs, grids and checkpoints come on top of a plain step.
+# A factor for regularisers, logs, grids and checkpoints, which a plain step lacks.
 _OVERHEAD = 1.15
-# Two checkpoints, and the state that a training goes back to.
+# Two checkpoints, and the state kept for a collapse.
 _SAVED = 3
 
 
 def estimate(plan: TrainPlan, *, start: float = 0.0) -> dict[str, Any]:
-    """Steps, images, seconds (an estimate on this machine) and bytes on disk of a plan.
+    """Estimates a plan's steps, images, seconds (on this machine) and bytes on disk.
 
-    `seconds_left` are those from `start` on, in thousands of images.
+    `seconds_left` counts from `start` on, in thousands of images.
     """
     preset, dataset = plan.preset, plan.dataset
     device = torch.device(plan.device)

@@ -1,8 +1,8 @@
-"""What the discriminator says about a batch: the logits of every head, each with its weight.
+"""The discriminator's judgement of a batch: the logits of every head, each with its weight.
 
-Both players play the same sum of games, `Verdict.loss`, whichever networks they are: plain ones,
-UTLO (Khorram et al. 2024), or transitional conditioning (Shahbazi et al. 2022). N is the batch,
-R the resolution, r the low one of UTLO.
+Both players play the same sum of games, `Verdict.loss`, for every kind of network: plain ones, UTLO
+(Khorram et al. 2024), transitional conditioning (Shahbazi et al. 2022). N is the batch, R the
+resolution, r the low resolution of UTLO.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Verdict", "judge", "judged_logits", "transition_lambda"]
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """`terms`: the weight and the logits [N] of every head; `judged` [N]: of one of them.
+    """Weighted heads: `terms` are weight and logits [N] of each; `judged` [N] are one head's.
 
-    The judged logits are those that R1, LeCam and the sign of overfitting look at.
+    R1, LeCam and the sign of overfitting use the judged logits.
     """
 
     terms: tuple[tuple[float | Tensor, Tensor], ...]
     judged: Tensor
 
     def loss(self, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """The weighted sum over heads of a loss [N] of logits [N] -> [N]."""
+        """Computes the weighted sum over heads of a loss [N] of logits [N] -> [N]."""
         (weight, logits), *more = self.terms
         total = weight * of(logits)
         for weight, logits in more:
@@ -47,7 +47,7 @@ def judge(
     transition: float | Tensor = 1.0,
     draws: Draws = Draws(),
 ) -> Verdict:
-    """The verdict on images [N,C,R,R], and on `low` [N,C,r,r] where the discriminator has UTLO.
+    """Judges images [N,C,R,R], and `low` [N,C,r,r] if the discriminator has UTLO.
 
     With a = `utlo_weight` and lambda = `transition` the terms are
 
@@ -74,14 +74,14 @@ def judge(
 def judged_logits(
     discriminator: Discriminator, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()
 ) -> Tensor:
-    """The `judged` logits alone, which need no low-resolution images: for R1 -> [N]."""
+    """Computes the `judged` logits alone, for R1 -> [N]; they need no low-resolution images."""
     if discriminator.transitional:
         return discriminator.both(images, label, draws=draws)[0]
     return discriminator(images, label, draws=draws)
 
 
 def transition_lambda(kimg: float, start: float, end: float) -> float:
-    """lambda: 0 up to `start`, then linear to 1 at `end`, all in thousands of images seen.
+    """Computes lambda: 0 up to `start`, then linear to 1 at `end`, in thousands of images seen.
 
     Shahbazi et al. 2022, Transitional-cGAN. With `end` = `start` it is a step.
     """

@@ -1,4 +1,4 @@
-"""The moving average of the generator's weights, from which images are drawn."""
+"""The EMA (exponential moving average) of the generator's weights, which draws all images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["ema_decay", "update_ema"]
 
 
 def ema_decay(batch: int, images_seen: int, halflife_images: float, ramp: float) -> float:
-    """The decay of one step, 0.5 ** (batch / half-life) (Karras et al. 2020, StyleGAN2-ADA).
+    """Computes the decay of one step, 0.5 ** (batch / half-life) (Karras et al. 2020, ADA).
 
-    The half-life is `halflife_images`, and at most `ramp` of the images seen so far, so that the
-    average forgets the first steps quickly; 0 is no ramp.
+    The half-life is `halflife_images`, and at most `ramp` times the images seen so far, so that the
+    EMA forgets the first steps quickly; 0 is no ramp.
     """
     halflife = min(halflife_images, images_seen * ramp) if ramp else halflife_images
     return 0.5 ** (batch / max(halflife, 1e-8))
@@ -20,7 +20,7 @@ def ema_decay(batch: int, images_seen: int, halflife_images: float, ramp: float)
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves the averaged parameters towards the network's; buffers are copied."""
+    """Moves the parameters of the EMA towards the network's; buffers are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
     for target, source in zip(average.buffers(), network.buffers(), strict=True):
         target.copy_(source)

@@ -1,4 +1,4 @@
-"""What a training writes down as it goes: a line for every log, a line for every event."""
+"""The journal of a training: a line for every log, a line for every event."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Journal:
         self._metrics, self._events = folder / "metrics.jsonl", folder / "events.jsonl"
 
     def log(self, line: dict[str, Any]) -> None:
-        """Appends a log line."""
+        """Appends a line to `metrics.jsonl`."""
         _append(self._metrics, line)
 
     def event(self, line: dict[str, Any]) -> None:
-        """Appends an event: something that happened once, such as a rollback."""
+        """Appends a line to `events.jsonl`: something that happened once, such as a rollback."""
         _append(self._events, line)
 
     def cut(self, step: int) -> None:
-        """Drops log lines of steps that will be taken again, and what is no log line."""
+        """Drops the log lines of steps that will be taken again, and damaged lines."""
         with store.disk_errors(self._metrics):
             if not self._metrics.exists():
                 return
@@ -45,7 +45,7 @@ class Journal:
 
 
 def _step_of(line: bytes) -> int | None:
-    """The step of a log line; None where it is torn or damaged."""
+    """Reads the step of a log line; None if the line is torn or damaged."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):

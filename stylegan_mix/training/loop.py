@@ -1,4 +1,4 @@
-"""The training loop: steps, and what is logged, drawn, judged and saved between them."""
+"""The training loop: steps, and the logs, grids, judgements and checkpoints between them."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _CHECK_EVERY = 16
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often things happen besides training; without a collapse none of it changes weights.
+    """Intervals of all work besides training; without a collapse none of them changes weights.
 
-    What a training goes back to after a collapse is kept every `picture_kimg`.
+    The state for a collapse is kept every `picture_kimg`.
     """
 
     log_kimg: float = 10.0
@@ -54,7 +54,7 @@ class Rhythm:
 
 
 class _Lost(Exception):
-    """The training has no use from here on: why."""
+    """The end of a training that cannot go on; the text gives the reason."""
 
 
 def train(
@@ -68,14 +68,14 @@ def train(
     rhythm: Rhythm = Rhythm(),
     graphs: bool = True,
 ) -> list[dict[str, str | int]]:
-    """Trains in place up to `kimg` thousand images, going on from where `folder` stands.
+    """Trains in place up to `kimg` thousand images, from the newest state in `folder`.
 
-    Appends to `folder/metrics.jsonl`, writes grids and checkpoints below `folder`. Where a class
-    collapses or a loss is no number any more, goes back once to the last kept step and on with
-    other draws; the second time raises `Diverged` (exit code 5) with a picture in the folder.
-    Raises the stop's failure, with everything saved, when the session asks for one. Gives
-    `numerics_of` what computed it, more than one where that changed on the way. `graphs` lets a
-    training in one process replay its steps.
+    Appends to `folder/metrics.jsonl`, and writes grids and checkpoints below `folder`. If a class
+    collapses or a loss is not finite, it goes back once to the last kept step and on with other
+    draws; the second time it raises `Diverged` (exit code 5) with a picture in the folder. If the
+    session asks for a stop, it saves everything and raises the stop's failure. Returns the numerics
+    (`numerics_of`) that computed it, several if they changed on the way. `graphs` lets a training
+    in one process replay its steps.
     """
     training = _Training(state, game, dataset, kimg, folder, session, rhythm, graphs)
     training.resume()
@@ -130,7 +130,7 @@ class _Training:
             place.save(self.state.step, state, facts)
 
     def take(self, place: Checkpoints, found: Saved) -> None:
-        """Takes a saved state over, and notes what computes otherwise from here on."""
+        """Loads a saved state, and notes if different numerics compute from here on."""
         step, saved, facts = found
         require_fit(found, place, self.state, self.numerics[-1])
         self.state.load_state_dict(saved)
@@ -151,7 +151,7 @@ class _Training:
         self.game.world.check_same(self.state.named_tensors())
 
     def begin_attempt(self) -> None:
-        """Goes on from the state as it is now: graphs of another state are no use."""
+        """Goes on from the current state; graphs that were captured on another are dropped."""
         self.game = dataclasses.replace(self.game, attempt=self.state.attempt)
         self.player = player_of(self.game, self.graphs, self.say)
 
@@ -170,7 +170,7 @@ class _Training:
             self.session.say(text)
 
     def run(self) -> None:
-        """Steps up to the budget; `_Lost` where the training collapses."""
+        """Steps up to the budget; raises `_Lost` if the training collapses."""
         state, world, stop = self.state, self.game.world, self.session.stop
         progress = self.session.track(self.kimg, "kimg", "training", start=self.seen)
         saved, shown = time.monotonic(), dict[str, str]()
@@ -180,11 +180,11 @@ class _Training:
             last = state.step == self.last
             logs, keeps = state.step % self.log_steps == 0, state.step % self.picture_steps == 0
             looks = logs or keeps or last
-            # A loss may break in one process alone: all must go back together.
+            # A loss may be NaN in one process alone: all must go back together.
             checks = state.step % _CHECK_EVERY == 0 or looks
             if checks and world.any(bool(lost := broken(self.tick.sums))):
                 raise _Lost(f"{', '.join(lost) or 'a loss'} is not a finite number")
-            # The losses were those of the weights before this step.
+            # The losses belong to the weights before this step.
             if looks and world.any(not state.is_finite()):
                 raise _Lost("a weight is not a finite number")
             if logs or last:
@@ -192,12 +192,12 @@ class _Training:
                 self.tick = Tick()
             if keeps or last:
                 self.draw(_picture(self.folder, "kimg", self.seen))
-                # What a budget ends with off the rhythm, one long training would not have.
+                # A longer training would not log here, off the rhythm.
                 if keeps and self.alarms.sound:
                     self.save(self.saves.kept)
             if world.leads:
                 progress.update(self.seen, **shown)
-            # Every process must stop at the same step: asking them all costs a message.
+            # All processes must stop at the same step, and asking them costs a message.
             if (checks or world.size == 1) and world.any(stop.requested is not None):
                 self.save(self.saves.checkpoints)
                 progress.close()
@@ -211,9 +211,9 @@ class _Training:
             self.save(self.saves.checkpoints)
 
     def log(self, *, counts: bool) -> dict[str, str]:
-        """Writes a log line, judges the classes; facts for the progress line.
+        """Writes a log line and judges the classes; returns facts for the progress line.
 
-        Only what `counts` is remembered by the alarms: a log at the end of a budget does not.
+        The alarms remember it only if it `counts`: a log at the end of a budget does not.
         """
         network, world = self.state.average, self.game.world
         world.check_same(self.state.named_tensors())
@@ -247,14 +247,14 @@ class _Training:
         return facts
 
     def warn(self, warnings: dict[str, str]) -> None:
-        """Says what was not so at the log before."""
+        """Prints the alarms that the previous log did not have."""
         for name, text in warnings.items():
             if self.warned.get(name) != text:
                 self.say(f"alarm at {self.seen:.1f} kimg: {text}")
         self.warned = warnings
 
     def draw(self, picture: Path) -> None:
-        """Writes a grid of every class."""
+        """Draws a grid of every class into a file."""
         if not self.game.world.leads:
             return
         labels = shown_classes(self.dataset.counts)
@@ -262,7 +262,7 @@ class _Training:
         save_grid(samples, self.dataset, picture)
 
     def failed(self, error: RuntimeError) -> Exception:
-        """What to tell of memory that ran out or a GPU that failed; other errors as they are."""
+        """Translates an out-of-memory or GPU error for the user; returns other errors unchanged."""
         saved, batch = self.saves.newest(self.say), self.game.preset.batch
         kimg = 0 if saved is None else saved[1][0] * batch / 1000
         went_on, why = f"the same command goes on from {kimg:g} kimg", f"{error}".partition("\n")[0]
@@ -281,7 +281,7 @@ class _Training:
         return error
 
     def go_back(self, reason: str) -> None:
-        """Back to the last kept state, once; `Diverged` where there is none, or a second time."""
+        """Goes back to the last kept state, once; `Diverged` the second time or without one."""
         at, world = self.seen, self.game.world
         picture = lost_picture(self.folder, at)
         self.draw(picture)
@@ -309,7 +309,7 @@ class _Training:
 
 
 def diverged(text: str, picture: Path, preset: Preset, *, also: str = "") -> Diverged:
-    """The end of a training that came to nothing: its picture, and what to try, `also` first."""
+    """Makes the error of a failed training: its picture, and remedies with `also` first."""
     short = preset.precision != "float32"
     return Diverged(
         f"{text}, a picture of it in {picture}",
@@ -319,7 +319,7 @@ def diverged(text: str, picture: Path, preset: Preset, *, also: str = "") -> Div
 
 
 def lost_picture(folder: Path, kimg: float) -> Path:
-    """Where the picture of a training lies that came to nothing at `kimg`."""
+    """Returns the path of the picture of a training that failed at `kimg`."""
     return _picture(folder, "lost", kimg)
 
 
@@ -328,7 +328,7 @@ def _picture(folder: Path, word: str, kimg: float) -> Path:
 
 
 def numerics_of(game: Game) -> dict[str, str | int]:
-    """What decides the last bits of a training beside its draws."""
+    """Names everything that decides the last bits of a training, beside its draws."""
     return {
         "device": game.device.type,
         "operators": operators_on(game.device.type),

@@ -1,6 +1,6 @@
-"""How much memory a training takes at the least: said before it starts what could never fit.
+"""A lower bound on the memory of a training, so that one that cannot fit is refused early.
 
-A system that lends memory it does not have ends a process that asks for too much without a word.
+A system that overcommits memory kills a process that asks for too much, without a message.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stylegan_mix.presets import Preset
 __all__ = ["check_memory", "least_bytes"]
 
 _FLOAT32 = 4
-# Of every weight: itself, its gradient and the two moments of Adam.
+# Numbers kept for every weight: itself, its gradient and the two moments of Adam.
 _COPIES = 4
 # At the full resolution the discriminator's backward pass needs its features before the first
 # convolution, after it, and filtered.
@@ -24,10 +24,10 @@ _KEPT_FEATURES = 3
 
 
 def least_bytes(preset: Preset, rows: int) -> int:
-    """A lower bound on the bytes of a training whose process holds `rows` images of a batch.
+    """Computes a lower bound on the bytes of a training that holds `rows` images of a batch.
 
-    Counts the weights of 3x3 convolutions with what training keeps of each, and the discriminator's
-    features at the full resolution; all else comes on top.
+    Counts the weights of 3x3 convolutions with their gradients and moments, and the discriminator's
+    features at the full resolution. Everything else comes on top.
     """
     sizes = block_resolutions(preset.resolution)
     channels = [channels_at(size, preset.channel_base, preset.channel_max) for size in sizes]
@@ -35,13 +35,13 @@ def least_bytes(preset: Preset, rows: int) -> int:
     weights = sum(9 * (before + own) * own for before, own in pairs)
     width = 2 if preset.precision in ("bfloat16", "float16") else _FLOAT32
     features = rows * preset.resolution**2 * channels[-1] * width
-    # Two players, and the averages of the one.
+    # Two players, and the EMAs of the generator.
     held = 2 * _COPIES + 1 + len(preset.half_lives())
     return _FLOAT32 * held * weights + _KEPT_FEATURES * features
 
 
 def check_memory(preset: Preset, device: torch.device, processes: int = 1) -> None:
-    """`MissingEnvironment` (exit code 4) where a training could never fit on the device."""
+    """Raises `MissingEnvironment` (exit code 4) if a training cannot fit on the device."""
     needed = least_bytes(preset, preset.batch // processes)
     there = _memory_of(device)
     if needed > there:

@@ -1,8 +1,8 @@
-"""Steps that a CPU repeats as lists of operators: without autograd, modules and their Python.
+"""Training steps repeated on a CPU as lists of operators, without autograd, modules and Python.
 
-A step of StyleGAN2 runs some 2,000 operators. What runs below autograd is noted while a step is
-played, with the tensors that each operator takes and gives, and later called again in that order:
-the same operators on the same memory, or on memory that aliases in the same way, give the same
+A step of StyleGAN2 runs some 2,000 operators. While a step is played, the operators below autograd
+are recorded, with the tensors that each takes and gives. Later they are called again in that order.
+The same operators on the same memory, or on memory that aliases in the same way, give the same
 bits.
 """
 
@@ -26,8 +26,8 @@ from stylegan_mix.training.step import Facts
 
 __all__ = ["OperatorLists"]
 
-# What gives another tensor of the same memory, and nothing else. As nothing recorded changes the
-# shape of a tensor in place, and no gradient flows, the one does for the other.
+# Operators that only give another tensor of the same memory. Nothing recorded changes the shape of
+# a tensor in place, and no gradient flows, so the one tensor can stand for the other.
 _SAME = (torch.ops.aten.detach.default, torch.ops.aten.alias.default)
 _REFUSED = {
     torch.Tag.nondeterministic_seeded: "draws numbers that nothing draws anew",
@@ -36,16 +36,16 @@ _REFUSED = {
 
 
 class OperatorLists:
-    """Records operators as a `Recorder` of a CPU: `capture` runs what it records."""
+    """The `Recorder` of a CPU: `capture` runs the operators that it records."""
 
     def warm(self, run: Callable[[], Facts]) -> Facts:
-        """Just runs."""
+        """Runs as usual."""
         return run()
 
     def capture(self, run: Callable[[], Facts]) -> Callable[[], Facts]:
-        """What calls the operators of `run` again, on the tensors that were there before it.
+        """Returns a function that calls the operators of `run` again, on the tensors before it.
 
-        RuntimeError where calling them again would not be what `run` does.
+        RuntimeError if calling them again would not have the effect of `run`.
         """
         recording = _Recording()
         with recording:
@@ -68,14 +68,15 @@ class OperatorLists:
         return replay
 
     def agree(self, name: str, replayed: Tensor, played: Tensor) -> bool:
-        """Whether a fact, or a size, is the same bits."""
+        """Compares a fact, or a size, bit by bit."""
         return bool(replayed.equal(played) or (replayed.isnan() & played.isnan()).all())
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A function, the slots of its arguments, that of its result; whether it does more than give
-    that result.
+    """A function, the slots of its arguments, the slot of its result, and a flag.
+
+    The flag tells if the function has an effect besides that result.
     """
 
     function: Callable[..., Any]
@@ -85,11 +86,11 @@ class _Call:
 
 
 class _Recording(TorchDispatchMode):
-    """Notes operators in `calls`, which take from and give to places in a list, `slots`.
+    """A record of operators in `calls`; they take arguments from `slots` and put results there.
 
-    In `slots` lie the constants: numbers, and tensors that were there before. Those in `computed`
-    are empty to begin with. Computed tensors are held weakly: autograd takes a gradient that
-    nobody else holds for its own, and copies others.
+    The slots of constants are filled: numbers, and tensors from before the recording. Those in
+    `computed` are empty at first. Computed tensors are held weakly: autograd reuses a gradient that
+    nobody else holds, and copies others.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class _Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if not any(isinstance(one, Tensor) for one in tree_leaves((args, kwargs, result))):
-            return result  # of types, or names for a profiler
+            return result  # types, or names for a profiler
         arguments = tuple(self.place(argument) for argument in args)
         self._check(func, kwargs, result)
         if func in _SAME:
@@ -127,7 +128,7 @@ class _Recording(TorchDispatchMode):
         return result
 
     def place(self, value: Any) -> int:
-        """The slot where a value lies, or, of a list of tensors, will lie."""
+        """Returns the slot of a value; makes one for a list of tensors."""
         if isinstance(value, Tensor):
             return self._places[value] if value in self._places else self._hold(value)
         if isinstance(value, (tuple, list)) and any(isinstance(one, Tensor) for one in value):
@@ -138,7 +139,7 @@ class _Recording(TorchDispatchMode):
         return len(self.slots) - 1
 
     def _hold(self, tensor: Tensor) -> int:
-        """The new slot of a tensor that was there before."""
+        """Makes the slot of a tensor from before the recording."""
         storage = StorageWeakRef(tensor.untyped_storage())
         if storage in self._written:
             self._refuse("a tensor shares memory with a computed one, but no operator gave it")
@@ -148,7 +149,7 @@ class _Recording(TorchDispatchMode):
         return len(self.slots) - 1
 
     def _give(self, result: Any) -> int:
-        """The slot of what an operator gave; what changes a tensor in place may give it again."""
+        """Returns the slot of a result; an operator in place may give the same tensor again."""
         if not isinstance(result, Tensor):
             return self._new()
         if result not in self._places:
@@ -165,10 +166,10 @@ class _Recording(TorchDispatchMode):
         return len(self.slots) - 1
 
     def _check(self, func: Any, kwargs: dict[str, Any], result: Any) -> None:
-        """Notes why an operator cannot be called again with the same effect.
+        """Notes the reason if an operator cannot be called again with the same effect.
 
-        What Python reads past the dispatcher, by `tolist` or `numpy`, is not seen here: a step
-        must not, as on a GPU.
+        Reads by Python that bypass the dispatcher, by `tolist` or `numpy`, are not seen here. A
+        step must not use them, as on a GPU.
         """
         for tag, reason in _REFUSED.items():
             if tag in func.tags:
@@ -183,15 +184,16 @@ class _Recording(TorchDispatchMode):
         self.refusal = self.refusal or reason
 
 
-# A function, what takes its arguments from the slots, the slot of its result, and the slots that
+# A function, a getter of its arguments from the slots, the slot of its result, and the slots that
 # nothing reads any more.
 _Step = tuple[Callable[..., Any], Callable[[list[Any]], Any], int, tuple[int, ...]]
 
 
 def _steps(recording: _Recording, results: frozenset[int]) -> list[_Step]:
-    """What is needed of a recording to change what it changes and to give `results`.
+    """Selects the calls of a recording that change tensors or are needed for `results`.
 
-    Each step tells which slots are empty after it: a replay needs no more memory than the step.
+    Each step lists the slots that are empty after it, so a replay needs no more memory than the
+    step.
     """
     needed, calls = set(results), []
     for call in reversed(recording.calls):
@@ -209,7 +211,7 @@ def _steps(recording: _Recording, results: frozenset[int]) -> list[_Step]:
 
 
 def _taking(slots: tuple[int, ...]) -> Callable[[list[Any]], Any]:
-    """What gives the values of `slots` in a list: a sequence, without a loop of Python."""
+    """Makes a getter of the values of `slots` from a list: a sequence, without a Python loop."""
     if len(slots) > 1:
         return itemgetter(*slots)
     first = slots[0] if slots else 0

@@ -40,7 +40,7 @@ class TrainPlan:
     warnings: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
-        """What names the training: data, preset, seed; not the budget, device or place."""
+        """Names the training by data, preset and seed, not by budget, device or folder."""
         return {
             "algorithm": 1,
             "split_id": self.dataset.split_id,
@@ -59,16 +59,16 @@ class TrainPlan:
         return self.steps_for(self.kimg)
 
     def steps_for(self, kimg: float) -> int:
-        """The number of its steps that show so many thousand images."""
+        """Counts the steps that show `kimg` thousand images."""
         return total_steps(kimg, self.preset.batch)
 
     @property
     def folder(self) -> Path:
-        """Where the training's checkpoints, log and grids lie."""
+        """The folder of the training's checkpoints, log and grids."""
         return store.home() / "training" / self.key
 
     def shown(self) -> dict[str, Any]:
-        """The plan as plain data for people and for `--json`."""
+        """Describes the plan in plain data, for people and for `--json`."""
         return {
             "dataset": self.dataset.name,
             "split_id": self.dataset.split_id,
@@ -82,7 +82,7 @@ class TrainPlan:
 
 
 def total_steps(kimg: float, batch: int) -> int:
-    """The number of steps that shows at least `kimg` thousand images; at least one."""
+    """Counts the steps that show at least `kimg` thousand images; at least one."""
     return max(-(-int(kimg * 1000) // batch), 1)
 
 
@@ -96,7 +96,7 @@ def plan_training(
     command: str,
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
-    """Resolves a training: the preset (by default that of the resolution) and its budget."""
+    """Resolves a training: the preset (the default is that of the resolution) and its budget."""
     from stylegan_mix.training.preset_checks import beyond, check, check_effect
 
     chosen_device = resolve_device(device)
@@ -114,7 +114,7 @@ def plan_training(
 
 
 def resolve_precision(preset: Preset, device: str) -> str:
-    """The dtype of the preset's convolutions on that device, where it says `mixed`."""
+    """Chooses the dtype of the preset's convolutions on that device, if the preset says `mixed`."""
     import torch
 
     if preset.precision != "mixed":
@@ -126,9 +126,10 @@ def resolve_precision(preset: Preset, device: str) -> str:
 
 
 def finished(plan: TrainPlan) -> list[Published]:
-    """The published generators of this plan's last step, the main one first; empty before it ends.
+    """Finds the published generators of this plan's last step; none before it ends.
 
-    Averages that a ramp kept equal are one generator. One that is damaged is `InvalidInput`.
+    The main one comes first. EMAs that a ramp kept equal are one generator. A damaged generator is
+    `InvalidInput`.
     """
     found: dict[float, Published] = {}
     for published in generator_store.find(split_id=plan.dataset.split_id):
@@ -140,9 +141,9 @@ def finished(plan: TrainPlan) -> list[Published]:
 
 
 def start_of(plan: TrainPlan) -> float:
-    """The thousands of images that the plan's training has seen and goes on from; 0: none yet.
+    """Reads the thousands of images from which the plan's training will go on; 0 if it is new.
 
-    `UsageFailure` (exit code 2) where they are more than its budget.
+    `UsageFailure` (exit code 2) if they are more than its budget.
     """
     from stylegan_mix.training.saves import Saves
 
@@ -152,7 +153,7 @@ def start_of(plan: TrainPlan) -> float:
 
 
 def _check_ahead(plan: TrainPlan, step: int) -> None:
-    """`UsageFailure` where a training that has taken so many steps is past the plan's budget."""
+    """Raises `UsageFailure` if a training has taken more steps than the plan's budget."""
     if step <= plan.steps:
         return
     there = {
@@ -171,14 +172,14 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
 
 
 def cost_text(facts: dict[str, Any], start: float) -> str:
-    """What `cost.estimate` found, in words; `start` is where the training goes on from, in kimg."""
+    """Puts the findings of `cost.estimate` into words; `start` is the kimg to go on from."""
     whole = f"about {in_words(facts['seconds'])} from the beginning on this machine"
     rest = f", {in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
     return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
 def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:
-    """A training's plan, its cost in steps, and where it stands, `start` in kimg."""
+    """Describes a plan, its cost in steps, and its progress, `start` in kimg."""
     preset = plan.preset
     going_on = f"to go on with from {start:g} kimg" if start else "to train"
     state = "finished already" if done else going_on
@@ -192,7 +193,7 @@ def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str
 
 
 def _changed(preset: Preset) -> str:
-    """How it differs from the preset of its name, in words."""
+    """Lists in words the differences from the preset of that name."""
     own, named = asdict(preset), asdict(preset_named(preset.name, preset.resolution))
     changed = [f"{name} {own[name]}" for name in own if own[name] != named[name]]
     return f" with {', '.join(changed)}" if changed else ""

@@ -14,7 +14,7 @@ __all__ = ["beyond", "check", "check_effect"]
 
 
 def check(preset: Preset) -> None:
-    """`UsageFailure` (exit code 2) where settings of a preset cannot go together."""
+    """Raises `UsageFailure` (exit code 2) if settings of a preset cannot go together."""
     if preset.transition_start > preset.transition_end:
         raise UsageFailure(
             f"--transition-start {preset.transition_start:g} lies behind --transition-end "
@@ -63,11 +63,11 @@ def check(preset: Preset) -> None:
 
 
 def _usual_utlo(resolution: int) -> int:
-    """What to advise for --utlo-resolution: 8, or 4 where images are too small for it."""
+    """Advises a value of --utlo-resolution: 8, or 4 if images are too small for it."""
     return max(low for low in block_resolutions(resolution)[:-1] if low <= 8)
 
 
-# What each of these settings belongs to: alone it would change nothing but the training's name.
+# Setting -> the setting it belongs to: alone it would change only the name of the training.
 _BELONGS_TO = {
     "strength": ("augment", "ada"),
     "ada_target": ("augment", "ada"),
@@ -83,7 +83,7 @@ _BELONGS_TO = {
 
 
 def check_effect(preset: Preset, changes: dict[str, Any]) -> None:
-    """`UsageFailure` where a changed setting has no effect for want of another one."""
+    """Raises `UsageFailure` if a changed setting has no effect without another one."""
     is_on = {
         "augment": augmentation_named(preset.augment).uses_strength,
         "label_noise": bool(preset.label_noise or preset.critic_label_noise),
@@ -101,7 +101,7 @@ def check_effect(preset: Preset, changes: dict[str, Any]) -> None:
 
 
 def _check_fixed(preset: Preset, changes: dict[str, Any]) -> None:
-    """`UsageFailure` where a changed setting belongs to an adaptive strength, and it is fixed."""
+    """Raises `UsageFailure` if a setting of the adaptive strength changes beside a fixed one."""
     for name in ("ada_target", "ada_groups"):
         if changes.get(name) is not None and preset.strength != "adaptive":
             raise UsageFailure(
@@ -115,7 +115,7 @@ _BEGINS = ("twins_kimg", "lecam_kimg", "transition_start")
 
 
 def beyond(preset: Preset, kimg: float) -> list[str]:
-    """What a budget of `kimg` thousand images does not reach, in words."""
+    """Lists, in words, the schedules that a budget of `kimg` thousand images does not reach."""
     found = [
         f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} kimg: what begins there "
         "needs a longer --kimg"

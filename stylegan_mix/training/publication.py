@@ -1,4 +1,4 @@
-"""What a training that has reached its budget puts into the store: its averages, judged first."""
+"""The generators that a finished training puts into the store: its EMAs, checked for collapse."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLES, _SHOWN = 200, 10
 
 @dataclass(frozen=True)
 class _Looked:
-    """What an average draws: samples [n,H,W,C] uint8 and the diversity of every watched class."""
+    """The samples [n,H,W,C] uint8 of an EMA, and the diversity of every watched class."""
 
     samples: dict[int, Tensor]
     ratios: dict[int, float | None]
@@ -44,9 +44,10 @@ class _Looked:
 
 
 def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Published]:
-    """Publishes every average that differs from the main one, which comes last: it is the newest.
+    """Publishes each distinct EMA. The main one is published last, so that it is the newest.
 
-    `Diverged` (exit code 5), and nothing published, where every class of the main one is dead.
+    If every class of the main one has collapsed, raises `Diverged` (exit code 5) and publishes
+    nothing.
     """
     (average, _), *more = trained.state.averages(plan.preset)
     weights = _weights(average)
@@ -75,7 +76,7 @@ def _weights(network: Generator) -> dict[str, Tensor]:
 
 
 def _check_alive(main: _Looked, plan: TrainPlan) -> None:
-    """`Diverged`, with a picture, where no class that can be judged lives, unless told to go on."""
+    """Raises `Diverged`, with a picture, if no judged class is alive, unless told to go on."""
     judged = [label for label, ratio in main.ratios.items() if ratio is not None]
     all_dead = judged and len(dead(main.ratios)) == len(judged)
     if not all_dead or plan.preset.on_collapse == "go-on":
@@ -94,7 +95,7 @@ def _check_alive(main: _Looked, plan: TrainPlan) -> None:
 def _card(
     looked: _Looked, plan: TrainPlan, trained: Trained, own: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is said of an average: data, training, diversity, and `own`, what sets it apart."""
+    """Composes the card of an EMA: data, training, diversity, and `own`, its own settings."""
     dataset, preset, state = plan.dataset, plan.preset, trained.state
     card: dict[str, Any] = {
         "dataset": dataset.name,
@@ -124,7 +125,7 @@ def _card(
 
 
 def _equal_text(half_lives: list[float], ramp: float) -> str:
-    """Which averages are no generators of their own, and the rule that made them equal."""
+    """Names the EMAs that equal the main one, and the rule that made them equal."""
     names = ", ".join(f"{half_life:g}" for half_life in half_lives)
     why = (
         f": a half-life is at most {100 * ramp:g} % of the images seen (--ema-ramp)" if ramp else ""

@@ -1,6 +1,6 @@
-"""A training as a command runs it: the plan, its place in the store, the finished generator.
+"""A whole training: its plan, its place in the store, the finished generator.
 
-A training is a path and budgets are stops on it: its key names data, preset and seed, but not
+A training is a path, and a budget is a stop on it. Its key names data, preset and seed, but not
 kimg, so a longer budget goes on from a shorter one, with the same weights as one long run.
 """
 
@@ -31,19 +31,19 @@ def run_training(
     save_minutes: float = 1.0,
     graphs: bool = True,
 ) -> list[Published]:
-    """Trains, going on from what is there, and publishes; what is finished is given at once.
+    """Trains from the newest checkpoint and publishes; returns a finished generator at once.
 
     A checkpoint is written every `save_minutes`, and when the session asks for a stop. With
-    `graphs` a single process replays its steps, which changes nothing but the time. Gives one
-    generator for each half-life, the main one first. Under torchrun every process calls this with
-    the same plan: the first writes, and the others give an empty list.
+    `graphs` a single process replays its steps, which changes nothing but the time. Returns
+    one generator for each half-life, the main one first. Under torchrun every process calls this
+    with the same plan: the first writes, and the others return an empty list.
     """
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.world import joined
 
     with joined(plan.device, session.stop) as world:
         if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader answers for them
+            with suppress(Stopped, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
         with store.locked(store.home() / "training" / f"{plan.key}.lock", session=session):
@@ -87,6 +87,6 @@ def train_on_plan(
 
 
 def ensure_generator(plan: TrainPlan, session: Session = Session()) -> Published:
-    """The newest finished generator of the plan's split, or the one that the plan trains."""
+    """Returns the newest finished generator of the plan's split, or trains the plan's."""
     existing = generator_store.find(split_id=plan.dataset.split_id)
     return existing[0] if existing else run_training(plan, session)[0]

@@ -1,4 +1,4 @@
-"""The structure of a saved state, name by name: what it is made of, whatever the values are."""
+"""The structure of a saved state, name by name, independent of the values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 __all__ = ["ANYTHING", "Many", "differences"]
 
-# Expected in a place where anything may stand.
+# Expected where any value may stand.
 ANYTHING = object()
 
 
 @dataclass(frozen=True)
 class Many:
-    """A list, or names, of any length; `like` is one with a single part, and all must be alike."""
+    """A list, or names, of any length; every part must have the structure of the one in `like`."""
 
     like: list[Any] | dict[str, Any]
 
@@ -24,10 +24,10 @@ class Many:
 def differences(
     saved: Any, expected: Any, name: str, called: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """What of `saved` is missing, unknown, or of another type or shape than in `expected`.
+    """Lists the parts of `saved` that are missing, unknown, or of another type or shape.
 
-    Both are nested as `checkpoint` saves it. A place is named by its way from `name`, with slashes
-    between; `called` gives other names for some.
+    `expected` and `saved` are nested as `checkpoint` saves them. A place is named by its path from
+    `name`, with slashes between; `called` gives other names for some.
     """
     if expected is ANYTHING:
         return
@@ -50,14 +50,14 @@ def differences(
 
 
 def _parts(value: Any) -> dict[Any, Any]:
-    """What lies directly below a value."""
+    """Lists the direct parts of a value."""
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words."""
+    """Describes the type and shape of a value in words."""
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
     if isinstance(value, Mapping):

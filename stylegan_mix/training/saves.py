@@ -18,7 +18,7 @@ __all__ = ["CHECKPOINT_KIND", "Saved", "Saves", "require_fit"]
 
 CHECKPOINT_KIND = "generator-training"
 
-# How many differences of a saved state are named.
+# Most differences of a saved state that are named.
 _NAMED = 5
 
 # A saved state: its step, the state and the facts beside it.
@@ -28,7 +28,7 @@ Saved = tuple[int, dict[Any, Any], dict[str, Any]]
 class Saves:
     """The saved states below a training's folder.
 
-    `checkpoints` are what it goes on from, `kept` the one that a collapse goes back to.
+    Training resumes from `checkpoints`, and goes back to `kept` after a collapse.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,20 +38,20 @@ class Saves:
 
     @property
     def newest_step(self) -> int:
-        """The step of the newest state, which is not read; 0 if there never was one."""
+        """The step of the newest state, which is not read; 0 if there is none."""
         steps = (place.newest for place in (self.checkpoints, self.kept))
         return next((step for step in steps if step is not None), 0)
 
     def newest(self, say: Callable[[str], None]) -> tuple[Checkpoints, Saved] | None:
-        """The newest sound state and where it lies, a checkpoint before a kept one.
+        """Reads the newest sound state: of the checkpoints, or else of the kept states.
 
-        None where nothing was ever saved, `InvalidInput` (exit code 3) where nothing that was is
-        sound. `say` is told of damaged ones.
+        Returns it with its folder, or None if nothing was ever saved. `InvalidInput` (exit code 3)
+        if no saved state is sound. `say` reports damaged ones.
         """
         return self._newest((self.checkpoints, self.kept), say)
 
     def newest_kept(self, say: Callable[[str], None]) -> tuple[Checkpoints, Saved] | None:
-        """As `newest`, of kept states alone."""
+        """Reads the newest kept state; see `newest`."""
         return self._newest((self.kept,), say)
 
     def _newest(
@@ -91,7 +91,7 @@ def require_fit(
 
 
 def _misfits(found: Saved, state: TrainState, numerics: dict[str, str | int]) -> list[str]:
-    """The differences between a saved state and one of this training, each with its place."""
+    """Lists the differences between a saved state and this training's, each with its place."""
     step, saved, facts = found
     structure = {**state.structure(step), "tick": Tick.STRUCTURE}
     wrong = [
@@ -105,7 +105,7 @@ def _misfits(found: Saved, state: TrainState, numerics: dict[str, str | int]) ->
     sums, counts = saved["tick"]["sums"], saved["tick"]["counts"]
     if sums.keys() != counts.keys() or 0 in counts.values():
         wrong.append("state/tick/counts are not those of state/tick/sums")
-    # A training that diverges may be saved before it is seen to: the next look takes it back.
+    # A diverging training may be saved before the check sees it: the next check takes it back.
     if not any(map(broken, (sums, *(saved[name] for name in state.NETWORKS)))):
         wrong += [f"state/running/{one} is not finite" for one in broken(saved["running"])]
     return wrong

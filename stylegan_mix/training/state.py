@@ -1,4 +1,4 @@
-"""Everything that changes while a generator trains, in one record that a checkpoint saves whole."""
+"""The state of a training, in one record that a checkpoint saves whole."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["TrainState"]
 
 @dataclass
 class TrainState:
-    """The two players, their optimisers, the averaged generators, and the steps taken.
+    """The two players, their optimisers, the EMAs of the generator, and the steps taken.
 
-    `running` holds the moving statistics of regularisers and augmentation by name, `more` the
-    averages of the further half-lives, `attempt` how often the training was taken back.
+    `running` holds the moving statistics of regularisers and augmentation by name, `more` the EMAs
+    of the further half-lives. `attempt` counts how often the training was taken back.
     """
 
     generator: Generator
@@ -41,7 +41,7 @@ class TrainState:
     attempt: int = 0
 
     NETWORKS: ClassVar = ("generator", "discriminator", "average")
-    # By the network whose weights they move.
+    # By the network that they optimise.
     _OPTIMIZERS: ClassVar = {
         "generator_optimizer": "generator",
         "discriminator_optimizer": "discriminator",
@@ -58,7 +58,7 @@ class TrainState:
         seed: int,
         device: torch.device,
     ) -> TrainState:
-        """Networks with weights drawn from (seed, "gan.weights"), on `device`.
+        """Makes networks with weights drawn from (seed, "gan.weights"), on `device`.
 
         `counts` [K] are the training images of every class.
         """
@@ -103,25 +103,25 @@ class TrainState:
         )
 
     def averages(self, preset: Preset) -> list[tuple[Generator, float]]:
-        """Every averaged generator with its half-life in kimg, the main one first."""
+        """Lists every EMA with its half-life in kimg, the main one first."""
         pairs = zip(self.more, preset.half_lives(), strict=True)
         return [(self.average, preset.ema_kimg), *pairs]
 
     def is_finite(self) -> bool:
-        """Whether every weight of both players and of the average is a finite number."""
+        """Tells if all weights of both players and of the EMA are finite."""
         networks = (self.generator, self.discriminator, self.average)
         weights = [weight for network in networks for weight in network.parameters()]
         return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
 
     def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """What every process of a training must hold alike, by name."""
+        """Lists by name the tensors that must be alike in every process of a training."""
         for part in self.NETWORKS:
             for name, weight in getattr(self, part).named_parameters():
                 yield f"{part}.{name}", weight
         yield from self.running.items()
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as nested dictionaries of tensors and numbers."""
+        """Returns the whole state as nested dictionaries of tensors and numbers."""
         return {
             "step": self.step,
             "attempt": self.attempt,
@@ -132,9 +132,9 @@ class TrainState:
         }
 
     def structure(self, step: int) -> dict[str, Any]:
-        """What `state_dict` gives after `step` steps, as far as it does not depend on values.
+        """Describes the structure of `state_dict` after `step` steps, independent of the values.
 
-        The settings of optimisers are the plan's, whatever lies in a saved state.
+        The optimisers' settings are those of the plan, not those of a saved state.
         """
         expected = self.state_dict()
         for name, network in self._OPTIMIZERS.items():
@@ -144,7 +144,7 @@ class TrainState:
         return expected
 
     def moment_names(self, root: str) -> dict[str, str]:
-        """Moments below `root`, which optimisers number, by the names of their weights."""
+        """Names the moments below `root`, which optimisers number, by their weights."""
         return {
             f"{root}/{name}/state/{number}": f"{root}/{name}/state/{weight}"
             for name, network in self._OPTIMIZERS.items()
@@ -152,7 +152,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave, of the structure that `structure` tells."""
+        """Loads the output of `state_dict`, which has the structure of `structure`."""
         for name in self.NETWORKS:
             getattr(self, name).load_state_dict(state[name])
         for name in self._OPTIMIZERS:
@@ -168,14 +168,14 @@ class TrainState:
 
 
 def _moments(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What Adam remembers of a weight, as far as it does not depend on values."""
+    """Describes Adam's memory of a weight, independent of the values."""
     return {"step": torch.zeros([]), "exp_avg": weight, "exp_avg_sq": weight}
 
 
 def _fresh_running(
     preset: Preset, counts: np.ndarray, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """The moving statistics that the preset's parts need, before the first step."""
+    """Makes the moving statistics that the preset's parts need, before the first step."""
     names = []
     if preset.path_weight:
         names += ["path.mean"]
@@ -189,10 +189,11 @@ def _fresh_running(
 
 
 def _adam(network: torch.nn.Module, lr: float, *, interval: int) -> torch.optim.Adam:
-    """Adam with betas (0, 0.99), corrected for a regulariser every `interval` steps (0: none).
+    """Makes an Adam with betas (0, 0.99), corrected for a regulariser every `interval` steps.
 
-    A lazy regulariser adds one step in `interval`: learning rate and betas are brought to the
-    power k / (k + 1) (Karras et al. 2020, StyleGAN2, appendix B).
+    A lazy regulariser adds one step in `interval` (0: no regulariser). With c = k / (k + 1) for
+    k = `interval`, the learning rate is multiplied by c and the betas are raised to the power c
+    (Karras et al. 2020, StyleGAN2, appendix B).
     """
     share = interval / (interval + 1) if interval else 1.0
     betas = (0.0, 0.99**share)

@@ -30,9 +30,9 @@ _MOST_GRADIENT = 1e5
 
 @dataclass(frozen=True)
 class Latents:
-    """What a phase generates images from: z [N,Z], labels [N]; two equal halves if `twins`.
+    """The latents of a phase: z [N,Z] and labels [N]; two equal halves if `twins`.
 
-    `draws` goes on with the noise of labels and layers.
+    `draws` continues with the noise of labels and layers.
     """
 
     z: Tensor
@@ -43,10 +43,10 @@ class Latents:
 
 @dataclass(frozen=True)
 class Fakes:
-    """What a phase generates: images [N,C,H,W], with UTLO their low images, and ws [N,L,D].
+    """The images of a phase [N,C,H,W], with UTLO also low ones, and their ws [N,L,D].
 
-    w [N,D] is that of the labelled layers before any styles were mixed: of twins both halves share
-    their z.
+    w [N,D] is the code of the labelled layers before styles were mixed. The two halves of twins
+    share their z.
     """
 
     images: Tensor
@@ -61,7 +61,7 @@ Facts = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Due:
-    """What a step has beside the two phases: two steps with the same due run the same operators."""
+    """The regularisers due at a step; steps with the same value run the same operators."""
 
     path: bool
     r1: bool
@@ -71,7 +71,7 @@ class Due:
 
     @classmethod
     def at(cls, step: int, game: Game) -> Due:
-        """What is due at a step."""
+        """Decides the regularisers of a step."""
         preset, feedback = game.preset, game.feedback
         seen = step * preset.batch / 1000
         return cls(
@@ -84,10 +84,10 @@ class Due:
 
 
 def play(state: TrainState, game: Game) -> Facts:
-    """Both players' phases of a step, without its end.
+    """Plays both players' phases of a step, without its end.
 
-    Runs the same operators on the same tensors at all steps with the same `Due`, and reads nothing
-    else of the step but what `game` makes fresh: that lets a GPU repeat it as a graph.
+    At all steps with the same `Due` it runs the same operators on the same tensors. Everything else
+    that depends on the step comes from `game`. So a GPU can repeat it as a graph.
     """
     step, due = state.step, Due.at(state.step, game)
     facts = _generator_phase(state, game)
@@ -105,7 +105,7 @@ def train_step(
 ) -> Facts:
     """Takes one step in place; returns scalar tensors to log, on the device.
 
-    `player` may capture what `play` does and repeat it.
+    `player` may capture the operators of `play` and repeat them.
     """
     preset = game.preset
     if preset.transition_end:
@@ -123,7 +123,7 @@ def train_step(
 
 
 def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
-    """Fresh latents of a phase for `batch` images of the whole batch."""
+    """Draws the latents of a phase for `batch` images of the whole batch."""
     twins = phase == "g" and Due.at(state.step, game).twins
     drawn = batch // 2 if twins else batch
     draws = game.draws(f"gan.z.{phase}", state.step)
@@ -135,7 +135,7 @@ def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
 
 
 def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes:
-    """The images of a phase."""
+    """Generates the images of a phase."""
     plain = state.generator.ws(latents.z, latents.labels, draws=latents.draws)
     ws = _mixed_styles(state, game, phase, latents, plain)
     images, low = state.generator.synthesis.with_low(ws, noise="random", draws=latents.draws)
@@ -145,7 +145,7 @@ def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes
 def _mixed_styles(
     state: TrainState, game: Game, phase: str, latents: Latents, ws: Tensor
 ) -> Tensor:
-    """With probability `style_mixing` the layers from a random one on take another w of the class.
+    """Replaces w from a random layer on by another w of the class, with chance `style_mixing`.
 
     The crossover is drawn for each image (Karras et al. 2019, section 3.1): [N,L,D] -> [N,L,D].
     """
@@ -165,7 +165,7 @@ def _mixed_styles(
 def _verdict(
     state: TrainState, game: Game, phase: str, images: Tensor, low: Tensor | None, labels: Tensor
 ) -> Verdict:
-    """What the discriminator says of images that it sees augmented."""
+    """Judges images, which the discriminator sees augmented."""
     preset = game.preset
     images = _augmented(state, game, phase, images, labels)
     if low is not None:
@@ -187,7 +187,7 @@ def _augmented(state: TrainState, game: Game, phase: str, images: Tensor, labels
 
 
 def _strength(state: TrainState, game: Game, labels: Tensor) -> Tensor:
-    """The strength of the augmentation of every image [N]."""
+    """Computes the strength of the augmentation of every image [N]."""
     preset = game.preset
     if game.feedback is not None:
         return strength_of(state.running, game.groups[labels])
@@ -226,7 +226,7 @@ def _generator_phase(state: TrainState, game: Game) -> Facts:
 
 
 def _path_phase(state: TrainState, game: Game) -> Tensor:
-    """Path length on half a batch, every `path_interval` steps, weighed by the interval."""
+    """Penalises path length on half a batch, every `path_interval` steps, times the interval."""
     preset, world = game.preset, game.world
     latents = _latents(state, game, "path", preset.batch // 2)
     fakes = _fakes(state, game, "path", latents)
@@ -281,7 +281,7 @@ def _lecam(
     logits: Tensor,
     penalty: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor | float:
-    """The weighed LeCam penalty of logits against the usual logit of the `other` kind."""
+    """Computes the weighted LeCam penalty of logits against the moving average of the `other`."""
     if not Due.at(state.step, game).lecam:
         return 0.0
     begun = game.number(state.step, lambda step: 1 - _LECAM_DECAY**step)
@@ -298,7 +298,7 @@ def _remember_logits(state: TrainState, game: Game, real: Tensor, fake: Tensor) 
 
 
 def _r1_phase(state: TrainState, game: Game, reals: Tensor, labels: Tensor) -> Tensor:
-    """R1 every `r1_interval` steps, weighed by the interval so that gamma keeps its meaning."""
+    """Penalises with R1 every `r1_interval` steps, times the interval to keep gamma's meaning."""
     preset = game.preset
     reals = reals.detach().requires_grad_(True)
     shown = _augmented(state, game, "r1", reals, labels)
@@ -317,7 +317,7 @@ def _r1_weight(preset: Preset) -> float:
 def _step(
     player: str, game: Game, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> Facts:
-    """Ends a phase of a player, `g` or `d`: in float16 with the share of gradients it lost."""
+    """Ends a phase of a player, `g` or `d`; in float16 returns the share of lost gradients."""
     facts: Facts = {}
     game.world.reduce_gradients(network.parameters())
     if game.preset.precision == "float16":
@@ -328,9 +328,9 @@ def _step(
 
 
 def _bound_gradients(network: torch.nn.Module) -> Tensor:
-    """NaN -> 0, infinities -> 1e5: a sum that float16 cannot hold must not end in the weights.
+    """Replaces NaN by 0 and infinities by 1e5: float16 overflows must not reach the weights.
 
-    That stands in for a scaled loss, as in StyleGAN2-ADA (Karras et al. 2020). Gives the share of
+    This stands in for a scaled loss, as in StyleGAN2-ADA (Karras et al. 2020). Returns the share of
     weights with such a gradient [].
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

@@ -1,4 +1,4 @@
-"""What stays the same over all steps of a training, and where its steps get what changes."""
+"""The constants of a training, and the source of each step's inputs: draws, labels, reals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["Game", "begin"]
 
 @dataclass(frozen=True)
 class Game:
-    """What stays the same over all steps of a training.
+    """The constants of a training, and the inputs of its steps.
 
-    `groups` [K] is the group of every class that has an augmentation strength of its own.
+    `groups` [K] is the augmentation group of every class; each group has its own strength.
     `gsr_weights` [K] are the class weights of group spectral regularisation. `attempt` counts how
-    often the training was taken back to an earlier step: then it goes on with other draws. With a
-    `tape` all that changes from step to step goes through it.
+    often the training was taken back to an earlier step: it then goes on with other draws. With a
+    `tape`, all values that change from step to step go through it.
     """
 
     preset: Preset
@@ -55,7 +55,7 @@ class Game:
         device: torch.device,
         world: World = World(),
     ) -> Game:
-        """The game of a preset on the training part of a data set."""
+        """Makes the game of a preset on the training part of a data set."""
         reals = RealImages(
             dataset.train, classes=dataset.num_classes, power=preset.real_power, device=device
         )
@@ -78,11 +78,11 @@ class Game:
         )
 
     def index(self, step: int) -> tuple[int, ...]:
-        """What names the draws of a step beside their stream."""
+        """Returns the numbers that name the draws of a step, beside their stream."""
         return (step, self.attempt) if self.attempt else (step,)
 
     def draws(self, name: str, step: int) -> rng.Draws:
-        """What is drawn under `name` at `step`."""
+        """Returns the draws of the stream `name` at `step`."""
         if self.tape is not None and self.tape.rewound:  # a GPU that captures makes no generator
             return self.tape.answered(self.world.draws(None))
         generator = rng.torch_generator(self.seed, name, *self.index(step), device=self.device)
@@ -92,7 +92,7 @@ class Game:
         return self.tape.draws(draws, lambda at: rng.torch_seed(self.seed, name, *self.index(at)))
 
     def labels(self, name: str, step: int, batch: int) -> Tensor:
-        """This process's rows of the labels that a phase generates images for, int64 [N]."""
+        """Draws this process's rows of the labels to generate in a phase, int64 [N]."""
 
         def drawn(at: int) -> Tensor:
             labels = draw_labels(
@@ -108,7 +108,7 @@ class Game:
         return self.fresh(step, drawn)
 
     def real_batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """This process's rows of the reals of a step: images [N,C,H,W] in [-1,1], labels [N]."""
+        """Draws this process's rows of the reals: images [N,C,H,W] in [-1,1], labels [N]."""
 
         def rows(at: int) -> Tensor:
             batch, index = self.preset.batch, self.index(at)
@@ -117,11 +117,11 @@ class Game:
         return self.reals.at(self.fresh(step, rows))
 
     def number(self, step: int, of: Callable[[int], float]) -> Tensor:
-        """A float32 number on the device that follows a schedule, `of` the step."""
+        """Computes a scheduled number, `of` the step, as float32 on the device."""
         return self.fresh(step, lambda at: torch.full((), of(at), device=self.device))
 
     def fresh(self, step: int, make: Callable[[int], Tensor]) -> Tensor:
-        """What `make` gives for the step."""
+        """Returns the value of `make` for the step."""
         return make(step) if self.tape is None else self.tape.value(make)
 
 
@@ -133,10 +133,10 @@ def begin(
     device: torch.device,
     world: World = World(),
 ) -> tuple[TrainState, Game]:
-    """A training of the preset on a data set before its first step: its state and its game.
+    """Prepares a training of the preset on a data set: its state before the first step, its game.
 
-    `UsageFailure` (exit code 2) for a batch that cannot be divided, `MissingEnvironment` (4) for
-    one, or for networks, that no memory here could hold.
+    `UsageFailure` (exit code 2) for a batch that cannot be divided. `MissingEnvironment` (4) for a
+    batch, or for networks, that do not fit into memory here.
     """
     world.check_batch(preset.batch, preset.minibatch_std_group)
     check_memory(preset, device, world.size)

@@ -1,7 +1,7 @@
-"""What no two steps share, recorded once, so that a captured step can be played again with it.
+"""Buffers for the values that change every step, refilled before a captured step is replayed.
 
-A graph of a GPU repeats the same operators on the same memory: everything that changes from step
-to step, draws, labels, rows of real images, numbers on a schedule, must lie where it lay.
+A CUDA graph repeats the same operators on the same memory. So everything that changes from step to
+step (draws, labels, rows of real images, scheduled numbers) must stay at its address.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _Entry = tuple[Tensor | None, Callable[[int], Tensor | None]]
 class Tape:
     """The values that a step asks for, in the order of asking.
 
-    The first time, at step `step`, every value is made and kept. After `rewind` the same questions
-    in the same order are answered from what is kept; `refill` makes all of it anew, in place, for
-    another `step`.
+    The first time, at step `step`, every value is made and kept. After `rewind`, the same questions
+    in the same order get the kept values. `refill` makes all of them anew, in place, for another
+    `step`.
     """
 
     def __init__(self, step: int) -> None:
@@ -34,7 +34,7 @@ class Tape:
         self._asked = 0
 
     def value(self, make: Callable[[int], Tensor]) -> Tensor:
-        """What `make` gives for the step: a tensor that is always of one shape and dtype."""
+        """Returns the value of `make` for the step: a tensor of one fixed shape and dtype."""
         if self._kept is not None:
             self._asked += 1
             return self._kept[self._asked - 1]
@@ -43,7 +43,7 @@ class Tape:
         return made
 
     def draws(self, draws: Draws, seed: Callable[[int], int]) -> Draws:
-        """`draws` by way of the tape; `seed` gives what their generator starts from at a step."""
+        """Puts `draws` on the tape; `seed` gives the seed of their generator at a step."""
         generator = draws.generator
         assert generator is not None, "draws of a training have a generator of their own"
 
@@ -54,22 +54,22 @@ class Tape:
         return self.answered(draws)
 
     def answered(self, draws: Draws) -> Draws:
-        """`draws` whose values the tape gives; once it is rewound, they need no generator."""
+        """Returns `draws` with values from the tape; after `rewind` they need no generator."""
         return dataclasses.replace(draws, hold=lambda draw: self.value(lambda _: draw()))
 
     @property
     def rewound(self) -> bool:
-        """Whether values are answered from what is kept."""
+        """True once values come from the kept ones."""
         return self._kept is not None
 
     def rewind(self) -> None:
-        """From here on values are answered from what is kept, the first one first."""
+        """Returns the kept values from here on, the first one first."""
         self._kept = [kept for kept, _ in self._entries if kept is not None]
         self._asked = 0
 
     @torch.no_grad()
     def refill(self, step: int) -> None:
-        """Makes everything anew for another step, where it lies."""
+        """Makes all values anew for another step, in place."""
         self.step = step
         for kept, make in self._entries:
             made = make(step)

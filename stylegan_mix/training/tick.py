@@ -16,7 +16,7 @@ __all__ = ["Tick", "broken"]
 
 
 def broken(values: Mapping[str, Tensor]) -> list[str]:
-    """The names of those that are no finite numbers."""
+    """Lists the names of values that are not finite."""
     return [name for name, value in values.items() if not bool(torch.isfinite(value).all())]
 
 
@@ -24,7 +24,7 @@ def broken(values: Mapping[str, Tensor]) -> list[str]:
 class Tick:
     """Sums of the logged scalars since the last log line, on the device.
 
-    A saved state has them, so that a log does not depend on where a training was interrupted.
+    They are part of a saved state, so a log does not depend on interruptions of the training.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -40,25 +40,25 @@ class Tick:
 
     @classmethod
     def of(cls, saved: dict[str, Any], device: torch.device) -> Tick:
-        """What `state_dict` gave."""
+        """Restores the output of `state_dict`."""
         sums = {name: value.to(device) for name, value in saved["sums"].items()}
         return cls(sums, dict(saved["counts"]), saved["seconds"])
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, of the structure `STRUCTURE`."""
+        """Returns the whole tick, of the structure `STRUCTURE`."""
         return {"sums": self.sums, "counts": self.counts, "seconds": self.seconds}
 
     @property
     def seconds(self) -> float:
-        """The time since the last log line, without that between a stop and going on."""
+        """The time since the last log line, without interruptions, in seconds."""
         return self.before + time.monotonic() - self.began
 
     def add(self, facts: Mapping[str, Tensor]) -> None:
-        """Takes a step's scalars in."""
+        """Adds the scalars of a step."""
         for name, value in facts.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """The mean of every scalar over the steps that had it."""
+        """Averages every scalar over the steps that had it."""
         return {name: float(total) / self.counts[name] for name, total in self.sums.items()}

@@ -1,9 +1,9 @@
 """The processes that train one generator together, each with its rows of every batch.
 
-Process r of W holds the rows r, r + W, ... : the groups of minibatch-std stay whole that way, and
-a training in W processes is that of one process but for the order of sums. One flat all-reduce
-a phase brings the gradients together: DistributedDataParallel, whose hooks run inside a backward
-pass, is silently wrong under R1. `torchrun` starts the processes and says who they are.
+Process r of W holds the rows r, r + W, ... So the groups of minibatch-std stay whole, and W
+processes train as one process does, apart from the order of sums. One flat all-reduce a phase
+averages the gradients. DistributedDataParallel would not do: its hooks run inside a backward pass,
+and it is silently wrong under R1. `torchrun` starts the processes and gives them their ranks.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from stylegan_mix.stopping import NEVER, StopRequest
 
 __all__ = ["World", "joined", "speaks"]
 
-# How long a process waits for the others before it gives up: in a training, and to begin with.
+# Longest wait of a process for the others: during a training, and at its start.
 _PATIENCE = timedelta(minutes=5)
 _START = timedelta(minutes=4)
 
 
 @dataclass(frozen=True)
 class World:
-    """Which process this is: `rank` of `size`."""
+    """The place of this process: `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """True for the process that writes and prints."""
         return self.rank == 0
 
     def rows(self, batch: int) -> int:
-        """How many rows of a batch this process holds."""
+        """Counts the rows of a batch in this process."""
         return batch // self.size
 
     def own(self, rows: Tensor) -> Tensor:
-        """This process's rows of a whole batch [N, ...]."""
+        """Selects this process's rows of a whole batch [N, ...]."""
         return rows[self.rank :: self.size] if self.size > 1 else rows
 
     def draws(self, generator: torch.Generator | None) -> rng.Draws:
-        """Draws for this process's rows."""
+        """Makes the draws for this process's rows."""
         return rng.Draws(generator, self.rank, self.size)
 
     def check_batch(self, batch: int, group: int) -> None:
-        """`UsageFailure` (exit code 2) unless whole groups of minibatch-std fit each process."""
+        """Raises `UsageFailure` (exit code 2) unless processes get whole minibatch-std groups."""
         whole = min(group, batch) * self.size
         if batch % whole:
             raise UsageFailure(
@@ -82,7 +82,7 @@ class World:
             start += gradient.numel()
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of `values` over the processes; the gradient does not flow."""
+        """Sums `values` over the processes; the gradient does not flow."""
         if self.size == 1:
             return values
         total = values.detach().clone()
@@ -91,13 +91,13 @@ class World:
         return total
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values` over the processes; the gradient does not flow."""
+        """Averages `values` over the processes; the gradient does not flow."""
         return values if self.size == 1 else self.sum(values) / self.size
 
     def all_rows(self, rows: Tensor) -> Tensor:
-        """The rows of the whole batch [N, ...] in their order, differentiable in all of them.
+        """Collects the rows of the whole batch [N, ...] in order, differentiable in all of them.
 
-        A loss of all rows is the same in every process; the mean over the processes of its
+        A loss of all rows is the same in every process. The mean over the processes of its
         gradients is then the gradient in one process.
         """
         if self.size == 1:
@@ -106,7 +106,7 @@ class World:
         return whole
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+        """Tells if the flag is set in any process."""
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self._device())) > 0)
@@ -118,15 +118,15 @@ class World:
                 distributed.barrier()
 
     def check_same(self, named: Iterable[tuple[str, Tensor]]) -> None:
-        """Fails (our bug, exit code 1), naming one, where processes hold different tensors.
+        """Fails (our bug, exit code 1), naming a tensor, if the processes hold different ones.
 
-        What is no number is the same everywhere it is none.
+        NaN agrees with NaN.
         """
         if self.size == 1:
             return
         sums = {name: tensor.detach().double().sum() for name, tensor in named}
         names, found = list(sums), torch.stack(list(sums.values()))
-        # By their bits: the least of numbers and of none is one or the other.
+        # Compared by their bits: a minimum of a number and NaN may be either.
         low = torch.where(found.isnan(), torch.nan, found).view(torch.int64)
         high = low.clone()
         with self._hearing():
@@ -140,7 +140,7 @@ class World:
             )
 
     def gather(self, rows: Tensor) -> list[Tensor]:
-        """The rows of every process, in the order of the processes; the gradient does not flow."""
+        """Collects the rows of every process, in their order; the gradient does not flow."""
         parts = [torch.empty_like(rows) for _ in range(self.size)]
         with self._hearing():
             distributed.all_gather(parts, rows.contiguous())
@@ -148,7 +148,7 @@ class World:
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
-        """`MissingEnvironment` (exit code 4) where another process ended or stays silent."""
+        """Raises `MissingEnvironment` (exit code 4) if another process ended or stays silent."""
         try:
             yield
         except RuntimeError as error:
@@ -167,7 +167,7 @@ class World:
 
 
 class _AllRows(torch.autograd.Function):
-    """`World.all_rows`: the gradient of own rows is the sum of what every process has for them."""
+    """`World.all_rows`: the gradient of own rows is the sum of their gradients in all processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
@@ -180,16 +180,16 @@ class _AllRows(torch.autograd.Function):
 
 
 def speaks() -> bool:
-    """Whether this process writes to the terminal: not a further one of torchrun's."""
+    """Tells if this process prints to the terminal; only torchrun's first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
-    """The world that torchrun's environment describes, joined for as long as the context lasts.
+    """Joins the world that torchrun's environment describes, for as long as the context lasts.
 
-    Without torchrun, a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL, else
-    gloo. `stop` ends the wait for the others. A process whose torchrun ends is told to stop.
+    Without torchrun it is a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL,
+    else gloo. `stop` ends the wait for the others. A process whose torchrun ends is told to stop.
     """
     size, rank = _number_in("WORLD_SIZE", 1), _number_in("RANK", 0)
     if size == 1 or "RANK" not in os.environ:
@@ -200,18 +200,18 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
             f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0", remedy=_TOGETHER
         )
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        # A torchrun that ends by a signal it does not know leaves its processes training.
+        # If torchrun dies by a signal that it does not handle, its processes would train on.
         end_with_parent()
-    # Its functions have the process group of the time of their import as a default: imported later
-    # (by the first step of Adam), they keep its threads up to the end of the interpreter, where a
-    # thread that comes too late aborts a process that has finished.
+    # Its functions take the process group at the time of import as a default. Imported later, by
+    # the first step of Adam, they would keep its threads until the interpreter ends; a thread that
+    # comes too late there aborts a process that has finished.
     importlib.import_module("torch.distributed.nn")
     own = None
     try:
         if device.startswith("cuda"):
             own = torch.device("cuda", _number_in("LOCAL_RANK", 0))
             torch.cuda.set_device(own)
-            # Else a lost process ends the others by SIGABRT, where they could say so and stop.
+            # Otherwise a lost process ends the others by SIGABRT, before they can stop cleanly.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         backend = "gloo" if own is None else "nccl"
         distributed.init_process_group(
@@ -240,10 +240,10 @@ _TOGETHER = (
 
 
 def _meeting(rank: int, size: int, stop: StopRequest) -> distributed.Store:
-    """Where all processes have said that they are there.
+    """Waits until all processes have reported, and returns their common store.
 
-    `MissingEnvironment` (exit code 4) names those that do not within `_START`: a process group
-    only counts them, and hears no signal while it waits.
+    `MissingEnvironment` (exit code 4) names those that do not report within `_START`. A process
+    group would only count them, and would hear no signal while it waits.
     """
     host, port = os.environ.get("MASTER_ADDR", "localhost"), _number_in("MASTER_PORT", 29500)
     # torchrun may keep the store itself.
@@ -265,7 +265,7 @@ def _meeting(rank: int, size: int, stop: StopRequest) -> distributed.Store:
 
 
 def _comes_true(condition: Callable[[], bool], stop: StopRequest) -> bool:
-    """Whether it does within `_START`; where `stop` asks first, its failure."""
+    """Waits for a condition up to `_START`; raises the failure of `stop` if that comes first."""
     until = time.monotonic() + _START.total_seconds()
     while not condition():
         if stop.requested:

@@ -7,8 +7,10 @@ runs commands of that checkout and writes `facts.json` and `store.zip` beside th
 run the same commands of today's code. Only command lines and stored files are used and no module
 of the packages, so that one file does for every commit.
 
-The commands run on the instructions that every x86-64 processor has (`HELD`): the order of
-float32 sums depends on the instruction set, and a bit recorded with AVX2 is none of AVX-512.
+The commands run on the instructions that every x86-64 processor has (`HELD`), because the order
+of float32 sums depends on the instruction set. Tried on an AVX2 processor: the instruction sets of
+ATen and of MKL, oneDNN and NNPACK each change the bits; those of NumPy, OpenBLAS and the C library
+do not. No AVX-512 processor was at hand.
 """
 
 from __future__ import annotations
@@ -212,10 +214,17 @@ def _make_pictures(folder: Path) -> None:
 # --------------------------------------------------------------------- recipes
 
 
-def recipes(checkout: Path, folder: Path) -> dict[str, Any]:
-    """Trains every recipe in its arms with the recorded banks; gives weights, losses, answers."""
-    commands = [f"{RUN} --recipe {recipe} --aug {arm}" for recipe in ARMS for arm in ARMS[recipe]]
-    run(checkout, folder, commands)
+def recipes(checkout: Path, folder: Path, names: Iterable[str] = ()) -> dict[str, Any]:
+    """Trains recipes, by default all, in their arms: folders, weights, losses, confusion matrices.
+
+    The home of `folder` is the recorded store.
+    """
+    chosen = [recipe for recipe in ARMS if not names or recipe.split()[0] in names]
+    run(
+        checkout,
+        folder,
+        [f"{RUN} --recipe {one} --aug {arm}" for one in chosen for arm in ARMS[one]],
+    )
     facts = {}
     for path in sorted(folder.glob("runs/*/*/result.json")):
         result = json.loads(path.read_text())

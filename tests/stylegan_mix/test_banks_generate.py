@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_training import StopAfter
 
 from stylegan_mix import arrays, numerics, store
 from stylegan_mix.banks import store as banks
@@ -20,7 +21,7 @@ from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped
 from stylegan_mix.latents.plan import BLOCK, Mixing, rows
 from stylegan_mix.latents.spaces import SPACES
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.session import Session
 
 Write = Callable[..., Path]
 
@@ -216,14 +217,9 @@ def test_a_partial_bank_with_an_altered_seal_is_begun_again(
     open_bank(write(n=130))
 
 
-def test_minutes_stop_after_a_block_and_the_same_request_goes_on(
-    write: Write, ask: Any, published: Any, toy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = iter([None, None, "minutes", "minutes", "minutes"])
-    with monkeypatch.context() as patched:
-        patched.setattr(StopSignals, "requested", property(lambda _: next(asked)))
-        with pytest.raises(Stopped, match="2 of 5 blocks .* are kept"):
-            write(n=300)
+def test_minutes_stop_after_a_block_and_the_same_request_goes_on(write: Write, toy: Any) -> None:
+    with pytest.raises(Stopped, match=r"stopped \(minutes\): 2 of 5 blocks .* are kept"):
+        write(n=300, session=Session(StopAfter(2)))
     assert banks.unfinished()[0].landed == 2
     toy.batches.clear()
     write(n=300)

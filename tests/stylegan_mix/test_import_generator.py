@@ -435,7 +435,7 @@ def test_its_banks_say_that_their_split_is_declared(digits_file: Path, run: Run)
     assert bank.facts["generator_imported"] == one.imported
     card = (folder / "BANK_CARD.md").read_text()
     assert card.count("`, declared by the user |") == 2
-    assert "word\n  of whoever imported it" in card
+    assert "declared\n  by the user: nothing here could check it" in card
     assert (folder / "preview.png").stat().st_size > 1000
     assert run("bank", "verify", folder)[0] == 0
     # The command on the card asks for the same bank.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped
+from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 from trainer import workers
 from trainer.execute import How
@@ -65,7 +66,7 @@ def test_a_stop_is_handed_on_and_the_same_command_goes_on(home: Path, tmp_path: 
     long = [replace(TINY, epochs=5000, aug=aug) for aug in ("none", "mixup", None)]
     planned = plans(*long[:2], replace(TINY, seed=1), out=tmp_path / "runs")
     with StopSignals() as stop:
-        work = workers.side_by_side(planned, workers=2, how=HOW, stop=stop)
+        work = workers.side_by_side(planned, workers=2, how=HOW, session=Session(stop))
         ended: list[int] = []
 
         def saved() -> bool:
@@ -105,7 +106,7 @@ def test_a_failure_comes_back_with_its_kind_and_words(home: Path, tmp_path: Path
         replace(TINY, lr=1000.0, warmup_epochs=0.0, epochs=30), TINY, out=tmp_path / "runs"
     )
     with StopSignals() as stop:
-        work = workers.side_by_side([wild, plain], workers=2, how=HOW, stop=stop)
+        work = workers.side_by_side([wild, plain], workers=2, how=HOW, session=Session(stop))
         ended = {plan.spec.lr: failure for plan, failure in work}
     assert ended[0.1] is None
     assert isinstance(ended[1000.0], Diverged)
@@ -125,11 +126,11 @@ def test_runs_end_when_the_process_that_started_them_is_killed(home: Path, tmp_p
     code = (
         "import sys\nfrom pathlib import Path\nfrom trainer import workers\n"
         "from trainer.execute import How\nfrom trainer.plan import Asked, decide\n"
-        "from stylegan_mix.stopping import StopSignals\n"
+        "from stylegan_mix.session import Session\nfrom stylegan_mix.stopping import StopSignals\n"
         "asked = Asked(dataset='digits_lt', epochs=5000, bn_refresh_batches=1, out=sys.argv[1])\n"
         "with StopSignals() as stop:\n"
         "    list(workers.side_by_side([decide(asked)], workers=2, how=How('cpu', 1, {}), "
-        "stop=stop))\n"
+        "session=Session(stop)))\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "runs")], stderr=subprocess.DEVNULL

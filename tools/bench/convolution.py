@@ -1,12 +1,12 @@
-"""The 3x3 convolution against PyTorch's: forward, the gradient of x, that of the filter.
+"""Benchmark of the 3x3 convolution against PyTorch's: forward and the gradients of x and filter.
 
     python tools/bench/convolution.py --threads 2 --out tools/results/kernels/convolution-cpu.json
     python tools/bench/convolution.py --table tools/results/kernels/convolution-cpu.json
 
-Channels last, as many channels out as in, alternated in one run; with the error of each against
-float64: the root mean square, as a share of the standard deviation of what is right. PyTorch's has
-its filter in the dtype of the images and in its layout; ours takes it in float32. The operations
-counted are those of the sum over the taps, whichever way it is computed.
+Channels last, as many channels out as in, alternated in one run. The error of each is the root mean
+square against float64, as a share of the standard deviation of the float64 result. PyTorch's
+convolution has its filter in the dtype and layout of the images; ours takes it in float32.
+Operations are counted as those of the sum over the taps, for every way of computing it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# The root in place of this folder, where kernels.py is not the package of that name.
+# The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import conv3x3, dispatch
@@ -34,7 +34,7 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def torchs(x: Tensor, weight: Tensor) -> Tensor:
-    """PyTorch's convolution: [N,I,H,W], [O,I,3,3] -> [N,O,H,W]."""
+    """Computes PyTorch's convolution: [N,I,H,W], [O,I,3,3] -> [N,O,H,W]."""
     return functional.conv2d(x, weight, padding=1)
 
 
@@ -42,7 +42,7 @@ FUNCTIONS: dict[str, Function] = {"ours": conv3x3, "torch": torchs}
 
 
 def main() -> None:
-    """Measures what the options ask for, prints a line for each case, writes JSON."""
+    """Measures the cases of the options, prints a line for each, writes JSON."""
     options = _options()
     if options.table:
         print(table(json.loads(options.table.read_text())["rows"]))
@@ -64,7 +64,7 @@ def main() -> None:
 def measured(
     shape: tuple[int, int, int, int], dtype: torch.dtype, rounds: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """A row for each pass: times, operations a second, errors."""
+    """Measures a row for each pass: times, operations a second, errors."""
     n, channels, height, width = shape
     generator = torch.Generator().manual_seed(0)
 
@@ -101,7 +101,7 @@ def measured(
 def passes(
     function: Function, x: Tensor, weight: Tensor, dy: Tensor
 ) -> dict[str, Callable[[], Tensor]]:
-    """The three passes as calls; a gradient runs backward through a graph that is kept."""
+    """Makes the three passes as calls; a gradient runs backward through a graph that is kept."""
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -117,7 +117,7 @@ def passes(
 
 
 def off(value: Tensor, truth: Tensor) -> float:
-    """The root mean square of the error, as a share of the standard deviation of the truth."""
+    """Computes the root mean square error, as a share of the standard deviation of the truth."""
     return float((value.double() - truth).square().mean().sqrt() / truth.std())
 
 
@@ -126,7 +126,7 @@ def _short(value: float) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """As Markdown: for each case operations a second and errors, forward / of x / of the filter."""
+    """Renders Markdown: operations a second and errors, forward / of x / of the filter."""
     lines = ["| | GFLOP/s | PyTorch's | × as fast | error | PyTorch's |", "| --- " * 6 + "|"]
     cases = [rows[at : at + len(PASSES)] for at in range(0, len(rows), len(PASSES))]
     for case in cases:

@@ -1,10 +1,10 @@
-"""What fusing the up-convolution's filter with the epilogue behind it could win, at most.
+"""Upper bound on the gain from fusing the up-convolution's filter with the epilogue behind it.
 
     python tools/bench/fused_blur.py --threads 2 --out tools/results/kernels/fused-blur.json
 
-A fused operator reads and writes what the filter alone does, and computes more: the filter's time
-is a bound from below on its own, and the epilogue's time one from above on what it saves. That is
-set against the time of the whole generator, without gradients, and of its layers that up-sample.
+A fused operator reads and writes as much as the filter alone, and computes more. So the filter's
+time is a lower bound on its own time, and the epilogue's time an upper bound on the saving. That is
+compared with the time of the whole generator, without gradients, and of its up-sampling layers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-# The root in place of this folder, where kernels.py is not the package of that name.
+# The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch, modulated_bias_act, setup_filter, upfirdn2d
@@ -27,11 +27,11 @@ from tools.bench import timing
 from tools.bench.generator import begun
 
 FILTER = setup_filter([1, 3, 3, 1])
-SIZES = (8, 16, 32)  # of the outputs of the layers that up-sample
+SIZES = (8, 16, 32)  # output sizes of the up-sampling layers
 
 
 def main() -> None:
-    """Measures what the options ask for, prints a table, writes JSON."""
+    """Measures the cases of the options, prints a table, writes JSON."""
     options = _options()
     process.set_up_process(options.threads)
     device = torch.device("cpu")
@@ -67,7 +67,7 @@ def _row(channels: int, batch: int, rounds: int, device: torch.device) -> dict[s
 
 
 def _layer(channels: int, batch: int, size: int) -> dict[str, Any]:
-    """What follows the transposed convolution to `size` pixels: the filter alone, and both."""
+    """Makes the steps after the transposed convolution to `size` pixels: the filter, and both."""
     x = torch.randn(batch, channels, size + 1, size + 1).to(memory_format=torch.channels_last)
     d, b = torch.rand(batch, channels), torch.randn(channels)
     noise, strength = torch.randn(1, 1, size, size), torch.tensor(0.1)

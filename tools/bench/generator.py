@@ -1,11 +1,11 @@
-"""Generation and a training step: compiled operators against the fallback, and where time goes.
+"""Benchmark of generation and a training step: compiled operators against the fallback.
 
     python tools/bench/generator.py --threads 2 --out tools/results/kernels/generator-cpu.json
 
 For each number of channels and each precision, on synthetic 32-pixel images: images a second of
-generation (batch 64) and of training (batch 32, R1 in one step of sixteen), with the compiled
-operators and with KERNELS=reference, alternated; and how the time divides among convolutions, our
-other operators and the rest, by PyTorch's profiler.
+generation (batch 64) and of training (batch 32, R1 in one step of sixteen). The compiled operators
+and KERNELS=reference alternate. PyTorch's profiler divides the time among convolutions, our other
+operators and the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-# The root in place of this folder, where kernels.py is not the package of that name.
+# The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch
@@ -40,12 +40,12 @@ from tools.bench import timing
 
 CLASSES = 10
 GENERATION_BATCH = 64
-# Steps of a kind after which it is replayed: it is captured in the fourth.
+# Steps of a kind before it is replayed; the fourth is captured.
 WARM = 5
 
 
 def main() -> None:
-    """Measures what the options ask for, prints a table, writes JSON."""
+    """Measures the cases of the options, prints a table, writes JSON."""
     options = _options()
     process.set_up_process(options.threads)
     device = torch.device(options.device)
@@ -72,9 +72,9 @@ def jobs(
     within: Callable[[], AbstractContextManager[object]],
     player: Callable[[TrainState, Game], Facts] = play,
 ) -> dict[str, Callable[[], object]]:
-    """A generation of 64 images, a step without and a step with R1, each run inside `within()`.
+    """Makes a generation of 64 images, a step without and one with R1, each inside `within()`.
 
-    Neither step has path length. `player` plays the steps.
+    The steps have no path length. `player` plays them.
     """
     ws = torch.randn(GENERATION_BATCH, state.generator.num_ws, game.preset.w_dim).to(game.device)
 
@@ -96,9 +96,9 @@ def jobs(
 def replayed_jobs(
     state: TrainState, game: Game, within: Callable[[], AbstractContextManager[object]]
 ) -> dict[str, Callable[[], object]]:
-    """The jobs with the player of a training on this device, which replays their steps from now on.
+    """Makes the jobs with a player that replays their steps from now on.
 
-    RuntimeError where it cannot.
+    RuntimeError if they cannot be replayed on this device.
     """
     player = player_of(game, graphs=True)
     made = jobs(state, game, within, player)
@@ -112,7 +112,7 @@ def replayed_jobs(
 
 
 def rates(seconds: dict[str, float], preset: Preset) -> dict[str, float]:
-    """Images a second of generation and of training, from the seconds of the three jobs."""
+    """Computes images a second of generation and of training from the seconds of the jobs."""
     plain, with_r1 = seconds["step"], seconds["step with R1"]
     whole = plain + (with_r1 - plain) / preset.r1_interval
     return {
@@ -122,13 +122,13 @@ def rates(seconds: dict[str, float], preset: Preset) -> dict[str, float]:
 
 
 def begun(preset: Preset, device: torch.device) -> TrainState:
-    """A fresh training of the preset on 32-pixel images."""
+    """Begins a fresh training of the preset on 32-pixel images."""
     counts = np.full(CLASSES, 20)
     return TrainState.fresh(preset, resolution=32, channels=3, counts=counts, seed=0, device=device)
 
 
 def game_of_noise(preset: Preset, device: torch.device) -> Game:
-    """The game of a preset on 200 images of noise."""
+    """Makes the game of a preset on 200 images of noise."""
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     noise = _Noise(Part(images, np.arange(200) % CLASSES), CLASSES, np.full(CLASSES, 20))
     return Game.of(preset, cast(Dataset, noise), seed=0, device=device)
@@ -136,7 +136,7 @@ def game_of_noise(preset: Preset, device: torch.device) -> Game:
 
 @dataclasses.dataclass(frozen=True)
 class _Noise:
-    """What a game asks of a data set, made of noise."""
+    """A data set of noise, with the attributes that a game reads."""
 
     train: Part
     num_classes: int
@@ -146,7 +146,7 @@ class _Noise:
 def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, Any]]:
     state, game = begun(preset, device), game_of_noise(preset, device)
     settings = ("native", "reference")
-    # Each replays operators of its own, on the same networks.
+    # Each variant replays its own operators, on the same networks.
     calls = {one: replayed_jobs(state, game, functools.partial(forced, one)) for one in settings}
     named = {f"{one}: {job}": call for one in settings for job, call in calls[one].items()}
     taken = timing.alternate(named, device=device, rounds=rounds, round_seconds=0.5)
@@ -170,7 +170,7 @@ def _rows(preset: Preset, device: torch.device, rounds: int) -> list[dict[str, A
 
 
 def _shares(call: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Shares of the time in convolutions, our other operators, matrix products, the rest."""
+    """Divides the time among convolutions, our other operators, matrix products, the rest."""
     kinds = {"convolution": 0.0, "ours": 0.0, "matrix product": 0.0, "rest": 0.0}
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if device.type == "cuda" else []

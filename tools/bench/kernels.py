@@ -1,22 +1,22 @@
-"""How fast the operators are: forward, backward and double backward, against what there is.
+"""Benchmark of the operators: forward, backward and double backward, against alternatives.
 
     python tools/bench/kernels.py --threads 2 --out tools/results/kernels/cpu.json
     python tools/bench/kernels.py --device cuda --dtype bfloat16 --minutes 2 --out ...
 
-Beside ours stand: "plain", the operator composed of PyTorch's and differentiated by PyTorch (for
-upfirdn2d that is a depthwise convolution); "fallback", what runs with KERNELS=reference;
-"compiled", torch.compile of the plain one (it has no double backward); and the floor: the fewest
-bytes that the operator can move, at the bandwidth of a plain copy measured in the same rounds. All
-variants run with one setting of the allocator, which the file names. Where memory comes to lie
-differs from process to process, and a pass can take twice as long in one as in the next: on a CPU
-each case is timed in `--processes` of its own, and the medians count.
+The alternatives beside ours are: "plain", the operator composed of PyTorch's and differentiated by
+PyTorch (for upfirdn2d a depthwise convolution); "fallback", the code of KERNELS=reference;
+"compiled", torch.compile of the plain one (it has no double backward). The floor is the time of the
+fewest bytes that the operator can move, at the bandwidth of a plain copy in the same rounds. All
+variants run with one setting of the allocator, which the file names. Addresses in memory differ
+from process to process, and can double the time of a pass. So on a CPU each case is timed in
+`--processes` of its own, and the medians count.
 On a GPU each variant has two times: that of a loop in Python (`ms`) and that of its kernels
-(`device_ms`), whose ratio to the kernel of the copy is `native_over_floor`; no ratio where the
-profiler saw none of them. A case that raises is noted in the file, and the others are measured;
-`--minutes` begins no further one after that, and the file lists those left out.
+(`device_ms`). `native_over_floor` is the ratio of the kernels' time to the copy's; it is missing if
+the profiler saw no kernel. A case that raises is noted in the file, and the others are measured.
+After `--minutes` no further case begins, and the file lists those left out.
 `--peer FILE` times another project beside them: a Python file that defines any of `bias_act`,
-`modulated_bias_act` and `upfirdn2d` with the arguments of ours. Prints a table; writes JSON and,
-beside it, a plot.
+`modulated_bias_act` and `upfirdn2d` with our arguments. Prints a table; writes JSON and, beside it,
+a plot.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The root in place of this folder, where kernels.py is not the package of that name.
+# The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import kernels
@@ -50,7 +50,7 @@ from stylegan_mix import process
 from tools.bench import timing
 
 FILTER = kernels.setup_filter([1, 3, 3, 1])
-# As many as the wavelet of the augmentation pipe has; their values make no difference to the time.
+# As many taps as the wavelet of the augmentation pipe; their values do not change the time.
 TWELVE = kernels.setup_filter([math.comb(11, k) for k in range(12)])
 PASSES = ("forward", "backward", "double backward")
 OTHERS = ("fallback", "plain", "compiled")
@@ -60,10 +60,10 @@ LAYOUTS = {"nhwc": torch.channels_last, "nchw": torch.contiguous_format}
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator to time: how to call it, and the tensors that each pass must read and write.
+    """An operator to time: its call, and the tensors that each pass must read and write.
 
-    `moved` counts, for each pass, inputs and outputs in multiples of the size of x. A filter has
-    none: each of its passes reads one image and writes one.
+    `moved` counts, for each pass, inputs and outputs in multiples of the size of x. A filter has no
+    `moved`: each of its passes reads one image and writes one.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Operator:
     filter: Tensor | None = None
 
     def elements(self, shape: tuple[int, ...], number: int) -> int:
-        """The fewest elements that a pass moves where x has this shape."""
+        """Counts the fewest elements that a pass moves, for x of this shape."""
         if self.moved is not None:
             return self.moved[number] * math.prod(shape)
         return math.prod(shape) + math.prod(self.filtered(shape))
 
     def filtered(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what the filter makes of an image."""
+        """Computes the shape of a filtered image."""
         up, down = self.arguments.get("up", 1), self.arguments.get("down", 1)
         left, right, top, bottom = _four(self.arguments.get("padding", 0))
         n, c, h, w = shape
@@ -110,7 +110,7 @@ OPERATORS = {
     "up2": _filter(FILTER, up=2, padding=(2, 1, 2, 1), gain=4),
     "down2": _filter(FILTER, down=2, padding=1),
     "blur": _filter(FILTER, padding=(2, 1, 2, 1), gain=4),
-    # The two of training/ada_geometry.py, for pictures: few channels, NCHW.
+    # The two filters of training/augmentation/geometry.py, for images: few channels, NCHW.
     "ada_up2": _filter(TWELVE, up=2, padding=(0, -1, 0, -1), gain=4),
     "ada_down2": _filter(TWELVE, down=2, flip_filter=True),
 }
@@ -118,9 +118,9 @@ NETWORKS = [name for name in OPERATORS if not name.startswith("ada")]
 
 
 def main() -> int:
-    """Measures what the options ask for, prints the table, writes JSON and plot.
+    """Measures the cases of the options, prints the table, writes JSON and plot.
 
-    The status is 1 if a case raised.
+    Returns 1 if a case raised.
     """
     options, began = _options(), time.monotonic()
     _one_block_for_one_output()
@@ -150,7 +150,7 @@ def main() -> int:
         rows += [{"operator": name, **row} for row in found]
         for row in found:
             print(_line(name, row), flush=True)
-        if options.out:  # after every one: what is stopped leaves what it has
+        if options.out:  # after every case: a run that is stopped leaves those it has
             left_out = [f"{name} {case}" for name, case in cases]
             told = {"rows": rows, "failed": failed, "left_out": left_out}
             timing.write_json(options.out, {**facts, **told})
@@ -162,19 +162,19 @@ def main() -> int:
 
 
 def _cases(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Case]]:
-    """What is compared is timed one right after the other: forms of one operator."""
+    """Lists the cases; forms of one operator follow each other, to be compared."""
     for shape, name in itertools.product(options.shape, options.operator):
         for dtype, layout in itertools.product(options.dtype, options.layout):
             yield name, Case(OPERATORS[name], shape, getattr(torch, dtype), layout, device)
 
 
 def _one_block_for_one_output() -> None:
-    """Starts this script again with a setting of glibc, without which outputs change places.
+    """Starts this script again with a setting of glibc that keeps outputs in their place.
 
-    PyTorch asks for aligned blocks. glibc cuts a little off before each and keeps that in a cache
-    of its own, so that a freed block never fits the next request of the same size: two blocks take
-    turns for one output, and together they exceed a cache that holds one. The copy that the
-    operators are measured against has one target; so has every variant, without that cache.
+    PyTorch asks for aligned blocks. glibc cuts a little off before each and keeps that in a cache,
+    so that a freed block never fits the next request of the same size. Two blocks then take turns
+    for one output, and together they exceed a processor cache that holds one. The copy that the
+    operators are measured against has one target. Without glibc's cache, so has every variant.
     """
     if sys.platform.startswith("linux") and _TUNABLES not in os.environ:
         os.environ[_TUNABLES] = "glibc.malloc.tcache_count=0"
@@ -210,9 +210,9 @@ class Case:
 
 
 def _alone(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """What `measure` finds, on a CPU the medians over processes of its own.
+    """Runs `measure`; on a CPU in several processes, of which the medians count.
 
-    A GPU has its own memory, and takes seconds to be set up.
+    A GPU has its own memory, and takes seconds to set up.
     """
     if case.device.type != "cpu":
         return _measured(case, options)
@@ -229,7 +229,7 @@ def _alone(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _median(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """One row for those of the same pass: of every variant the middle one, and so of the floor."""
+    """Joins rows of the same pass: the median time of every variant, and of the floor."""
 
     def middle(times: list[dict[str, Any]]) -> dict[str, Any]:
         return sorted(times, key=lambda one: one["ms"])[len(times) // 2]
@@ -250,11 +250,11 @@ def _measured(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
 def measure(
     case: Case, peer: ModuleType | None, beside: list[str], rounds: int, round_seconds: float = 0.1
 ) -> list[dict[str, Any]]:
-    """A row for each pass: milliseconds of every variant, of the floor, and their ratio."""
+    """Measures a row for each pass: milliseconds of every variant and the floor, their ratio."""
     rows = []
     for number, name in enumerate(PASSES):
         moved = case.operator.elements(case.shape, number)
-        # A copy reads half of the bytes and writes half: as many as the operator moves at least.
+        # A copy reads half of the bytes and writes half: as many as the operator must move.
         variants = {"copy": timing.copy_call(moved // 2, case.dtype, case.device)}
         for variant, operator, setting in _variants(case, peer, beside, name):
             with _kernels(setting):
@@ -278,7 +278,7 @@ def measure(
 def _times(
     taken: dict[str, timing.Measured], busy: dict[str, float], device: torch.device
 ) -> dict[str, Any]:
-    """The times of a row; its ratio is of the times on the GPU, where there is one."""
+    """Composes the times of a row; the ratio is that of the times on the GPU, if there is one."""
     times = {variant: one.plain() for variant, one in taken.items()}
     seconds = {variant: one.seconds for variant, one in taken.items()}
     if device.type == "cuda":
@@ -299,7 +299,7 @@ def _times(
 def _variants(
     case: Case, peer: ModuleType | None, beside: list[str], name: str
 ) -> Iterator[tuple[str, Callable[..., Tensor], str]]:
-    """(name, operator, what KERNELS is while its graph is made)."""
+    """Lists (name, operator, the value of KERNELS while its graph is made)."""
     ours, plain = getattr(kernels, case.operator.name), _plain(case)
     yield "native", ours, "native"
     if "fallback" in beside:
@@ -307,7 +307,7 @@ def _variants(
     if "plain" in beside:
         yield "plain", plain, "reference"
     if "compiled" in beside and name != "double backward":
-        torch._dynamo.reset()  # else it gives up compiling after eight kinds of tensors
+        torch._dynamo.reset()  # it stops compiling after eight kinds of tensors otherwise
         yield "compiled", torch.compile(plain), "reference"
     if peer is not None and hasattr(peer, case.operator.name):
         yield "peer", getattr(peer, case.operator.name), "reference"
@@ -329,7 +329,7 @@ def _plain(case: Case) -> Callable[..., Tensor]:
 
 
 def _written_out(x: Tensor, f: Tensor, *, padding: Any = 0, **arguments: Any) -> Tensor:
-    """The slow twin of the filter, with the arguments of the operator."""
+    """Calls the slow twin of the filter, with the arguments of the operator."""
     up, down = arguments.pop("up", 1), arguments.pop("down", 1)
     f = f[:, None] * f[None, :] if f.ndim == 1 else f
     twin = reference.upfirdn2d
@@ -337,7 +337,7 @@ def _written_out(x: Tensor, f: Tensor, *, padding: Any = 0, **arguments: Any) ->
 
 
 def _prepared(case: Case, operator: Callable[..., Tensor], number: int) -> Callable[[], object]:
-    """What to time: the pass alone, its graph made before."""
+    """Prepares the timed call: the pass alone, its graph made before."""
     x = case.image().requires_grad_(number > 0)
     small = case.operands()
     filters = [] if case.operator.filter is None else [case.operator.filter.to(case.device)]
@@ -384,7 +384,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 
 def _judged(row: dict[str, Any]) -> tuple[str, float]:
-    """Which time of a variant counts, and that of the floor: the GPU's, where it is known."""
+    """Selects the time of a variant that counts, and that of the floor: on the GPU, if known."""
     if row.get("floor_device_ms"):
         return "device_ms", row["floor_device_ms"]
     return "ms", row["floor_ms"]
@@ -400,7 +400,7 @@ def _peer(path: Path) -> ModuleType:
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Bars of every variant over the floor, on a logarithmic axis; a row of plots for each pass."""
+    """Draws every variant over the floor as bars, on a logarithmic axis, a row for each pass."""
     import matplotlib as mpl
 
     mpl.use("Agg")

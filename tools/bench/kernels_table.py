@@ -20,7 +20,7 @@ COLUMNS = (
 def rows(
     path: Path, *, dtype: str = "float32", layout: str = "nhwc"
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of SHAPE in that form by (operator, pass)."""
+    """Selects the rows of SHAPE in that form, by (operator, pass)."""
     form = (SHAPE, dtype, layout)
     return {
         (row["operator"], row["pass"]): row
@@ -30,9 +30,9 @@ def rows(
 
 
 def main(folder: Path) -> None:
-    """One line for each operator: forward / backward / double backward in every column.
+    """Prints a line for each operator: forward / backward / double backward in every column.
 
-    Forms are compared within one file, whose runs lie side by side.
+    Forms are compared within one file, whose runs alternate.
     """
     plain, forms = rows(folder / "cpu.json"), folder / "cpu-forms.json"
     usual, nchw, half = rows(forms), rows(forms, layout="nchw"), rows(forms, dtype="bfloat16")

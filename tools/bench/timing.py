@@ -1,11 +1,11 @@
 """Timing on shared machines: variants alternate, disturbed rounds are repeated, medians are kept.
 
-A round in which this process waited for a processor more than 4 % of the time says nothing about
-the code: with two OpenMP threads every such wait stalls both. On Linux the wait is read from the
+If this process waits for a processor more than 4 % of a round, the round says nothing about the
+code: with two OpenMP threads every such wait stalls both. On Linux the wait is read from the
 scheduler's own statistics.
 
-On a GPU that is the time of a loop in Python, which launches small kernels more slowly than they
-run; `on_device` asks the profiler how long they run.
+On a GPU this is the time of a loop in Python, which launches small kernels more slowly than they
+run. `on_device` asks the profiler for the time of the kernels.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from torch.profiler import ProfilerActivity, profile
 
 DIRTY = 0.04
 CLEAN_ROUNDS = 3
-# Calls of a variant that the profiler watches: as many as fill these seconds, within these bounds.
+# The profiler watches as many calls of a variant as fill these seconds, within these bounds.
 WATCHED_SECONDS, WATCHED_CALLS = 0.02, (3, 50)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a call: the median of the clean rounds, or the minimum of all where few were."""
+    """Seconds a call: the median of the clean rounds, or the minimum of all if few are clean."""
 
     seconds: float
     clean: int
@@ -48,7 +48,7 @@ def alternate(
     round_seconds: float = 0.1,
     rounds: int = 15,
 ) -> dict[str, Measured]:
-    """Times every variant in turn, `rounds` times at most each, fewer once enough are clean."""
+    """Times every variant in turn, at most `rounds` times each, fewer once enough are clean."""
     counts = {name: _calls(call, device, round_seconds) for name, call in variants.items()}
     taken: dict[str, list[tuple[float, bool]]] = {name: [] for name in variants}
     for _ in range(rounds):
@@ -65,10 +65,10 @@ def on_device(
     *,
     device: torch.device,
 ) -> dict[str, float]:
-    """Seconds a call of each variant in kernels and copies of the GPU, by the profiler.
+    """Measures seconds a call in kernels and copies of the GPU, for each variant, by the profiler.
 
-    `taken` says how long a call takes in all. Empty on a CPU, which has no time but that; without
-    a variant of which the profiler saw nothing.
+    `taken` is the total time of a call. Empty on a CPU, which has only that time. A variant is
+    missing if the profiler saw nothing of it.
     """
     if device.type != "cuda":
         return {}
@@ -81,7 +81,7 @@ def on_device(
             for _ in range(count):
                 call()
             torch.cuda.synchronize(device)
-        # What launches a kernel may carry its time once more.
+        # The operator that launches a kernel may carry its time again.
         microseconds = sum(
             event.self_device_time_total
             for event in watched.key_averages()
@@ -93,13 +93,13 @@ def on_device(
 
 
 def _calls(call: Callable[[], object], device: torch.device, seconds: float) -> int:
-    """How many calls fill a round, after one that warms up."""
+    """Counts the calls that fill a round, after one that warms up."""
     _round(call, 1, device)
     return max(1, min(1000, int(seconds / max(_round(call, 1, device)[0], 1e-6))))
 
 
 def _round(call: Callable[[], object], count: int, device: torch.device) -> tuple[float, bool]:
-    """(seconds a call, whether the round was clean)."""
+    """Times a round: (seconds a call, True if the round was clean)."""
     waited = _run_queue_delay()
     began = _now(device)
     for _ in range(count):
@@ -115,7 +115,7 @@ def _now(device: torch.device) -> float:
 
 
 def _run_queue_delay() -> float:
-    """Seconds that the threads of this process have waited for a processor so far."""
+    """Reads the seconds that this process's threads have waited for a processor so far."""
     waited = 0
     for one in Path("/proc/self/task").glob("*/schedstat"):
         try:
@@ -133,14 +133,14 @@ def _summary(rounds: list[tuple[float, bool]]) -> Measured:
 
 
 def copy_call(elements: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
-    """A plain copy of that many elements: the ceiling of what moves memory."""
+    """Makes a plain copy of that many elements: the ceiling of all that moves memory."""
     source = torch.ones(elements, dtype=dtype, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describes the machine of the measurement."""
     facts = {
         "torch": torch.__version__,
         "python": platform.python_version(),

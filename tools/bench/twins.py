@@ -1,18 +1,18 @@
-"""How fast generation and training are, against slow twins and against the convolution's peak.
+"""Benchmark of generation and training, against slow twins and against the convolution's peak.
 
     python tools/bench/twins.py --threads 2 --out tools/results/kernels/twins-cpu.json
 
-On synthetic 32-pixel images, for each number of channels: images a second of generation (batch
-64) and of training (batch 32, R1 at its share of one step in sixteen), all alternated in one run:
+On synthetic 32-pixel images, for each number of channels: images a second of generation (batch 64)
+and of training (batch 32, R1 at its share of one step in sixteen), all alternated in one run:
 
 * `bfloat16`, `float32`: ours, channels last, compiled operators, replayed steps;
-* `unfused`: float32, channels first, the operators of `kernels.reference`, one shared weight whose
-  input and output are scaled: the composition with which the published code trains;
-* `grouped`: the same with weights of its own for every sample, in one grouped convolution: with
-  which it generates.
+* `unfused`: float32, channels first, the operators of `kernels.reference`, one shared weight with
+  scaled input and output: the composition with which the published code trains;
+* `grouped`: the same with its own weights for every sample, in one grouped convolution: the
+  composition with which the published code generates.
 
-The peak is a 3x3 convolution, channels last, of as many channels at 32 pixels, in the same
-rounds; the share is of its multiply-adds a second, counting those of convolutions alone.
+The peak is a 3x3 convolution, channels last, of as many channels at 32 pixels, in the same rounds.
+The share is of its multiply-adds a second, counting those of convolutions alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# The root in place of this folder, where kernels.py is not the package of that name.
+# The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch, reference
@@ -58,7 +58,7 @@ OURS = ("bfloat16", "float32")
 def unfused(
     x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Input scaled, one shared weight, scales of the output: [N,O,H',W'], [N,O]."""
+    """Scales the input, convolves with one shared weight: y [N,O,H',W'], output scales [N,O]."""
     y = convolve(x * style[:, :, None, None], weight, resample_filter, up=up)
     return y, demodulation(weight, style)
 
@@ -66,7 +66,7 @@ def unfused(
 def grouped(
     x: Tensor, weight: Tensor, style: Tensor, resample_filter: Tensor, *, up: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Weights of its own for every sample, in one grouped convolution; the scale left is 1."""
+    """Convolves every sample with its own weights, as one grouped convolution; the scale is 1."""
     (n, _, height, width), (outs, ins, k, _) = x.shape, weight.shape
     weights = weight * style[:, None, :, None, None]
     weights = weights * demodulation(weight, style)[:, :, None, None, None]
@@ -82,12 +82,12 @@ def grouped(
 
 
 def to_rgb(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
-    """Input scaled, one shared weight: [N,O,H,W]."""
+    """Scales the input and applies one shared weight: [N,O,H,W]."""
     return functional.conv2d(x * style[:, :, None, None], weight)
 
 
 def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
-    """The jobs of a variant, on networks of its own."""
+    """Makes the jobs of a variant, on networks of its own."""
     preset = dataclasses.replace(preset, precision=VARIANTS[name])
     device = torch.device("cpu")
     state, game = begun(preset, device), game_of_noise(preset, device)
@@ -100,7 +100,7 @@ def variant(name: str, preset: Preset) -> dict[str, Callable[[], object]]:
 
 @contextmanager
 def composed() -> Iterator[None]:
-    """Puts the specification of every operator in the place of its fast form."""
+    """Replaces the fast form of every operator by its specification."""
     names = {
         "bias_act": reference.bias_act,
         "modulated_bias_act": reference.modulated_bias_act,
@@ -124,7 +124,7 @@ def composed() -> Iterator[None]:
 def _upfirdn2d(
     x: Tensor, f: Tensor, *, up: int = 1, down: int = 1, padding: Any = 0, gain: float = 1
 ) -> Tensor:
-    """The specification with the arguments of the public operator that the networks use."""
+    """Calls the specification with the public arguments that the networks use."""
     sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     return reference.upfirdn2d(x, f, up=(up, up), down=(down, down), padding=sides, gain=gain)
 
@@ -141,7 +141,7 @@ def _slow(network: nn.Module, convolution: Callable[..., Any]) -> None:
 
 
 def measure(channels: int, rounds: int) -> dict[str, Any]:
-    """One number of channels: rates, ratios and shares."""
+    """Measures one number of channels: rates, ratios and shares."""
     preset = dataclasses.replace(PRESETS["cpu32"], channel_base=32 * channels, channel_max=channels)
     jobs_of = {name: variant(name, preset) for name in VARIANTS}
     calls = {(name, job): call for name, own in jobs_of.items() for job, call in own.items()}
@@ -199,7 +199,7 @@ def _rounded(table: dict[str, dict[str, float]], digits: int) -> dict[str, dict[
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Images a second of measured rows as Markdown, for ours with the share of the peak."""
+    """Renders images a second as Markdown; ours with the share of the peak."""
     lines = [f"| | {' | '.join(VARIANTS)} |", "| --- " * (len(VARIANTS) + 1) + "|"]
     for job in ("generation", "training"):
         for row in rows:

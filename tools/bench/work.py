@@ -1,4 +1,4 @@
-"""How many operations of convolutions an image takes, and how fast the device does them at best."""
+"""Operations of convolutions that an image takes, and the device's peak rate of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tools.bench.generator import begun
 
 __all__ = ["convolution_work", "peak_call", "work_of_jobs"]
 
-# A backward pass costs two forward ones, or one where weights need no gradient. The generator's
-# phase: G three, D two; the discriminator's: G one, D six (counted in training/step.py).
+# A backward pass costs two forward ones, or one if weights need no gradient. The generator's phase
+# has three G and two D passes, the discriminator's one G and six D (counted in training/step.py).
 _GENERATOR_PASSES, _DISCRIMINATOR_PASSES = 4, 8
 # R1 costs six forward passes of the discriminator, as measured.
 _R1_PASSES = 6
 
 
 def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
-    """Operations of convolutions for one image: a generator pass, a discriminator pass.
+    """Counts operations of convolutions for one image: a generator and a discriminator pass.
 
-    Counted on a device that has compiled operators: its own filters are no convolutions, and
-    PyTorch's would be counted as such. A 3x3 convolution counts for what the sum over its taps
-    takes, however it is computed.
+    Counted on a device with compiled operators: their filters are no convolutions, and PyTorch's
+    would be counted as such. A 3x3 convolution counts as the sum over its taps, for every way of
+    computing it.
     """
     preset = dataclasses.replace(preset, precision="float32")
     state = begun(preset, device)
@@ -52,12 +52,12 @@ def convolution_work(preset: Preset, device: torch.device) -> dict[str, float]:
 
 
 def _taps(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
-    """Of a 3x3 convolution of images of the shape x."""
+    """Counts a 3x3 convolution of images of the shape x."""
     return 2 * math.prod(out_shape) * 9 * x[1]
 
 
 def work_of_jobs(preset: Preset, device: torch.device) -> dict[str, float]:
-    """Operations of convolutions for one image of `generation` and of `training`."""
+    """Counts operations of convolutions for one image of `generation` and of `training`."""
     work = convolution_work(preset, device)
     lazy = _R1_PASSES / preset.r1_interval
     return {
@@ -70,7 +70,7 @@ def work_of_jobs(preset: Preset, device: torch.device) -> dict[str, float]:
 def peak_call(
     channels: int, dtype: torch.dtype, batch: int, device: torch.device
 ) -> tuple[Callable[[], object], float]:
-    """A 3x3 convolution at 32 pixels, channels last, and its multiply-adds times two."""
+    """Makes a 3x3 convolution at 32 pixels, channels last, with twice its multiply-adds."""
     x = torch.randn(batch, channels, 32, 32, device=device)
     x = x.to(dtype, memory_format=torch.channels_last)
     weight = torch.randn(channels, channels, 3, 3, device=device)

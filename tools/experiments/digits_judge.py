@@ -1,11 +1,11 @@
-"""What the rows of digit banks look like to a classifier of all real digits.
+"""Judgement of the rows of digit banks by a classifier of all real digits.
 
-The judge is a support-vector machine fitted to all 1,797 real digits, the generator's test part
-among them: it measures generator and banks, and nothing is trained or chosen with it. Asked are
+The judge is a support-vector machine fitted to all 1,797 real digits, including the generator's
+test part. It only measures generator and banks; nothing is trained or chosen with it. It judges
 
-* unmixed rows: how often the judge confirms their label, class by class;
-* mixed rows, by the share `lam` of class a: how often it says a, b, or a third class, and which
-  third class that is. A third class means that the label of the row is wrong.
+* unmixed rows: how often it confirms their label, class by class;
+* mixed rows, by the share `lam` of class a: how often it answers a, b, or a third class, and which.
+  A third class means that the label of the row is wrong.
 
     stylegan-mix generate --dataset digits_lt --n 10000
     stylegan-mix generate --dataset digits_lt --n 10000 --space none
@@ -34,7 +34,7 @@ CLASSES = 10
 
 
 def newest_bank(space: str) -> Bank:
-    """The newest bank of the digits in that space."""
+    """Finds the newest bank of the digits in that space."""
     found = bank_store.find(split_id=datasets.load("digits_lt").split_id, space=space)
     if not found:
         sys.exit(f"no digits_lt bank of space {space}: run the generate commands named above")
@@ -42,18 +42,18 @@ def newest_bank(space: str) -> Bank:
 
 
 def answers(judge: SVC, bank: Bank) -> np.ndarray:
-    """The judge's class of every row, int [N]; scikit-learn's digits are 0..16, ours 0..255."""
+    """Classifies every row, int [N]; scikit-learn's digits are 0..16, ours 0..255."""
     return np.asarray(judge.predict(np.asarray(bank.images).reshape(len(bank), -1) * (16 / 255)))
 
 
 def agreement(judge: SVC, bank: Bank) -> list[float]:
-    """Percent of each class's unmixed rows in which the judge sees that class."""
+    """Computes the percentage of each class's unmixed rows that the judge confirms."""
     said, asked = answers(judge, bank), bank.pair[:, 0]
     return [round(100 * float((said[asked == c] == c).mean()), 2) for c in range(CLASSES)]
 
 
 def between(judge: SVC, bank: Bank) -> dict[str, Any]:
-    """What the judge says of rows of two classes, in ten bins of lam."""
+    """Counts the judge's answers on rows of two classes, in ten bins of lam."""
     said, a, b, lam = answers(judge, bank), bank.pair[:, 0], bank.pair[:, 1], bank.lam
     mixed = a != b
     bins = []
@@ -72,7 +72,7 @@ def between(judge: SVC, bank: Bank) -> dict[str, Any]:
 
 
 def measure() -> dict[str, Any]:
-    """All figures, with what they were measured on."""
+    """Measures all figures, and describes their inputs."""
     digits = load_digits()
     judge = SVC(C=10.0, gamma=0.001)
     check = cross_val_score(judge, digits.data, digits.target, cv=5).mean()

@@ -1,4 +1,4 @@
-"""The facts of a finished generator as a small JSON: its card, the time it took, its last losses.
+"""The facts of a finished generator as a small JSON: its card, its training time, its losses.
 
     python tools/experiments/generator_facts.py HASH --out tools/results/generators/NAME.json
 
@@ -20,7 +20,7 @@ from stylegan_mix.generators import store as generator_store
 
 
 def facts(reference: str) -> dict[str, Any]:
-    """The card of the generator, and what the log says up to its budget."""
+    """Joins the card of the generator with the end of its log, up to its budget."""
     published = generator_store.load(reference)
     card = published.card
     log = (store.home() / "training" / card["training"] / "metrics.jsonl").read_text()

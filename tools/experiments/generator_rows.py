@@ -7,11 +7,11 @@
     python tools/experiments/generator_rows.py ... --compare float32 bfloat16
 
 A row is `stylegan-mix train` with its options, then `stylegan-mix metrics` on the generator. Each
-finished row and seed leaves one small JSON with both commands; what is finished is not done
-again, what was interrupted goes on. `--table` and `--compare` run nothing: they print what is
-there as Markdown, and whether the second row is as good as the first: equivalent where the 90 %
-interval of the paired difference over seeds lies within 5 % of the first row's mean, or for what is
-a share (coverage, accuracies) within one point.
+finished row and seed leaves one small JSON with both commands. A finished one is not repeated, and
+an interrupted one goes on. `--table` and `--compare` run nothing; they print the finished rows as
+Markdown. `--compare` also tells if the second row is as good as the first. They are equivalent if
+the 90 % interval of the paired difference over seeds lies within 5 % of the first row's mean, or
+within one point for shares (coverage, accuracies).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from stylegan_mix import store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.process import cpu_name
 
-# What the table shows: figure, reference, scopes, decimals.
+# Figures of the table: figure, reference, scopes, decimals.
 COLUMNS = (
     ("frechet", "test", ("all", "few"), 2),
     ("kernel", "test", ("all", "few"), 3),
@@ -48,7 +48,7 @@ SHARES = ("coverage", "cas", "label_accuracy")
 
 
 def options_of(table: dict[str, Any]) -> list[str]:
-    """A table of options as words of a command line."""
+    """Turns a table of options into words of a command line."""
     words: list[str] = []
     for name, value in table.items():
         flag = f"--{name.replace('_', '-')}"
@@ -57,7 +57,7 @@ def options_of(table: dict[str, Any]) -> list[str]:
 
 
 def run(words: list[str], threads: int) -> dict[str, Any]:
-    """Runs a command of this project and gives its JSON; the script ends where it fails."""
+    """Runs a command of this project and returns its JSON; ends the script if it fails."""
     command = [sys.executable, "-m", "stylegan_mix", *words, "--threads", str(threads), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -67,7 +67,7 @@ def run(words: list[str], threads: int) -> dict[str, Any]:
 
 
 def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
-    """Trains and judges one row: its record."""
+    """Trains and judges one row; returns its record."""
     own = {name: value for name, value in row.items() if name not in ("name", "about")}
     train = ["train", *options_of({**plan["base"], **own, "seed": seed})]
     published = generator_store.load(run(train, threads)["generator"])
@@ -109,7 +109,7 @@ def _short(figure: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
-    """The rows that are there as Markdown: means over seeds, the spread where there are several."""
+    """Renders the finished rows as Markdown: means over seeds, with the spread of several."""
     heads = [f"{figure} {scope}" for figure, _, scopes, _ in COLUMNS for scope in scopes]
     lines = [f"| row | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     floors: list[str] = []
@@ -132,7 +132,7 @@ def table(records: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
 
 
 def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
-    """What the rows are, and what they were made on, as Markdown."""
+    """Describes the rows, and the budget and hardware behind them, as Markdown."""
     done = {record["row"] for record in records}
     lines = [f"- {row['name']}: {row['about']}." for row in plan["rows"] if row["name"] in done]
     missing = [row["name"] for row in plan["rows"] if row["name"] not in done]
@@ -157,7 +157,7 @@ def notes(records: list[dict[str, Any]], plan: dict[str, Any]) -> str:
 
 
 def _scale(decimals: int) -> int:
-    """Accuracies, which have one decimal, are shown in per cent."""
+    """Returns 100 for accuracies, which have one decimal and are shown in per cent; else 1."""
     return 100 if decimals == 1 else 1
 
 
@@ -190,7 +190,7 @@ def _cell(values: list[float], decimals: int) -> str:
 
 
 def comparison(records: list[dict[str, Any]], first: str, second: str) -> str:
-    """Paired differences of two rows over their common seeds, figure by figure, as Markdown."""
+    """Computes paired differences of two rows over common seeds, by figure, as Markdown."""
     by_seed = {(record["row"], record["seed"]): record for record in records}
     seeds = sorted({seed for row, seed in by_seed if (first, seed) in by_seed and row == second})
     if len(seeds) < LEAST_SEEDS:
@@ -223,7 +223,7 @@ def comparison(records: list[dict[str, Any]], first: str, second: str) -> str:
 
 
 def main() -> None:
-    """Runs the rows that are not there yet, or prints the table."""
+    """Runs the unfinished rows, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path, help="TOML file with base, metrics and rows")
     parser.add_argument("--results", type=Path, required=True, help="folder of the records")

@@ -1,13 +1,12 @@
-"""Trains the best generator preset there is on CIFAR-10-LT for some minutes of one GPU.
+"""Training of the best generator preset on CIFAR-10-LT in some minutes of one GPU.
 
-Measures the speed of a few steps, sets the budget that fits the minutes, or takes that of --kimg
-however long it lasts, trains, and leaves in --out: the published generator (moving average of the
-weights, with its card and class grid), the training log, the last sample grids, and
-`generator.json` with throughput, hardware, versions, the command and the seed. The same command
-goes on where it was stopped, given the same --store; where it was stopped, log and grids are in
---out all the same.
+Measures the speed of a few steps and sets the budget that fits --minutes, or takes that of --kimg
+for any time. Then it trains, and leaves in --out: the published generator (EMA of the weights, with
+its card and class grid), the training log, the last sample grids, and `generator.json` with
+throughput, hardware, versions, the command and the seed. The same command with the same --store
+goes on after a stop. Log and grids are in --out after a stop, too.
 
-With --pieces MIB, for where only small files can be fetched, weights rounded to bfloat16 come in
+With --pieces MIB, if only small files can be fetched, --out has weights rounded to bfloat16 in
 place of the published folder, packed into files of at most so many MiB each:
 
     cat generator.tar.gz.* | tar xz -C $STYLEGAN_MIX_HOME/generators
@@ -37,7 +36,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-# The root in place of this folder: a machine on loan has no installed copy.
+# The root replaces this folder: a borrowed machine has no installed copy.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from stylegan_mix import checkpoint, datasets, errors, process, stopping, store
@@ -72,7 +71,7 @@ def main() -> None:
         facts["kimg"] = options.kimg or _kimg_in(left, facts["images_per_second"])
         store.write_json(budget, facts)
     plan = dataclasses.replace(plan, kimg=facts["kimg"])
-    # Stopped in time it loses nothing: the same command goes on.
+    # A training stopped in time loses nothing: the same command goes on.
     minutes = None if options.kimg else _left(1.1 * options.minutes, began)
     began = time.monotonic()
     try:
@@ -93,12 +92,12 @@ def main() -> None:
 
 
 def _left(minutes: float, began: float) -> float:
-    """The minutes that are left of `minutes` since `began`, at least a tenth of them."""
+    """Computes the minutes left of `minutes` since `began`, at least a tenth of them."""
     return max(minutes - (time.monotonic() - began) / 60, 0.1 * minutes)
 
 
 def _kimg_in(minutes: float, images_per_second: float) -> float:
-    """The budget that fits; a quarter of the time is for logs, pictures and checkpoints."""
+    """Computes the budget that fits; a quarter of the time is for logs, grids, checkpoints."""
     return round(max(0.75 * minutes * 60 * images_per_second / 1000, 0.1), 1)
 
 
@@ -151,12 +150,12 @@ def _prepare(data: Path) -> None:
 
 
 def _throughput(plan: TrainPlan, steps: int, *, graphs: bool) -> dict[str, Any]:
-    """Images a second over `steps` steps after a warm-up, R1 at its true share, and memory."""
+    """Measures images a second over `steps` steps after a warm-up, with R1's share, and memory."""
     device = torch.device(plan.device)
     dataset, preset = plan.dataset, plan.preset
     state, game = begin(preset, dataset, seed=plan.seed, device=device)
     player = player_of(game, graphs)
-    # Every kind of step must have become a graph, that of R1 too.
+    # Every kind of step must have become a graph, including that with R1.
     warm = 5 * preset.r1_interval if device.type == "cuda" else max(steps // 4, 2)
     for _ in range(warm):
         train_step(state, game, player)
@@ -176,20 +175,20 @@ def _wait(device: torch.device) -> None:
 
 
 def _copy_log(folder: Path, out: Path) -> None:
-    """The log of a training and its last two grids, as far as it came."""
+    """Copies the log of a training and its last two grids, as far as it came."""
     for path in (*folder.glob("metrics.jsonl"), *sorted(folder.glob("grids/*"))[-2:]):
         shutil.copyfile(path, out / path.name)
 
 
 def _pack(published: Published, out: Path, mib: float) -> None:
-    """The generator with weights rounded to bfloat16, whose zeros pack well, in pieces."""
+    """Packs the generator in pieces, its weights rounded to bfloat16, whose zeros pack well."""
     weights, _ = checkpoint.load(published.folder, kind=generator_store.GENERATOR_KIND)
     rounded = {
         name: value.bfloat16().to(value.dtype) if value.is_floating_point() else value
         for name, value in weights.items()
     }
     grid = published.folder / "grid.png"
-    # Not into the store, where it would be taken for the finished generator.
+    # Not into the store, which would take it for the finished generator.
     before, os.environ["STYLEGAN_MIX_HOME"] = store.home(), str(store.home() / "rounded")
     with Image.open(grid) as picture:
         small = generator_store.publish(rounded, published.card, picture)

@@ -1,17 +1,17 @@
-"""How fast a GPU trains and generates, and how far that is from its matrix peak: one JSON file.
+"""Speed of training and generation on a GPU, against its matrix peak: one JSON file.
 
     python tools/gpu/throughput.py --out tools/results/gpu/throughput.json
 
 NOT YET RUN ON A GPU: there was none where this was written. The test runs it in miniature on a CPU.
 
 On noise of 32 pixels: images a second of training (R1 at its share of the steps) and of generation
-(batch 64), for `cifar`, `cifar-lt` and `cifar` at half the width, in float32 and bfloat16, with the
-compiled operators and with KERNELS=reference, with and without CUDA graphs; all settings of a
-preset and precision alternate. TFLOP/s counts convolutions alone. The peak is that of a matrix
-product of 8,192 rows and of a 3x3 convolution of as many channels, whichever is faster.
+(batch 64). The presets are `cifar`, `cifar-lt` and `cifar` at half the width, in float32 and
+bfloat16, with the compiled operators and with KERNELS=reference, with and without CUDA graphs. All
+settings of a preset and precision alternate. TFLOP/s counts convolutions alone. The peak is that of
+a matrix product of 8,192 rows or of a 3x3 convolution of as many channels, the faster of the two.
 
-A setting that fails has a row that says why, and the others are measured; the status is then 1.
-After --minutes no further preset and precision is begun, and the file lists what is left out.
+A setting that fails has a row with the reason, and the others are measured; the status is then 1.
+After --minutes no further preset and precision begins, and the file lists those left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-# The root in place of this folder, for the benchmarks' parts.
+# The root replaces this folder, for the benchmarks' parts.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from kernels import dispatch
@@ -52,7 +52,7 @@ OPERATORS = ("native", "reference")
 
 
 def main() -> int:
-    """Measures, prints a line for each row, writes JSON; 1 if a setting failed."""
+    """Measures, prints a line for each row, writes JSON; returns 1 if a setting failed."""
     options, began = _options(), time.monotonic()
     process.set_up_process(options.threads)
     device = torch.device(options.device)
@@ -71,7 +71,7 @@ def main() -> int:
         for row in found:
             rows.append({"preset": name, "precision": precision, **row})
             print(_line(rows[-1]), flush=True)
-        # After every pair: what is stopped leaves what it has.
+        # After every pair: a run that is stopped leaves those it has.
         left_out = [" ".join(pair) for pair in left]
         timing.write_json(options.out, {**facts, "rows": rows, "left_out": left_out})
     for pair in left:
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
-    """The presets by name; `half` is `cifar` at half the width, `channels` narrows all of them."""
+    """Selects presets by name; `half` is `cifar` at half the width, `channels` narrows all."""
     found = {}
     for name in names:
         preset = PRESETS["cifar" if name == "half" else name]
@@ -91,7 +91,7 @@ def _presets(names: list[str], channels: int | None) -> dict[str, Preset]:
 
 
 def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> list[dict]:
-    """A row for each setting: rates, TFLOP/s and shares of the peak, timed in turn."""
+    """Measures a row for each setting: rates, TFLOP/s and shares of the peak, timed in turn."""
     each = work_of_jobs(preset, device)
     settings = [
         (operators, graphs)
@@ -138,9 +138,9 @@ def _rows(preset: Preset, device: torch.device, options: argparse.Namespace) -> 
 def _jobs(
     preset: Preset, device: torch.device, operators: str, graphs: bool
 ) -> dict[str, Callable[[], object]]:
-    """The jobs of a setting, on networks of its own; graphs are made before they are timed.
+    """Makes the jobs of a setting on networks of its own; graphs are made before the timing.
 
-    RuntimeError where they cannot be made.
+    RuntimeError if they cannot be made.
     """
     within = functools.partial(forced, operators)
     state, game = begun(preset, device), game_of_noise(preset, device)
@@ -150,7 +150,7 @@ def _jobs(
 def _peak_calls(
     preset: Preset, device: torch.device, rows: int
 ) -> dict[str, tuple[Callable[[], object], float]]:
-    """Calls that keep the matrix units busy, each with its operations."""
+    """Makes calls that keep the matrix units busy, each with its operations."""
     dtype = getattr(torch, preset.precision)
     one, two = (torch.randn(rows, rows, device=device).to(dtype) for _ in range(2))
     return {

@@ -1,9 +1,9 @@
-"""What augmentations do to real images: a row for each policy and strength, as a PNG.
+"""A picture of augmentations on real images: a row for each policy and strength, as a PNG.
 
     python tools/pictures/augmentations.py digits_lt cifar10_lt --out augmentations.png
 
-Beside one image of each of the first classes, untouched, stand the same images as the
-discriminator sees them. Data sets are those of the store, or the embedded digits.
+The first row has one image of each of the first classes, untouched. The others have the same images
+as the discriminator sees them. Data sets are those of the store, or the embedded digits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDE, NAMES = 64, 230
 
 
 def real_images(name: str, count: int) -> Tensor:
-    """The first training image of each class, in turn: [count,C,H,W] in [-1, 1]."""
+    """Selects the first training image of each class, in turn: [count,C,H,W] in [-1, 1]."""
     part = datasets.load(name).train
     rows = [np.flatnonzero(part.labels == label) for label in np.unique(part.labels)]
     chosen = [rows[at % len(rows)][at // len(rows)] for at in range(count)]
@@ -36,7 +36,7 @@ def real_images(name: str, count: int) -> Tensor:
 
 
 def rows_of(images: Tensor) -> list[tuple[str, Tensor]]:
-    """(what was done, the images after it) for every policy and strength."""
+    """Augments by every policy and strength: (its name, the images after it)."""
     rows = [("real", images)]
     for policy in POLICIES:
         augmentation = augmentation_named(policy)
@@ -49,7 +49,7 @@ def rows_of(images: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def sheet(images: Tensor) -> Image.Image:
-    """The rows below each other, enlarged by a whole factor without smoothing."""
+    """Draws the rows below each other, enlarged by a whole factor without smoothing."""
     rows = rows_of(images)
     scale = max(SIDE // images.shape[2], 1)
     cell_x, cell_y = images.shape[3] * scale + 2, images.shape[2] * scale + 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stylegan_mix import console, process, progress, stopping
-from trainer.engine.mixing import ARMS
+from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
     from trainer.plan import Asked, Plan
@@ -20,13 +20,17 @@ __all__ = ["asked_for", "run", "show"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SETTINGS: list[tuple[str, Any, str]] = [
-    ("--aug", str, f"{', '.join(ARMS)}. Default: none."),
+    ("--aug", str, "Arm, such as mixup, bank, hybrid; a wrong name lists all. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
     ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
     ("--teacher", str, "Folder of a finished run that teaches."),
     ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
-    ("--views", int, "Patches of each image that a label-only teacher votes on."),
+    (
+        "--views",
+        int,
+        "Views of each image, most of them patches, that a label-only teacher votes on.",
+    ),
     ("--epochs", int, "Passes over the real images. Default: by data set."),
     ("--batch", int, "Images a step. Default: 128."),
     ("--lr", float, "Highest learning rate. Default: 0.1."),
@@ -63,6 +67,7 @@ def _settings(command: Command) -> Command:
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
+@console.progress_option
 @console.run_options
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -89,9 +94,10 @@ def run(ctx: click.Context, **options: Any) -> None:
     show(plan)
     from trainer.execute import How, execute
 
+    how = How(options["device"], options["threads"], sources)
+    reporter = progress.reporter_for(options["progress"])
     with stopping.StopSignals(options["minutes"]) as stop:
-        how = How(options["device"], options["threads"], sources)
-        found = execute(plan, stop, how)
+        found = execute(plan, Session(stop, reporter), how)
     _print(plan, found, as_json=options["as_json"])
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, errors, progress, stopping
+from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
-    from stylegan_mix.stopping import StopSignals
     from trainer.execute import How
     from trainer.plan import Plan
     from trainer.sweep import Settled
@@ -46,6 +46,7 @@ _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
+@console.progress_option
 @click.option("--print-commands", is_flag=True, help="Print the command of every run, then stop.")
 @click.option("--dry-run", is_flag=True, help="Say what is there and what would run, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -57,7 +58,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     --threads, any number of workers gives the same results.
 
     \b
-    trainer sweep tools/experiments/digits.toml --results tools/results/digits
+    trainer sweep tools/experiments/digits_lt.toml --results my_results
     """
     from trainer import sweep as grid
     from trainer.execute import How
@@ -75,17 +76,19 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     if options["dry_run"]:
         _tell(settled, as_json=options["as_json"])
         return
-    how = How(options["device"], options["threads"], {})
+    how = How(options["device"], options["threads"], {}, options["progress"])
     plans = [one.plan for one in missing if one.plan is not None]
+    reporter = progress.reporter_for(options["progress"])
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
-        for plan, failure in _carried_out(plans, options["workers"], how, stop):
+        session = Session(stop, reporter)
+        for plan, failure in _carried_out(plans, options["workers"], how, session):
             if failure is not None:
-                progress.say(f"failed: {failure}")
+                session.say(f"failed: {failure}")
                 failures.append(failure)
             elif results is not None:
                 found = read(plan.folder(plan.spec.seed) / RESULT_FILE)
-                progress.say(f"kept: {grid.keep(found, results)}")
+                session.say(f"kept: {grid.keep(found, results)}")
     if failures:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
@@ -93,24 +96,25 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
 
 
 def _carried_out(
-    plans: list[Plan], workers: int, how: How, stop: StopSignals
+    plans: list[Plan], workers: int, how: How, session: Session
 ) -> Iterator[tuple[Plan, errors.Failure | None]]:
     """Each plan once it has ended, with the failure that is its own; others end the sweep."""
     from trainer.execute import execute
     from trainer.workers import side_by_side
 
     if workers > 1:
-        for plan, failure in side_by_side(plans, workers=workers, how=how, stop=stop):
+        for plan, failure in side_by_side(plans, workers=workers, how=how, session=session):
             if failure is not None and not isinstance(failure, _OWN):
                 raise failure
             yield plan, failure
         return
     for number, plan in enumerate(plans, start=1):
-        progress.say(f"\nrun {number} of {len(plans)}: {plan.command(plan.spec.seed)}")
-        if stop.requested:
-            raise stop.failure(saved=True, what="the runs before this one are finished")
+        session.say(f"\nrun {number} of {len(plans)}: {plan.command(plan.spec.seed)}")
+        if session.stop.requested:
+            what = "the runs before this one are finished"
+            raise session.stop.failure(saved=True, what=what)
         try:
-            execute(plan, stop, how)
+            execute(plan, session, how)
         except _OWN as error:
             yield plan, error
         else:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stylegan_mix.errors import Diverged
 from stylegan_mix.rng import Draws
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.stopping import StopRequest
 from trainer.engine.batch import Batch
 from trainer.engine.features import Forward
 from trainer.engine.mixing import Streams
@@ -205,7 +205,7 @@ def train(
     job: Job,
     state: State,
     *,
-    stop: StopSignals,
+    stop: StopRequest,
     each_step: Callable[[], None],
     each_epoch: Callable[[dict[str, Any]], None],
     save: Callable[[], None],

@@ -23,7 +23,7 @@ from stylegan_mix.errors import (
     UsageFailure,
 )
 from stylegan_mix.process import resolve_device
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
@@ -81,7 +81,7 @@ def run_recipe(
     spec: RunSpec,
     folder: Path,
     *,
-    stop: StopSignals,
+    session: Session = Session(),
     device: str = "cpu",
     command: str = "trainer.engine.run.run_recipe",
     sources: Mapping[str, str] | None = None,
@@ -90,21 +90,20 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Runs `spec` in `folder`, going on where an earlier call stopped, and returns its result.
 
-    A finished run returns its stored result at once. `stop` ends it after the step at hand with
-    `stop.failure`. `device` is "auto", "cpu", "cuda" or "cuda:<index>"; `sources` says where each
-    setting came from; `label` heads the progress lines.
+    A finished run returns its stored result at once. The session's request ends it after the step
+    at hand with the failure of that. `device` is "auto", "cpu", "cuda" or "cuda:<index>";
+    `sources` says where each setting came from; `label` heads the progress lines.
     """
     chosen = check(spec)
     at = RunFolder(folder)
-    with store.locked(folder / "lock", wait=False):
+    with store.locked(folder / "lock", wait=False, session=session):
         finished = records.finished(folder, spec)
         if finished is not None:
             return finished.record
         at.begin(spec, sources or {}, command)
         try:
-            work = Work(
-                spec, chosen, at, stop, torch.device(resolve_device(device)), open_inputs(spec)
-            )
+            place = torch.device(resolve_device(device))
+            work = Work(spec, chosen, at, session, place, open_inputs(spec))
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))

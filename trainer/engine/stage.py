@@ -13,9 +13,8 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
-from stylegan_mix.progress import Progress
 from stylegan_mix.rng import Draws, stream, torch_generator
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
 from trainer.engine.batches import Batches, source_names, transform_of
@@ -38,7 +37,7 @@ class Work:
     spec: RunSpec
     recipe: Recipe
     folder: RunFolder
-    stop: StopSignals
+    session: Session
     device: torch.device
     inputs: Inputs
 
@@ -86,11 +85,11 @@ class StageRun:
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
         self._work.folder.write_history(self._before + state.history)
-        progress = Progress(self._steps, "steps", label, start=state.step)
+        progress = self._work.session.track(self._steps, "steps", label, start=state.step)
         loop.train(
             job,
             state,
-            stop=self._work.stop,
+            stop=self._work.session.stop,
             each_step=lambda: progress.update(state.step),
             each_epoch=lambda event: self._each_epoch(job, state, event),
             save=lambda: self._save(state),
@@ -230,7 +229,8 @@ class StageRun:
             precision=spec.precision,
             device=self._device,
         )
-        counts = votes.ensure(ballot, ballot.identity(data.split_id, sha256), self._work.stop)
+        identity = ballot.identity(data.split_id, sha256)
+        counts = votes.ensure(ballot, identity, self._work.session)
         labels = data.train.labels
         self._votes = votes.diagnostics(counts, labels, data.num_classes)
         table = torch.from_numpy(np.array(counts)).to(self._device)

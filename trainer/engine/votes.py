@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix import arrays, store
-from stylegan_mix.progress import Progress, say
+from stylegan_mix.progress import say
 from stylegan_mix.rng import stream
-from stylegan_mix.stopping import StopSignals
+from stylegan_mix.session import Session
 from trainer.engine.batches import Images, Transform, windows
 from trainer.engine.loop import autocast
 from trainer.engine.teachers import Ask
@@ -63,7 +63,7 @@ class Ballot:
         }
 
 
-def ensure(ballot: Ballot, identity: dict[str, Any], stop: StopSignals) -> np.ndarray:
+def ensure(ballot: Ballot, identity: dict[str, Any], session: Session) -> np.ndarray:
     """The counts of these votes, [N, K]: read from a store, or collected and put there.
 
     A stop request leaves the finished views in the store and raises `stop.failure`.
@@ -74,28 +74,28 @@ def ensure(ballot: Ballot, identity: dict[str, Any], stop: StopSignals) -> np.nd
         if folder.is_dir():
             return arrays.open_container(folder, kind=KIND)["counts"]
     folder = store.home() / "annotations" / key / "votes"
-    with store.locked(folder.parent / "votes.lock"):
+    with store.locked(folder.parent / "votes.lock", session=session):
         if not folder.is_dir():
-            counts = collect(ballot, folder.with_name("votes.partial"), stop)
+            counts = collect(ballot, folder.with_name("votes.partial"), session)
             arrays.write(folder, {"counts": counts}, kind=KIND, facts=identity)
         shutil.rmtree(folder.with_name("votes.partial"), ignore_errors=True)
     return arrays.open_container(folder, kind=KIND)["counts"]
 
 
-def collect(ballot: Ballot, partial: Path, stop: StopSignals) -> np.ndarray:
+def collect(ballot: Ballot, partial: Path, session: Session) -> np.ndarray:
     """Asks for all views and counts, [N, K] uint8 or int32; `partial` keeps finished views."""
     views, count = ballot.spec.views, len(ballot.part.labels)
     declared = {"answers": ("i4", (views, count)), "done": ("u1", (views,))}
     writer = arrays.Writer(partial, declared, resume=True)
     answers, done = writer.view("answers"), writer.view("done")
-    progress = Progress(views * count, "questions", "asking the teacher about patches")
+    progress = session.track(views * count, "questions", "asking the teacher about patches")
     images = Images(ballot.part.images, ballot.device)
     for number in range(views):
         if done[number]:
             continue
-        if stop.requested:
+        if session.stop.requested:
             what = f"asking the teacher, view {number} of {views}"
-            raise stop.failure(saved=True, what=what)
+            raise session.stop.failure(saved=True, what=what)
         answers[number] = _answers(ballot, images, number)
         writer.flush()
         done[number] = 1

@@ -1,8 +1,8 @@
 """Stochastic discriminator augmentation (Karras et al. 2020, StyleGAN2-ADA), by families.
 
-Every transform is applied to an image with the probability p of that image. Shapes never depend
-on what was drawn, and nothing is read back from the device. N batch, C channels, H W pixels;
-images are float32 or float64, about [-1, 1].
+Every transform is applied to an image with the probability p of that image. Shapes never depend on
+the draws, and nothing is read back from the device. N batch, C channels, H W pixels; images are
+float32 or float64, about [-1, 1].
 """
 
 from __future__ import annotations

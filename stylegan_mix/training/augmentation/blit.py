@@ -1,7 +1,7 @@
 """Pixel blitting: flips, quarter turns and whole shifts of images, as one gather.
 
-N batch, C channels, H W pixels. Nothing is resampled: every pixel of the result is one of the
-image. What comes in from outside is the image mirrored at its border pixels, endlessly.
+N batch, C channels, H W pixels. Nothing is resampled: every pixel of the result is a pixel of the
+image. Beyond its border the image continues mirrored at its border pixels, endlessly.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MOST_SHIFT = 0.125
 
 
 def blit(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
-    """Flip, quarter turns and whole shift, each with probability p (Karras et al. 2020, ADA).
+    """Flips, turns by quarters and shifts, each with probability p (Karras et al. 2020, ADA).
 
-    The flip is drawn from {no, yes} and the number of turns from 0 to 3, so that an image is
-    really flipped with probability p / 2. The shift is uniform up to an eighth of either side.
+    The flip is drawn from {no, yes} and the number of turns from 0 to 3, so an image is really
+    flipped with probability p / 2. The shift is uniform up to an eighth of either side.
     """
     (count, _, height, width), device = images.shape, images.device
     flips = sometimes(draws.integers(0, 2, count, device=device), p, draws)
@@ -36,9 +36,9 @@ def blit(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
 def moved(images: Tensor, flips: Tensor, turns: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
     """Mirrors left-right where `flips`, turns counter-clockwise, then shifts right and down.
 
-    All int64 [N]; images [N,C,H,W]. Turns are about the centre: a quarter turn of an image that
-    is not square shows its middle and mirrored pixels beside it, and is rounded by half a pixel
-    where one side is even and the other odd.
+    All int64 [N]; images [N,C,H,W]. Turns are about the centre. A quarter turn of an image that is
+    not square shows its middle with mirrored pixels beside it. If one side is even and the other
+    odd, it is rounded by half a pixel.
     """
     count, channels, height, width = images.shape
     flips, turns, shift_x, shift_y = (
@@ -58,7 +58,7 @@ def moved(images: Tensor, flips: Tensor, turns: Tensor, shift_x: Tensor, shift_y
 
 
 def _mirrored(index: Tensor, size: int) -> Tensor:
-    """Any whole index -> the one in 0..size-1 that mirroring at the border pixels gives."""
+    """Maps any whole index into 0..size-1 by mirroring at the border pixels."""
     period = max(2 * (size - 1), 1)
     index = index.remainder(period)
     return torch.minimum(index, period - index)

@@ -5,9 +5,9 @@ on it and r = x - g the rest, they compose to  f c (g + b) + s c R r : brightnes
 multiplies by c, the flip of luma turns g round (f = -1), hue turns r about the axis by R,
 saturation multiplies r by s. N batch, C channels, H W pixels.
 
-One channel has no r: brightness, contrast and the flip remain. Four are colour with alpha, and
-alpha stays as it is. Any other number is taken as colours about their own grey axis; a turn about
-an axis by one angle exists in three dimensions only, so hue is left out.
+One channel has no r: brightness, contrast and the flip remain. Four channels are colour with alpha,
+and alpha does not change. Any other number is taken as colours about their own grey axis. Hue is
+then left out, since a turn about an axis by one angle exists in three dimensions only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BRIGHTNESS_STD, _CONTRAST_STD, _SATURATION_STD = 0.2, 0.5, 1.0
 
 
 def color(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
-    """The five transforms of colour, each with probability p (Karras et al. 2020, ADA)."""
+    """Applies the five transforms of colour, each with probability p (Karras et al. 2020, ADA)."""
     count, device = len(images), images.device
     brightness = sometimes(draws.normal(count, device=device) * _BRIGHTNESS_STD, p, draws)
     contrast = sometimes(draws.normal(count, device=device) * _CONTRAST_STD, p, draws)

@@ -1,7 +1,7 @@
 """DiffAugment (Zhao et al. 2020): the same differentiable augmentation on reals and fakes.
 
 Every transform is applied to every image. N batch, C channels, H W pixels; images are float,
-about [-1, 1]. Every draw comes from the `Draws` that are given, one set of numbers per image.
+about [-1, 1]. All draws come from the given `Draws`, one set of numbers per image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _uniform(images: Tensor, low: float, high: float, draws: Draws) -> Tensor:
 
 
 def _color(images: Tensor, draws: Draws) -> Tensor:
-    """Brightness + U(-.5, .5), then saturation x U(0, 2), then contrast x U(.5, 1.5)."""
+    """Applies brightness + U(-.5, .5), saturation x U(0, 2), contrast x U(.5, 1.5), in turn."""
     brightness = _uniform(images, -0.5, 0.5, draws)
     saturation = _uniform(images, 0.0, 2.0, draws)
     contrast = _uniform(images, 0.5, 1.5, draws)
@@ -35,7 +35,7 @@ def _color(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _translation(images: Tensor, draws: Draws) -> Tensor:
-    """Shifts by up to an eighth of the size along each axis, zeros coming in from outside."""
+    """Shifts by up to an eighth of the size along each axis; zeros come in from outside."""
     count, _, height, width = images.shape
     most = max(round(height / 8), 1)
     shift_y, shift_x = (

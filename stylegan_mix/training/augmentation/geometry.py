@@ -1,15 +1,15 @@
 """General geometry: scales, rotations and fractional shifts, resampled through a wavelet.
 
-An image is up-sampled by two with sym6, sampled bilinearly where the inverse map of every output
-sample points, and down-sampled with the same filter flipped: the pair is orthogonal, so that no
-change gives the image back to rounding. N batch, C channels, H W pixels.
+An image is up-sampled by two with sym6, sampled bilinearly at the inverse map of every output
+sample, and down-sampled with the same filter flipped. The filter pair is orthogonal, so no change
+gives the image back to rounding. N batch, C channels, H W pixels.
 
-Outside, the image goes on mirrored at its border pixels, endlessly. That extension repeats after
-2 (W - 1) pixels, so one period of it, up-sampled, holds every sample that any map can ask for: no
-margin depends on what was drawn, nothing is read back from the device, and shapes are fixed. The
-published pipe reads the largest overshoot of the batch back, pads by that much, at most by
-W - 1, and finds zeros beyond. For 32 pixels a period is 128 x 128 samples; the published margin
-at its largest, taken always, would be 188 x 188, 2.2 times as much to filter.
+Outside, the image continues mirrored at its border pixels, endlessly. That extension repeats after
+2 (W - 1) pixels, so one period of it, up-sampled, holds every sample that any map can ask for. No
+margin depends on the draws, nothing is read back from the device, and shapes are fixed. The
+published pipe reads the largest overshoot of the batch back, pads by that much, at most by W - 1,
+and finds zeros beyond. For 32 pixels a period is 128 x 128 samples. The largest published margin,
+always taken, would be 188 x 188: 2.2 times as much to filter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LEAST_SIZE = 5
 
 
 def geometry(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
-    """Scale, turn, stretch, turn, shift, each by its own chance (Karras et al. 2020, ADA).
+    """Scales, turns, stretches, turns, shifts, each by its own chance (Karras et al. 2020, ADA).
 
     Each of the two turns has the chance 1 - sqrt(1 - p), so that p is the chance of any.
     """
@@ -70,11 +70,11 @@ def geometry(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
 
 
 def inverse_map(scale: Tensor, before: Tensor, stretch: Tensor, after: Tensor) -> Tensor:
-    """S^-1 R(before)^-1 A^-1 R(after)^-1 of the ADA pipe: four [N] -> [N,2,2] on (x, y).
+    """Computes S^-1 R(before)^-1 A^-1 R(after)^-1 of the ADA pipe: four [N] -> [N,2,2] on (x, y).
 
-    An image is scaled by 2**scale, turned by `before` radians, stretched by 2**stretch along x
-    and by the inverse of that along y, and turned by `after`; the result takes what is shown
-    back to where it came from.
+    An image is scaled by 2**scale, turned by `before` radians, stretched by 2**stretch along x and
+    by the inverse of that along y, and turned by `after`. The result maps output positions back to
+    input positions.
     """
     cos_1, sin_1, cos_2, sin_2 = before.cos(), before.sin(), after.cos(), after.sin()
     along_x, along_y = (-scale - stretch).exp2(), (-scale + stretch).exp2()
@@ -88,12 +88,12 @@ def inverse_map(scale: Tensor, before: Tensor, stretch: Tensor, after: Tensor) -
 
 
 def warped(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """The images, each pixel x (from the centre) taken from matrix @ (x - shift).
+    """Warps images: each output pixel x (from the centre) is taken from matrix @ (x - shift).
 
     images [N,C,H,W], at least 5 pixels a side; matrix [N,2,2] and shift [N,2] in pixels, both on
-    (x, y) and without gradient. An identity gives the images back to 1e-6 where both sizes are
-    powers of two, and to 1e-5 otherwise: grid_sample takes positions as fractions of the size,
-    which are rounded then.
+    (x, y) and without gradient. An identity gives the images back to 1e-6 if both sizes are powers
+    of two, and to 1e-5 otherwise: grid_sample takes positions as fractions of the size, which are
+    rounded then.
     """
     height, width = images.shape[2:]
     if min(height, width) < _LEAST_SIZE:
@@ -105,9 +105,9 @@ def warped(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
 
 
 def _period(images: Tensor) -> Tensor:
-    """Pixels -3 to 2 size + 2 of the mirrored image along both axes: [N,C,2H+6,2W+6].
+    """Extends the image to pixels -3 to 2 size + 2, mirrored, along both axes: [N,C,2H+6,2W+6].
 
-    They make the up-sampled samples 0 to 4 size - 1: a period, and the start of the next one.
+    These give the up-sampled samples 0 to 4 size - 1: a period, and the start of the next one.
     """
     for axis in (2, 3):
         size = images.shape[axis]
@@ -122,7 +122,7 @@ def _period(images: Tensor) -> Tensor:
 
 
 def _grid(matrix: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
-    """Where every up-sampled output sample is taken from: [N,H',W',2] as grid_sample wants it."""
+    """Computes the source of every up-sampled output sample, for grid_sample: [N,H',W',2]."""
     # In up-sampled samples from the centre: sample j lies at pixel j / 2 - 1 / 4.
     x, y = (
         torch.arange(-_BEFORE, 2 * size + 1 + _AFTER, device=matrix.device, dtype=matrix.dtype)
@@ -137,26 +137,26 @@ def _grid(matrix: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
         period, plane = 4 * (size - 1), 4 * size
         sample = sample - period * (sample * (1 / period)).floor()
         sources.append(sample * (2 / plane) + (1 / plane - 1))
-    # x and y each in one piece: grid_sample reads them faster than as pairs.
+    # x and y each contiguous: grid_sample reads them faster than as pairs.
     return torch.stack(sources, dim=1).permute(0, 2, 3, 1)
 
 
 @functools.cache
 def _sym6(device: torch.device) -> Tensor:
-    """The filter on `device`. Kept, because copying it there would wait for the device."""
+    """Returns the filter on `device`. Cached, because copying it would wait for the device."""
     return setup_filter(_SYM6).to(device)
 
 
 class _Bilinear(torch.autograd.Function):
-    """Bilinear samples of planes, or its transpose; in PyTorch 2.11 its own differentiates once.
+    """Bilinear samples of planes, or its transpose; PyTorch 2.11's own differentiates only once.
 
-    Both are linear, and each is the derivative of the other. On CUDA the transpose adds up in
-    any order, so that its last bits are not repeatable.
+    Both are linear, and each is the derivative of the other. On CUDA the transpose adds up in any
+    order, so its last bits are not repeatable.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, grid: Tensor, spread_to: tuple[int, int] | None) -> Tensor:
-        """Planes [N,C,H,W] -> samples at the grid; samples -> planes of size `spread_to`."""
+        """Samples planes [N,C,H,W] at the grid; or spreads samples to planes of `spread_to`."""
         ctx.save_for_backward(grid)
         ctx.spread_to = tuple(x.shape[2:]) if spread_to is None else None
         if spread_to is None:

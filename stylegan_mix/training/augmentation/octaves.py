@@ -27,11 +27,11 @@ _POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 
 def octave_filter(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
-    """Each band times 2**N(0, 1), with probability p (Karras et al. 2020, ADA): [N,C,H,W].
+    """Multiplies each band by 2**N(0, 1), with probability p (Karras et al. 2020, ADA).
 
-    Along an axis, a filter with mirrored borders is a matrix, and the sum of the matrices of the
-    bands by their gains filters an image: two small matrix products, which differentiate to any
-    order and have no borders to cut. With TensorFloat-32 switched on they have its precision.
+    images [N,C,H,W]. Along an axis, a filter with mirrored borders is a matrix. The matrices of the
+    bands, summed by their gains, filter an image by two small matrix products. These differentiate
+    to any order and have no borders to cut. TensorFloat-32, if switched on, sets their precision.
     """
     exponents = [
         sometimes(draws.normal(len(images), device=images.device), p, draws) for _ in _POWER
@@ -44,10 +44,10 @@ def octave_filter(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
 
 
 def band_gains(exponents: Tensor) -> Tensor:
-    """log2 of one factor a band [N,B] -> gains [N,B] that keep the expected power.
+    """Turns log2 of one factor a band [N,B] into gains [N,B] that keep the expected power.
 
-    The factors are applied one band after the other, and each time all gains are divided by the
-    root of the power that a natural image has after that factor.
+    The factors are applied one band after the other. After each, all gains are divided by the root
+    of the power of a natural image.
     """
     gains = torch.ones_like(exponents)
     for band, power in enumerate(_POWER):
@@ -59,7 +59,7 @@ def band_gains(exponents: Tensor) -> Tensor:
 
 
 def band_taps() -> np.ndarray:
-    """The filters of the four bands, the lowest first, centred: float64 [B,T]."""
+    """Computes the filters of the four bands, the lowest first, centred: float64 [B,T]."""
     taps = np.array(_SYM2)
     low = np.convolve(taps, taps[::-1]) / 2
     high = low * (-1.0) ** np.arange(-3, 4)
@@ -74,7 +74,7 @@ def band_taps() -> np.ndarray:
 
 
 def _spread(taps: np.ndarray, step: int) -> np.ndarray:
-    """The filter with z**step for z: zeros between its taps."""
+    """Replaces z by z**step in the filter: zeros between its taps."""
     spread = np.zeros((len(taps) - 1) * step + 1)
     spread[::step] = taps
     return spread
@@ -82,9 +82,9 @@ def _spread(taps: np.ndarray, step: int) -> np.ndarray:
 
 @functools.cache
 def _matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The bands along an axis of `size` mirrored pixels: [B,size,size], from the right.
+    """Computes the bands along an axis of `size` mirrored pixels: [B,size,size], from the right.
 
-    Kept, because copying them to the device would wait for it.
+    Cached, because copying them to the device would wait for it.
     """
     taps = band_taps()
     reach = taps.shape[1] // 2

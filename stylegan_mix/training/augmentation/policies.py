@@ -1,4 +1,4 @@
-"""What is done to every image before the discriminator sees it: policies, by name.
+"""Augmentation policies by name: the transforms of every image that the discriminator sees.
 
 `none`; a DiffAugment list such as `color,translation,cutout`, always applied; `ada`, or
 `ada:LIST` of `blit`, `geometry`, `color`, `filter`, `noise` and `cutout`, each transform applied
@@ -25,13 +25,13 @@ _ADA_DEFAULT = ("blit", "geometry", "color")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The transforms of a policy, by name; `uses_strength` says whether p means anything."""
+    """The transforms of a policy, by name; `uses_strength` tells if they depend on p."""
 
     names: tuple[str, ...]
     uses_strength: bool
 
     def __call__(self, images: Tensor, p: Tensor, draws: Draws) -> Tensor:
-        """[N,C,H,W] -> the same shape and dtype; p [N] is the strength of every image.
+        """Augments images [N,C,H,W], same shape and dtype; p [N] is the strength of each.
 
         A policy that does not use the strength ignores p. The others work in float32 at least,
         never wait for the device, and differentiate twice with respect to the images.
@@ -47,7 +47,7 @@ class Augmentation:
 
 
 def augmentation_named(policy: str) -> Augmentation:
-    """The augmentation of a policy's text; an unknown name is a `UsageFailure` (exit code 2)."""
+    """Parses the text of a policy; an unknown name is a `UsageFailure` (exit code 2)."""
     if policy == "none":
         return Augmentation((), uses_strength=False)
     if policy == "ada":

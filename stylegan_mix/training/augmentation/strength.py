@@ -1,9 +1,9 @@
-"""How strongly images are augmented: fixed, on a ramp, or by feedback, for each group of classes.
+"""Strength of augmentation: fixed, on a ramp, or by feedback, for each group of classes.
 
-The feedback (Karras et al. 2020, StyleGAN2-ADA) watches the mean sign of the discriminator on
-real images, r = E[sign D(x)]: near 1 it knows them by heart, and p rises. A long tail overfits
-before the head does, so that every group of classes may have a p of its own. K classes, G groups,
-N batch. The running state is tensors on the device, and nothing here reads one back.
+The feedback (Karras et al. 2020, StyleGAN2-ADA) watches the mean sign of the discriminator on real
+images, r = E[sign D(x)]. Near 1 it knows them by heart, and p rises. A long tail overfits before
+the head does, so every group of classes may have its own p. K classes, G groups, N batch. The
+running state is tensors on the device, and nothing here reads one back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 SCOPES = ("all", "shot", "class")
-# What `observe` counts.
+# Names of the counts of `observe`.
 _COUNTS = ("sign_sum", "sign_count")
 
 
@@ -47,19 +47,19 @@ class Groups:
 
 @dataclass(frozen=True)
 class Feedback:
-    """The constants of the control; the published ones but for `least_images` and `most`.
+    """The constants of the control: the published ones, except `least_images` and `most`.
 
     p moves by batch * every_steps / (1000 kimg) at a time, so that `kimg` thousand images take it
     from 0 to 1. r is held at `target`.
 
-    A group moves once `least_images` of its real images were seen, and keeps what it has counted
-    until then: the sign of a mean over one or two images holds r near 0 or 0.4, not at 0.6. A
-    batch of all classes is larger than that in any case.
+    A group moves once `least_images` of its real images were seen, and keeps its counts until then.
+    Over one or two images, the sign of a mean would hold r near 0 or 0.4, not at 0.6. A batch of
+    all classes is larger than that in any case.
 
-    `most` is the largest p. The published control has none, which lets p run on beyond 1, where
-    it changes nothing any more, and then takes as long to come back before it does again; a
-    small group that is always overfitted would do so. At 1 the augmentation is the same and
-    answers at once; lower, it keeps augmentations from leaking into what is generated.
+    `most` is the largest p. The published control has none. There p runs on beyond 1, where it has
+    no further effect, and then takes as long to come back; a small group that always overfits would
+    do so. At 1 the augmentation is the same, and p can fall at once. A lower `most` keeps
+    augmentations from leaking into the generated images.
     """
 
     target: float = 0.6
@@ -70,7 +70,7 @@ class Feedback:
 
 
 def groups_by(scope: str, counts: Sequence[int] | np.ndarray) -> Groups:
-    """The groups of a scope for classes with `counts` [K] training images.
+    """Groups the classes, with `counts` [K] training images, by a scope.
 
     `all` is one group, `shot` the shot groups of every report, `class` one group a class. Another
     scope is a `UsageFailure` (exit code 2).
@@ -87,17 +87,17 @@ def groups_by(scope: str, counts: Sequence[int] | np.ndarray) -> Groups:
 
 
 def ramped(strength: float, seen_kimg: float, ramp_kimg: float) -> float:
-    """p = P min(1, seen / ramp): rises to `strength` over `ramp_kimg`, or is it from the start."""
+    """Computes p = P min(1, seen / ramp): rises to `strength` over `ramp_kimg`, 0 is no ramp."""
     return strength * min(1.0, seen_kimg / ramp_kimg) if ramp_kimg > 0 else strength
 
 
 def fresh_strength(groups: int, device: torch.device) -> dict[str, Tensor]:
-    """The running state of the control at the start, p = 0: what a checkpoint saves, by name."""
+    """Makes the running state of the control at the start, p = 0, by name, for a checkpoint."""
     return {"ada.p": torch.zeros(groups, device=device), **fresh_signs(groups, device, of="ada")}
 
 
 def strength_of(running: dict[str, Tensor], groups: Tensor) -> Tensor:
-    """The strength of images by their groups: int64 [N] -> [N]."""
+    """Looks up the strength of images by their groups: int64 [N] -> [N]."""
     return running["ada.p"][groups]
 
 
@@ -112,10 +112,9 @@ def observe(
 ) -> None:
     """Counts the signs [N] of the discriminator on real images of `groups` int64 [N], in place.
 
-    They are added to `running`, under names that begin with `of`. Where several processes share the
-    batch, `total` gives the sum of a tensor over all of them (an all-reduce): the state is then the
-    same everywhere after every step. The sums are whole numbers and exact, in whatever order they
-    are taken.
+    They are added to `running`, under names that begin with `of`. If several processes share the
+    batch, `total` gives the sum of a tensor over all of them (an all-reduce). The state is then the
+    same everywhere after every step. The sums are whole numbers, so they are exact in any order.
     """
     seen = torch.zeros_like(running[f"{of}.sign_sum"]).repeat(2, 1)
     both = torch.stack([signs.to(seen), torch.ones_like(signs).to(seen)])
@@ -125,13 +124,13 @@ def observe(
 
 
 def fresh_signs(groups: int, device: torch.device, *, of: str) -> dict[str, Tensor]:
-    """The counts of `observe` before the first image, by name."""
+    """Makes the counts of `observe` before the first image, by name."""
     return {f"{of}.{name}": torch.zeros(groups, device=device) for name in _COUNTS}
 
 
 @torch.no_grad()
 def taken_signs(running: dict[str, Tensor], *, of: str) -> list[float | None]:
-    """The mean sign of every group since the last time, None without images; counts anew."""
+    """Takes the mean sign of every group since the last call, None without images; resets them."""
     sums, counts = (running[f"{of}.{name}"] for name in _COUNTS)
     pairs = zip(sums.tolist(), counts.tolist(), strict=True)
     means = [round(total / count, 4) if count else None for total, count in pairs]
@@ -142,10 +141,10 @@ def taken_signs(running: dict[str, Tensor], *, of: str) -> list[float | None]:
 
 @torch.no_grad()
 def adjust(running: dict[str, Tensor], feedback: Feedback, *, batch: int) -> None:
-    """p += sign(r - target) batch every_steps / (1000 kimg), in place (Karras et al. 2020, ADA).
+    """Moves p by sign(r - target) batch every_steps / (1000 kimg) (Karras et al. 2020, ADA).
 
-    To be called every `feedback.every_steps` steps; `batch` is that of all processes. A group with
-    too few images since it last moved stays and goes on counting.
+    In place, every `feedback.every_steps` steps; `batch` is that of all processes. A group with too
+    few images since it last moved stays, and goes on counting.
     """
     p, sums, counts = (running[name] for name in ("ada.p", "ada.sign_sum", "ada.sign_count"))
     due = counts >= max(feedback.least_images, 1)

@@ -31,12 +31,14 @@ CHILD = """
 import sys, json, torch
 from pathlib import Path
 torch.set_num_threads(1)
+from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 from trainer.engine.run import run_recipe
 from trainer.spec import RunSpec
 spec = RunSpec.from_plain(json.loads(sys.argv[1]))
 with StopSignals() as stop:
-    run_recipe(spec, Path(sys.argv[2]), stop=stop, checkpoint_seconds=float(sys.argv[3]))
+    seconds = float(sys.argv[3])
+    run_recipe(spec, Path(sys.argv[2]), session=Session(stop), checkpoint_seconds=seconds)
 """
 
 

@@ -198,14 +198,14 @@ def test_logit_adjustment_without_tau_is_cross_entropy() -> None:
 
 
 def test_balanced_softmax_by_hand() -> None:
-    """longtail.md 1.5: z = (2, 1, 0), pi = (.7, .2, .1)."""
+    """Balanced softmax (Ren et al. 2020) of z = (2, 1, 0) with pi = (.7, .2, .1)."""
     out = Outputs(torch.zeros(3, 1), torch.tensor([[2.0, 1.0, 0.0]] * 3))
     values = LogitAdjusted().bind(Task((7, 2, 1)))(out, rows(torch.arange(3)))
     torch.testing.assert_close(values, torch.tensor([0.11729, 2.37005, 4.06320]), rtol=0, atol=5e-6)
 
 
 def test_log_priors_of_cifar10_at_100() -> None:
-    """longtail.md 1.5, log pi: read off the loss at equal logits."""
+    """The loss at equal logits is -log pi (Ren et al. 2020)."""
     expected = [-0.9087, -1.4206, -1.9326, -2.4440, -2.9567]
     expected += [-3.4675, -3.9792, -4.4915, -5.0071, -5.5139]
     out = Outputs(torch.zeros(10, 1), torch.zeros(10, 10, dtype=torch.float64))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan_mix.errors import Stopped
+from stylegan_mix.session import Session
 from trainer.engine.batch import Batch
 from trainer.engine.mixing import ARMS, Arm, Mixed, Streams
 from trainer.engine.run import run_recipe
@@ -102,14 +103,14 @@ def test_a_stage_with_a_state_goes_on_at_any_step_with_the_same_bits(
     stop_after: Any, require_same: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
     spec = RunSpec(recipe="prototypes", aug="halves", **SPEC)
-    run_recipe(spec, tmp_path / "whole", stop=stop_after())
+    run_recipe(spec, tmp_path / "whole", session=Session(stop_after()))
     (state,) = STATES  # one a stage, although the loss is bound twice
     assert state.map.bias.abs().min() > 0 and state.means.abs().max(1).values.min() > 0
     for looks in (1, 4):
         parts = tmp_path / str(looks)
         with pytest.raises(Stopped):
-            run_recipe(spec, parts, stop=stop_after(looks))
-        run_recipe(spec, parts, stop=stop_after())
+            run_recipe(spec, parts, session=Session(stop_after(looks)))
+        run_recipe(spec, parts, session=Session(stop_after()))
         require_same(tmp_path / "whole", parts)
 
 

@@ -22,6 +22,7 @@ from stylegan_mix.errors import (
     Stopped,
     UsageFailure,
 )
+from stylegan_mix.session import Session
 from trainer import inputs
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
@@ -48,7 +49,7 @@ def small(**settings: Any) -> RunSpec:
 
 
 def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any]:
-    return run_recipe(spec, folder, stop=stop, **{"checkpoint_seconds": 1e9, **options})
+    return run_recipe(spec, folder, session=Session(stop), **{"checkpoint_seconds": 1e9, **options})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -14,6 +14,7 @@ import torch
 from stylegan_mix import store
 from stylegan_mix.errors import Stopped
 from stylegan_mix.rng import stream
+from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import teachers, votes
 from trainer.engine.batch import Batch, Source
@@ -132,9 +133,8 @@ def test_every_image_gets_as_many_votes_as_views(
     data: Any, tmp_path: Path, stop_after: Any
 ) -> None:
     for views, dtype in ((12, np.uint8), (300, np.int32)):
-        counts = votes.collect(
-            ballot(by_brightness, data, VoteSpec(views=views)), tmp_path / str(views), stop_after()
-        )
+        asked = ballot(by_brightness, data, VoteSpec(views=views))
+        counts = votes.collect(asked, tmp_path / str(views), Session(stop_after()))
         assert counts.shape == (21, 3)
         assert counts.dtype == dtype
         assert (counts.sum(1) == views).all()
@@ -147,7 +147,7 @@ def test_full_views_alone_reproduce_the_teacher(
     """K whole views, unshifted, are K times the teacher's answer."""
     spec = VoteSpec(views=3, full_share=1.0)
     asked = ballot(teachers.label_only(model), data, spec, pad=0)
-    counts = votes.collect(asked, tmp_path / "votes", stop_after())
+    counts = votes.collect(asked, tmp_path / "votes", Session(stop_after()))
     images = asked.transform.plain(torch.from_numpy(data.train.images))
     expected = model.eval()(images).logits.argmax(1).numpy()
     assert np.array_equal(counts.argmax(1), expected)
@@ -194,9 +194,9 @@ def test_votes_are_collected_once_and_kept_by_what_decides_them(
 
     spec = VoteSpec(views=4)
     first = ballot(ask, data, spec)
-    counts = votes.ensure(first, first.identity("split", "teacher"), stop_after())
+    counts = votes.ensure(first, first.identity("split", "teacher"), Session(stop_after()))
     assert asked == [21] * 4
-    again = votes.ensure(first, first.identity("split", "teacher"), stop_after())
+    again = votes.ensure(first, first.identity("split", "teacher"), Session(stop_after()))
     assert np.array_equal(counts, again)
     assert asked == [21] * 4
     folder = home / "annotations" / store.digest(first.identity("split", "teacher")) / "votes"
@@ -220,11 +220,11 @@ def test_a_stopped_collection_goes_on_where_it_was(data: Any, home: Path, stop_a
     spec = VoteSpec(views=6)
     one = ballot(ask, data, spec)
     with pytest.raises(Stopped, match="view 4 of 6"):
-        votes.ensure(one, one.identity("a", "t"), stop_after(4))
+        votes.ensure(one, one.identity("a", "t"), Session(stop_after(4)))
     assert len(asked) == 4
-    counts = votes.ensure(one, one.identity("a", "t"), stop_after())
+    counts = votes.ensure(one, one.identity("a", "t"), Session(stop_after()))
     assert len(asked) == 6
-    assert np.array_equal(counts, votes.ensure(one, one.identity("b", "t"), stop_after()))
+    assert np.array_equal(counts, votes.ensure(one, one.identity("b", "t"), Session(stop_after())))
 
 
 def test_class_shares_are_means_over_the_images_of_a_class() -> None:
@@ -249,8 +249,10 @@ def test_a_read_only_shared_store_is_looked_at(
     data: Any, home: Path, stop_after: Any, monkeypatch: Any, tmp_path: Path
 ) -> None:
     one = ballot(by_brightness, data, VoteSpec(views=2))
-    counts = votes.ensure(one, one.identity("a", "t"), stop_after())
+    counts = votes.ensure(one, one.identity("a", "t"), Session(stop_after()))
     monkeypatch.setenv("STYLEGAN_MIX_SHARED", str(home))
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "other"))
     silent = dataclasses.replace(one, ask=SimpleNamespace())  # asking would fail
-    assert np.array_equal(votes.ensure(silent, one.identity("a", "t"), stop_after()), counts)
+    assert np.array_equal(
+        votes.ensure(silent, one.identity("a", "t"), Session(stop_after())), counts
+    )
