@@ -224,6 +224,16 @@ def circles(root: Path) -> list[str]:
     return [f"{name} -> {other}" for name in sorted(left) for other in sorted(needs[name] & left)]
 
 
+def commands_that_import_commands(root: Path) -> list[str]:
+    """Imports of one command by another: what two commands share belongs below them."""
+    return [
+        f"{module.name}:{line} imports {name}"
+        for module in modules(root).values()
+        for name, line in all_imports(module)
+        if ".commands." in module.name and ".commands." in f"{name}."
+    ]
+
+
 def owner(name: str, known: dict[str, Module]) -> str:
     """The module of ours that an imported name is, or is in; "" where there is none."""
     while name and name not in known:
@@ -233,6 +243,10 @@ def owner(name: str, known: dict[str, Module]) -> str:
 
 def test_no_modules_import_one_another_in_a_circle(repo_root: Path) -> None:
     assert circles(repo_root) == []
+
+
+def test_no_command_imports_another(repo_root: Path) -> None:
+    assert commands_that_import_commands(repo_root) == []
 
 
 def test_imports_go_only_where_the_design_lets_them(repo_root: Path) -> None:
@@ -425,6 +439,16 @@ def test_torch_inside_functions_and_for_types_passes(tmp_path: Path) -> None:
 )
 def test_a_circle_is_caught(tmp_path: Path, files: dict[str, str]) -> None:
     assert len(circles(tree(tmp_path, files))) == len(set(files) - {"stylegan_mix/d.py"})
+
+
+def test_a_command_that_imports_another_is_caught(tmp_path: Path) -> None:
+    files = {
+        "trainer/commands/a.py": "def f():\n    from trainer.commands.b import g",
+        "trainer/commands/b.py": "from trainer import commands_of",
+        "stylegan_mix/commands/a.py": "from . import b",
+        "stylegan_mix/cli.py": 'LAZY = {"a": "stylegan_mix.commands.a:a"}',
+    }
+    assert len(commands_that_import_commands(tree(tmp_path, files))) == 2
 
 
 def test_a_stair_and_imports_for_types_are_no_circle(tmp_path: Path) -> None:

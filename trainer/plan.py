@@ -218,7 +218,7 @@ def decide(asked: Asked) -> Plan:
     bank, which = _bank(asked, data)
     spec = _spec(asked, data, bank, version)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
-    why = tuple(text for text in (because, which) if text)
+    why = tuple(text for text in (because, *data.notes, which) if text)
     return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
 
 

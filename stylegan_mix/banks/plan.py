@@ -28,7 +28,7 @@ from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
 
-__all__ = ["Asked", "Means", "Plan", "decide"]
+__all__ = ["Asked", "Means", "Plan", "Training", "decide"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def decide(asked: Asked) -> Plan:
         _check_asked(published, asked.draw)
         return _with_generator(asked, published, why=())
     dataset = asked.draw.load()
-    why = (*asked.draw.why, *generator_store.left_out())
+    why = (*asked.draw.why, *dataset.notes, *generator_store.left_out())
     found = generator_store.find(split_id=dataset.split_id)
     if found:
         return _with_generator(asked, found[0], why=why)

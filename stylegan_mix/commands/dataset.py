@@ -263,6 +263,8 @@ def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any
     from stylegan_mix import datasets
 
     data = datasets.load(name, **draw)
+    for note in data.notes:
+        say(note)
     facts = _facts(data)
     facts["contact_sheet"] = None if no_sheet else str(_save_sheet(data, out))
     if as_json:

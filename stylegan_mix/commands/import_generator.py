@@ -129,6 +129,8 @@ def _show_plan(plan: ImportPlan) -> None:
             f"declared by the user; class 0 is {data.classes[0]}, class {data.num_classes - 1} "
             f"{data.classes[-1]}"
         )
+        for note in data.notes:
+            say(note)
 
 
 def _answer(published: Published | None, plan: ImportPlan, as_json: bool, *, state: str) -> None:

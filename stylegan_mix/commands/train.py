@@ -171,7 +171,7 @@ def train(
     there = finished(plan)
     start = plan.kimg if there else start_of(plan)
     if speaks():
-        lines = [*draw.why, *generator_store.left_out(), *plan.warnings]
+        lines = [*draw.why, *plan.dataset.notes, *generator_store.left_out(), *plan.warnings]
         for line in [*lines, plan_text(plan, done=bool(there), start=start)]:
             say(line)
     if dry_run:

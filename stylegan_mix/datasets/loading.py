@@ -13,7 +13,6 @@ from stylegan_mix.datasets.hashes import identity_of
 from stylegan_mix.datasets.pool import Pool, draw, find_folder, open_pool
 from stylegan_mix.datasets.records import Dataset, Part
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
-from stylegan_mix.progress import say
 from stylegan_mix.rng import stream
 from stylegan_mix.store import roots
 
@@ -105,7 +104,7 @@ def from_pool(
         rows, doubled = rows[~chosen], doubled[~chosen]
     labels = pool.labels[rows]
     counts = np.bincount(labels, minlength=len(pool.classes))
-    _check_counts(pool, counts, imbalance)
+    _require_images(pool, counts)
     mean, std = _statistics(pool, rows)
     return Dataset(
         name=pool.name,
@@ -124,6 +123,7 @@ def from_pool(
         overlap=np.flatnonzero(doubled),
         dropped=dropped,
         val=val,
+        notes=_notes(pool, counts, imbalance),
     )
 
 
@@ -174,15 +174,22 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
     return chosen
 
 
-def _check_counts(pool: Pool, counts: np.ndarray, imbalance: float | None) -> None:
+def _require_images(pool: Pool, counts: np.ndarray) -> None:
+    """Raises `InvalidInput` where a class of the draw has no training image."""
     empty = [pool.classes[c] for c in np.flatnonzero(counts == 0)]
     if empty:
         raise InvalidInput(f"{pool.name}: no training image is left of {', '.join(empty[:10])}")
+
+
+def _notes(pool: Pool, counts: np.ndarray, imbalance: float | None) -> tuple[str, ...]:
+    """A note on classes with a single training image, where there are some."""
     raised = 0 if imbalance is None else np.count_nonzero(pool.head / imbalance < 1)
     single = np.count_nonzero(counts == 1)
-    if raised or single:
-        why = "; the rule would keep none of the last ones, at least 1 is kept" if raised else ""
-        say(f"{pool.name}: {single} of {len(counts)} classes have a single training image{why}")
+    if not (raised or single):
+        return ()
+    why = "; the rule would keep none of the last ones, at least 1 is kept" if raised else ""
+    text = f"{pool.name}: {single} of {len(counts)} classes have a single training image{why}"
+    return (text,)
 
 
 def _statistics(pool: Pool, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -48,6 +48,7 @@ class Dataset:
     channel, on the scale 0..1. `overlap` lists the training rows whose image, pixel for pixel, is
     also in the test part; with `drop_overlap` it is empty and `dropped` counts them. `flip`: a
     mirrored image keeps its label. `imbalance` is None for the natural profile.
+    `notes` are facts to know of the draw, in words.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Dataset:
     overlap: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     dropped: int = 0
     val: Part | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -152,7 +152,8 @@ def decide(asked: Asked) -> Plan:
     notes: list[str] = []
     found = find(request, notes.append)
     probe = find_probe(subject.dataset, asked.probe_seed)
-    return Plan(asked, subject, references, absent, request, found, probe, (*why, *notes))
+    why = (*why, *subject.dataset.notes, *notes)
+    return Plan(asked, subject, references, absent, request, found, probe, why)
 
 
 def without_reals(asked: Asked) -> tuple[Published, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -134,6 +135,19 @@ def test_both_tell_both_and_silence_tells_nobody(
         track.close()
     assert capsys.readouterr().err == "hello\n"
     assert [line.get("say", line.get("label")) for line in lines(file)] == ["hello", "work"]
+
+
+def test_a_line_on_a_terminal_clears_the_progress_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    terminal = Terminal()
+    terminal.track(10, "rows", "work").update(5)
+    terminal.say("alarm")
+    terminal.say("again")
+    _, shown, after = capsys.readouterr().err.split("\r\x1b[K")
+    assert shown.startswith("work: 5 of 10 rows")
+    assert after == "alarm\nagain\n"
 
 
 # Requests to stop

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from trainer.engine.folder import load_network
+from trainer.recipes.catalogue import RECIPES
+from trainer.recipes.posthoc import TauNorm
 from trainer.reports import records
 
 Trainer = Callable[..., tuple[int, str, str]]
@@ -45,8 +48,10 @@ def test_a_mixer_runs_by_its_name(aug: str, trainer: Trainer, home: Path) -> Non
 
 
 def test_tau_is_chosen_on_validation_images_where_there_are_some(
-    trainer: Trainer, home: Path
+    trainer: Trainer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    untuned = replace(RECIPES["tau-norm"], posthoc=TauNorm(7.0))
+    monkeypatch.setitem(RECIPES, "tau-norm", untuned)
     words = ("--recipe", "tau-norm", "--val-per-class", "2")
     model, facts = load_network(tried(trainer, *words))
     assert facts["posthoc"]["tau"] in [step / 10 for step in range(21)]

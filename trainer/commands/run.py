@@ -26,7 +26,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
     ("--teacher", str, "Folder of a finished run that teaches."),
     ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
-    ("--views", int, "Patches of each image that a label-only teacher votes on."),
+    (
+        "--views",
+        int,
+        "Views of each image, most of them patches, that a label-only teacher votes on.",
+    ),
     ("--epochs", int, "Passes over the real images. Default: by data set."),
     ("--batch", int, "Images a step. Default: 128."),
     ("--lr", float, "Highest learning rate. Default: 0.1."),

@@ -42,7 +42,7 @@ def fused(rho: float, model: Classifier, rows: Batch, seed: int = 0) -> Outputs:
     return outputs
 
 
-@pytest.mark.parametrize(("rho", "borrowed"), [(0.25, 16), (0.3, 19), (1.0, 64)])
+@pytest.mark.parametrize(("rho", "borrowed"), [(0.25, 16), (0.31, 19), (1.0, 64)])
 def test_whole_channels_are_those_of_the_other_draw(rho: float, borrowed: int) -> None:
     """floor(rho 64) of them, the same for all rows; pooled channels are the channels pooled."""
     model, rows = network(), batch()

@@ -70,6 +70,7 @@ def test_balanced_distillation_is_as_published() -> None:
     (label_weight, label), (feature_weight, features) = student.objective.terms
     assert (label_weight, feature_weight) == (0.6, 40.0)
     assert label == teacher.objective == CrossEntropy(Head("cosine", 20.0))
+    assert student.objective.needs.head == teacher.objective.needs.head == Head("cosine", 20.0)
     assert features == FeatureDistill()
     assert (student.start, student.draws) == (None, (Draw("class"),))
 
