@@ -277,7 +277,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         default="",
         help=f"of a CPU {', '.join(toolchain.INSTRUCTION_SETS)} or all, of GPUs numbers as "
-        f"{toolchain.ARCHITECTURES}; without it, what this machine has",
+        f"{toolchain.ARCHITECTURES}; the default is that of this machine",
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--into", type=Path, metavar="FOLDER", help="instead of the cache")

@@ -267,7 +267,7 @@ def data_options(command: Command, *, default: str = "") -> Command:
             click.option(
                 "--profile",
                 type=click.Choice(["exp", "step", "natural"]),
-                help="How class sizes fall.",
+                help="Profile of class sizes.",
             ),
             click.option("--split-seed", type=int, help="Seed of the draw.  [default: 0]"),
         ]

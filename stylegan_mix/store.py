@@ -132,7 +132,7 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
         if error.errno in _FULL_DISK:
             raise MissingEnvironment(
                 f"the disk is full: could not write {path} ({error.strerror})",
-                remedy="free some space (what was finished is kept), then run the same command",
+                remedy="free some space (finished work is kept), then run the same command",
             ) from error
         if error.errno in _NO_ACCESS:
             raise MissingEnvironment(

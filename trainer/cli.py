@@ -19,7 +19,7 @@ group = console.LazyGroup(
             "trainer.commands.queries:queries",
             "List the stored votes of label-only teachers.",
         ),
-        "sweep": ("trainer.commands.sweep:sweep", "Run a TOML grid, skipping what is there."),
+        "sweep": ("trainer.commands.sweep:sweep", "Run a TOML grid, skipping finished runs."),
         "report": ("trainer.commands.report:report", "Tables and plots of finished runs."),
         "compare": ("trainer.commands.compare:compare", "Two experiments by their paired seeds."),
         "recipes": ("trainer.commands.recipes:recipes", "List methods: objectives and stages."),

@@ -86,6 +86,6 @@ def _say_whose(folder: Path, session: Session) -> None:
     try:
         os.kill(int(note["process"]), 0)
     except ProcessLookupError:
-        session.say(f"{folder}: process {note['process']} is gone; going on from what it saved")
+        session.say(f"{folder}: process {note['process']} is gone; going on from its saved state")
     except PermissionError:
         return

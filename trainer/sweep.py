@@ -73,7 +73,7 @@ def _grid(run: Mapping[str, Any], where: str) -> list[Asked]:
     for name in _PLACE & set(settings):
         raise UsageFailure(
             f"{where}: '{name}' is the sweep's own business",
-            remedy="give seeds = 3 or seeds = [0, 1, 2]; run folders are named by what is run",
+            remedy="give seeds = 3 or seeds = [0, 1, 2]; run folders are named by their settings",
         )
     seeds = _seeds(settings.pop("seeds", 1), where)
     spans = [value if isinstance(value, list) else [value] for value in settings.values()]
@@ -81,7 +81,7 @@ def _grid(run: Mapping[str, Any], where: str) -> list[Asked]:
     for values in itertools.product(*spans):
         asked = Asked.from_table(dict(zip(settings, values, strict=True)), where)
         if asked.dataset is None:
-            raise UsageFailure(f"{where}: 'dataset' is missing; a sweep says what it runs on")
+            raise UsageFailure(f"{where}: 'dataset' is missing; a sweep names its data set")
         items += [replace(asked, seed=seed) for seed in seeds]
     return items
 

@@ -151,7 +151,7 @@ def resolve(ref: str) -> Path:
         short = nearest(ref, {key[:12] for key in known}) if len(known) <= 20 else "."
         raise InvalidInput(
             f"no bank '{ref}' in {folder()}{short}",
-            remedy="stylegan-mix bank list shows what there is; "
+            remedy="stylegan-mix bank list shows the banks; "
             "stylegan-mix generate --dataset NAME --n 50000 makes one",
         )
     if known[fits[0]].is_symlink():

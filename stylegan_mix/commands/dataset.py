@@ -117,9 +117,9 @@ def _cell(value: Any) -> str:
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "stretch"]),
-    help="How other shapes become squares.  [default: crop]",
+    help="Way to make squares of other shapes.  [default: crop]",
 )
-@click.option("--channels", type=int, help="1 grey, 3 colour, 4 with alpha; default: as they are.")
+@click.option("--channels", type=int, help="1 grey, 3 colour, 4 with alpha. Default: unchanged.")
 @click.option(
     "--flip/--no-flip",
     default=True,
@@ -242,7 +242,7 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--profile", metavar="NAME", help="exp, step or natural."),
             click.option(
-                "--split-seed", type=int, default=0, show_default=True, help="Of the draw."
+                "--split-seed", type=int, default=0, show_default=True, help="Seed of the draw."
             ),
             click.option("--drop-overlap", is_flag=True, help="Without images of the test part."),
         ]

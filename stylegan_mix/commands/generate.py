@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_SPACE_HELP = "Where rows are mixed: " + "; ".join(
+_SPACE_HELP = "Space in which rows are mixed: " + "; ".join(
     f"{name}: {space.about}" for name, space in SPACES.items()
 )
 
@@ -41,7 +41,7 @@ _SPACE_HELP = "Where rows are mixed: " + "; ".join(
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of the convolutions.",
+    help="Precision of the convolutions.",
 )
 @click.option("--exact", is_flag=True, help="Reuse a bank only if it has this machine's numerics.")
 @click.option("--no-train", is_flag=True, help="A missing generator is an error.")

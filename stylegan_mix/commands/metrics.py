@@ -28,7 +28,7 @@ __all__ = ["metrics"]
 @click.command("metrics")
 @click.argument("generator", required=False)
 @click.option("--bank", metavar="KEY", help="Judge rows of this bank, not a generator.")
-@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of what is judged")
+@partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of the subject")
 @click.option(
     "--against",
     default=",".join(AGAINST),
@@ -39,7 +39,7 @@ __all__ = ["metrics"]
 @click.option(
     "--labels",
     type=click.Choice(LABELS),
-    help="Of the samples: every class alike, or as in the training part.  [default: uniform]",
+    help="Labels of the samples: uniform, or as in the training part.  [default: uniform]",
 )
 @click.option(
     "--n", "--num-images", type=click.IntRange(2), help=f"Samples a seed.  [default: {SAMPLES}]"

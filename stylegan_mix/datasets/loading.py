@@ -182,7 +182,7 @@ def _require_images(pool: Pool, counts: np.ndarray) -> None:
 
 
 def _notes(pool: Pool, counts: np.ndarray, imbalance: float | None) -> tuple[str, ...]:
-    """A note on classes with a single training image, where there are some."""
+    """Notes classes with a single training image, if there are any."""
     raised = 0 if imbalance is None else np.count_nonzero(pool.head / imbalance < 1)
     single = np.count_nonzero(counts == 1)
     if not (raised or single):

@@ -175,6 +175,6 @@ def _download(name: str, archive: OfficialArchive, temporary: Path, session: Ses
             progress.close()
     if not _fits(archive, temporary.read_bytes()):
         raise InvalidInput(
-            f"what came from {archive.url} is not the published file: its hash is another",
+            f"the file from {archive.url} is not the published file: its hash is another",
             remedy=what_to_get(name),
         )

@@ -318,7 +318,7 @@ def _pairs(flat: list[Any]) -> dict[Any, Any]:
     return {_key(flat[index]): flat[index + 1] for index in range(0, len(flat), 2)}
 
 
-# --------------------------------------------------------------------- what callers admit
+# --------------------------------------------------------------------- admitted calls
 
 
 class OddArguments(Exception):

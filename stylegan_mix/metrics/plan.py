@@ -57,7 +57,7 @@ class Asked:
             found.append("name a GENERATOR or a --bank, not both")
         if self.bank:
             found += [
-                f"--{name} belongs to a generator: the rows of a bank are what they are"
+                f"--{name} belongs to a generator: the rows of a bank are fixed"
                 for name in ("labels", "truncation")
                 if getattr(self, name) is not None
             ]

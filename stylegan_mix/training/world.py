@@ -157,8 +157,8 @@ class World:
             raise MissingEnvironment(
                 f"process {self.rank} of {self.size} no longer hears the others: "
                 + f"{error}".partition("\n")[0],
-                remedy="look at what they said last; the same command, in as many processes, goes "
-                "on from what was saved",
+                remedy="look at their last messages; the same command, in as many processes, goes "
+                "on from the saved state",
             ) from error
 
     def _device(self) -> torch.device:

@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a row; again for several")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--table", action="store_true", help="print the finished rows")
     parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
     plan = tomllib.loads(options.plan.read_text())

@@ -23,10 +23,10 @@ __all__ = ["compare"]
     "places",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Where to look for named arms; may be repeated. Default: runs.",
+    help="Folder to search for named arms; may be repeated. Default: runs.",
 )
 @click.option(
-    "--level", type=console.FiniteRange(0.5, 0.999), help="Of the interval. Default: 0.95."
+    "--level", type=console.FiniteRange(0.5, 0.999), help="Level of the interval. Default: 0.95."
 )
 @click.option(
     "--equivalence",

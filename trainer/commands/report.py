@@ -45,7 +45,7 @@ class Chosen:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file.")
 @click.option("--oracle", is_flag=True, help="Add the epoch that is best on the test part.")
-@click.option("--confusion", metavar="ARM", help="Whose confusion matrix the page shows.")
+@click.option("--confusion", metavar="ARM", help="Arm of the page's confusion matrix.")
 @click.option("--summary", metavar="ARMS", help="Only these, with data sets side by side.")
 @click.option("--pairs", metavar="A:B,...", help="Paired differences of these arms instead.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write into a block of this file.")

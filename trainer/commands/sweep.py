@@ -27,7 +27,7 @@ _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    help="Folder of results: what is there is skipped, what is run is copied there.",
+    help="Folder of results: runs found there are skipped, new ones are copied there.",
 )
 @click.option("--out", default="runs", show_default=True, help="Folder of the run folders.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -48,7 +48,7 @@ _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 )
 @console.progress_option
 @click.option("--print-commands", is_flag=True, help="Print the command of every run, then stop.")
-@click.option("--dry-run", is_flag=True, help="Say what is there and what would run, then stop.")
+@click.option("--dry-run", is_flag=True, help="List existing results and missing runs, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
