@@ -200,11 +200,11 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
     done: list[str] = []
     carried_out = execute.execute
 
-    def stopping(plan: Any, stop: Any, how: Any) -> Any:
-        found = carried_out(plan, stop, how)
+    def stopping(plan: Any, session: Any, how: Any) -> Any:
+        found = carried_out(plan, session, how)
         done.append(plan.spec.arm)
         if len(done) == 1:
-            stop._deadline = 0.0
+            session.stop._deadline = 0.0
         return found
 
     monkeypatch.setattr(execute, "execute", stopping)
