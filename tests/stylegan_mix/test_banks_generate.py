@@ -312,7 +312,7 @@ def test_card_says_where_a_bank_comes_from_and_how_to_use_it(write: Write) -> No
         "| bee | 0.80 |",
         "| cat | n/a |",
         "not calibrated",
-        "must keep to the terms of that data",
+        "keep to the terms of that data",
         bank.facts["command"],
     ):
         assert part in text, part
