@@ -25,6 +25,7 @@ from stylegan_mix.pictures.page import MARK
 from stylegan_mix.pictures.page import html as page_of
 from stylegan_mix.pictures.picture import Picture
 from stylegan_mix.pictures.viewer import Subject
+from stylegan_mix.session import Session
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -189,7 +190,7 @@ def test_names_are_escaped(published: Published, toy: Any) -> None:
     subject = Subject(one, toy, 0)
     one.folder.mkdir()
     Image.new("L", (4, 4)).save(one.folder / "grid.png")
-    drawn, left_out = make.pictures_of(subject, None)
+    drawn, left_out = make.pictures_of(subject, None, Session())
     text = page_of(one, None, drawn, [*left_out, cruel], seed=0)
     assert "<script" not in text
     assert "<b>" not in text

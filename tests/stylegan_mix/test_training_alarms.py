@@ -300,7 +300,7 @@ def test_every_attempt_has_a_player_of_its_own_that_knows_its_draws(
 ) -> None:
     asked: list[tuple[int, bool]] = []
 
-    def noted(game: Any, graphs: bool) -> Any:
+    def noted(game: Any, graphs: bool, _say: Any) -> Any:
         asked.append((game.attempt, graphs))
         return play
 
