@@ -102,7 +102,7 @@ def test_twins_share_z_and_class_and_differ_in_their_noise() -> None:
     assert not torch.allclose(w[:8], w[8:])
     assert not step._latents(state, game, "d", 16).twins
     later, game = small_game(small_preset(twins=0.01, twins_kimg=1.0))
-    assert not step._latents(later, step_inputs, "g", 16).twins
+    assert not step._latents(later, game, "g", 16).twins
 
 
 def test_twins_are_compared_before_their_styles_are_mixed() -> None:
@@ -168,7 +168,7 @@ def test_lecam_remembers_the_usual_logits_and_begins_when_told() -> None:
 
     assert float(step._lecam(state, game, "real", logits, penalty)) == pytest.approx(0.3 * 0.5)
     torch.testing.assert_close(seen[0], state.running["lecam.real"] / 0.01, rtol=1e-4, atol=0)
-    waiting = dataclasses.replace(step_inputs, preset=small_preset(lecam=0.3, lecam_kimg=1.0))
+    waiting = dataclasses.replace(game, preset=small_preset(lecam=0.3, lecam_kimg=1.0))
     assert step._lecam(state, waiting, "real", logits, penalty) == 0.0
 
 
