@@ -120,7 +120,7 @@ def test_a_stopped_training_leaves_its_log_and_last_grids(
     monkeypatch.setattr(script, "_prepare", lambda data: None)
     monkeypatch.setattr(script, "_plan", lambda options: plan)
     monkeypatch.setattr(script, "_throughput", lambda *rest, **more: {"images_per_second": 1.0})
-    monkeypatch.setattr(script.command, "run_training", stopped)
+    monkeypatch.setattr(script, "run_training", stopped)
     options = ["--data", "none", "--out", str(out), "--store", str(kept), "--minutes", "0.1"]
     monkeypatch.setattr(sys, "argv", ["generator.py", *options])
     with pytest.raises(SystemExit) as end:
