@@ -113,6 +113,7 @@ class _Training:
             for every in (kimg, rhythm.log_kimg, rhythm.picture_kimg)
         )
         self.tick, self.warned = Tick(), dict[str, str]()
+        self.drawn = False
         self.saves = Saves(folder)
         self.numerics = [numerics_of(game)]
         self.journal = Journal(folder, self.say)
@@ -260,6 +261,11 @@ class _Training:
         labels = shown_classes(self.dataset.counts)
         samples = class_samples_of(self.state.average, self.game, 10, labels)
         save_grid(samples, self.dataset, picture)
+        if not self.drawn:
+            self.say(
+                f"every class at {self.seen:.1f} kimg, drawn as the training goes on: {picture}"
+            )
+            self.drawn = True
 
     def failed(self, error: RuntimeError) -> Exception:
         """Translates an out-of-memory or GPU error for the user; returns other errors unchanged."""

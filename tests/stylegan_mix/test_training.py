@@ -258,6 +258,19 @@ def test_averages_that_a_ramp_keeps_equal_are_one_generator_with_the_card_of_the
     assert finished(plan)[0].hash == _train(plan).hash
 
 
+def test_the_first_grid_is_named_once(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = loop.Rhythm(picture_kimg=0.16)  # 10 of 20 steps
+    monkeypatch.setattr(loop, "Rhythm", lambda save_seconds: often)
+    plan = tiny_plan()
+    _train(plan)
+    assert len(list((plan.folder / "grids").iterdir())) == 2
+    named = [line for line in capsys.readouterr().err.splitlines() if "drawn as" in line]
+    assert len(named) == 1
+    assert Path(named[0].rpartition(": ")[2]) in (plan.folder / "grids").iterdir()
+
+
 def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
