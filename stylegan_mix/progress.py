@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
+from stylegan_mix.showing import printable
 
 __all__ = [
     "SILENT",
@@ -36,8 +37,8 @@ __all__ = [
 
 
 def say(text: str) -> None:
-    """Prints a line for the user (stderr)."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line for the user (stderr), without acting on the terminal (`printable`)."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 # Reporters
@@ -84,7 +85,7 @@ class Progress:
         self._next = now + (0.5 if self._terminal else 30.0)
         text = self._pace.text(done, now, facts)
         if self._terminal:
-            sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
+            sys.stderr.write("\r\x1b[K" + printable(text)[: max(_columns() - 1, 20)])
             sys.stderr.flush()
             self._shown = True
         else:

@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.errors import MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.reading import read_json, sha256_file
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
@@ -113,12 +114,6 @@ def digest(spec: Any) -> str:
     return hashlib.sha256(canonical(spec)).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """Computes the SHA-256 (64 hex digits) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turns a full or unwritable disk, and a path that no file can have, into errors.
@@ -178,34 +173,6 @@ def write_json(path: Path, data: Any) -> None:
     """Writes plain data as readable JSON, atomically."""
     text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode())
-
-
-def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
-    """Reads JSON strictly: at most `limit` bytes, no NaN, no name twice (else exit code 3)."""
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InvalidInput(f"{path} has {size:,} bytes; at most {limit:,} were expected")
-        return json.loads(
-            path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidInput(f"{path} is missing") from error
-    except IsADirectoryError as error:
-        raise InvalidInput(f"{path} is a folder, a file was expected") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def sync_folder(folder: Path) -> None:

@@ -124,6 +124,7 @@ class Asked:
         return shlex.join(self.words())
 
 
+_MOST_SEEDS = 10_000
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -203,8 +204,8 @@ def decide(asked: Asked) -> Plan:
     Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a bank
     that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
     """
-    if asked.seeds < 1:
-        raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
+    if not 1 <= asked.seeds <= _MOST_SEEDS:
+        raise UsageFailure(f"--seeds must be at least 1, at most {_MOST_SEEDS:,}")
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
     # Before any data are loaded.

@@ -13,12 +13,15 @@ from stylegan_mix import console
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
+from stylegan_mix.reading import read_text
+from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.reader import Bank
 
 __all__ = ["bank"]
 
+_LARGEST_CARD = 4 << 20
 _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "age", "state")
 
 
@@ -97,14 +100,18 @@ def _cell(name: str, value: Any) -> str:
 @console.debug_option
 def show(key: str, as_json: bool) -> None:
     """Show everything about a bank: origin, label mass per class, histogram of lam."""
+    from stylegan_mix.banks.facts import command
+
     opened = _open(key, verify=False)
     numbers = _numbers(opened)
     if as_json:
         console.print_json({"folder": str(opened.folder), **opened.facts, **numbers})
         return
     for name, value in opened.facts.items():
-        if name not in ("classes", "diversity", "request"):
-            result(f"{name:18} {_flat(value)}")
+        if name not in ("classes", "command", "diversity", "request"):
+            result(f"{one_line(name):18} {_flat(value)}")
+    # Not the one in the file, which whoever wrote the file chose.
+    result(f"{'command':18} {command(opened.facts)}")
     result(f"{'content_sha256':18} {opened.content_sha256}")
     result(f"{'folder':18} {opened.folder}")
     result(f"{'same class':18} {numbers['same_class_share']:.3f} of rows have a = b")
@@ -131,8 +138,8 @@ def _numbers(opened: Bank) -> dict[str, Any]:
 
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items())
-    return str(value)
+        return one_line(", ".join(f"{name} {one}" for name, one in value.items()))
+    return one_line(value)
 
 
 def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
@@ -149,9 +156,10 @@ def show_card(key: str) -> None:
     """Print a bank's card."""
     folder = _open(key, verify=False).folder
     try:
-        result((folder / "BANK_CARD.md").read_text(encoding="utf-8").rstrip())
+        text = read_text(folder / "BANK_CARD.md", limit=_LARGEST_CARD)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{folder / 'BANK_CARD.md'} cannot be read: {error}") from error
+    result(text.rstrip())
 
 
 @bank.command("preview")

@@ -11,6 +11,7 @@ import click
 from stylegan_mix import console
 from stylegan_mix.console import result
 from stylegan_mix.progress import say
+from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
     from stylegan_mix.generators.store import Published
@@ -118,13 +119,15 @@ def show(generator: str, as_json: bool) -> None:
     result(f"{'generator':18} {published.hash}")
     for name, value in facts.items():
         if name not in _APART and value is not None:
-            result(f"{name:18} {value}")
+            result(f"{one_line(name):18} {one_line(value)}")
     result(f"{'picture':18} {published.folder / 'grid.png'}")
     for title in ("imported", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")
-            console.print_table([(f"  {name}", str(one)) for name, one in settings.items()])
+            console.print_table(
+                [(f"  {one_line(name)}", one_line(one)) for name, one in settings.items()]
+            )
     _print_classes(published.card)
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.reading import open_regular, read_bytes
 
 __all__ = ["Archive", "bytewise", "open_archive", "open_tar_bytes"]
 
@@ -82,7 +83,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     if not path.is_file():
         raise InvalidInput(f"{path} is missing, or neither a file nor a folder")
     with _damage(path):
-        opened = path.open("rb")
+        opened = open_regular(path)
     with opened as file:
         start = file.read(265)
         file.seek(0)
@@ -260,7 +261,7 @@ class _Folder:
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for name in sorted(wanted, key=bytewise):
             with _damage(self.path, name):
-                content = (self.path / name).read_bytes()
+                content = read_bytes(self.path / name, limit=LARGEST_MEMBER)
             yield name, content
 
     def sha256(self) -> str:

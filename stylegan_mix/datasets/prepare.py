@@ -22,11 +22,12 @@ from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
 from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
+from stylegan_mix.datasets.facts import check_facts
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.session import Session
 
 __all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
@@ -164,7 +165,10 @@ def _present(final: Path, replace: bool) -> Container | None:
     if not final.is_dir():
         return None
     try:
-        return arrays.open_container(final, kind=KIND)
+        container = arrays.open_container(final, kind=KIND)
+        with fitting("its facts"):
+            check_facts(container.facts)
+        return container
     except InvalidInput as error:
         if replace:
             return None

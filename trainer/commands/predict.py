@@ -19,7 +19,7 @@ __all__ = ["other_data", "predict"]
 @click.option("--val-per-class", type=int, help="Images a class in part val.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of stdout.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--threads", type=console.THREADS, help="CPU threads.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
     """Write index, label, prediction and probabilities of every image as CSV.

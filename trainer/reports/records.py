@@ -7,7 +7,6 @@ teacher, command, configuration and machine. `K` classes; accuracies are in perc
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +18,13 @@ from typing import Any
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
+from stylegan_mix.reading import parse_json, read_lines
 from trainer.differences import differing
 from trainer.reports.schema import check
 from trainer.spec import RunSpec
 
 __all__ = [
+    "LARGEST_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
@@ -32,11 +33,13 @@ __all__ = [
     "read",
     "read_events",
     "small",
+    "sound",
+    "surveyed",
     "write",
 ]
 
 RESULT_FILE = "result.json"
-_LARGEST_FILE = 16 << 20
+LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def write(path: Path, record: dict[str, Any]) -> Result:
 def read(path: Path) -> Result:
     """Reads and checks one record; `InvalidInput` (exit code 3) names the fault and its place."""
     with _told_what_next(path):
-        return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
+        return Result(check(store.read_json(path, limit=LARGEST_FILE), str(path)), path)
 
 
 @contextmanager
@@ -137,10 +140,45 @@ def finished(folder: Path, spec: RunSpec) -> Result | None:
 def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
-    Other JSON files are ignored. The same run found twice counts once; with different numbers it is
-    `InvalidInput`. Raises `UsageFailure` for a path that is not there.
+    Other JSON files are ignored. The same run found twice counts once. Raises `UsageFailure` for a
+    path that is not there, `InvalidInput` for a damaged record, and for two records of one run with
+    different numbers.
     """
+    found, damaged = _survey(paths)
+    if damaged:
+        raise damaged[0]
+    return found
+
+
+def sound(paths: Iterable[Path]) -> list[Result]:
+    """Finds the finished runs as `collect` does; damaged records are left out, and told."""
+    found, damaged = _survey(paths)
+    for error in damaged:
+        say(f"left out: {error}")
+    return found
+
+
+@contextmanager
+def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
+    """Gives the sound records to a block of code; then `InvalidInput` if there are damaged ones.
+
+    So a damaged record stops no table, and is not passed over either.
+    """
+    found, damaged = _survey(paths)
+    for error in damaged:
+        say(f"left out: {error}")
+    yield found
+    if damaged:
+        raise InvalidInput(
+            f"{len(damaged)} damaged record(s) left out; the first: {damaged[0]}",
+            remedy=damaged[0].remedy,
+        )
+
+
+def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
+    """Finds the sound records, and the errors of the damaged ones in folders."""
     found: dict[tuple[str, str, int], Result] = {}
+    damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
             raise UsageFailure(
@@ -148,17 +186,24 @@ def collect(paths: Iterable[Path]) -> list[Result]:
                 remedy="trainer run makes a run below runs/; or name where yours are",
             )
         for file in _candidates(path):
-            result = _read_candidate(file, named=path.is_file())
-            if result is None:
+            try:
+                result = _read_candidate(file, named=not path.is_dir())
+            except InvalidInput as error:
+                damaged.append(error)
                 continue
-            which = (result.key, result.dataset["split_id"], result.seed)
-            before = found.setdefault(which, result)
-            if not _same_numbers(before, result):
-                raise InvalidInput(
-                    f"{before.path} and {file} are the same run with different accuracies",
-                    remedy="give the files to read one by one, and leave one of these out",
-                )
-    return [found[which] for which in sorted(found)]
+            if result is not None:
+                _take(result, found)
+    return [found[which] for which in sorted(found)], damaged
+
+
+def _take(result: Result, found: dict[tuple[str, str, int], Result]) -> None:
+    which = (result.key, result.dataset["split_id"], result.seed)
+    before = found.setdefault(which, result)
+    if not _same_numbers(before, result):
+        raise InvalidInput(
+            f"{before.path} and {result.path} are the same run with different accuracies",
+            remedy="give the files to read one by one, and leave one of these out",
+        )
 
 
 def named(results: Iterable[Result], reference: str) -> list[Result]:
@@ -182,7 +227,7 @@ def _same_numbers(one: Result, other: Result) -> bool:
 
 
 def _candidates(path: Path) -> list[Path]:
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     runs = {file.parent for file in path.rglob("run.json")}
     open_runs = [run for run in runs if not (run / RESULT_FILE).exists()]
@@ -197,7 +242,7 @@ def _candidates(path: Path) -> list[Path]:
 
 def _read_candidate(file: Path, *, named: bool) -> Result | None:
     with _told_what_next(file):
-        data = store.read_json(file, limit=_LARGEST_FILE)
+        data = store.read_json(file, limit=LARGEST_FILE)
         ours = isinstance(data, dict) and str(data.get("schema", "")).startswith("trainer-result/")
         if not ours and not named:
             return None
@@ -244,13 +289,16 @@ def _rounded(value: Any, digits: int) -> Any:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Reads the events of a JSONL file; a torn last line is dropped, any other is refused."""
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = read_lines(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event = json.loads(line)
+            event = parse_json(line)
             if not isinstance(event, dict):
                 raise ValueError("not a table")
         except ValueError as error:
