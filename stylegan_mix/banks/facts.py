@@ -49,7 +49,7 @@ _SOMETIMES: dict[str, Types] = {
     "diversity": (*LIST, NoneType),
     "created_utc": TEXT,
 }
-_SOURCE: dict[str, Types] = {"sha256": TEXT, "split": TEXT}
+_SOURCE: dict[str, Types] = {"split": TEXT}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _HASH = re.compile(r"[0-9a-f]+")
 _PROFILES = ("exp", "step", "natural", None)
