@@ -49,7 +49,7 @@ def deficits(counts: Sequence[int]) -> tuple[int, ...]:
 FILLS: dict[str, Fill] = {
     fill.name: fill
     for fill in (
-        Fill("uniform", "every class equally often"),
+        Fill("uniform", "evenly over the classes"),
         Fill("balance", "by the deficit of a class against the largest one", deficits),
     )
 }
