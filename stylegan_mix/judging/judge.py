@@ -26,7 +26,7 @@ from stylegan_mix.judging.folds import KEPT, folds_of
 from stylegan_mix.metrics.probe import WIDTH, SmallNet, outputs, schedule_for, train_classifier
 from stylegan_mix.session import Session
 
-__all__ = ["FOLDS", "Judge", "Verdict", "ensure_judge", "judge_key"]
+__all__ = ["FOLDS", "Judge", "Verdict", "ensure_judge", "judge_key", "near_pairs"]
 
 FOLDS = 3
 _KIND = "judge-fold"
@@ -117,6 +117,11 @@ class Judge:
 def judge_key(dataset: Dataset, *, folds: int = FOLDS, seed: int = 0) -> str:
     """Names the judge of a split before it is trained: 64 hex digits."""
     return store.digest(_spec(dataset, folds, seed))
+
+
+def near_pairs(judge: Judge) -> tuple[tuple[int, int, float], ...]:
+    """Lists the pairs (a, b, 1) of each class a with the classes that are near it."""
+    return tuple((int(a), int(b), 1.0) for a, b in zip(*np.nonzero(judge.near()), strict=True))
 
 
 def ensure_judge(

@@ -378,3 +378,38 @@ def test_classes_that_the_generator_draws_badly_are_named(
 def test_impossible_folds_are_refused(made: Made, run: Run, folds: str) -> None:
     code, _, err = run("bank", "judge", made.bank.key[:12], "--folds", folds)
     assert (code, "from 2 to 20" in err) == (2, True), err
+
+
+# --------------------------------------------------------------------- near pairs
+
+
+def test_near_pairs_of_a_bank_are_those_of_its_judge(
+    generator: Published, run: Run, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("generate", "--n", 640, "--pairs", "near", "--json")
+    code, out, err = run(*asked, "--dry-run")
+    assert code == 0, err
+    assert "the third of the classes that a judge confuses most with a" in err
+    code, out, err = run(*asked)
+    assert code == 0, err
+    bank = open_bank(banks.resolve(json.loads(out)["key"]))
+    by = ensure_judge(datasets.load("digits_lt"), device=CPU)
+    assert bank.facts["request"]["judge"] == by.key
+    near = by.near()
+    assert near[bank.pair[:, 0], bank.pair[:, 1]].all()
+    drawn = np.zeros((10, 10), bool)
+    drawn[bank.pair[:, 0], bank.pair[:, 1]] = True
+    np.testing.assert_array_equal(drawn, near)
+    # A bank that exists is found without its judge.
+    monkeypatch.setattr(judge, "ensure_judge", lambda *_, **__: pytest.fail("judged again"))
+    code, out, err = run(*bank.facts["command"].split()[1:], "--json")
+    assert (code, json.loads(out)["state"], json.loads(out)["key"]) == (0, "exists", bank.key), err
+
+
+def test_near_pairs_of_a_generator_whose_split_is_gone_are_refused(
+    generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = datasets.load("digits_lt", split_seed=3)
+    monkeypatch.setattr("stylegan_mix.datasets.asked.load", lambda *_, **__: other)
+    code, _, err = run("generate", "--generator", generator.hash[:12], "--pairs", "near")
+    assert (code, "its split is now" in err) == (3, True), err
