@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "kernels": (),
     "stylegan_mix": ("kernels",),
     "trainer": (
+        "stylegan_mix.columns",
         "stylegan_mix.console",
         "stylegan_mix.errors",
         "stylegan_mix.progress",
@@ -38,6 +39,7 @@ MAY_IMPORT = {
 
 # These answer at once: importing them must not import torch, nor anything that does.
 WITHOUT_TORCH = (
+    "stylegan_mix.columns",
     "stylegan_mix.console",
     "stylegan_mix.errors",
     "stylegan_mix.progress",

@@ -9,7 +9,6 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +42,12 @@ class Answers:
         """The class of the largest logit, [N] int64."""
         return self.logits.argmax(1).numpy()
 
-    def scores(self) -> dict[str, Any]:
-        """Computes overall, many, medium, few and per class, in percent."""
+    def rescored(self) -> Result:
+        """Returns the result with the accuracies and the confusions of these answers."""
         confusion = evaluate.confusion_of(self.labels, self.predicted, len(self.data.classes))
-        return evaluate.scores(confusion, self.data.groups)
+        accuracy = evaluate.scores(confusion, self.data.groups)
+        changed = {"accuracy": accuracy, "confusion": confusion.tolist()}
+        return Result({**self.result.record, **changed}, self.result.path)
 
 
 def run_folder(path: Path) -> Path:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stylegan_mix.datasets.groups import GROUPS
 from trainer.engine.batches import Images, Transform
 from trainer.engine.loop import autocast
+from trainer.reports.schema import class_mean, group_means
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Part, ShotGroups
@@ -59,20 +61,17 @@ def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
 
 
 def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
-    """Computes overall, many, medium, few and per class; a group is the mean of its classes."""
+    """Computes overall, balanced, many, medium, few and per class.
+
+    "overall" is the share of all images, "balanced" the mean over the classes (the balanced
+    accuracy of scikit-learn), and a group the mean over its classes.
+    """
     totals = confusion.sum(1)
     right = confusion.diagonal()
     per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]
-
-    def mean_over(members: tuple[int, ...]) -> float | None:
-        values = [per_class[index] for index in members]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
     return {
         "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),
-        "many": mean_over(groups.many),
-        "medium": mean_over(groups.medium),
-        "few": mean_over(groups.few),
+        "balanced": class_mean(per_class),
+        **group_means({name: getattr(groups, name) for name in GROUPS}, per_class),
         "per_class": per_class,
     }
