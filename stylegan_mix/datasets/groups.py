@@ -35,6 +35,11 @@ class ShotGroups:
     medium: tuple[int, ...]
     few: tuple[int, ...]
 
+    @property
+    def members(self) -> dict[str, tuple[int, ...]]:
+        """The class indices of each group by its name."""
+        return {name: getattr(self, name) for name in GROUPS}
+
 
 @dataclass(frozen=True)
 class Thresholds:

@@ -90,7 +90,7 @@ def make_classes(
 ) -> dict[str, Any]:
     """The record with other classes: training images, test images and right answers of each."""
     found = shot_groups(counts)
-    groups = {name: list(getattr(found, name)) for name in ("many", "medium", "few")}
+    groups = {name: list(indices) for name, indices in found.members.items()}
     per_class = [100 * hit / of if of else None for hit, of in zip(right, tested, strict=True)]
     confusion = [[0] * len(counts) for _ in counts]
     for index, (hit, of) in enumerate(zip(right, tested, strict=True)):

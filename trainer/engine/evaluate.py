@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylegan_mix.datasets.groups import GROUPS
 from trainer.engine.batches import Images, Transform
 from trainer.engine.loop import autocast
 from trainer.reports.schema import class_mean, group_means
 
 if TYPE_CHECKING:
-    from stylegan_mix.datasets import Part, ShotGroups
+    from stylegan_mix.datasets import Part
     from trainer.spec import RunSpec
 
 __all__ = ["confusion_of", "interval", "logits_of", "scores"]
@@ -60,7 +60,7 @@ def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
+def scores(confusion: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Computes overall, balanced, many, medium, few and per class.
 
     "overall" is the share of all images, "balanced" the mean over the classes (the balanced
@@ -72,6 +72,6 @@ def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
     return {
         "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),
         "balanced": class_mean(per_class),
-        **group_means({name: getattr(groups, name) for name in GROUPS}, per_class),
+        **group_means(groups, per_class),
         "per_class": per_class,
     }

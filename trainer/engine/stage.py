@@ -264,7 +264,7 @@ class StageRun:
         self._work.folder.write_history(self._before + state.history)
 
     def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
-        return evaluate.scores(self._confusion(model, part), self._data.groups)
+        return evaluate.scores(self._confusion(model, part), self._data.groups.members)
 
     def _confusion(self, model: Classifier, part: Part) -> Any:
         logits = evaluate.logits_of(
@@ -286,7 +286,7 @@ class StageRun:
             )
         corrected = self._corrected(state.model, task)
         confusion = self._confusion(state.model, data.test)
-        accuracy = evaluate.scores(confusion, data.groups)
+        accuracy = evaluate.scores(confusion, data.groups.members)
         state.history[-1]["accuracy"] = accuracy["overall"]
         state.history[-1]["balanced"] = accuracy["balanced"]
         facts = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
-from stylegan_mix.datasets.groups import GROUPS, GroupRule, group_rule
+from stylegan_mix.datasets.groups import GroupRule, group_rule
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
 from trainer.differences import differing
@@ -116,7 +116,7 @@ class Result:
     def regrouped(self, rule: GroupRule) -> Result:
         """Returns this result with its classes in other shot groups."""
         found = rule.groups(self.record["dataset"]["counts"])
-        members = {name: list(getattr(found, name)) for name in GROUPS}
+        members = {name: list(indices) for name, indices in found.members.items()}
         dataset = {**self.record["dataset"], "groups": {"rule": found.rule, **members}}
         accuracy = {**self.record["accuracy"], **group_means(members, self.per_class)}
         return Result({**self.record, "dataset": dataset, "accuracy": accuracy}, self.path)
