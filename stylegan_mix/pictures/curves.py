@@ -9,7 +9,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from stylegan_mix.drawing.plots import COLOURS, styled
+from stylegan_mix.drawing.class_rows import letters
+from stylegan_mix.drawing.colours import COLOURS
+from stylegan_mix.drawing.lettering import legible
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.history import Panel, panels
 from stylegan_mix.pictures.picture import Picture, of_figure
@@ -22,6 +25,7 @@ __all__ = ["curves", "drawn"]
 _WIDTH, _HEIGHT = 8.6, 2.3
 _MOST_NAMED = 10
 _FEW_POINTS = 30
+_MOST_NUMBERS = 6
 
 
 def curves(
@@ -52,7 +56,7 @@ def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Fig
     for index, panel in enumerate(halves):
         axes = figure.add_subplot(grid[index // 2, index % 2])
         _plot(axes, panel, kimg, dict(zip(panel.series, COLOURS, strict=False)))
-        if len(panel.series) > 1:
+        if len(axes.lines) > 1:
             axes.legend(loc="best", fontsize=8)
     for index, panel in enumerate(wholes):
         axes = figure.add_subplot(grid[rows - len(wholes) + index, :])
@@ -60,11 +64,15 @@ def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Fig
         names = names or list(panel.series)
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
         _plot(axes, panel, kimg, dict(zip(names, map(tuple, shades), strict=True)))
-        _name_some(axes, names)
+        if axes.lines:
+            _name_some(axes, names)
     return figure
 
 
 def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -> None:
+    if len(kimg) == 1:
+        _write(axes, panel, kimg[0])
+        return
     mark = "." if len(kimg) < _FEW_POINTS else ""
     for name, colour in colours.items():
         axes.plot(kimg, panel.series[name], color=colour, marker=mark, linewidth=1.2, label=name)
@@ -72,12 +80,24 @@ def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -
     axes.set_xlabel("kimg")
 
 
+def _write(axes: Axes, panel: Panel, kimg: float) -> None:
+    """Writes the numbers of a log of one line: a curve of one point is none."""
+    known = {name: values[0] for name, values in panel.series.items() if np.isfinite(values[0])}
+    told = [f"{name}: {value:.4g}" for name, value in known.items()]
+    if len(told) > _MOST_NUMBERS:
+        least, most = min(known.values()), max(known.values())
+        told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
+    axes.text(0.02, 0.5, "\n".join(told), transform=axes.transAxes, va="center")
+    axes.set_title(f"{panel.title} at {kimg:,.4g} kimg")
+    axes.set_axis_off()
+
+
 def _name_some(axes: Axes, names: Sequence[str]) -> None:
     """Draws a legend beside the panel: all lines, or some evenly spaced ones."""
     handles, labels = axes.get_legend_handles_labels()
     most = min(len(names), _MOST_NAMED)
     places = np.linspace(0, len(names) - 1, most).round().astype(int)
-    chosen = [(handles[place], labels[place]) for place in places]
-    axes.legend(
-        *zip(*chosen, strict=True), loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8
-    )
+    chosen = [handles[place] for place in places]
+    shown = legible([labels[place] for place in places])
+    where: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    letters(axes.legend(chosen, shown, fontsize=8, **where).get_texts())
