@@ -71,7 +71,8 @@ def drawn(report: Mapping[str, Any]) -> Figure:
     for axes, row in zip(panels, shown, strict=False):
         _panel(axes, row, report, rows)
         _group_means(axes, row, report, rows)
-    label_rows(panels[0], rows)
+    for axes in panels[::2]:
+        label_rows(axes, rows)
     for axes in panels[len(shown) :]:
         axes.remove()
     handles = [
@@ -103,6 +104,7 @@ def _panel(
     axes.set_title(f"{name}{unit}{against} ({better})")
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def _mean(cells: Sequence[Mapping[str, Any]], members: Sequence[int], key: str) -> float:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["curves", "drawn"]
 
 _WIDTH, _HEIGHT = 8.6, 2.3
+# The height of a panel of numbers.
+_WRITTEN = 1.4
 _MOST_NAMED = 10
 _FEW_POINTS = 30
 _MOST_NUMBERS = 6
@@ -51,7 +53,8 @@ def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Fig
     halves = [panel for panel in found if len(panel.series) <= len(COLOURS) and not panel.by_class]
     wholes = [panel for panel in found if panel not in halves]
     rows = -(-len(halves) // 2) + len(wholes)
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * rows), layout="constrained")
+    high = _HEIGHT if len(kimg) > 1 else _WRITTEN
+    figure = Figure(figsize=(_WIDTH, high * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     for index, panel in enumerate(halves):
         axes = figure.add_subplot(grid[index // 2, index % 2])
@@ -83,11 +86,13 @@ def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -
 def _write(axes: Axes, panel: Panel, kimg: float) -> None:
     """Writes the numbers of a log of one line: a curve of one point is none."""
     known = {name: values[0] for name, values in panel.series.items() if np.isfinite(values[0])}
-    told = [f"{name}: {value:.4g}" for name, value in known.items()]
+    names = legible(list(known)) if panel.by_class else list(known)
+    told = [f"{name}: {value:.4g}" for name, value in zip(names, known.values(), strict=True)]
     if len(told) > _MOST_NUMBERS:
         least, most = min(known.values()), max(known.values())
         told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
-    axes.text(0.02, 0.5, "\n".join(told), transform=axes.transAxes, va="center")
+    axes.text(0.0, 0.95, "\n".join(told), transform=axes.transAxes, va="top")
+    letters(axes.texts)
     axes.set_title(f"{panel.title} at {kimg:,.4g} kimg")
     axes.set_axis_off()
 
