@@ -101,7 +101,11 @@ def plan_training(
 
     chosen_device = resolve_device(device)
     size = dataset.resolution
-    chosen = preset_named(preset, size) if preset else default_preset(size, chosen_device)
+    chosen = (
+        preset_named(preset, size)
+        if preset
+        else default_preset(size, chosen_device, dataset=dataset.name)
+    )
     chosen = replace(chosen, **(changes or {}))
     chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
