@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "trainer": (
         "stylegan_mix.console",
         "stylegan_mix.errors",
+        "stylegan_mix.estimates",
         "stylegan_mix.progress",
         "stylegan_mix.session",
         "stylegan_mix.stopping",
@@ -40,6 +41,7 @@ MAY_IMPORT = {
 WITHOUT_TORCH = (
     "stylegan_mix.console",
     "stylegan_mix.errors",
+    "stylegan_mix.estimates",
     "stylegan_mix.progress",
     "stylegan_mix.session",
     "stylegan_mix.stopping",

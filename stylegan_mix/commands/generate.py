@@ -134,17 +134,16 @@ def _print_cost(plan: Plan, as_json: bool) -> None:
 
 def _print_training_cost(plan: Plan, as_json: bool) -> None:
     from stylegan_mix.training import cost
-    from stylegan_mix.training.plan import cost_text
 
     training, request = plan.training, plan.request
     if training is None:
         return
-    facts = cost.estimate(training.plan, start=training.start)
+    found = cost.estimate(training.plan, start=training.start)
     if as_json:
-        train = {"train": training.plan.shown(), "cost": facts}
+        train = {"train": training.plan.shown(), "cost": found.plain()}
         console.print_json({"state": "no generator", **train, "bytes": request.bytes})
         return
-    say(cost_text(facts, training.start))
+    say(found.in_words(training.start))
     say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
 
 

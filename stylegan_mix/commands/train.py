@@ -211,13 +211,13 @@ def _answer(found: list[Published], as_json: bool) -> None:
 def _print_cost(plan: TrainPlan, start: float, done: bool, as_json: bool) -> None:
     """Times a few steps and prints the cost of the training; nothing if it is finished."""
     from stylegan_mix.training import cost
-    from stylegan_mix.training.plan import cost_text
 
-    facts = {} if done else cost.estimate(plan, start=start)
+    found = None if done else cost.estimate(plan, start=start)
     if as_json:
+        facts = {} if found is None else found.plain()
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
-    elif not done:
-        say(cost_text(facts, start))
+    elif found is not None:
+        say(found.in_words(start))
 
 
 def _spelled(ctx: click.Context) -> str:

@@ -14,11 +14,9 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
-from stylegan_mix.progress import in_words
 
 __all__ = [
     "TrainPlan",
-    "cost_text",
     "finished",
     "plan_text",
     "plan_training",
@@ -173,13 +171,6 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
         f"{known or 'none'}",
         remedy=f"{take}train on with a longer --kimg, or anew with another --seed",
     )
-
-
-def cost_text(facts: dict[str, Any], start: float) -> str:
-    """Puts the findings of `cost.estimate` into words; `start` is the kimg to go on from."""
-    whole = f"about {in_words(facts['seconds'])} from the beginning on this machine"
-    rest = f", {in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
-    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
 def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:
