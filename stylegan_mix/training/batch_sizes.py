@@ -17,6 +17,8 @@ def can_be(preset: Preset, batch: int) -> bool:
 
 def largest_within(preset: Preset, images: int) -> int:
     """Finds the largest batch of at most `images`, and of at most the preset's own."""
+    if preset.batch <= images:
+        return preset.batch
     most = max(min(preset.batch, images), _FEWEST)
     return next((size for size in range(most, _FEWEST, -1) if can_be(preset, size)), _FEWEST)
 

@@ -95,6 +95,7 @@ def plan_training(
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
     """Resolves a training: the preset (the default is that of the resolution) and its budget."""
+    from stylegan_mix.training.batch_sizes import largest_within
     from stylegan_mix.training.preset_checks import beyond, check, check_effect
 
     chosen_device = resolve_device(device)
@@ -108,11 +109,20 @@ def plan_training(
     chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
     check_effect(chosen, changes or {})
+    images = len(dataset.train)
+    asked, chosen = chosen.batch, replace(chosen, batch=largest_within(chosen, images))
     budget = kimg or chosen.kimg
     warnings = [f"warning: {text}" for text in beyond(chosen, budget)]
     if min(dataset.counts) == 1:
         warnings.insert(0, "warning: a class with one image; its generated images will repeat it")
+    if chosen.batch < asked:
+        warnings.insert(0, smaller_batch(chosen.batch, asked, images))
     return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings))
+
+
+def smaller_batch(batch: int, asked: int, images: int) -> str:
+    """Tells that a training set is smaller than the batch of `asked` images."""
+    return f"batch {batch}, not {asked}: the training part has {images:,} images"
 
 
 def resolve_precision(preset: Preset, device: str) -> str:
