@@ -86,12 +86,13 @@ class Cost:
         return f"{whole}{rest}, {room}"
 
 
-def estimate(plan: TrainPlan, *, start: float = 0.0) -> Cost:
+def estimate(plan: TrainPlan, *, start: float = 0.0, step: Span | None = None) -> Cost:
     """Estimates the cost of a plan that goes on from `start` thousand images, in a few seconds.
 
-    Raises the errors of a training that cannot begin: see `require_room`.
+    `step` is the time of a step if it was measured before. Raises the errors of a training that
+    cannot begin: see `require_room`.
     """
-    step = step_seconds(plan)
+    step = step or step_seconds(plan)
     left = plan.steps - round(start * 1000 / plan.preset.batch)
     return Cost(
         steps=plan.steps,
