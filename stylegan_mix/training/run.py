@@ -123,6 +123,7 @@ def publish_reached(
     """
     import torch
 
+    from stylegan_mix.training.alarms import Alarms
     from stylegan_mix.training.loop import numerics_of
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.saves import require_fit
@@ -137,6 +138,7 @@ def publish_reached(
     if there := finished(plan):
         return there
     state, game = begin(plan.preset, plan.dataset, seed=plan.seed, device=torch.device(plan.device))
+    Alarms(state.running, plan.dataset.classes)  # their statistics are part of a saved state
     require_fit(newest[1], place, state, numerics_of(game))
     state.load_state_dict(saved)
     return publish_all(plan, Trained(state, game, facts["numerics"]), session)
