@@ -41,7 +41,7 @@ class Duration(click.ParamType):
         seconds = seconds_of(str(value))
         if not seconds:
             self.fail(
-                f"'{str(value):.40}' is no time; write it with units, such as 45s, 90m, 2h or 1h30m.",
+                f"'{value!s:.40}' is no time; write it with units, such as 45s, 90m, 2h or 1h30m.",
                 param,
                 ctx,
             )
