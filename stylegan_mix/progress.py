@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from stylegan_mix import special_files
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
 __all__ = [
@@ -158,7 +159,7 @@ class JsonLines:
     `{"time", "say"}` is a line; `{"time", "label", "unit", "done", "total", "rate", "facts"}` is
     progress: `time` is UTC in ISO 8601, `rate` in units a second. Progress is written at most once
     a second, and at its end. Every line is one write at the end of the file, so several processes
-    may share it, and a reader sees whole lines.
+    may share it, and a reader sees whole lines. A device or a pipe is opened once, and kept.
 
     `UsageFailure` (exit code 2) if the file cannot be opened, `MissingEnvironment` (4) if it cannot
     be written.
@@ -167,7 +168,9 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            os.close(self._open())
+            self._special = special_files.opened(path)
+            if self._special is None:
+                os.close(self._open())
         except OSError as error:
             raise UsageFailure(f"cannot write progress to {path}: {error.strerror}") from error
 
@@ -187,6 +190,9 @@ class JsonLines:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, **entry}, allow_nan=False) + "\n"
         try:
+            if self._special is not None:
+                os.write(self._special, line.encode())
+                return
             # Opened each time: a file that was moved away begins again under its name.
             file = self._open()
             try:

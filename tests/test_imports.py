@@ -20,8 +20,10 @@ MAY_IMPORT = {
     "trainer": (
         "stylegan_mix.console",
         "stylegan_mix.errors",
+        "stylegan_mix.output",
         "stylegan_mix.progress",
         "stylegan_mix.session",
+        "stylegan_mix.special_files",
         "stylegan_mix.stopping",
         "stylegan_mix.process",
         "stylegan_mix.rng",
@@ -40,8 +42,10 @@ MAY_IMPORT = {
 WITHOUT_TORCH = (
     "stylegan_mix.console",
     "stylegan_mix.errors",
+    "stylegan_mix.output",
     "stylegan_mix.progress",
     "stylegan_mix.session",
+    "stylegan_mix.special_files",
     "stylegan_mix.stopping",
     "stylegan_mix.process",
     "stylegan_mix.rng",

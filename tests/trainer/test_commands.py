@@ -347,6 +347,28 @@ def test_predict_refuses_what_is_not_there(
     assert found == code and told in err
 
 
+def test_predictions_go_through_a_link_with_their_file_kept_private(
+    finished: Path, trainer: Trainer
+) -> None:
+    target = Path("private.csv")
+    target.touch(0o600)
+    Path("link.csv").symlink_to(target)
+    assert trainer("predict", str(finished), "--out", "link.csv")[0] == 0
+    assert target.read_text().startswith("index,")
+    assert (Path("link.csv").is_symlink(), target.stat().st_mode & 0o777) == (True, 0o600)
+
+
+def test_predict_asks_for_the_place_of_its_answers_first(
+    finished: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import predict
+
+    monkeypatch.setattr(predict, "answers", None)  # not called
+    Path("folder").mkdir()
+    code, _, err = trainer("predict", str(finished), "--out", "folder")
+    assert (code, "nothing can be written to folder" in err) == (2, True), err
+
+
 def test_predict_and_eval_need_a_finished_run(home: Path, trainer: Trainer) -> None:
     for command in ("predict", "eval"):
         code, _, err = trainer(command, "nowhere")

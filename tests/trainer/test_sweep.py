@@ -173,6 +173,17 @@ def test_commands_are_printed_without_running(home: Path, tmp_path: Path, traine
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_kept_result_goes_through_a_link_with_its_name(
+    record: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    one = Result(record("none"), tmp_path / "result.json")
+    target, link = tmp_path / "elsewhere.json", tmp_path / sweep.file_name(one)
+    link.symlink_to(target.name)
+    assert sweep.keep(one, tmp_path) == link
+    assert link.is_symlink()
+    assert records.read(target).seed == one.seed
+
+
 def test_a_sweep_runs_keeps_and_then_skips(home: Path, tmp_path: Path, trainer: Any) -> None:
     (tmp_path / "grid.toml").write_text(TINY)
     code, out, _ = trainer("sweep", "grid.toml", "--results", "kept", "--dry-run")

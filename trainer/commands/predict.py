@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stylegan_mix import console, errors, process, store
+from stylegan_mix import console, errors, output, process
 
 __all__ = ["other_data", "predict"]
 
@@ -32,13 +32,14 @@ def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
     """
     from trainer import predict as network
 
+    output.check(out)
     process.set_up_process(options["threads"])
     found = network.answers(run, part, other_data(options), device=options["device"])
     text = network.as_csv(found)
     if out is None:
         console.result(text.rstrip("\n"))
         return
-    store.write_bytes(out, text.encode())
+    output.write_text(out, text)
     right = 100 * float((found.predicted == found.labels).mean())
     console.result(f"{out}: {len(found.labels):,} images, {right:.1f} % right")
 
