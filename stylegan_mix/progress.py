@@ -38,7 +38,17 @@ __all__ = [
 
 def say(text: str) -> None:
     """Prints a line for the user (stderr)."""
-    print(text, file=sys.stderr, flush=True)
+    _print(text + "\n")
+
+
+def _print(text: str) -> None:
+    """Writes to stderr. If nobody can read it, such as in a closed terminal, the work goes on."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        # What waits to be written would fail again, at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 # Reporters
@@ -85,8 +95,7 @@ class Progress:
         self._next = now + (0.5 if self._terminal else 30.0)
         text = self._pace.text(done, now, facts)
         if self._terminal:
-            sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
-            sys.stderr.flush()
+            _print("\r\x1b[K" + text[: max(_columns() - 1, 20)])
             self._shown = True
         else:
             say(text)
@@ -94,8 +103,7 @@ class Progress:
     def close(self) -> None:
         """Ends the line on a terminal."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _print("\r\x1b[K")
             self._shown = False
 
 

@@ -278,7 +278,9 @@ def wait_for(path: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGQUIT, 75)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(
     home: Path, trainer: Trainer, number: signal.Signals, code: int
 ) -> None:
@@ -299,6 +301,46 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     (other,) = records.collect([Path("undisturbed")])
     assert whole.record["accuracy"] == other.record["accuracy"]
     assert whole.record["diagnostics"] == other.record["diagnostics"]
+
+
+def on_a_terminal(*argv: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a command on a terminal of its own; returns it, and the other end of the terminal."""
+    ours, theirs = os.openpty()
+    take = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{take}\n{HELD}\nfrom trainer.cli import main\nmain()", *argv],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=with_package(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    return child, ours
+
+
+def test_a_closed_terminal_saves(home: Path) -> None:
+    """It sends SIGHUP, and takes no more lines."""
+    child, terminal = on_a_terminal("run", *TINY)
+    try:
+        wait_for("runs/*/seed-0/metrics.jsonl")
+        os.close(terminal)
+        Path("signalled").touch()
+        assert child.wait(timeout=600) == 75
+    finally:
+        child.kill()
+        child.wait()
+    assert store.read_json(only_run() / "run.json")["status"] == "stopped"
+
+
+def test_a_run_under_nohup_ignores_a_hangup(home: Path, trainer: Trainer) -> None:
+    ignored = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HELD}"
+    with started("run", *TINY, before=ignored) as child:
+        wait_for("runs/*/seed-0/metrics.jsonl")
+        child.send_signal(signal.SIGHUP)
+        Path("signalled").touch()
+        _, err = child.communicate(timeout=600)
+    assert child.returncode == 0, err
 
 
 def test_a_reader_that_leaves_is_no_error(finished: Path, trainer: Trainer) -> None:
