@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stylegan_mix import console, store
 from trainer import cli
@@ -276,6 +277,22 @@ def wait_for(path: str) -> None:
     while not any(file.stat().st_size for file in Path().glob(path)):
         assert time.monotonic() < end, f"no {path}"
         time.sleep(0.05)
+
+
+def test_a_full_disk_is_told_before_the_first_step_with_the_option_that_helps(
+    home: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(home.parent)
+    with monkeypatch.context() as during:
+        during.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        during.setattr(torch.optim.SGD, "step", None)  # not called
+        code, _, err = trainer("run", *TINY, "--out", "elsewhere")
+    assert code == 4
+    assert "the run in elsewhere/" in err and "1 MB are free" in err
+    assert "free some space, or choose another place with --out" in err
+    (folder,) = Path("elsewhere").glob("*/seed-*")
+    assert store.read_json(folder / "run.json")["status"] == "failed"
+    assert trainer("run", *TINY, "--out", "elsewhere")[0] == 0
 
 
 @pytest.mark.parametrize(
