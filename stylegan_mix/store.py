@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.errors import Busy, InvalidInput, MissingEnvironment, UsageFailure
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
@@ -36,6 +36,7 @@ __all__ = [
     "disk_errors",
     "free_space",
     "home",
+    "is_held",
     "json_bytes",
     "locked",
     "publish",
@@ -287,7 +288,7 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
     If another process holds it, `wait` waits and prints one line that names the holder, until the
-    session asks for an end. Without `wait` it raises `Stopped` (exit code 75).
+    session asks for an end. Without `wait` it raises `Busy` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,7 +301,7 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
             work = path.stem if path.suffix else path.parent
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
             if not wait:
-                raise Stopped(
+                raise Busy(
                     f"{work} is being worked on by {holder}",
                     remedy="wait for it, then run the same command",
                 ) from None
@@ -312,6 +313,21 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
         yield
     finally:
         os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Tells if a process holds a lock file now."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _wait_for(handle: int, stop: StopRequest, holder: str) -> None:

@@ -106,7 +106,7 @@ def run_recipe(
     """
     chosen = check(spec)
     at = RunFolder(folder)
-    with store.locked(folder / "lock", wait=False, session=session):
+    with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
         finished = records.finished(folder, spec)
         if finished is not None:
             return finished.record

@@ -24,6 +24,7 @@ from trainer.reports.schema import check
 from trainer.spec import RunSpec
 
 __all__ = [
+    "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
@@ -35,6 +36,7 @@ __all__ = [
     "write",
 ]
 
+LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
 _LARGEST_FILE = 16 << 20
 
