@@ -24,7 +24,12 @@ from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.recipes.catalogue import recipe
+<<<<<<< HEAD
 from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
+=======
+from trainer.reports.records import LOCK_FILE
+from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+>>>>>>> torchside
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
@@ -164,6 +169,10 @@ class Plan:
         name = self.asked.name
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
+
+    def lock(self, seed: int) -> Path:
+        """Returns the file that the process holds that works on a seed."""
+        return self.folder(seed) / LOCK_FILE
 
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""

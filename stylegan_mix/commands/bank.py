@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
@@ -164,15 +164,17 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
 
     `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
-    from stylegan_mix import store
+    from io import BytesIO
+
     from stylegan_mix.banks.preview import default_pairs, stored_sheet
     from stylegan_mix.drawing.sheet import draw
 
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
     path = out or Path(f"preview-{opened.key[:12]}.png")
-    with store.disk_errors(path):
-        draw(stored_sheet(opened, chosen)).save(path, format="PNG")
+    file = BytesIO()
+    draw(stored_sheet(opened, chosen)).save(file, format="PNG")
+    output.write_bytes(path, file.getvalue())
     result(str(path))
 
 
