@@ -22,12 +22,13 @@ from typing import IO, Any, Protocol
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput
 
-__all__ = ["Archive", "bytewise", "open_archive", "open_tar_bytes"]
+__all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
 
 MOST_MEMBERS = 1_000_000
 LARGEST_MEMBER = 256 << 20
 LARGEST_WHOLE = 1 << 40
 LARGEST_RATIO = 200
+DEEPEST = 100
 # Below this size nothing can be a zip bomb, at any ratio: one grey pixel compresses well.
 HARMLESS = 16 << 20
 
@@ -68,6 +69,11 @@ class Archive(Protocol):
 def bytewise(name: str) -> bytes:
     """Makes the key that sorts names by their UTF-8 bytes, on every system and in every locale."""
     return name.encode("utf-8", "surrogateescape")
+
+
+def is_hidden(name: str) -> bool:
+    """Tells if a file or folder is one that systems hide, or that macOS adds to zips."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 @contextmanager
@@ -223,6 +229,8 @@ class _Listing:
             name.encode("utf-8")
         except UnicodeEncodeError:
             self.refuse(ascii(name), "has a name that is not UTF-8")
+        if len(parts) > DEEPEST:
+            self.refuse(f"{name[:80]}...", f"lies more than {DEEPEST} folders deep")
         return "/".join(parts)
 
     def _imply(self, name: str) -> None:

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["CHANNELS", "FITS", "SUFFIXES", "BadImage", "Header", "Shape", "decode", "inspect"]
+from stylegan_mix.datasets.archives import is_hidden
+
+__all__ = [
+    "CHANNELS",
+    "FITS",
+    "SUFFIXES",
+    "BadImage",
+    "Header",
+    "Shape",
+    "decode",
+    "inspect",
+    "is_image_name",
+]
 
 LARGEST_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -30,6 +42,11 @@ _ALPHA = ("LA", "PA", "RGBA")
 _WHITE = (255, 255, 255, 255)
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
+
+
+def is_image_name(name: str) -> bool:
+    """Tells by its name if a file is an image that is read: a known ending, and not hidden."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 class BadImage(Exception):

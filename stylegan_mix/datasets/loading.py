@@ -65,8 +65,9 @@ def load(
     Without `imbalance` and `profile` the data set's default draw is taken. `imbalance` alone means
     the exponential profile; without `split_seed` the seed is 0. `drop_overlap` removes training
     images that are also in the test part. `val_per_class` images a class, keyed by `split_seed`,
-    are cut from the training part and returned as `.val`; split id, counts and statistics describe
-    the rest.
+    are returned as `.val`. If the data set has a validation part of its own, they are taken from
+    it, as far as there are so many; else they are cut from the training part, and split id, counts
+    and statistics describe the rest.
 
     Raises `UsageFailure` (exit code 2) for an impossible draw, `InvalidInput` (3) for a draw that
     this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
@@ -97,8 +98,10 @@ def from_pool(
     dropped = int(doubled.sum()) if drop_overlap else 0
     if dropped:
         rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
-    val = None
-    if val_per_class:
+    val, few = None, ""
+    if val_per_class and pool.val is not None:
+        val, few = _own_validation(pool.val, pool.classes, val_per_class, split_seed)
+    elif val_per_class:
         chosen = _validation(pool, rows, val_per_class, split_seed)
         val = Part(pool.images[rows[chosen]], pool.labels[rows[chosen]])
         rows, doubled = rows[~chosen], doubled[~chosen]
@@ -123,7 +126,7 @@ def from_pool(
         overlap=np.flatnonzero(doubled),
         dropped=dropped,
         val=val,
-        notes=_notes(pool, counts, imbalance),
+        notes=(*_notes(pool, counts, imbalance), *([f"{pool.name}: {few}"] if few else [])),
     )
 
 
@@ -154,8 +157,7 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
 
     Only images that occur once in the draw qualify: a repeated one would be in both parts.
     """
-    if per_class < 0:
-        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
+    _check_count(per_class)
     _, first, times = np.unique(_records(pool.hashes[rows]), return_index=True, return_counts=True)
     once = np.zeros(len(rows), bool)
     once[first[times == 1]] = True
@@ -172,6 +174,29 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
         order = stream(seed, "data.validation", c).permutation(len(candidates))
         chosen[candidates[order[:per_class]]] = True
     return chosen
+
+
+def _own_validation(
+    held: Part, classes: tuple[str, ...], per_class: int, seed: int
+) -> tuple[Part, str]:
+    """Takes images of the data set's own validation part -> them, and a note where they are few."""
+    _check_count(per_class)
+    rows, few = [], []
+    for c, name in enumerate(classes):
+        there = np.flatnonzero(held.labels == c)
+        order = stream(seed, "data.validation", c).permutation(len(there))
+        rows.append(there[order[:per_class]])
+        if len(there) < per_class:
+            few.append(f"{name} {len(there)}")
+    chosen = np.sort(np.concatenate(rows))
+    more = f" and {len(few) - 10:,} more" if len(few) > 10 else ""
+    note = f"fewer than {per_class} validation images of {', '.join(few[:10])}{more}" if few else ""
+    return Part(np.asarray(held.images[chosen]), held.labels[chosen]), note
+
+
+def _check_count(per_class: int) -> None:
+    if per_class < 0:
+        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
 
 
 def _require_images(pool: Pool, counts: np.ndarray) -> None:
