@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stylegan_mix.datasets.archives import Archive, bytewise, is_hidden
 from stylegan_mix.datasets.listing import some
@@ -67,13 +67,33 @@ def decide_levels(part: Branch, archive: Archive) -> str:
     if shared:
         text = f"{some(first)} hold the same subfolders ({some(shared)})"
     else:
-        text = f"{example.path.rstrip('/')} holds the folders {some(list(example.children))}"
+        text = f"{_path(example)} holds the folders {some(list(example.children))}"
     raise InvalidInput(
         f"{_where(archive, part)}: which folders are the classes? {text}",
-        remedy=f"say it: --levels top ({some(first, 3)}), --levels 2 ("
-        f"{some(list(example.children), 3)}), --levels leaf (the innermost folders); or name the "
-        f"parts: --train-dir {example.path.rstrip('/')} --test-dir FOLDER; {_ADVICE}",
+        remedy=f"say it: {_choices(first, example)}; {_ADVICE}",
     )
+
+
+def _choices(first: Sequence[str], example: Branch) -> str:
+    """Lists the options for folders with folders in them, of which `example` is one."""
+    names = [child.name for child in example.inner]
+    roles = {one.role: name for name, one in roles_of(names).items() if one.plain}
+    top = f"--levels top ({some(first, 3)})"
+    if len(roles) == len(names) > 1 and "train" in roles:
+        test = next(name for role, name in roles.items() if role != "train")
+        if example.children[roles["train"]].children:
+            return (
+                f"--train-dir {_path(example)}/{roles['train']} --test-dir {_path(example)}/{test}"
+            )
+        return f"{top}, which joins {some(names)} of each class and holds out a test part anew"
+    return (
+        f"{top}, --levels 2 ({some(names, 3)}), --levels leaf (the innermost folders); or name "
+        f"the parts: --train-dir {_path(example)} --test-dir FOLDER"
+    )
+
+
+def _path(branch: Branch) -> str:
+    return branch.path.rstrip("/")
 
 
 def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
@@ -87,10 +107,10 @@ def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
         len(names) < len(around.children) and (len(roles) < 2 or "train" not in roles)
     ):
         return
-    paths = [around.children[name].path.rstrip("/") for name in names]
+    paths = [_path(child) for child in around.inner if child.name in names]
     raise InvalidInput(
-        f"{archive.path}: {some(paths)} have the names of parts, and hold no class folders of the "
-        "training part",
+        f"{archive.path}: images lie in folders with the names of parts ({some(paths)}), without "
+        "class folders in them",
         remedy="expected train/CLASS/FILE and test/CLASS/FILE; if these folders are the classes, "
         f"add --levels top; {_ADVICE}",
     )
@@ -151,14 +171,17 @@ def empty_classes(
     archive: Archive, parts: Mapping[str, Branch], levels: str, found: Mapping[str, set[str]]
 ) -> list[str]:
     """Lists the classes that have no training image: of another part, or of a folder without."""
+    paths = [branch.path for branch in parts.values()]
     named = set()
     if levels != LEAF:
         depth = 1 if levels == TOP else int(levels)
         for folder in archive.folders:
-            for branch in parts.values():
-                path = folder[len(branch.path) :].split("/")
-                if folder.startswith(branch.path) and len(path) == depth:
-                    named.add(path[-1])
+            around = max(
+                (path for path in paths if f"{folder}/".startswith(path)), key=len, default=None
+            )
+            below = [] if around is None else folder[len(around) :].split("/")
+            if len(below) == depth and below[-1]:
+                named.add(below[-1])
     others = {name for part, names in found.items() if part != "train" for name in names}
     kept = {name for name in named if not is_hidden(name)}
     return sorted((kept | others) - found["train"], key=bytewise)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from stylegan_mix.datasets.archives import Archive, bytewise
 from stylegan_mix.datasets.class_folders import (
     class_of_files,
@@ -38,17 +41,20 @@ def folder_listing(archive: Archive, root: Branch, request: Request) -> Listing:
     parts = _parts(archive, root, request)
     train = parts.folders["train"]
     levels = request.levels or decide_levels(train, archive)
-    files, notes = class_of_files(parts.folders, levels)
+    by_folder = {part: one for part, one in parts.folders.items() if part not in parts.labels}
+    files, notes = class_of_files(by_folder, levels)
     for part, labels in parts.labels.items():
         files[part] = labels
     if not files["train"]:
         raise InvalidInput(
-            f"{archive.path}: the images lie in no class folders: expected <class>/<file>",
+            f"{archive.path}: the images lie in no class folders: expected <class>/<file>"
+            + (f", {levels} folders deep" if levels.isdigit() else ""),
             remedy="put the images of each class into a folder of its name, or name a file with "
             "the labels: --labels FILE --file-column NAME --label-column NAME",
         )
     found = {part: set(named.values()) for part, named in files.items()}
-    _refuse_empty(archive, empty_classes(archive, parts.folders, levels, found))
+    empty = empty_classes(archive, by_folder, levels, found)
+    _refuse_empty(archive, empty, twins([*found["train"], *empty]))
     classes = sorted(found["train"], key=bytewise)
     if len(classes) > MOST_CLASSES:
         raise InvalidInput(f"{archive.path} has {len(classes):,} classes; at most {MOST_CLASSES:,}")
@@ -67,7 +73,7 @@ def folder_listing(archive: Archive, root: Branch, request: Request) -> Listing:
             f"{HELD_OUT_SHARE:.0%} by SHA-256 of class/file"
         )
         notes += changed
-    return listing_of(archive, classes, pairs, notes)
+    return replace(listing_of(archive, classes, pairs, notes), label_files=tuple(parts.files))
 
 
 def _parts(archive: Archive, root: Branch, request: Request) -> Parts:
@@ -76,7 +82,7 @@ def _parts(archive: Archive, root: Branch, request: Request) -> Parts:
     found = find_parts(
         root,
         archive,
-        lambda branch, known: labels_beside(archive, branch, known),
+        partial(labels_beside, archive, inside(root).path),
         settled=request.levels is not None,
     )
     if found is not None:
@@ -87,7 +93,8 @@ def _parts(archive: Archive, root: Branch, request: Request) -> Parts:
     return Parts({"train": around})
 
 
-def _refuse_empty(archive: Archive, empty: list[str]) -> None:
+def _refuse_empty(archive: Archive, empty: list[str], alike: list[str]) -> None:
+    """Raises for classes without training images; `alike` notes that some differ only by case."""
     if not empty:
         return
     unread = {
@@ -96,9 +103,10 @@ def _refuse_empty(archive: Archive, empty: list[str]) -> None:
         if name[name.rfind(".") :].lower() in IMAGE_ENDINGS and set(name.split("/")) & set(empty)
     }
     endings = sorted({name[name.rfind(".") :].lower() for name in unread})
-    why = f"; their {', '.join(endings)} files cannot be read here" if endings else ""
+    why = [f"their {', '.join(endings)} files cannot be read here"] if endings else []
     raise InvalidInput(
-        f"{archive.path}: no training image in {len(empty)} class folders: {some(empty)}{why}",
+        f"{archive.path}: no training image in {len(empty)} class folders: {some(empty)}"
+        f"{''.join(f'; {note}' for note in (*why, *alike))}",
         remedy="convert the images to PNG or JPEG"
         if endings
         else "remove these classes, or add images to them; if the training part is another folder, "

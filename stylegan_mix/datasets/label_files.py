@@ -6,23 +6,36 @@ image folders. Any other table that names images is refused until an option says
 
 from __future__ import annotations
 
+import csv
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stylegan_mix.datasets.archives import Archive, is_hidden
-from stylegan_mix.datasets.label_tables import ENDINGS, Table, label_columns, read_table
+from stylegan_mix.datasets.label_tables import (
+    ENDINGS,
+    Table,
+    is_label_name,
+    label_columns,
+    read_table,
+)
 from stylegan_mix.datasets.labelled import LabelFile, file_column
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.datasets.lookup import Lookup
-from stylegan_mix.datasets.part_names import part_name
+from stylegan_mix.datasets.part_names import PartName, part_name
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
 
-__all__ = ["asked_content", "asked_files", "known_files", "labels_beside", "refuse_unused"]
+__all__ = [
+    "asked_content",
+    "asked_files",
+    "known_files",
+    "labels_beside",
+    "of_a_part",
+    "refuse_unused",
+]
 
 LARGEST_TEXT = 1 << 28
 SAMPLE_LINES = 1000
@@ -37,13 +50,13 @@ _FOLDERS_DECIDE = "if the folders are the classes, add --levels top"
 
 
 def asked_content(archive: Archive, path: Path) -> tuple[str, str, bytes]:
-    """Reads a file that `--labels` names -> its name to show, its folder in the source, its bytes.
+    """Reads a file that `--labels` names -> its name to show, its name in the source, its bytes.
 
-    The file lies on the disk or in the source.
+    The file lies on the disk or in the source; its name there is empty if it is outside.
     """
     inside = _within(archive, path)
     if inside in archive.names:
-        return path.name, inside.rpartition("/")[0], next(iter(archive.read([inside])))[1]
+        return path.name, inside, next(iter(archive.read([inside])))[1]
     if not path.is_file():
         there = [name for name in archive.names if name.lower().endswith(ENDINGS)]
         raise UsageFailure(
@@ -73,14 +86,20 @@ def asked_files(archive: Archive, paths: Sequence[Path]) -> list[LabelFile]:
     """Reads the tables that `--labels` names."""
     found = []
     for path in paths:
-        name, folder, content = asked_content(archive, path)
-        found.append(_label_file(read_table(name, content), folder, path.name))
+        shown, name, content = asked_content(archive, path)
+        found.append(_label_file(read_table(shown, content), name, path.name))
     return found
 
 
-def _label_file(table: Table, folder: str, name: str) -> LabelFile:
-    role = part_name(name.rpartition(".")[0]) or part_name(folder.rpartition("/")[2])
-    return LabelFile(table, f"{folder}/" if folder else "", role.role if role else None)
+def _label_file(table: Table, name: str, last: str) -> LabelFile:
+    """Makes the record of a label file; its own name says its part, or the folder's around it."""
+    folder = name[: name.rfind("/") + 1]
+    role = _role(last) or part_name(folder.rstrip("/").rpartition("/")[2])
+    return LabelFile(table, name, folder, role.role if role else None)
+
+
+def _role(name: str) -> PartName | None:
+    return part_name(name.rpartition("/")[2].rpartition(".")[0])
 
 
 # Known by their names
@@ -93,8 +112,7 @@ def known_files(archive: Archive, roots: Sequence[Branch]) -> list[LabelFile]:
     is passed over. Raises `InvalidInput` (exit code 3) for two files in one place.
     """
     places = [root.path for root in roots]
-    lookup = Lookup(roots[0].images())
-    around = list(_known_in(archive, places, lookup))
+    around = list(_known_in(archive, places, roots[0]))
     if len(around) > 1:
         names = [file.table.name for file in around]
         raise InvalidInput(
@@ -104,20 +122,20 @@ def known_files(archive: Archive, roots: Sequence[Branch]) -> list[LabelFile]:
     if around:
         return around
     parts = [child for child in roots[-1].inner if part_name(child.name)]
-    return list(_known_in(archive, [child.path for child in parts], lookup))
+    return list(_known_in(archive, [child.path for child in parts], roots[0]))
 
 
-def _known_in(archive: Archive, folders: Iterable[str], lookup: Lookup) -> Iterator[LabelFile]:
+def _known_in(archive: Archive, folders: Iterable[str], images: Branch) -> Iterator[LabelFile]:
     wanted = {f"{folder}{name}": folder for folder in folders for name in KNOWN}
     there = [name for name in archive.names if name in wanted]
+    lookup = Lookup(images.images()) if there else Lookup(())
     for name, content in sorted(archive.read(there)):
         if name.endswith(".json") and not _has_labels(content):
             continue
         table = read_table(name, content)
-        folder = wanted[name]
-        files = file_column(table, lookup, (folder, ""))
+        files = file_column(table, lookup, (wanted[name], ""))
         if files is None or label_columns(table, files):
-            yield _label_file(table, folder.rstrip("/"), "")
+            yield _label_file(table, name, "")
 
 
 def _has_labels(content: bytes) -> bool:
@@ -132,19 +150,33 @@ def _has_labels(content: bytes) -> bool:
 # Not used
 
 
-def refuse_unused(archive: Archive, roots: Sequence[Branch]) -> None:
-    """Raises `InvalidInput` (exit code 3) for a table around all images that names them.
+def of_a_part(archive: Archive, roots: Sequence[Branch]) -> list[str]:
+    """Lists the texts around all images that may label a test or validation folder beside them."""
+    roles = {found.role for child in roots[-1].inner if (found := part_name(child.name))}
+    return [
+        name
+        for name in _around(archive, {root.path for root in roots})
+        if (found := _role(name)) and found.role in roles - {"train"}
+    ]
 
-    Taking folders as classes beside such a file would be a guess.
-    """
-    places = {root.path for root in roots}
-    lookup = Lookup(roots[0].images())
-    at_root = [
+
+def _around(archive: Archive, folders: Collection[str]) -> list[str]:
+    """Lists the files that lie directly in one of the folders, and are not hidden."""
+    return [
         name
         for name in archive.names
-        if name[: name.rfind("/") + 1] in places and not is_hidden(name)
+        if name[: name.rfind("/") + 1] in folders and not is_hidden(name)
     ]
-    for name in at_root:
+
+
+def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[str]) -> None:
+    """Raises `InvalidInput` (exit code 3) for a table around all images that names them.
+
+    Taking folders as classes beside such a file would be a guess. `used` are passed over.
+    """
+    places = {root.path for root in roots}
+    there = [name for name in _around(archive, places) if name not in used]
+    for name in there:
         last = name.rpartition("/")[2]
         if last.lower().endswith(_UNREADABLE) and _LABEL_WORDS.search(last):
             raise InvalidInput(
@@ -152,14 +184,21 @@ def refuse_unused(archive: Archive, roots: Sequence[Branch]) -> None:
                 remedy="save it as a CSV with a header, and name it: --labels FILE.csv; "
                 f"{_FOLDERS_DECIDE}",
             )
-    texts = [name for name in at_root if name.lower().endswith(ENDINGS)]
+    texts = [name for name in there if _is_text(name)]
+    lookup = Lookup(roots[0].images()) if texts else Lookup(())
     for name, content in sorted(archive.read(texts)):
         command = _command(name, content, lookup, tuple(places))
-        if command and "submission" not in name.lower():
+        if command:
             raise InvalidInput(
                 f"{archive.path}: '{name}' names images, and is not used",
                 remedy=f"to take the classes from it: {command}; {_FOLDERS_DECIDE}",
             )
+
+
+def _is_text(name: str) -> bool:
+    """Tells by its name if a file may hold labels; a sample submission holds invented ones."""
+    last = name.rpartition("/")[2].lower()
+    return last.endswith(ENDINGS) and "submission" not in last
 
 
 def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) -> str | None:
@@ -169,22 +208,20 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
         strings = list(_strings(content))
         hits = {found[0] for word in strings if (found := lookup.find(word, folders))}
         return f"--train-list {last} if it is iNaturalist's, or a CSV of it" if hits else None
-    rows = _cells(content)
-    columns = _columns(rows, lookup, folders)
-    if columns is None:
+    is_json_lines = name.lower().endswith((".jsonl", ".ndjson"))
+    if not is_json_lines and not _names_images(_cells(content), lookup, folders):
         return None
+    headless = f"--train-list {last} for lines of 'path number', or --labels with a header added"
     try:
         table = read_table(name, content)
     except InvalidInput:
-        return f"--train-list {last} for lines of 'path number', or a CSV with a header"
+        return None if is_json_lines else headless
     files = file_column(table, lookup, folders)
-    if files is None or files not in table.columns:
-        return None
+    if files is None or lookup.find(files, folders):
+        return None if is_json_lines else headless
     labels = label_columns(table, files)
     if not labels:
         return None
-    if lookup.find(files, folders):
-        return f"add a header such as file,label to {last} and give --labels {last}"
     return f"--labels {last} --file-column {files!r} --label-column {labels[0]!r}"
 
 
@@ -204,71 +241,79 @@ def _strings(content: bytes) -> Iterator[str]:
             waiting += one
 
 
-def _cells(content: bytes) -> list[list[str]]:
-    """Splits the first lines of a text into cells, whatever divides them."""
-    text = content[: 1 << 20].decode("utf-8-sig", "replace")
-    lines = [line for line in text.splitlines()[:SAMPLE_LINES] if line.strip()]
+def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
+    """Splits the first lines of a text into cells, whatever divides them; None: all lines.
+
+    Lines of prose have different numbers of words: then there are no cells.
+    """
+    text = content.decode("utf-8-sig", "replace")
+    lines = [line for line in text.splitlines()[:most] if line.strip()]
     divider = next((one for one in "\t,;" if lines and one in lines[-1]), None)
-    return [[cell.strip(' "') for cell in line.split(divider)] for line in lines]
+    try:
+        rows = list(csv.reader(lines, delimiter=divider)) if divider else [*map(str.split, lines)]
+    except csv.Error:
+        return []
+    widths = {len(row) for row in rows}
+    return [[cell.strip() for cell in row] for row in rows] if len(widths) == 1 else []
 
 
-def _columns(
-    rows: Sequence[Sequence[str]], lookup: Lookup, folders: Sequence[str]
-) -> tuple[int, int] | None:
-    """Finds a column whose cells name images, and the number of columns of most rows."""
+def _names_images(rows: Sequence[Sequence[str]], lookup: Lookup, folders: Sequence[str]) -> bool:
+    """Tells if one of two or more columns names images, in most rows."""
     width = min((len(row) for row in rows), default=0)
-    if width < 2:
-        return None
-    for place in range(width):
+    for place in range(width if width > 1 else 0):
         hits = sum(1 for row in rows if row[place] and lookup.find(row[place], folders))
-        if 2 * hits >= len(rows):
-            return place, width
-    return None
+        if 2 * hits > len(rows):
+            return True
+    return False
 
 
 # Beside the images of a part
 
 
-def labels_beside(archive: Archive, branch: Branch, known: set[str]) -> dict[str, str] | None:
-    """Finds the class of each image of a part in a text beside them, such as Tiny ImageNet's.
+def labels_beside(
+    archive: Archive, around: str, branch: Branch, role: str, known: set[str]
+) -> tuple[str, dict[str, str]] | None:
+    """Finds a text with the classes of a part's images -> its name, and image -> class; or None.
 
-    The text has lines of cells, one of which names an image of the part and another a class of the
-    training part. None without such a text.
+    The text lies in the part's folder, as Tiny ImageNet's, or has the part's name and lies in the
+    folder `around` the parts. Its rows name an image of the part, and a class of the training part.
     """
-    images = list(branch.images())
-    names = [
+    texts = [name for name in _around(archive, {branch.path}) if _is_text(name)]
+    texts += [
         name
-        for name in archive.names
-        if name.startswith(branch.path)
-        and "/" not in name[len(branch.path) :]
-        and name.lower().endswith(ENDINGS)
+        for name in _around(archive, {around})
+        if _is_text(name) and (found := _role(name)) and found.role == role
     ]
-    lookup = Lookup(images)
-    for _, content in sorted(archive.read(names)):
-        rows = [line.split("\t") for line in content.decode("utf-8", "replace").splitlines()]
-        found = _known_labels(rows, lookup, branch.path, known) or _known_labels(
-            [line.split(",") for line in content.decode("utf-8", "replace").splitlines()],
-            lookup,
-            branch.path,
-            known,
-        )
-        if found:
-            return found
+    if not texts:
+        return None
+    lookup = Lookup(branch.images())
+    for name, content in sorted(archive.read(texts)):
+        labels = _known_labels(_cells(content, None), lookup, branch.path, known)
+        if labels:
+            return name, labels
     return None
 
 
 def _known_labels(
     rows: Sequence[Sequence[str]], lookup: Lookup, folder: str, known: set[str]
 ) -> dict[str, str]:
-    """Collects image -> class where a cell names an image, and one column only known classes."""
-    by_column: dict[int, dict[str, str]] = defaultdict(dict)
-    for row in rows:
-        cells = [cell.strip() for cell in row]
-        found = lookup.find(cells[0], (folder,)) if cells and cells[0] else []
-        if len(found) == 1:
-            for place, cell in enumerate(cells[1:]):
-                by_column[place][found[0]] = cell
-    for labels in by_column.values():
-        if set(labels.values()) <= known:
-            return labels
+    """Collects image -> class where one column names images, and another only known classes.
+
+    Of several such columns, one with a usual name is taken; without it none, for numbers of
+    pixels can look like numbers of classes.
+    """
+    width = min((len(row) for row in rows), default=0)
+    for files in range(width):
+        named = [(found[0], row) for row in rows if (found := lookup.find(row[files], (folder,)))]
+        if not named:
+            continue
+        fitting = [
+            place
+            for place in range(width)
+            if place != files and all(row[place] in known for _, row in named)
+        ]
+        usual = [place for place in fitting if is_label_name(rows[0][place])]
+        chosen = usual or fitting
+        if len(chosen) == 1:
+            return {image: row[chosen[0]] for image, row in named}
     return {}

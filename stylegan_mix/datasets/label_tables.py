@@ -15,7 +15,15 @@ from typing import Any
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 
-__all__ = ["ENDINGS", "Table", "column_named", "described", "label_columns", "read_table"]
+__all__ = [
+    "ENDINGS",
+    "Table",
+    "column_named",
+    "described",
+    "is_label_name",
+    "label_columns",
+    "read_table",
+]
 
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 FILE_KEY, LABEL_KEY = "file_name", "label"
@@ -163,12 +171,26 @@ def column_named(table: Table, option: str, name: str) -> str:
 def label_columns(table: Table, files: str, taken: Sequence[str] = ()) -> list[str]:
     """Lists the columns that can hold labels: those with a usual name, else all others.
 
-    A column where no value of many stands twice holds captions or numbers, and no labels.
+    A column where no value of many stands twice holds captions or numbers, and no labels. Of names
+    and numbers of the same classes, the names are taken.
     """
     others = [name for name in table.columns if name not in (files, *taken)]
     possible = [name for name in others if _repeats(table.column(name))]
-    usual = [name for name in possible if name.casefold().replace(" ", "_") in _LABEL_NAMES]
+    usual = [name for name in possible if is_label_name(name)]
+    names = [one for one in usual if not all(value.isdigit() for value in table.column(one))]
+    if len(names) == 1 and all(_alike(table.column(names[0]), table.column(one)) for one in usual):
+        return names
     return usual or possible
+
+
+def is_label_name(name: str) -> bool:
+    """Tells if a column of this name usually holds labels."""
+    return name.casefold().replace(" ", "_") in _LABEL_NAMES
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tells if two columns divide the rows into the same classes."""
+    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
 def _repeats(values: Sequence[str]) -> bool:

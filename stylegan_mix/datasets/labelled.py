@@ -8,11 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stylegan_mix.datasets.archives import Archive, bytewise
-from stylegan_mix.datasets.label_tables import Table, column_named, described, label_columns
+from stylegan_mix.datasets.label_tables import (
+    FILE_KEY,
+    Table,
+    column_named,
+    described,
+    label_columns,
+)
 from stylegan_mix.datasets.listing import (
     MOST_CLASSES,
     Labelled,
     Listing,
+    counted,
     held_out,
     listing_of,
     ordered,
@@ -35,9 +42,13 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A table, the folder of the source from which its paths start, and the part of its name."""
+    """A table, the folder of the source from which its paths start, and the part of its name.
+
+    `name` is its name in the source, and empty for a file outside of it.
+    """
 
     table: Table
+    name: str = ""
     folder: str = ""
     role: str | None = None
 
@@ -73,7 +84,7 @@ def labelled_listing(
     twice = [name for name, times in Counter(row.file for row in rows).items() if times > 1]
     if twice:
         raise InvalidInput(
-            f"{_names(files)}: {len(twice):,} images stand in more than one row: {some(twice)}",
+            f"{_names(files)}: more than one row for {counted(len(twice), 'image')}: {some(twice)}",
             remedy="one image has one label: remove the other rows",
         )
     parts = _in_parts(archive, rows, files, named, notes)
@@ -91,7 +102,8 @@ def labelled_listing(
         cut, changed = held_out(pairs["train"], keys, classes)
         pairs |= cut
         notes += [f"no test part: {len(cut['test']):,} images held out by SHA-256", *changed]
-    return listing_of(archive, classes, pairs, [*notes, *twins(classes)])
+    listing = listing_of(archive, classes, pairs, [*notes, *twins(classes)])
+    return replace(listing, label_files=tuple(file.name for file in files if file.name))
 
 
 # Rows
@@ -136,26 +148,34 @@ def _rows(
         else:
             part = part_name(role) if role else None
             rows.append(_Row(found[0], label, part.role if part else file.role))
-    _refuse(table, archive, several, "name several images each", "give their folders as well")
-    _refuse(table, archive, bare, "have no label", "remove these rows, or complete them")
+    _refuse(
+        table,
+        archive,
+        several,
+        "several images of one name",
+        "write their folders into the file, or name the folder that is meant: --train-dir FOLDER",
+    )
+    _refuse(table, archive, bare, "no label", "remove these rows, or complete them")
     if missing and request.on_bad_image != "skip":
         _refuse(
             table,
             archive,
             missing,
-            "name images that are not there",
+            "no image of that name",
             "remove these rows, or leave them out with --on-bad-image skip",
         )
     notes = [f"classes: column '{labels}' of {table.name}"]
     if missing:
-        notes.append(f"{len(missing):,} rows of {table.name} name no image: {some(missing)}")
+        notes.append(
+            f"no image for {counted(len(missing), 'row')} of {table.name}: {some(missing)}"
+        )
     return rows, notes
 
 
 def _refuse(table: Table, archive: Archive, rows: list[str], why: str, remedy: str) -> None:
     if rows:
         raise InvalidInput(
-            f"{table.name}: {len(rows):,} rows {why} in {archive.path}: {some(rows)}",
+            f"{table.name}: {why} in {archive.path} for {counted(len(rows), 'row')}: {some(rows)}",
             remedy=remedy,
         )
 
@@ -187,7 +207,7 @@ def _file_column(
             remedy="add a header, such as file,label; or give lines of 'path number' by "
             "--train-list FILE",
         )
-    found = file_column(table, lookup, folders)
+    found = file_column(table, lookup, folders) or (FILE_KEY if FILE_KEY in table.columns else None)
     if found is None:
         raise InvalidInput(
             f"{table.name}: no column names the images of {archive.path}; {described(table)}",

@@ -8,7 +8,7 @@ from stylegan_mix.datasets import lists
 from stylegan_mix.datasets.archives import Archive
 from stylegan_mix.datasets.folders import folder_listing
 from stylegan_mix.datasets.image_files import SUFFIXES, is_image_name
-from stylegan_mix.datasets.label_files import asked_files, known_files, refuse_unused
+from stylegan_mix.datasets.label_files import asked_files, known_files, of_a_part, refuse_unused
 from stylegan_mix.datasets.labelled import labelled_listing
 from stylegan_mix.datasets.left_aside import left_aside
 from stylegan_mix.datasets.listing import Listing
@@ -41,7 +41,8 @@ def recognise(archive: Archive, request: Request) -> tuple[str, Listing]:
     kind, listing = _recognised(archive, root, around, request)
     entries = (*listing.train, *listing.test, *listing.val)
     places = {entry.name.rpartition("/")[0]: listing.classes[entry.label] for entry in entries}
-    notes = left_aside(archive, (entry.name for entry in entries), places)
+    used = [*(entry.name for entry in entries), *listing.label_files]
+    notes = left_aside(archive, used, places)
     return kind, replace(listing, notes=(*listing.notes, *notes))
 
 
@@ -57,9 +58,13 @@ def _recognised(
     if files:
         named = named_parts(root, archive, request.folders).folders if request.folders else {}
         return "label file", labelled_listing(archive, files, around[-1], request, named)
-    if not request.by_folders:
-        refuse_unused(archive, around)
-    return "image folder", folder_listing(archive, root, request)
+    if request.by_folders:
+        return "image folder", folder_listing(archive, root, request)
+    waiting = of_a_part(archive, around)
+    refuse_unused(archive, around, waiting)
+    listing = folder_listing(archive, root, request)
+    refuse_unused(archive, around, listing.label_files)
+    return "image folder", listing
 
 
 def _around(root: Branch) -> list[Branch]:

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping
 
 from stylegan_mix.datasets.archives import Archive, bytewise, is_hidden
 from stylegan_mix.datasets.image_files import is_image_name
-from stylegan_mix.datasets.listing import some
+from stylegan_mix.datasets.listing import counted, some
 
 __all__ = ["IMAGE_ENDINGS", "left_aside"]
 
 SHOWN_FOLDERS = 3
 SHOWN_KINDS = 12
+
+_PLURAL = {
+    "image": "images",
+    "hidden file": "hidden files",
+    "file without ending": "files without ending",
+}
 
 IMAGE_ENDINGS = (
     *(".heic", ".heif", ".avif", ".avifs", ".jxl", ".jp2", ".j2k", ".jpx", ".jfif", ".jpe", ".mpo"),
@@ -47,7 +53,7 @@ def left_aside(archive: Archive, used: Iterable[str], classes: Mapping[str, str]
         notes.append(f"images of an ending that is not read, by class: {some(counts, 20)}")
     if kinds:
         texts = [
-            f"{sum(folders.values()):,} {kind} in {_places(folders)}"
+            f"{_count(sum(folders.values()), kind)} in {_places(folders)}"
             for kind, folders in sorted(kinds.items())
         ]
         notes.append(f"left aside: {some(texts, SHOWN_KINDS)}")
@@ -57,11 +63,15 @@ def left_aside(archive: Archive, used: Iterable[str], classes: Mapping[str, str]
 def _kind(name: str) -> str:
     last = name.rpartition("/")[2]
     if is_hidden(name):
-        return "hidden files"
+        return "hidden file"
     if is_image_name(name):
-        return "images"
+        return "image"
     dot = last.rfind(".")
-    return last[dot:].lower() if dot > 0 else "files without ending"
+    return last[dot:].lower() if dot > 0 else "file without ending"
+
+
+def _count(number: int, kind: str) -> str:
+    return f"{number:,} {kind}" if kind.startswith(".") else counted(number, kind, _PLURAL[kind])
 
 
 def _class_around(folder: str, classes: Mapping[str, str]) -> str | None:

@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "Labelled",
     "Listing",
+    "counted",
     "held_out",
     "listing_of",
     "ordered",
@@ -52,7 +53,8 @@ class Listing:
 
     `listed` int64 [O] is the label of every training position. If `official`, positions come from
     the source and unreadable images count as absent; else images are numbered in their order.
-    `val` is a validation part of the source's own. `notes` are messages for the user.
+    `val` is a validation part of the source's own. `notes` are messages for the user, `label_files`
+    the files of the source that say classes.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Listing:
     official: bool
     notes: tuple[str, ...]
     val: tuple[Entry, ...] = ()
+    label_files: tuple[str, ...] = ()
 
 
 def listing_of(
@@ -114,8 +117,8 @@ def held_out(
     notes = []
     if changed:
         notes.append(
-            f"in {len(changed):,} small classes rounding held out another share than "
-            f"{HELD_OUT_SHARE:.0%}: {some(changed)}"
+            f"rounding held out another share than {HELD_OUT_SHARE:.0%} in "
+            f"{counted(len(changed), 'small class', 'small classes')}: {some(changed)}"
         )
     return parts, notes
 
@@ -128,11 +131,12 @@ def _rare(classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry])
     untested = [name for label, name in enumerate(classes) if label not in tested]
     notes = []
     if single:
-        notes.append(f"{len(single):,} classes have one image: {some(single)}")
+        have = "has" if len(single) == 1 else "have"
+        notes.append(f"{counted(len(single), 'class', 'classes')} {have} one image: {some(single)}")
     if untested:
         notes.append(
-            f"{len(untested):,} classes have no test image, so no accuracy of their own: "
-            f"{some(untested)}"
+            f"without test images, and so without an accuracy: "
+            f"{counted(len(untested), 'class', 'classes')}, {some(untested)}"
         )
     return tuple(notes)
 
@@ -144,6 +148,11 @@ def twins(classes: Sequence[str]) -> list[str]:
         groups[unicodedata.normalize("NFC", name).casefold()].append(name)
     same = [" / ".join(map(ascii, group)) for group in groups.values() if len(group) > 1]
     return [f"class names that differ only by case or Unicode form: {some(same)}"] if same else []
+
+
+def counted(number: int, what: str, plural: str = "") -> str:
+    """Spells a number of things: "1 image", "1,000 images"."""
+    return f"{number:,} {what if number == 1 else plural or f'{what}s'}"
 
 
 def some(names: Sequence[str], most: int = 10) -> str:

@@ -19,19 +19,21 @@ __all__ = ["Parts", "find_parts", "inside", "named_parts", "parts_of_tiers"]
 
 SHOWN_FOLDERS = 50
 
-Labeller = Callable[[Branch, set[str]], dict[str, str] | None]
-"""Finds the class of each image of a folder in a file beside them, among the known classes."""
+Labeller = Callable[[Branch, str, set[str]], tuple[str, dict[str, str]] | None]
+"""Finds, for a folder with a role, a file with its labels among known ones -> the file, labels."""
 
 
 @dataclass(frozen=True)
 class Parts:
     """The folders "train", "test" and "val", as far as there are such.
 
-    `labels` has the class of each image for the parts whose classes stand in a file.
+    `labels` has the class of each image for the parts whose classes stand in a file; `files` are
+    these files.
     """
 
     folders: dict[str, Branch]
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -118,7 +120,7 @@ def find_parts(
             remedy=f"say which: --train-dir {_path(train)} [--test-dir FOLDER], or --levels top",
         )
     judged = [
-        _judged(role, branch, known, labeller(branch, set(train_part.children)))
+        _judged(role, branch, known, labeller(branch, role, set(train_part.children)))
         for role, branch in _others(around, train)
     ]
     labelled = [one for one in judged if one.labelled]
@@ -129,7 +131,8 @@ def find_parts(
     for one in labelled:
         parts.folders[chosen[one.role]] = one.branch
         if one.labels is not None:
-            parts.labels[chosen[one.role]] = one.labels
+            parts.files.append(one.labels[0])
+            parts.labels[chosen[one.role]] = one.labels[1]
     parts.notes.extend(_said(archive, train, judged, parts))
     return parts
 
@@ -139,7 +142,8 @@ def parts_of_tiers(roles: Iterable[str]) -> dict[str, str] | None:
 
     Returns None for three, of which no one can tell the use.
     """
-    there = [role for role in TIERS if role in set(roles)]
+    present = set(roles)
+    there = [role for role in TIERS if role in present]
     if len(there) > len(PART_OF_TIERS):
         return None
     return dict(zip(there, PART_OF_TIERS, strict=False))
@@ -219,11 +223,13 @@ class _Judged:
 
     role: str
     branch: Branch
-    labels: dict[str, str] | None
+    labels: tuple[str, dict[str, str]] | None
     labelled: bool
 
 
-def _judged(role: str, branch: Branch, known: set[str], labels: dict[str, str] | None) -> _Judged:
+def _judged(
+    role: str, branch: Branch, known: set[str], labels: tuple[str, dict[str, str]] | None
+) -> _Judged:
     """Tells if a folder holds classes of the training part, or at least several folders.
 
     With several folders that are no known classes, the classes are wrong, which is an error later.
@@ -269,7 +275,7 @@ def _said(archive: Archive, train: Branch, judged: list[_Judged], parts: Parts) 
     words = {"test": "test part", "val": "validation part"}
     for part, branch in parts.folders.items():
         if part in words:
-            source = ", its classes from a file beside it" if part in parts.labels else ""
+            source = f", its classes from {parts.files[0]}" if part in parts.labels else ""
             said.append(f"{words[part]}: {_path(branch)}{source}")
     notes = ["; ".join(said)] if len(said) > 1 else []
     notes += [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from pathlib import Path
@@ -11,32 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_folders import folder, picture
 from PIL import Image
 
 from stylegan_mix import datasets, store
 from stylegan_mix.datasets import prepare as preparing
 from stylegan_mix.datasets.prepare import Request, plan, prepare, verify
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure
-
-
-def picture(number: int, side: int = 8, channels: int = 3, kind: str = "PNG") -> bytes:
-    shape = (side, side, channels) if channels > 1 else (side, side)
-    pixels = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def folder(path: Path, counts: dict[str, int], **options: Any) -> Path:
-    """`counts` maps folders such as "train/cat" to numbers of images."""
-    number = 0
-    for name, count in counts.items():
-        (path / name).mkdir(parents=True, exist_ok=True)
-        for _ in range(count):
-            number += 1
-            (path / name / f"{number:03}.png").write_bytes(picture(number, **options))
-    return path
-
 
 TWO = {"train/cat": 9, "train/ant": 4, "test/cat": 3, "test/ant": 3}
 
