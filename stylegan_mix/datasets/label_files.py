@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from stylegan_mix.datasets.label_tables import (
     label_columns,
     read_table,
 )
-from stylegan_mix.datasets.labelled import LabelFile, file_column
+from stylegan_mix.datasets.labelled import FEWEST_SHARE, LabelFile, file_column
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.datasets.lookup import Lookup
 from stylegan_mix.datasets.part_names import PartName, part_name
@@ -244,7 +245,7 @@ def _strings(content: bytes) -> Iterator[str]:
 def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
     """Splits the first lines of a text into cells, whatever divides them; None: all lines.
 
-    Lines of prose have different numbers of words: then there are no cells.
+    Prose has lines of different numbers of words, or a single one: then there are no cells.
     """
     text = content.decode("utf-8-sig", "replace")
     lines = [line for line in text.splitlines()[:most] if line.strip()]
@@ -253,16 +254,19 @@ def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
         rows = list(csv.reader(lines, delimiter=divider)) if divider else [*map(str.split, lines)]
     except csv.Error:
         return []
-    widths = {len(row) for row in rows}
-    return [[cell.strip() for cell in row] for row in rows] if len(widths) == 1 else []
+    widths = Counter(len(row) for row in rows)
+    if not rows or (divider is None and (len(widths) > 1 or len(rows) == 1)):
+        return []
+    width = widths.most_common(1)[0][0]
+    return [[cell.strip() for cell in row] for row in rows if len(row) == width]
 
 
 def _names_images(rows: Sequence[Sequence[str]], lookup: Lookup, folders: Sequence[str]) -> bool:
-    """Tells if one of two or more columns names images, in most rows."""
-    width = min((len(row) for row in rows), default=0)
+    """Tells if one of two or more columns names images, in more than a few rows."""
+    width = len(rows[0]) if rows else 0
     for place in range(width if width > 1 else 0):
         hits = sum(1 for row in rows if row[place] and lookup.find(row[place], folders))
-        if 2 * hits > len(rows):
+        if hits > FEWEST_SHARE * len(rows):
             return True
     return False
 
@@ -302,7 +306,7 @@ def _known_labels(
     Of several such columns, one with a usual name is taken; without it none, for numbers of
     pixels can look like numbers of classes.
     """
-    width = min((len(row) for row in rows), default=0)
+    width = len(rows[0]) if rows else 0
     for files in range(width):
         named = [(found[0], row) for row in rows if (found := lookup.find(row[files], (folder,)))]
         if not named:

@@ -17,6 +17,7 @@ from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 
 __all__ = [
     "ENDINGS",
+    "FILE_KEY",
     "Table",
     "column_named",
     "described",

@@ -33,9 +33,11 @@ from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput
 
-__all__ = ["LabelFile", "file_column", "labelled_listing"]
+__all__ = ["FEWEST_SHARE", "LabelFile", "file_column", "labelled_listing"]
 
 SAMPLE_ROWS = 500
+# A table may name many images of which the source holds few.
+FEWEST_SHARE = 0.05
 MOST_SPLIT_WORDS = 12
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 
@@ -110,12 +112,12 @@ def labelled_listing(
 
 
 def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | None:
-    """Finds the column whose values name images: most of them, and more than any other's."""
+    """Finds the column whose values name images, more of them than any other's."""
     best, most = None, 0
     for name in dict.fromkeys(table.columns):
         values = table.column(name)[:SAMPLE_ROWS]
         hits = sum(1 for value in values if value and lookup.find(value, folders))
-        if 2 * hits > len(values) and hits > most:
+        if hits > max(FEWEST_SHARE * len(values), most):
             best, most = name, hits
     return best
 
