@@ -129,11 +129,21 @@ def _cell(value: Any) -> str:
     metavar="N|leaf|top",
     help="Folder of a part that is a class: the first (top), the N-th or the innermost (leaf).",
 )
+@click.option(
+    "--names-encoding",
+    metavar="NAME",
+    help="Encoding of names in a zip or tar that are not UTF-8, such as cp932 or gbk.",
+)
 @click.option("--size", type=int, metavar="PIXELS", help="Bring all images to this square.")
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "stretch"]),
     help="Way to make squares of other shapes.  [default: crop]",
+)
+@click.option(
+    "--convert",
+    is_flag=True,
+    help="Take 16-bit images (their upper 8 bits), CMYK, and the first frame of animations.",
 )
 @click.option("--channels", type=int, help="1 grey, 3 colour, 4 with alpha. Default: unchanged.")
 @click.option(

@@ -54,7 +54,7 @@ def folder_listing(archive: Archive, root: Branch, request: Request) -> Listing:
         )
     found = {part: set(named.values()) for part, named in files.items()}
     empty = empty_classes(archive, by_folder, levels, found)
-    _refuse_empty(archive, empty, twins([*found["train"], *empty]))
+    _refuse_empty(archive, empty, [*twins([*found["train"], *empty]), *archive.notes])
     classes = sorted(found["train"], key=bytewise)
     if len(classes) > MOST_CLASSES:
         raise InvalidInput(f"{archive.path} has {len(classes):,} classes; at most {MOST_CLASSES:,}")
@@ -93,8 +93,8 @@ def _parts(archive: Archive, root: Branch, request: Request) -> Parts:
     return Parts({"train": around})
 
 
-def _refuse_empty(archive: Archive, empty: list[str], alike: list[str]) -> None:
-    """Raises for classes without training images; `alike` notes that some differ only by case."""
+def _refuse_empty(archive: Archive, empty: list[str], hints: list[str]) -> None:
+    """Raises for classes without training images; `hints` are notes that may explain them."""
     if not empty:
         return
     unread = {
@@ -106,7 +106,7 @@ def _refuse_empty(archive: Archive, empty: list[str], alike: list[str]) -> None:
     why = [f"their {', '.join(endings)} files cannot be read here"] if endings else []
     raise InvalidInput(
         f"{archive.path}: no training image in {len(empty)} class folders: {some(empty)}"
-        f"{''.join(f'; {note}' for note in (*why, *alike))}",
+        f"{''.join(f'; {note}' for note in (*why, *hints))}",
         remedy="convert the images to PNG or JPEG"
         if endings
         else "remove these classes, or add images to them; if the training part is another folder, "

@@ -26,6 +26,11 @@ def recognise(archive: Archive, request: Request) -> tuple[str, Listing]:
     Raises `InvalidInput` (exit code 3) where the content leaves a doubt, with the options that
     settle it.
     """
+    kind, listing = _listed(archive, request)
+    return kind, replace(listing, notes=(*archive.notes, *listing.notes))
+
+
+def _listed(archive: Archive, request: Request) -> tuple[str, Listing]:
     if request.index is not None:
         return "index", lists.from_index(archive, request.index)
     if request.train_list is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "held_out",
     "listing_of",
     "ordered",
+    "rare_classes",
     "some",
     "twins",
 ]
@@ -81,7 +82,7 @@ def listing_of(
             remedy="a class needs two images at least, or a test part of its own",
         )
     listed = np.array([entry.label for entry in entries["train"]], np.int64)
-    said = (*notes, *_rare(classes, entries["train"], entries["test"]))
+    said = (*notes, *rare_classes(classes, entries["train"], entries["test"]))
     val = entries.get("val", ())
     return Listing(tuple(classes), entries["train"], entries["test"], listed, False, said, val)
 
@@ -123,7 +124,9 @@ def held_out(
     return parts, notes
 
 
-def _rare(classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]) -> tuple[str, ...]:
+def rare_classes(
+    classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]
+) -> list[str]:
     """Notes the classes of one image, and those without test images."""
     counts = Counter(entry.label for entry in (*train, *test))
     tested = {entry.label for entry in test}
@@ -138,7 +141,7 @@ def _rare(classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry])
             f"without test images, and so without an accuracy: "
             f"{counted(len(untested), 'class', 'classes')}, {some(untested)}"
         )
-    return tuple(notes)
+    return notes
 
 
 def twins(classes: Sequence[str]) -> list[str]:

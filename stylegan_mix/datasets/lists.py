@@ -22,6 +22,7 @@ from stylegan_mix.datasets.listing import (
     Listing,
     held_out,
     listing_of,
+    rare_classes,
     some,
     twins,
 )
@@ -75,6 +76,7 @@ def from_index(archive: Archive, path: Path) -> Listing:
     left = len([name for name in archive.names if is_image_name(name)]) - len(entries)
     if left:
         notes.append(f"{left:,} images of {archive.path.name} are not in the index")
+    notes += rare_classes(classes, entries[:cut], entries[cut:])
     return Listing(classes, entries[:cut], entries[cut:], listed, True, tuple(notes))
 
 

@@ -29,8 +29,10 @@ from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.label_files import asked_content
 from stylegan_mix.datasets.layouts import recognise
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
+from stylegan_mix.datasets.repeats import repeat_notes
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.sources import Content, bad_images, read_source, without
+from stylegan_mix.datasets.trained_sizes import size_note
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 
@@ -67,7 +69,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = _present(final, replace)
-        with open_archive(request.source) as archive:
+        with open_archive(request.source, request.names_encoding) as archive:
             key = _request_key(request, archive)
             if present is not None and _made_of(present, key, request, archive):
                 return Prepared(final, True, present.facts)
@@ -90,7 +92,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
 def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
     _check(request)
-    with open_archive(request.source) as archive:
+    with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
         _check_set(request, content)
@@ -108,7 +110,7 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
             "counts": counts.tolist(),
             "shape": list(content.shape),
             "bytes": images * math.prod(content.shape),
-            "notes": list(content.notes),
+            "notes": [*content.notes, *filter(None, [size_note(content.shape[0])])],
         }
 
 
@@ -287,6 +289,8 @@ def _write(
     while True:
         content = read_source(request, archive, skipped, session)
         _check_set(request, content)
+        if not skipped and (note := size_note(content.shape[0])):
+            session.say(f"note: {note}")
         writer = _writer(folder, content)
         bad = content.fill({part: writer.view(_images(part)) for part in content.parts})
         bad = {**content.skipped, **bad}
@@ -369,8 +373,13 @@ def _facts(
     writer.view("hashes")[...] = image_hashes(images)
     writer.view("test_hashes")[...] = image_hashes(tested)
     writer.view("sums")[...] = moments(images)
+    parts = {
+        "train": (writer.view("hashes"), content.labels),
+        "test": (writer.view("test_hashes"), content.test_labels),
+    }
     if len(content.val_labels):
         writer.view("val_hashes")[...] = image_hashes(writer.view("val_images"))
+        parts["val"] = (writer.view("val_hashes"), content.val_labels)
     known = official.SETS.get(request.name)
     return {
         "name": request.name,
@@ -398,7 +407,8 @@ def _facts(
         "folder_rules": FOLDER_RULES,
         "size": request.size,
         "fit": request.fit,
-        "notes": list(content.notes),
+        **({"convert": True} if request.convert else {}),
+        "notes": [*content.notes, *repeat_notes(parts, content.files, content.classes)],
         "skipped": dict(list(content.skipped.items())[:KEPT_SKIPPED]),
         "skipped_images": len(content.skipped),
         "decoder": f"Pillow {PIL.__version__}",

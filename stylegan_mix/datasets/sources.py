@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 
 from stylegan_mix.datasets import cifar, layouts, official
-from stylegan_mix.datasets.archives import Archive, open_tar_bytes
+from stylegan_mix.datasets.archives import Archive, is_hidden, open_tar_bytes
 from stylegan_mix.datasets.image_files import BadImage, Header, Shape, decode, inspect
 from stylegan_mix.datasets.listing import Entry, Listing
 from stylegan_mix.datasets.request import Request
+from stylegan_mix.datasets.trained_sizes import TRAINED, nearest_size
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 
@@ -28,7 +30,7 @@ LARGEST_OFFICIAL = 512 << 20
 class Content:
     """A source whose labels and shapes are known; its pixels are not yet read.
 
-    `fill(parts)` writes the images of "train", "test" and, if there is one, "val", and returns the
+    `files` are the names of the images of each part, if they are files. `fill(parts)` writes the images of "train", "test" and, if there is one, "val", and returns the
     files that could not be read. `val_labels` [V] is empty without a validation part.
     """
 
@@ -43,6 +45,7 @@ class Content:
     val_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     notes: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -139,7 +142,7 @@ def _image_files(
 ) -> Content:
     parts = {"train": listing.train, "test": listing.test, "val": listing.val}
     names = [entry.name for part in parts.values() for entry in part]
-    headers, bad = _headers(archive, names, session)
+    headers, bad = _headers(request, archive, names, session)
     shape = _shape(request, archive, headers)
     side = shape.size or next(iter(headers.values())).width
 
@@ -164,6 +167,7 @@ def _image_files(
         fill=fill,
         notes=listing.notes,
         skipped=skipped,
+        files={part: [entry.name for entry in entries] for part, entries in parts.items()},
     )
 
 
@@ -172,14 +176,19 @@ def _labels(part: Sequence[Entry]) -> np.ndarray:
 
 
 def _headers(
-    archive: Archive, names: Sequence[str], session: Session
+    request: Request, archive: Archive, names: Sequence[str], session: Session
 ) -> tuple[dict[str, Header], dict[str, str]]:
-    """Reads the header of every image, and the reason for each file that has none."""
-    headers, bad = {}, {}
-    progress = session.track(len(names), "images", "checking")
-    for count, (name, content) in enumerate(archive.read(names), 1):
+    """Reads the header of every image, and the reason for each file that has none.
+
+    A link to nothing is such a file under any name: it may have been a folder of images.
+    """
+    headers = {}
+    bad = {name: why for name, why in archive.broken.items() if not is_hidden(name)}
+    sound = [name for name in names if name not in bad]
+    progress = session.track(len(sound), "images", "checking")
+    for count, (name, content) in enumerate(archive.read(sound), 1):
         try:
-            headers[name] = inspect(content)
+            headers[name] = inspect(content, convert=request.convert)
         except BadImage as error:
             bad[name] = str(error)
         progress.update(count)
@@ -226,9 +235,10 @@ def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Sh
                 if len(sizes) > 1
                 else f"are {widths[0]} by {heights[0]} pixels"
             )
+            size = nearest_size(median(min(one.width, one.height) for one in headers.values()))
             raise InvalidInput(
                 f"the images of {archive.path} {found}; square ones of one size are needed",
-                remedy="choose one, such as --size 64 --fit pad (or crop, or stretch)",
+                remedy=f"such as --size {size} --fit pad (or crop, or stretch); {TRAINED}",
             )
     channels = request.channels
     if channels is None:
@@ -239,7 +249,7 @@ def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Sh
                 remedy="choose --channels 3 (alpha over white) or --channels 4",
             )
         channels = 4 if alpha == {True} else 3 if any(h.colour for h in headers.values()) else 1
-    return Shape(request.size, request.fit or "crop", channels)
+    return Shape(request.size, request.fit or "crop", channels, request.convert)
 
 
 def bad_images(archive: Archive, bad: dict[str, str]) -> InvalidInput:

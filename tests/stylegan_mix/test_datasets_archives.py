@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stylegan_mix.datasets import archives
+from stylegan_mix.datasets import archives, members
 from stylegan_mix.datasets.archives import open_archive, open_tar_bytes
 from stylegan_mix.errors import InvalidInput
 
@@ -134,13 +134,13 @@ def test_too_many_or_too_large_members_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tar(tmp_path / "a.tar", FILES)
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 600)
+    monkeypatch.setattr(members, "LARGEST_MEMBER", 600)
     refused(path, "at most 600 are read")
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 701)
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 4)
+    monkeypatch.setattr(members, "LARGEST_MEMBER", 701)
+    monkeypatch.setattr(members, "MOST_MEMBERS", 4)
     refused(path, "4 members or more")
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 5)
-    monkeypatch.setattr(archives, "LARGEST_WHOLE", 702)
+    monkeypatch.setattr(members, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(members, "LARGEST_WHOLE", 702)
     refused(path, "more than 702 bytes")
 
 
