@@ -154,7 +154,8 @@ def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:
             _check(image, content, convert)
             # The base class's method: a PNG's own would decode the image to look behind it.
             exif = Image.Image.getexif(image)
-            turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            # The size of a TIFF has its rotation in it.
+            turned = image.format != "TIFF" and exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _BROKEN as error:
         raise BadImage(f"is not an image, or too large a one: {_reason(error)}") from error
     width, height = image.size[::-1] if turned else image.size

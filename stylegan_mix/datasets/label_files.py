@@ -128,7 +128,7 @@ def known_files(archive: Archive, roots: Sequence[Branch]) -> list[LabelFile]:
 
 def _known_in(archive: Archive, folders: Iterable[str], images: Branch) -> Iterator[LabelFile]:
     wanted = {f"{folder}{name}": folder for folder in folders for name in KNOWN}
-    there = [name for name in archive.names if name in wanted]
+    there = [name for name in archive.names if name in wanted and name not in archive.broken]
     lookup = Lookup(images.images()) if there else Lookup(())
     for name, content in sorted(archive.read(there)):
         if name.endswith(".json") and not _has_labels(content):
@@ -162,11 +162,13 @@ def of_a_part(archive: Archive, roots: Sequence[Branch]) -> list[str]:
 
 
 def _around(archive: Archive, folders: Collection[str]) -> list[str]:
-    """Lists the files that lie directly in one of the folders, and are not hidden."""
+    """Lists the files that lie directly in one of the folders; not hidden ones and broken links."""
     return [
         name
         for name in archive.names
-        if name[: name.rfind("/") + 1] in folders and not is_hidden(name)
+        if name[: name.rfind("/") + 1] in folders
+        and not is_hidden(name)
+        and name not in archive.broken
     ]
 
 
