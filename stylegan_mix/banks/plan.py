@@ -6,20 +6,25 @@ without it.
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix.banks import store
+from stylegan_mix.banks.pair_file import read_pairs
+from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.banks.request import Request, command_words
 from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.datasets.records import draw_name
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
+from stylegan_mix.latents.pairing import PAIRINGS
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.process import resolve_device
@@ -37,7 +42,7 @@ class Asked:
 
     `generator` is a hash or the beginning of one; None takes the newest of the split. `exact` takes
     an existing bank only if it has the numerics of this machine. `train` lets a missing generator
-    be trained.
+    be trained. `pairs` is a name of `PAIRINGS` or the path of a file of pairs.
     """
 
     draw: AskedDraw = AskedDraw()
@@ -51,15 +56,27 @@ class Asked:
     exact: bool = False
     train: bool = True
     device: str = "auto"
+    fill: str = "uniform"
+    pairs: str = "uniform"
+    unmixed: float = 0.0
+    lam: str = "beta"
 
     def request(
-        self, *, generator: str, split_id: str, classes: int, resolution: int, channels: int
+        self,
+        *,
+        generator: str,
+        split_id: str,
+        classes: Sequence[str],
+        counts: Sequence[int],
+        resolution: int,
+        channels: int,
     ) -> Request:
-        """Makes the request to a generator, given by its hash, split and images."""
+        """Makes the request to a generator, given by its hash, split, classes and images."""
+        listed = self.pairs_file is not None
         return Request(
             generator=generator,
             split_id=split_id,
-            classes=classes,
+            classes=len(classes),
             resolution=resolution,
             channels=channels,
             n=self.n,
@@ -67,7 +84,31 @@ class Asked:
             alpha=self.alpha,
             truncation=self.truncation,
             seed=self.seed,
+            fill=self.fill,
+            pairs="listed" if listed else self.pairs,
+            unmixed=self.unmixed,
+            lam=self.lam,
+            counts=tuple(int(count) for count in counts),
+            listed=read_pairs(self.pairs_file, classes) if self.pairs_file and classes else (),
+            listed_in=self.pairs if listed else "",
         )
+
+    @property
+    def pairs_file(self) -> Path | None:
+        """The file of pairs, if `pairs` names one.
+
+        Raises `UsageFailure` (exit code 2) if it is neither a pairing nor a file.
+        """
+        known = sorted(set(PAIRINGS) - {"listed"})
+        if self.pairs in known:
+            return None
+        path = Path(self.pairs)
+        if self.pairs == "listed" or not os.path.isfile(path):
+            raise UsageFailure(
+                f"--pairs: no pairing, and no file, '{self.pairs}'{nearest(self.pairs, known)}",
+                remedy="a file of pairs has lines a,b or a,b,weight",
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -129,7 +170,7 @@ class Plan:
             f"space {request.space}: {SPACES[request.space].about}; alpha {request.alpha:g}, "
             f"truncation {request.truncation:g}, seed {request.seed}"
         )
-        return [rows, mixing, *_generator_lines(published)]
+        return [rows, mixing, *_policy_lines(request), *_generator_lines(published)]
 
 
 def decide(asked: Asked) -> Plan:
@@ -140,7 +181,7 @@ def decide(asked: Asked) -> Plan:
     for absent data.
     """
     # Bounds are checked before anything is read.
-    asked.request(generator="", split_id="", classes=1, resolution=1, channels=1)
+    asked.request(generator="", split_id="", classes=(), counts=(), resolution=1, channels=1)
     if asked.generator:
         published = generator_store.load(asked.generator)
         _check_asked(published, asked.draw)
@@ -158,7 +199,8 @@ def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...])
     request = asked.request(
         generator=published.hash,
         split_id=card["split_id"],
-        classes=len(card["classes"]),
+        classes=card["classes"],
+        counts=card["counts"],
         resolution=card["resolution"],
         channels=card["channels"],
     )
@@ -194,7 +236,8 @@ def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> P
     request = asked.request(
         generator="",
         split_id=dataset.split_id,
-        classes=dataset.num_classes,
+        classes=dataset.classes,
+        counts=dataset.counts.tolist(),
         resolution=dataset.resolution,
         channels=dataset.channels,
     )
@@ -231,6 +274,13 @@ def _imported(dataset: Dataset) -> str:
         if one.imported and one.card["split_id"] == dataset.split_id:
             return f"; an imported one is taken if named: --generator {one.hash[:12]}"
     return ""
+
+
+def _policy_lines(request: Request) -> list[str]:
+    """Describes how classes and lam are drawn, where that differs from the defaults."""
+    spec = request.spec()
+    chosen = {"fill", "pairs", "unmixed", "lam"} & set(spec)
+    return [f"{classes_in_words(spec)}; lam: {lam_in_words(spec)}"] if chosen else []
 
 
 def _generator_lines(published: Published) -> list[str]:

@@ -66,7 +66,11 @@ class Decoder:
             space=request.space,
             alpha=request.alpha,
             seed=request.seed,
+            pairing=request.pairing,
+            law=request.law,
+            w_dim=network.w_dim,
         )
+        self._space = SPACES[request.space].prepared(network)
 
     def block(self, index: int) -> Block:
         """Starts block `index` of the plan."""
@@ -85,7 +89,7 @@ class Decoder:
         return decode_rows(
             self._network,
             rows,
-            space=self._request.space,
+            space=self._space,
             truncation=self._request.truncation,
             noise=noise,
             draws=draws,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.latents.pairing import FILLS, PAIRINGS, Fill, PairingKind
+from stylegan_mix.latents.spaces import SPACES, Space
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -20,21 +22,46 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_SPACE_HELP = "Space in which rows are mixed: " + "; ".join(
-    f"{name}: {space.about}" for name, space in SPACES.items()
+
+def _listed(values: Iterable[Space | Fill | PairingKind]) -> str:
+    return "; ".join(f"{value.name}: {value.about}" for value in values)
+
+
+_SPACE_HELP = f"Space in which rows are mixed: {_listed(SPACES.values())}."
+
+_FILL_HELP = f"Draw of class a: {_listed(FILLS.values())}."
+_PAIRS_HELP = (
+    "Draw of class b: "
+    + _listed(kind for kind in PAIRINGS.values() if kind.name != "listed")
+    + "; or a CSV file of lines a,b[,weight]."
+)
+_LAM_HELP = (
+    "Distribution of lam, the share of class a: beta; fixed:0.5; grid:0.1,0.5,0.9, one of these "
+    "drawn evenly; window:0.25,0.75, Beta between the two."
 )
 
 
 @click.command("generate")
 @partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of --generator")
 @click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
-@click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
+@click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP)
 @click.option(
     "--alpha", type=float, default=1.0, show_default=True, help="lam ~ Beta(alpha, alpha)."
 )
 @click.option(
     "--truncation", type=float, default=1.0, show_default=True, help="psi; 1 is the full spread."
 )
+@click.option("--fill", default="uniform", show_default=True, metavar="FILL", help=_FILL_HELP)
+@click.option("--pairs", default="uniform", show_default=True, metavar="PAIRS", help=_PAIRS_HELP)
+@click.option(
+    "--unmixed",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of rows of class a alone: b = a and lam = 1.",
+)
+@click.option("--lam", default="beta", show_default=True, metavar="LAW", help=_LAM_HELP)
 @click.option("--generator", metavar="HASH", help="This generator, not the newest of the split.")
 @click.option(
     "--precision",
