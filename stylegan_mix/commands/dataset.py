@@ -290,12 +290,13 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @console.debug_option
 def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
     """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
-    from stylegan_mix import datasets
+    from stylegan_mix.datasets import loading
 
-    data = datasets.load(name, **draw)
+    pool = loading.pool_named(name)
+    data = loading.from_pool(pool, **draw)
     for note in data.notes:
         say(note)
-    facts = _facts(data)
+    facts = {**_facts(data), "val_images": 0 if pool.val is None else len(pool.val)}
     facts["contact_sheet"] = None if no_sheet else str(_save_sheet(data, out))
     if as_json:
         console.print_json(facts)
@@ -304,6 +305,8 @@ def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any
     _print_classes(data)
     result(f"train {len(data.train):,} images, split id {data.split_id}")
     result(f"test  {len(data.test):,} images, test id {data.test_id}")
+    if facts["val_images"]:
+        result(f"val   {facts['val_images']:,} images, which --val-per-class takes")
     result(
         f"shape {_cell(facts['shape'])}, mirrored images {'' if data.flip else 'do not '}keep "
         "their label"

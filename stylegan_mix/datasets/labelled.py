@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stylegan_mix.datasets.archives import Archive, bytewise
 from stylegan_mix.datasets.label_tables import (
@@ -122,6 +122,16 @@ def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | N
     return best
 
 
+@dataclass
+class _Matched:
+    """The rows of a table that fit an image, and descriptions of those that do not."""
+
+    rows: list[_Row] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    several: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+
+
 def _rows(
     archive: Archive,
     file: LabelFile,
@@ -135,43 +145,46 @@ def _rows(
     paths = _file_column(archive, table, lookup, folders, request.file_column)
     split = _split_column(table, paths)
     labels = _label_column(table, paths, split, request.label_column)
-    roles = table.column(split) if split else [None] * len(table.rows)
-    rows, missing, several, bare = [], [], [], []
-    for number, (word, label, role) in enumerate(
-        zip(table.column(paths), table.column(labels), roles, strict=True), table.first
-    ):
-        found = lookup.find(word, folders) if word else []
-        if not found:
-            missing.append(f"'{word}' (row {number})")
-        elif len(found) > 1:
-            several.append(f"'{word}' (row {number}: {some(found, 2)})")
-        elif not label:
-            bare.append(f"row {number} ('{word}')")
-        else:
-            part = part_name(role) if role else None
-            rows.append(_Row(found[0], label, part.role if part else file.role))
-    _refuse(
-        table,
-        archive,
-        several,
-        "several images of one name",
-        "write their folders into the file, or name the folder that is meant: --train-dir FOLDER",
+    found = _matched(file, (paths, labels, split), lookup, folders)
+    meant = (
+        "write their folders into the file, or name the folder that is meant: --train-dir FOLDER"
     )
-    _refuse(table, archive, bare, "no label", "remove these rows, or complete them")
-    if missing and request.on_bad_image != "skip":
-        _refuse(
-            table,
-            archive,
-            missing,
-            "no image of that name",
-            "remove these rows, or leave them out with --on-bad-image skip",
-        )
+    _refuse(table, archive, found.several, "several images of one name", meant)
+    _refuse(table, archive, found.bare, "no label", "remove these rows, or complete them")
+    if request.on_bad_image != "skip":
+        advice = "remove these rows, or leave them out with --on-bad-image skip"
+        _refuse(table, archive, found.missing, "no image of that name", advice)
     notes = [f"classes: column '{labels}' of {table.name}"]
-    if missing:
-        notes.append(
-            f"no image for {counted(len(missing), 'row')} of {table.name}: {some(missing)}"
-        )
-    return rows, notes
+    if found.missing:
+        rows = counted(len(found.missing), "row")
+        notes.append(f"no image for {rows} of {table.name}: {some(found.missing)}")
+    return found.rows, notes
+
+
+def _matched(
+    file: LabelFile,
+    columns: tuple[str, str, str | None],
+    lookup: Lookup,
+    folders: Sequence[str],
+) -> _Matched:
+    """Looks up the image of each row; `columns` hold files, labels and perhaps parts."""
+    paths, labels, split = (
+        [""] * len(file.table.rows) if name is None else file.table.column(name) for name in columns
+    )
+    found = _Matched()
+    rows = enumerate(zip(paths, labels, split, strict=True), file.table.first)
+    for number, (word, label, role) in rows:
+        images = lookup.find(word, folders) if word else []
+        if not images:
+            found.missing.append(f"'{word}' (row {number})")
+        elif len(images) > 1:
+            found.several.append(f"'{word}' (row {number}: {some(images, 2)})")
+        elif not label:
+            found.bare.append(f"row {number} ('{word}')")
+        else:
+            part = part_name(role)
+            found.rows.append(_Row(images[0], label, part.role if part else file.role))
+    return found
 
 
 def _refuse(table: Table, archive: Archive, rows: list[str], why: str, remedy: str) -> None:

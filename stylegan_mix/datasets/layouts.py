@@ -1,4 +1,4 @@
-"""The layout of a source: lists, label files or folders say the class and the part of each image."""
+"""The layout of a source: lists, label files or folders give each image its class and part."""
 
 from __future__ import annotations
 

@@ -98,13 +98,8 @@ def from_pool(
     dropped = int(doubled.sum()) if drop_overlap else 0
     if dropped:
         rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
-    val, few = None, ""
-    if val_per_class and pool.val is not None:
-        val, few = _own_validation(pool.val, pool.classes, val_per_class, split_seed)
-    elif val_per_class:
-        chosen = _validation(pool, rows, val_per_class, split_seed)
-        val = Part(pool.images[rows[chosen]], pool.labels[rows[chosen]])
-        rows, doubled = rows[~chosen], doubled[~chosen]
+    val, kept, few = _validation_part(pool, rows, val_per_class, split_seed)
+    rows, doubled = rows[kept], doubled[kept]
     labels = pool.labels[rows]
     counts = np.bincount(labels, minlength=len(pool.classes))
     _require_images(pool, counts)
@@ -126,7 +121,7 @@ def from_pool(
         overlap=np.flatnonzero(doubled),
         dropped=dropped,
         val=val,
-        notes=(*_notes(pool, counts, imbalance), *([f"{pool.name}: {few}"] if few else [])),
+        notes=(*_notes(pool, counts, imbalance), *few),
     )
 
 
@@ -157,7 +152,6 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
 
     Only images that occur once in the draw qualify: a repeated one would be in both parts.
     """
-    _check_count(per_class)
     _, first, times = np.unique(_records(pool.hashes[rows]), return_index=True, return_counts=True)
     once = np.zeros(len(rows), bool)
     once[first[times == 1]] = True
@@ -176,11 +170,26 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
     return chosen
 
 
+def _validation_part(
+    pool: Pool, rows: np.ndarray, per_class: int, seed: int
+) -> tuple[Part | None, np.ndarray, list[str]]:
+    """Takes a validation part -> it or None, a mark of the rows that stay [N], and notes."""
+    if per_class < 0:
+        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
+    whole = np.ones(len(rows), bool)
+    if not per_class:
+        return None, whole, []
+    if pool.val is not None:
+        val, few = _own_validation(pool.val, pool.classes, per_class, seed)
+        return val, whole, [f"{pool.name}: {few}"] if few else []
+    chosen = _validation(pool, rows, per_class, seed)
+    return Part(pool.images[rows[chosen]], pool.labels[rows[chosen]]), ~chosen, []
+
+
 def _own_validation(
     held: Part, classes: tuple[str, ...], per_class: int, seed: int
 ) -> tuple[Part, str]:
     """Takes images of the data set's own validation part -> them, and a note where they are few."""
-    _check_count(per_class)
     rows, few = [], []
     for c, name in enumerate(classes):
         there = np.flatnonzero(held.labels == c)
@@ -192,11 +201,6 @@ def _own_validation(
     more = f" and {len(few) - 10:,} more" if len(few) > 10 else ""
     note = f"fewer than {per_class} validation images of {', '.join(few[:10])}{more}" if few else ""
     return Part(np.asarray(held.images[chosen]), held.labels[chosen]), note
-
-
-def _check_count(per_class: int) -> None:
-    if per_class < 0:
-        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
 
 
 def _require_images(pool: Pool, counts: np.ndarray) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,13 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
-from stylegan_mix.datasets.class_folders import check_levels
-from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
-from stylegan_mix.datasets.image_files import CHANNELS, FITS
 from stylegan_mix.datasets.label_files import asked_content
 from stylegan_mix.datasets.layouts import recognise
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
 from stylegan_mix.datasets.repeats import repeat_notes
 from stylegan_mix.datasets.request import Request
+from stylegan_mix.datasets.request_checks import check_request
 from stylegan_mix.datasets.sources import Content, bad_images, read_source, without
 from stylegan_mix.datasets.trained_sizes import size_note
 from stylegan_mix.errors import InvalidInput, UsageFailure
@@ -42,8 +39,6 @@ VERSION = 1
 # The version of the rules that recognise folders: a set that earlier rules made is checked anew.
 FOLDER_RULES = 2
 KEPT_SKIPPED = 10_000
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
     same name is refused unless `replace`. Raises `UsageFailure` (exit code 2), `InvalidInput` (3)
     for a bad source, and `MissingEnvironment` (4) if disk space or permission is missing.
     """
-    _check(request)
+    check_request(request)
     final = store.home() / "datasets" / request.name
     temporary, old = (final.with_name(f".{request.name}.{end}") for end in ("part", "old"))
     with store.locked(final.with_name(f".{request.name}.lock"), session=session):
@@ -91,7 +86,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
 
 def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
-    _check(request)
+    check_request(request)
     with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
@@ -147,50 +142,6 @@ def verify(name: str) -> dict[str, Any]:
         "test_images": len(pool.test_images),
         "test_id": test_id,
     }
-
-
-def _check(request: Request) -> None:
-    check_levels(request.levels)
-    problems = []
-    if not _NAME.fullmatch(request.name):
-        problems.append(f"'{request.name}' cannot name a data set: small letters, digits and _ . -")
-    if request.name in EMBEDDED:
-        problems.append(no_preparation(request.name))
-    if request.fit is not None and request.fit not in FITS:
-        problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
-    if request.fit is not None and request.size is None:
-        problems.append("--fit needs --size")
-    if request.size is not None and not 4 <= request.size <= 1024:
-        problems.append(f"--size must lie in 4 to 1024, got {request.size}")
-    if request.channels not in (None, *CHANNELS):
-        problems.append(f"--channels must be 1, 3 or 4, got {request.channels}")
-    if request.index and (request.train_list or request.test_list):
-        problems.append("--index and --train-list are two ways to say the same thing")
-    if request.test_list and not request.train_list:
-        problems.append("--test-list needs --train-list")
-    problems += _layout_problems(request)
-    if request.on_bad_image not in ("error", "skip"):
-        problems.append(f"--on-bad-image is error or skip, not {request.on_bad_image}")
-    if problems:
-        raise UsageFailure("; ".join(problems))
-
-
-def _layout_problems(request: Request) -> list[str]:
-    """Lists the options for the layout that contradict one another."""
-    problems = []
-    lists = request.index or request.train_list
-    if lists and (request.labels or request.by_folders or request.folders):
-        problems.append(
-            "--index and --train-list say the classes and parts themselves: leave --labels, "
-            "--levels, --train-dir, --test-dir and --val-dir out"
-        )
-    if request.labels and request.levels:
-        problems.append("--labels takes the classes from a file, --levels from folders: give one")
-    if (request.file_column or request.label_column) and not request.labels:
-        problems.append("--file-column and --label-column need --labels FILE")
-    if request.folders and request.train_dir is None:
-        problems.append("--test-dir and --val-dir need --train-dir")
-    return problems
 
 
 def _present(final: Path, replace: bool) -> Container | None:
@@ -393,17 +344,7 @@ def _facts(
         "head": int(np.bincount(content.listed).max()),
         "flip": request.flip,
         "default": list(known.default) if known else ["natural", None],
-        "source": {
-            "kind": content.kind,
-            "file": request.source.name,
-            "sha256": archive.sha256(),
-            "index": request.index and request.index.name,
-            "lists": [
-                path.name
-                for path in (request.train_list, request.test_list, *request.labels)
-                if path
-            ],
-        },
+        "source": _source(request, archive, content.kind),
         "folder_rules": FOLDER_RULES,
         "size": request.size,
         "fit": request.fit,
@@ -413,4 +354,15 @@ def _facts(
         "skipped_images": len(content.skipped),
         "decoder": f"Pillow {PIL.__version__}",
         "request": key,
+    }
+
+
+def _source(request: Request, archive: Archive, kind: str) -> dict[str, Any]:
+    lists = (request.train_list, request.test_list, *request.labels)
+    return {
+        "kind": kind,
+        "file": request.source.name,
+        "sha256": archive.sha256(),
+        "index": request.index and request.index.name,
+        "lists": [path.name for path in lists if path],
     }

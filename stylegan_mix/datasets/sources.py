@@ -30,8 +30,9 @@ LARGEST_OFFICIAL = 512 << 20
 class Content:
     """A source whose labels and shapes are known; its pixels are not yet read.
 
-    `files` are the names of the images of each part, if they are files. `fill(parts)` writes the images of "train", "test" and, if there is one, "val", and returns the
-    files that could not be read. `val_labels` [V] is empty without a validation part.
+    `files` are the names of the images of each part, if they are files. `fill(parts)` writes the
+    images of "train", "test" and, if there is one, "val", and returns the files that could not be
+    read. `val_labels` [V] is empty without a validation part.
     """
 
     kind: str

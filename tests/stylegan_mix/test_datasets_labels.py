@@ -1,4 +1,4 @@
-"""Labels in files beside the images: used, refused with the row, or named where they are not used."""
+"""Labels in files beside the images: used, refused with the row, or named if they are not used."""
 
 from __future__ import annotations
 
