@@ -24,12 +24,8 @@ from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.recipes.catalogue import recipe
-<<<<<<< HEAD
-from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
-=======
 from trainer.reports.records import LOCK_FILE
-from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
->>>>>>> torchside
+from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
