@@ -6,6 +6,7 @@ Failure                  1  a bug of ours
     MissingEnvironment   4  data, device, compiler, disk, memory
     Diverged             5  a training without usable numbers
     Stopped             75  on request, state saved
+        Busy            75  another process does this work
     Interrupted      128+n  by signal n
 """
 
@@ -19,6 +20,7 @@ from typing import ClassVar
 from stylegan_mix.showing import one_line
 
 __all__ = [
+    "Busy",
     "Diverged",
     "Failure",
     "Interrupted",
@@ -70,6 +72,10 @@ class Stopped(Failure):
     """A stop on request, with the state saved; the same command goes on (exit code 75)."""
 
     code = 75
+
+
+class Busy(Stopped):
+    """An end before the work began, as another process does it (exit code 75)."""
 
 
 class Interrupted(Failure):

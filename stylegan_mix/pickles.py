@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -115,8 +116,11 @@ def read(
     """
     machine = _Machine(names, persistent, budget)
     try:
-        for instruction, argument, _ in pickletools.genops(file):
-            machine.step(instruction.name, argument)
+        with warnings.catch_warnings():
+            # An odd escape in a text of Python 2 is no concern of the user's.
+            warnings.simplefilter("ignore")
+            for instruction, argument, _ in pickletools.genops(file):
+                machine.step(instruction.name, argument)
         return machine.result
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise InvalidInput(f"it is a damaged pickle: {shown(str(error), 120)}") from error

@@ -24,6 +24,7 @@ from stylegan_mix.errors import InvalidInput
 
 __all__ = [
     "LARGEST_TOML",
+    "is_count",
     "open_regular",
     "parse_json",
     "parse_toml",
@@ -174,6 +175,11 @@ def whole(text: str) -> int:
     if abs(number) >= LARGEST_WHOLE:
         raise ValueError(f"a whole number of {len(text.lstrip('-')):,} digits is too large")
     return number
+
+
+def is_count(text: str) -> bool:
+    """Tells if a text is a whole number from 0, of few digits."""
+    return text.isascii() and text.isdigit() and len(text) < MOST_DIGITS
 
 
 def _finite(text: str) -> float:

@@ -36,7 +36,7 @@ def one_line(value: object) -> str:
 
 def is_plain(text: str) -> bool:
     """Tells if a text is one line without control characters, as names are."""
-    return all(_harmless(letter) for letter in text)
+    return not any(unicodedata.category(letter) in _ACTING for letter in text)
 
 
 def shown(value: Any, most: int = 60) -> str:

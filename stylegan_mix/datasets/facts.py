@@ -46,6 +46,8 @@ _ARRAYS = {
     "test_labels": ("i8", 1),
     "test_hashes": ("u1", 2),
 }
+# Of a set with a validation part of its own.
+_VALIDATION = {"val_images": ("u1", 4), "val_labels": ("i8", 1), "val_hashes": ("u1", 2)}
 _HASH_BYTES = 32
 
 
@@ -73,14 +75,11 @@ def check_arrays(container: Container) -> None:
     """Raises ValueError unless the arrays fit one another and the facts."""
     entries, facts = container.manifest["arrays"], container.facts
     for name, (dtype, dimensions) in _ARRAYS.items():
-        if name not in entries:
-            raise ValueError(f"array '{name}' is missing")
-        if entries[name]["dtype"] != dtype or len(entries[name]["shape"]) != dimensions:
-            raise ValueError(f"array '{name}' must be {dtype} with {dimensions} dimensions")
+        _check_kind(entries, name, dtype, dimensions)
     shapes = {name: tuple(entries[name]["shape"]) for name in _ARRAYS}
     held, tested = shapes["labels"][0], shapes["test_labels"][0]
     pixels = tuple(facts["shape"])
-    wanted: Mapping[str, tuple[int, ...]] = {
+    wanted: dict[str, tuple[int, ...]] = {
         "images": (held, *pixels),
         "position": (held,),
         "hashes": (held, _HASH_BYTES),
@@ -88,6 +87,13 @@ def check_arrays(container: Container) -> None:
         "test_images": (tested, *pixels),
         "test_hashes": (tested, _HASH_BYTES),
     }
+    if "val_images" in entries:
+        for name, (dtype, dimensions) in _VALIDATION.items():
+            _check_kind(entries, name, dtype, dimensions)
+        validated = entries["val_labels"]["shape"][0]
+        shapes |= {name: tuple(entries[name]["shape"]) for name in _VALIDATION}
+        wanted["val_images"] = (validated, *pixels)
+        wanted["val_hashes"] = (validated, _HASH_BYTES)
     for name, shape in wanted.items():
         if shapes[name] != shape:
             raise ValueError(f"array '{name}' has shape {shapes[name]} instead of {shape}")
@@ -96,10 +102,18 @@ def check_arrays(container: Container) -> None:
     _check_values(container, len(facts["classes"]))
 
 
+def _check_kind(entries: Mapping[str, Any], name: str, dtype: str, dimensions: int) -> None:
+    if name not in entries:
+        raise ValueError(f"array '{name}' is missing")
+    if entries[name]["dtype"] != dtype or len(entries[name]["shape"]) != dimensions:
+        raise ValueError(f"array '{name}' must be {dtype} with {dimensions} dimensions")
+
+
 def _check_values(container: Container, classes: int) -> None:
     labels, position = (np.asarray(container[name]) for name in ("labels", "position"))
     listed = np.asarray(container["listed"])
-    for name in ("labels", "test_labels", "listed"):
+    named = ("labels", "test_labels", "listed", "val_labels")
+    for name in (one for one in named if one in container):
         values = container[name]
         if len(values) and not (values.min() >= 0 and values.max() < classes):
             raise ValueError(f"its {name} do not lie in 0 to {classes - 1}")

@@ -17,6 +17,7 @@ from stylegan_mix import store
 from stylegan_mix.arrays import Container, open_container
 from stylegan_mix.datasets.facts import check_arrays, check_facts
 from stylegan_mix.datasets.hashes import image_hashes
+from stylegan_mix.datasets.records import Part
 from stylegan_mix.datasets.splits import (
     PROFILES,
     check_draw,
@@ -40,7 +41,8 @@ class Pool:
     `position` [M], ascending, is each image's place in the official order; `listed` [O] is the
     label of every place, held or not. `hashes` [M,32] are image hashes, `sums` int64 [M,2,C] the
     sum and the sum of squares of each channel. `head` is the n_max of the long-tailed rule.
-    `default` is the (profile, imbalance) of a load that names none.
+    `default` is the (profile, imbalance) of a load that names none. `val` is the source's own
+    validation part, if it has one, with its `val_hashes`.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Pool:
     head: int
     flip: bool
     default: tuple[str, float | None]
+    val: Part | None = None
+    val_hashes: np.ndarray | None = None
 
     @property
     def held(self) -> np.ndarray:
@@ -133,6 +137,10 @@ def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
 def _from_container(name: str, container: Container) -> Pool:
     facts = container.facts
     profile, imbalance = facts["default"]
+    val = val_hashes = None
+    if "val_images" in container.names:
+        val = Part(container["val_images"], np.asarray(container["val_labels"]))
+        val_hashes = np.asarray(container["val_hashes"])
     return Pool(
         name=name,
         classes=tuple(facts["classes"]),
@@ -148,6 +156,8 @@ def _from_container(name: str, container: Container) -> Pool:
         head=facts["head"],
         flip=facts["flip"],
         default=(profile, None if imbalance is None else float(imbalance)),
+        val=val,
+        val_hashes=val_hashes,
     )
 
 

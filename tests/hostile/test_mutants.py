@@ -3,7 +3,8 @@
 Each mutant is read in a child with limits on memory and time. By hand, any number of them, from
 any seed, of all targets or of one:
 
-    STYLEGAN_MIX_TEST_SEED=7 STYLEGAN_MIX_TEST_MUTANTS=20000 tools/test --slow tests/hostile/test_mutants.py
+    export STYLEGAN_MIX_TEST_SEED=7 STYLEGAN_MIX_TEST_MUTANTS=20000
+    tools/test --slow tests/hostile/test_mutants.py
 """
 
 from __future__ import annotations
