@@ -1,4 +1,4 @@
-"""The facts of a bank, checked in one place, and the command that follows from them; no torch.
+"""The facts of a bank, checked in one place, and the command that makes it again; no torch.
 
 Facts come out of a manifest, and anyone can write a manifest with a fitting hash. Readers rely on
 the checks here.
@@ -6,15 +6,15 @@ the checks here.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-from stylegan_mix.banks.request import SCHEMA_VERSION, Request, command_words
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix.banks.request import SCHEMA_VERSION
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
+from stylegan_mix.latents.pairing import PAIRINGS
+from stylegan_mix.showing import plain_words
 
 __all__ = ["check", "command"]
 
@@ -50,10 +50,12 @@ _SOMETIMES: dict[str, Types] = {
     "created_utc": TEXT,
 }
 _SOURCE: dict[str, Types] = {"split": TEXT}
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_HASH = re.compile(r"[0-9a-f]+")
-_PROFILES = ("exp", "step", "natural", None)
-_PRECISIONS = ("float32", "bfloat16", "float16")
+# Options of the command that a bank is made with.
+_OPTIONS = {
+    *("--dataset", "--imbalance", "--profile", "--split-seed", "--n", "--space", "--alpha"),
+    *("--truncation", "--seed", "--fill", "--pairs", "--unmixed", "--lam", "--generator"),
+    "--precision",
+}
 
 
 def check(facts: Any) -> None:
@@ -74,31 +76,23 @@ def check(facts: Any) -> None:
 
 
 def command(facts: Mapping[str, Any]) -> str:
-    """Composes the command that makes a bank with these facts again.
+    """Returns the command that makes a bank with these facts again.
 
-    The facts hold a command too. Whoever wrote the file chose it, so it is not offered for typing.
+    Whoever wrote the file chose the command in it. So it is only returned if it is one that
+    `generate` composes, of this very bank; a file of pairs in it has no name here.
     """
-    usual = "stylegan-mix generate --dataset NAME --n 50000"
-    try:
-        check(facts)
-        height, _, channels = facts["image_shape"]
-        request = Request(
-            generator=facts["generator"],
-            split_id=facts["split_id"],
-            classes=len(facts["classes"]),
-            resolution=height,
-            channels=channels,
-            n=facts["n"],
-            space=facts["space"],
-            alpha=1.0 if facts["alpha"] is None else float(facts["alpha"]),
-            truncation=float(facts["truncation"]),
-            seed=facts["seed"],
-        )
-        precision = facts["numerics"]["compute"]
-        sound = _NAME.fullmatch(facts["dataset"]) and _HASH.fullmatch(facts["generator"])
-        if not sound or precision not in _PRECISIONS or facts["profile"] not in _PROFILES:
-            return usual
-        draw = {name: facts.get(name) for name in ("dataset", "imbalance", "profile", "split_seed")}
-        return shlex.join(command_words(request, draw, precision))
-    except (ValueError, KeyError, TypeError, UsageFailure):
-        return usual
+    words = plain_words(facts.get("command"), "stylegan-mix", "generate")
+    values = dict(zip(words[2::2], words[3::2], strict=False))
+    told = {
+        "--dataset": facts.get("dataset"),
+        "--n": str(facts.get("n")),
+        "--space": facts.get("space"),
+        "--seed": str(facts.get("seed")),
+        "--generator": str(facts.get("generator"))[:12],
+    }
+    right = len(words) == 2 + 2 * len(values) and set(values) <= _OPTIONS
+    if not right or any(values.get(name) != value for name, value in told.items()):
+        return "stylegan-mix generate --dataset NAME --n 50000"
+    if "--pairs" in values and values["--pairs"] not in PAIRINGS:
+        values["--pairs"] = "FILE"
+    return shlex.join([*words[:2], *(word for pair in values.items() for word in pair)])

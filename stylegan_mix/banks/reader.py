@@ -62,6 +62,11 @@ class Bank:
         return self._container.content_sha256
 
     @property
+    def size(self) -> int:
+        """The size of its file in bytes."""
+        return int(self._container.manifest["file_bytes"])
+
+    @property
     def split_id(self) -> str:
         """The training split of its generator."""
         return str(self.facts["split_id"])

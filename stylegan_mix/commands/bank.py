@@ -13,7 +13,6 @@ from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
-from stylegan_mix.reading import read_text
 from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["bank"]
 
-_LARGEST_CARD = 4 << 20
 _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "age", "state")
 
 
@@ -154,11 +152,13 @@ def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
 @console.debug_option
 def show_card(key: str) -> None:
     """Print a bank's card."""
-    folder = _open(key, verify=False).folder
-    try:
-        text = read_text(folder / "BANK_CARD.md", limit=_LARGEST_CARD)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{folder / 'BANK_CARD.md'} cannot be read: {error}") from error
+    from stylegan_mix.banks.card import card
+    from stylegan_mix.errors import fitting
+
+    opened = _open(key, verify=False)
+    # Written anew: nothing seals the file beside the bank.
+    with fitting(f"the facts of {opened.folder} make no card"):
+        text = card(opened.facts, content_sha256=opened.content_sha256, size=opened.size)
     result(text.rstrip())
 
 

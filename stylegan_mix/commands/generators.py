@@ -110,12 +110,14 @@ def _cell(name: str, value: Any) -> str:
 def show(generator: str, as_json: bool) -> None:
     """Show everything about a generator: origin, settings, diversity of its classes."""
     from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.generators.card import command
 
     published = generator_store.load(generator)
     facts = {"folder": str(published.folder), **published.card, "hash": published.hash}
     if as_json:
         console.print_json(facts)
         return
+    facts["command"] = command(published.card)
     result(f"{'generator':18} {published.hash}")
     for name, value in facts.items():
         if name not in _APART and value is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -208,14 +209,15 @@ def _is_text(name: str) -> bool:
 def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) -> str | None:
     """Composes the options that use a label file; None if it is none."""
     last = name.rpartition("/")[2]
+    quoted = shlex.quote(last)
     if name.lower().endswith(".json"):
         strings = list(_strings(content))
         hits = {found[0] for word in strings if (found := lookup.find(word, folders))}
-        return f"--train-list {last} if it is iNaturalist's, or a CSV of it" if hits else None
+        return f"--train-list {quoted} if it is iNaturalist's, or a CSV of it" if hits else None
     is_json_lines = name.lower().endswith((".jsonl", ".ndjson"))
     if not is_json_lines and not _names_images(_cells(content), lookup, folders):
         return None
-    headless = f"--train-list {last} for lines of 'path number', or --labels with a header added"
+    headless = f"--train-list {quoted} for lines of 'path number', or --labels with a header added"
     try:
         table = read_table(name, content)
     except InvalidInput:
@@ -226,7 +228,8 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
     labels = label_columns(table, files)
     if not labels:
         return None
-    return f"--labels {last} --file-column {files!r} --label-column {labels[0]!r}"
+    words = ["--labels", last, "--file-column", files, "--label-column", labels[0]]
+    return shlex.join(words)
 
 
 def _strings(content: bytes) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -237,10 +238,11 @@ def _label_column(table: Table, files: str, split: str | None, asked: str | None
         return column_named(table, "--label-column", asked)
     found = label_columns(table, files, [split] if split else [])
     if len(found) != 1:
+        words = ["--labels", table.name, "--file-column", files]
+        words += ["--label-column", (found or ["NAME"])[0]]
         raise InvalidInput(
             f"{table.name}: which column holds the labels? {described(table)}",
-            remedy=f"choose one: --labels {table.name} --file-column {files!r} --label-column "
-            f"{(found or ['NAME'])[0]!r}",
+            remedy=f"choose one: {shlex.join(words)}",
         )
     return column_named(table, "--label-column", found[0])
 

@@ -13,8 +13,9 @@ from typing import Any
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
 from stylegan_mix.presets import preset_of
+from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check"]
+__all__ = ["card_text", "check", "command"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -83,6 +84,14 @@ def _check_lists(card: Mapping[str, Any]) -> None:
 # In words
 
 
+def command(card: Mapping[str, Any]) -> str | None:
+    """Shows the command on a card, if it is a plain one that makes generators; None without one."""
+    if "command" not in card:
+        return None
+    verb = "train" if card.get("imported") is None else "import-generator"
+    return shown_command(card["command"], "stylegan-mix", verb)
+
+
 def card_text(name: str, card: Mapping[str, Any]) -> str:
     """Renders `GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
     return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
@@ -90,7 +99,7 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
 
 def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        f"| {for_markdown(label)} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
         for label, count, ratio in zip(
             card["classes"], card["counts"], card["diversity"], strict=True
         )
@@ -101,7 +110,7 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
         average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
     return f"""# Generator {name[:12]}
 
-StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]},
+StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
 {split}, for {card["kimg"]:g} thousand images, seed
 {card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
 
@@ -126,7 +135,7 @@ def _imported_text(name: str, card: Mapping[str, Any]) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
     return f"""# Generator {name[:12]}
 
-Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
+Imported from `{_coded(source["file"])}`, a {source["what"]}, of {source["bytes"]:,} bytes.
 It was read as data: no code in it or named by it was run. Left in it: {left}.
 
 | | |
@@ -154,13 +163,18 @@ images. Written again by: `{card["command"]}`
 """
 
 
+def _coded(text: str) -> str:
+    """Prepares a text for a place between backticks."""
+    return one_line(text).replace("`", "'")
+
+
 def _declared_text(card: Mapping[str, Any]) -> str:
     if card["split_id"] is None:
         return "Not said when it was imported: nothing is known of the images that it has seen."
     factor = card["imbalance"]
     drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
     word = card["imported"]["split"]
-    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
+    return f"""{for_markdown(card["dataset"])} ({drawn}), split `{card["split_id"]}`: **{word}** who
 imported it. Nothing in the file says so and nothing here could check it. If it has seen other
 images of this data set, test images among them, results with its banks are worth nothing."""
 
@@ -170,7 +184,7 @@ def _use_text(classes: list[str], counts: list[int]) -> str:
         return """It is unconditional: it draws images of no known class, so no bank, whose rows
 need labels, can be written from it. It can be looked at, and its latent space searched."""
     rows = "\n".join(
-        f"| {index} | {label} | {count} |"
+        f"| {index} | {for_markdown(label)} | {count} |"
         for index, (label, count) in enumerate(zip(classes, counts, strict=True))
     )
     return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,

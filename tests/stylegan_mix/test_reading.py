@@ -80,9 +80,9 @@ def block(path: Path) -> object:
 
 
 def table(path: Path) -> object:
-    from stylegan_mix.datasets import layouts
+    from stylegan_mix.datasets import lists
 
-    return layouts._text(path)
+    return lists._text(path)
 
 
 def generator(path: Path) -> object:

@@ -8,6 +8,7 @@ teacher, command, configuration and machine. `K` classes; accuracies are in perc
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from stylegan_mix.datasets.groups import GroupRule, group_rule
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
 from stylegan_mix.reading import parse_json, read_lines
+from stylegan_mix.showing import shown_command
 from trainer.differences import differing
 from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
@@ -61,6 +63,11 @@ class Result:
     def key(self) -> str:
         """The name of the experiment: results of one key differ by seed alone."""
         return self.spec.key
+
+    @property
+    def command(self) -> str:
+        """The command of the run, to show; not one that a foreign file could have chosen."""
+        return shown_command(self.record["command"], "trainer", "run")
 
     @property
     def arm(self) -> str:
@@ -148,7 +155,7 @@ def _told_what_next(path: Path) -> Iterator[None]:
     except InvalidInput as error:
         aside = path.with_suffix(".damaged")
         error.remedy = error.remedy or (
-            f"mv {path} {aside} and the same command again; `trainer run` or `trainer sweep` as "
+            f"{shlex.join(['mv', str(path), str(aside)])} and the same command again; `trainer run` or `trainer sweep` as "
             "before makes the record again"
         )
         raise
@@ -200,6 +207,8 @@ def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
     So a damaged record stops no table, and is not passed over either.
     """
     found, damaged = _survey(paths)
+    if damaged and not found:
+        raise damaged[0]
     for error in damaged:
         say(f"left out: {error}")
     yield found
