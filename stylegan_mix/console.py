@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
-from stylegan_mix import columns, reading
+from stylegan_mix import columns, reading, surroundings
 from stylegan_mix.errors import (
     Failure,
     Interrupted,
@@ -160,6 +160,8 @@ class LazyGroup(Group):
 
 def main(group: click.Command, prog: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and ends the process with its exit code."""
+    if argv is None:
+        surroundings.in_utf8()
     _settle_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = _run(group, prog, arguments)
@@ -187,7 +189,10 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        error.show()
+        if not surroundings.is_told_elsewhere(error.exit_code):
+            told = io.StringIO()
+            error.show(told)
+            say(told.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -198,6 +203,10 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except Failure as error:
         _explain(error, prog, "--debug" in arguments)
         return 128 + error.number if isinstance(error, Interrupted) else error.code
+    except OSError as error:
+        failure = surroundings.as_failure(error)
+        _explain(failure, prog, "--debug" in arguments)
+        return failure.code
     except Exception as error:  # noqa: BLE001  (the one place where our bugs end)
         return _unexpected(error, prog, "--debug" in arguments)
 
@@ -217,6 +226,8 @@ def _unexpected(error: Exception, prog: str, debug: bool) -> int:
 def _explain(error: Failure, prog: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
+    elif surroundings.is_told_elsewhere(error.code, of_one_process=error.of_one_process):
+        return
     say(f"{prog}: {error}")
     if error.remedy:
         say(f"  {error.remedy}")

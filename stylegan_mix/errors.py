@@ -38,6 +38,8 @@ class Failure(Exception):
     """A failure that the user can act on: the event, its place, and a remedy."""
 
     code: ClassVar[int] = 1
+    # True if only one of several processes that do the same has met it.
+    of_one_process = False
 
     def __init__(self, what: str, *, remedy: str | None = None) -> None:
         super().__init__(what)

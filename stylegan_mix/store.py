@@ -35,6 +35,7 @@ __all__ = [
     "canonical",
     "digest",
     "disk_errors",
+    "expanded",
     "free_space",
     "home",
     "is_held",
@@ -68,15 +69,26 @@ def home() -> Path:
     """Returns the root of the store that is written to."""
     chosen = os.environ.get("STYLEGAN_MIX_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "stylegan-mix"
+    return expanded(cache).absolute() / "stylegan-mix"
 
 
 def shared() -> Path | None:
     """Returns the root of the read-only second store, if one is named."""
     chosen = os.environ.get("STYLEGAN_MIX_SHARED")
-    return Path(chosen).expanduser().absolute() if chosen else None
+    return expanded(chosen).absolute() if chosen else None
+
+
+def expanded(path: str) -> Path:
+    """Makes a path, with "~" for a home folder; `MissingEnvironment` (4) if there is none."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise MissingEnvironment(
+            f"there is no home folder for {path}: {error}",
+            remedy="set STYLEGAN_MIX_HOME to a folder for data sets, generators and banks",
+        ) from error
 
 
 def roots() -> list[Path]:

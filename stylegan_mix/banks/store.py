@@ -143,7 +143,7 @@ def resolve(ref: str) -> Path:
     Raises `InvalidInput` (exit code 3) if there is none, `UsageFailure` (exit code 2) if several
     keys begin so.
     """
-    path = Path(ref).expanduser() if ref.startswith("~") else Path(ref)
+    path = store.expanded(ref)
     # Unlike Path.is_file, this does not raise for a name that no file can have.
     if os.path.isfile(path / arrays.MANIFEST):
         return path.absolute()

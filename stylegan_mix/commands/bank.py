@@ -172,17 +172,14 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
 
     `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
-    from io import BytesIO
-
     from stylegan_mix.banks.preview import default_pairs, stored_sheet
+    from stylegan_mix.drawing.png import as_png
     from stylegan_mix.drawing.sheet import draw
 
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
     path = out or Path(f"preview-{opened.key[:12]}.png")
-    file = BytesIO()
-    draw(stored_sheet(opened, chosen)).save(file, format="PNG")
-    output.write_bytes(path, file.getvalue())
+    output.write_bytes(path, as_png(draw(stored_sheet(opened, chosen))))
     result(str(path))
 
 
