@@ -7,9 +7,10 @@ can be printed.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,25 +20,29 @@ from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
-from trainer import models
+from trainer import choices, models
+from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
-from trainer.inputs import bank_reference, teacher_reference
+from trainer.inputs import bank_reference, require_fitting, teacher_reference
 from trainer.recipes.catalogue import recipe
+from trainer.reports import records
+from trainer.settings import check, refuse_unread
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
+    from trainer.reports.records import Result
 
-__all__ = ["Asked", "Plan", "decide", "expected"]
+__all__ = ["SPLIT", "Asked", "Plan", "decide", "expected", "requested"]
 
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
 }
 
-
-_SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
+SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
+"""The options that name a draw of a data set."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def _typed(value: Any, declared: str, where: str) -> Any:
 class Plan:
     """A decided run: `spec` of the first seed, the number of seeds, and the folder.
 
-    `why` are reasons to print, `decided` the options that a bank decided.
+    `why` are reasons to print, `decided` the options that a bank decided, `request` the settings
+    that were asked for (see `requested`).
     """
 
     asked: Asked
@@ -153,7 +159,22 @@ class Plan:
     root: Path
     why: tuple[str, ...]
     data: Dataset
+    request: Mapping[str, Any]
     decided: tuple[str, ...] = ()
+
+    def keep_choice(self) -> None:
+        """Writes down a bank and a data set that were left open, so that they stay the same."""
+        if self.asked.named_bank is not None:
+            return
+        draw = {}
+        if "dataset" not in self.request:
+            told = {name: getattr(self.asked, name) for name in choices.DRAW}
+            draw = {name: value for name, value in told.items() if value is not None}
+            draw = {name: value for name, value in draw.items() if name not in self.request}
+        bank = self.spec.bank.key if self.spec.bank else None
+        if draw or bank:
+            command = self.command(self.seeds[0])
+            choices.keep(self.root, self.request, Choice(draw, bank), command)
 
     def of_seed(self, seed: int) -> RunSpec:
         """Returns the same run with another seed."""
@@ -164,6 +185,10 @@ class Plan:
         name = self.asked.name
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
+
+    def finished(self, seed: int) -> Result | None:
+        """Finds the result of a seed, or None; raises the errors of `records.finished`."""
+        return records.finished(self.folder(seed), self.of_seed(seed), self.data)
 
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""
@@ -197,8 +222,11 @@ class Plan:
         return found
 
 
-def decide(asked: Asked) -> Plan:
+def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     """Resolves all open options, by the data sets and banks that exist.
+
+    What the same command chose before in the same `out` is chosen again. Else the first bank is
+    taken that has one of the keys `preferred` and fits, else the newest.
 
     Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a bank
     that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
@@ -211,15 +239,20 @@ def decide(asked: Asked) -> Plan:
     version = recipe(asked.recipe or RunSpec.recipe).version
     for name in (asked.model, asked.teacher_model):
         models.require(name or RunSpec.model)
-    asked, because, decided = _with_dataset(asked)
+    refuse_unread(vars(asked))
+    request = requested(asked)
+    before = choices.recall(Path(asked.out), request)
+    asked, because, decided = _with_dataset(asked, before)
     assert asked.dataset is not None
-    split = {name: getattr(asked, name) for name in _SPLIT}
+    split = {name: getattr(asked, name) for name in SPLIT}
     data = _loaded(asked.dataset, **split)
-    bank, which = _bank(asked, data)
+    bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
     spec = _spec(asked, data, bank, version)
+    check(spec)
+    require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     why = tuple(text for text in (because, *data.notes, which) if text)
-    return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
+    return Plan(asked, spec, seeds, Path(asked.out), why, data, request, decided)
 
 
 def _names_a_folder(name: str) -> bool:
@@ -248,22 +281,47 @@ def expected(asked: Asked) -> dict[str, Any]:
         if field.name in own.keys() - {"bank", "teacher"}:
             default = by_data.get(field.name, own[field.name])
             found[field.name] = default if value is None else value
-        elif field.name in _SPLIT and value is not None:
+        elif field.name in SPLIT and value is not None:
             found[f"data.{field.name}"] = value
     version = recipe(found["recipe"]).version
     return {**found, "recipe_version": version, "data.name": asked.dataset}
 
 
-def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
-    """Chooses the data set: as named, else the named bank's, the newest bank's, or digits.
+def requested(asked: Asked) -> dict[str, Any]:
+    """Collects the settings that a command asks for, seeds and `out` aside, as plain data.
 
-    Returns the completed options, the reason, and the options that the bank decided.
+    Two commands with the same ones ask for the same run, also where one names a default.
+    """
+    as_typed = {name: value for name, value in vars(asked).items() if value is not None}
+    found = {
+        **as_typed,
+        **expected(asked),
+        "bank": bank_store.space_named(asked.bank) or asked.bank,
+    }
+    return {
+        name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
+        for name, value in found.items()
+        if name not in ("seed", "seeds", "out")
+    }
+
+
+def _with_dataset(asked: Asked, before: Choice | None) -> tuple[Asked, str, tuple[str, ...]]:
+    """Chooses the data set: as named, else the named bank's, that of `before`, of the newest bank.
+
+    Without any bank it is the digits. Returns the completed options, the reason, and the options
+    that the bank decided.
     """
     if asked.dataset is not None:
         return asked, f"data set {asked.dataset}: as asked", ()
     if asked.named_bank is not None:
         bank = open_bank(bank_store.resolve(asked.named_bank), verify=False)
         facts, reason = bank.facts, f"that of bank {bank.key[:12]}"
+    elif before is not None and "dataset" in before.draw:
+        told = f"data set {before.draw['dataset']}: as this command took it before"
+        newest = bank_store.find()[:1]
+        if newest and newest[0].facts["dataset"] != before.draw["dataset"]:
+            told += f", while the newest bank is of {newest[0].facts['dataset']}"
+        return replace(asked, **before.draw), f"{told} (choose with --dataset)", tuple(before.draw)
     else:
         banks = bank_store.find()
         if not banks:
@@ -285,13 +343,14 @@ def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
     return replace(asked, **taken), text, tuple(taken)
 
 
-def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
+def _bank(
+    asked: Asked, data: Dataset, before: str | None, preferred: Sequence[str]
+) -> tuple[BankRef | None, str]:
+    """Chooses the bank: as named, else that of `before`, else of `preferred`, else the newest.
+
+    Returns a reference to it, and the reason.
+    """
     if asked.aug not in ARMS or not ARMS[asked.aug].bank:
-        if asked.bank is not None:
-            raise UsageFailure(
-                f"--aug {asked.aug or 'none'} reads no bank, but --bank {asked.bank} was given",
-                remedy="use --aug bank or --aug hybrid, or leave --bank out",
-            )
         return None, ""
     if asked.named_bank is not None:
         return _checked(bank_store.resolve(asked.named_bank), data, "as asked")
@@ -304,10 +363,26 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
         kind = f" of space '{bank_store.space_named(asked.bank)}'"
     if not fitting:
         raise _missing_bank(data, asked, kind)
+    by_key = {one.key: one for one in fitting}
+    for key in (before, *preferred):
+        if key in by_key:
+            why = "as this command took it before" if key == before else "as the rest of the sweep"
+            return _checked(by_key[key].folder, data, why + _newer(by_key[key], fitting[0]))
     reason = f"the newest{kind} for this split"
+    if before is not None:
+        reason += (
+            f", as bank {before[:12]}, which this command took before, does not fit or is gone"
+        )
     if asked.bank is None and fitting[0] != banks[0]:
         reason = "the newest of a mixing space for this split; controls are taken only by name"
     return _checked(fitting[0].folder, data, reason)
+
+
+def _newer(taken: bank_store.Record, newest: bank_store.Record) -> str:
+    """Says how to take the newest bank, if it is not the one that is taken."""
+    if newest == taken:
+        return ""
+    return f"; a newer one is there, --bank {newest.key[:12]} takes it"
 
 
 def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:

@@ -21,7 +21,7 @@ from stylegan_mix.process import resolve_device
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
-from trainer.reports.records import RESULT_FILE, Result, read
+from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 
 __all__ = ["PARTS", "Answers", "answers", "as_csv", "run_folder"]
@@ -70,12 +70,19 @@ def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Ans
     """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
     Images are normalised with the means of the run's own training images. Raises `InvalidInput`
-    (exit code 3) if the other data set has other classes or channels, `UsageFailure` (2) if there
-    is no such part.
+    (exit code 3) if the run's own data set has other images by now, or the other one other classes
+    or channels, `UsageFailure` (2) if there is no such part.
     """
     folder = run_folder(run)
     result = read(folder / RESULT_FILE)
     data = datasets.load(**asdict(other or result.spec.data))
+    if other is None:
+        require_same_data(
+            result,
+            data,
+            remedy="prepare the images of the run again; or score it on those of now: "
+            f"trainer predict {run} --dataset {data.name}",
+        )
     network, facts = load_network(folder)
     for name, found in (("classes", list(data.classes)), ("channels", data.channels)):
         if facts[name] != found:

@@ -101,7 +101,8 @@ def committed(record: Maker, asked: Asked, **dataset: Any) -> Result:
     one["config"] = plan.spec.plain()
     one["model"], one["recipe"] = plan.spec.model, plan.spec.recipe
     one["budget"] = {**one["budget"], "epochs": plan.spec.epochs}
-    one["dataset"] = {**one["dataset"], "split_id": plan.data.split_id, **dataset}
+    ids = {"split_id": plan.data.split_id, "test_id": plan.data.test_id}
+    one["dataset"] = {**one["dataset"], **ids, **dataset}
     return Result(one)
 
 
@@ -137,7 +138,7 @@ def test_without_its_bank_a_result_of_the_same_settings_counts(home: Path, recor
 
 
 @pytest.mark.parametrize(
-    "other", [{"lr": 0.05}, {"bank": "pixel"}, {"seed": 1}, {"imbalance": 10.0}, {"views": 8}]
+    "other", [{"lr": 0.05}, {"bank": "pixel"}, {"seed": 1}, {"imbalance": 10.0}, {"alpha": 0.5}]
 )
 def test_without_its_bank_other_settings_do_not_count(
     home: Path, record: Maker, other: Any

@@ -127,13 +127,8 @@ def show(plan: Plan) -> None:
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
     from trainer.engine import cost
-    from trainer.reports import records
 
-    open_seeds = [
-        seed
-        for seed in plan.seeds
-        if records.finished(plan.folder(seed), plan.of_seed(seed)) is None
-    ]
+    open_seeds = [seed for seed in plan.seeds if plan.finished(seed) is None]
     found = cost.estimate(plan.spec, plan.data, device)
     total = found["seconds"] * len(open_seeds)
     if as_json:

@@ -278,8 +278,7 @@ class StageRun:
     ) -> None:
         """Refreshes batch-norm statistics, corrects, scores and writes the network."""
         data, spec, stage = self._data, self._spec, self._stage
-        # A head that was trained alone fits the statistics that it was trained with.
-        if stage.train == "all" and stage.norms == "follow":
+        if stage.refreshes_norms:
             loop.refresh_norms(
                 state.model, batches.refresh, spec.bn_refresh_batches, spec.precision
             )
