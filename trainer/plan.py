@@ -19,6 +19,7 @@ from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.console import as_typed
+from stylegan_mix.datasets.pool import find_folder
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer import choices, models
 from trainer.choices import Choice
@@ -245,7 +246,7 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     asked, because, decided = _with_dataset(asked, before)
     assert asked.dataset is not None
     split = {name: getattr(asked, name) for name in SPLIT}
-    data = _loaded(asked.dataset, **split)
+    data = _loaded(asked.dataset, _stamp(asked.dataset), **split)
     bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
     spec = _spec(asked, data, bank, version)
     check(spec)
@@ -263,9 +264,15 @@ def _names_a_folder(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str, **split: Any) -> Dataset:
-    """Loads the data set; a sweep asks for the same one many times."""
+def _loaded(name: str, stamp: int, **split: Any) -> Dataset:
+    """Loads the data set as it was prepared at `stamp`; a sweep asks for the same one many times."""
     return datasets.load(name, **split)
+
+
+def _stamp(name: str) -> int:
+    """Returns the time at which a set was prepared, 0 for an embedded one."""
+    folder = find_folder(name)
+    return 0 if folder is None else folder.stat().st_ctime_ns
 
 
 def expected(asked: Asked) -> dict[str, Any]:

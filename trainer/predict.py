@@ -45,8 +45,8 @@ class Answers:
 
     def scores(self) -> dict[str, Any]:
         """Computes overall, many, medium, few and per class, in percent."""
-        confusion = evaluate.confusion_of(self.labels, self.predicted, len(self.data.classes))
-        return evaluate.scores(confusion, self.data.groups)
+        classes = len(self.data.classes)
+        return evaluate.scores(self.labels, self.predicted, classes, self.data.groups)
 
 
 def run_folder(path: Path) -> Path:

@@ -110,7 +110,7 @@ def _grid(run: Mapping[str, Any], where: str) -> tuple[list[Asked], set[str]]:
             raise UsageFailure(f"{where}: 'dataset' is missing; a sweep names its data set")
         gone = unread_options(vars(asked))
         read |= set(settings) - gone
-        asked = replace(asked, **dict.fromkeys(gone))
+        asked = Asked(**{**vars(asked), **dict.fromkeys(gone)})
         items |= dict.fromkeys(replace(asked, seed=seed) for seed in seeds)
     return list(items), read
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors
+from stylegan_mix import console, errors, progress
 
 if TYPE_CHECKING:
     from trainer.reports.records import Result
@@ -76,9 +76,11 @@ def report(
     trainer report runs --summary none,mixup,hybrid,hybrid/one-hot
     trainer report runs --pairs hybrid:mixup,hybrid:none
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
 
     found = records.collect(paths or (Path("runs"),))
+    for line in data_now.changed(found):
+        progress.say(line)
     chosen = Chosen(oracle, confusion, summary, pairs)
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:

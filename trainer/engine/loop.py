@@ -28,7 +28,17 @@ from trainer.objectives import Loss, Objective, Rows, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec, exact
 
-__all__ = ["Job", "Losses", "State", "Tally", "Teacher", "rate_of", "refresh_norms", "train"]
+__all__ = [
+    "Job",
+    "Losses",
+    "State",
+    "Tally",
+    "Teacher",
+    "rate_of",
+    "refresh_norms",
+    "require_finite",
+    "train",
+]
 
 # Steps between two checks on the device for a loss that is not finite.
 CHECK_EVERY_STEPS = 20
@@ -325,6 +335,25 @@ class _FiniteWatch:
                 f"the loss was not finite at step {first:,} of stage '{stage}'",
                 remedy="try a lower --lr, or --precision float32; nothing after it was saved",
             )
+
+
+def require_finite(model: nn.Module, stage: str) -> None:
+    """Raises `Diverged` (exit code 5) if any number of a network is not finite.
+
+    A loss can be finite in every step while a batch-norm variance is not, as it only acts at test.
+    """
+    bad = [
+        name
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise Diverged(
+            f"the network of stage '{stage}' holds numbers that are not finite, in "
+            f"{', '.join(bad[:3])}{more}; it was not kept",
+            remedy="try a lower --lr, or --precision float32",
+        )
 
 
 @contextmanager

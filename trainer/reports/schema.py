@@ -120,6 +120,8 @@ _BANK_FIELDS: dict[str, _Kind] = {
     "bank.n": _SIZE,
     "bank.space": _TEXT,
 }
+# Records made before they were written lack them.
+_TEST_FIELDS: dict[str, _Kind] = {"dataset.test_counts": _list(_COUNT)}
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {
     "method.name": _TEXT,
@@ -150,6 +152,8 @@ def check(record: Any, where: str) -> dict[str, Any]:
         problems += _wrong_fields(record, _BANK_FIELDS)
     if "method" in record:
         problems += _wrong_fields(record, _METHOD_FIELDS)
+    if _at(record, "dataset.test_counts") is not _MISSING:
+        problems += _wrong_fields(record, _TEST_FIELDS)
     if not problems:
         problems = _inconsistencies(record)
     if problems:
@@ -202,6 +206,8 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
     for name, mean in group_means(data["groups"], accuracy["per_class"]).items():
         if not _same(accuracy[name], mean):
             found.append(f"accuracy.{name} is {accuracy[name]}, its classes' mean is {mean}")
+    if "test_counts" in data:
+        found += _wrong_test_counts(record)
     if record["confusion"] is not None:
         found += _wrong_confusion(record)
     return found + _wrong_config(record)
@@ -222,6 +228,24 @@ def _same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return abs(one - other) <= _ROUNDING
+
+
+def _wrong_test_counts(record: Mapping[str, Any]) -> list[str]:
+    """Lists contradictions of the test images by class with their sum, accuracies and confusion."""
+    data, rows = record["dataset"], record["confusion"]
+    counts, per_class = data["test_counts"], record["accuracy"]["per_class"]
+    if len(counts) != len(per_class):
+        return [f"{len(per_class)} classes, but 'dataset.test_counts' has {len(counts)} entries"]
+    if sum(counts) != data["test_images"]:
+        return [f"test_counts add to {sum(counts)}, not to {data['test_images']} images"]
+    untested = [
+        (not count) != (value is None) for count, value in zip(counts, per_class, strict=True)
+    ]
+    if any(untested):
+        return [f"class {untested.index(True)} has an accuracy without images, or none with some"]
+    if rows is not None and [sum(row) for row in rows] != counts:
+        return ["the rows of the confusion matrix do not add to 'dataset.test_counts'"]
+    return []
 
 
 def _wrong_confusion(record: Mapping[str, Any]) -> list[str]:
