@@ -107,7 +107,8 @@ def bank_reference(folder: Path) -> BankRef:
 def bank_for(reference: BankRef, data: Dataset, *, verify: bool = True) -> Bank:
     """Opens and checks the bank of a run: its bytes, its split, its classes and image shape.
 
-    Without `verify` its bytes are left unread. Raises `InvalidInput` (exit code 3); a bank of another split would leak held-out images.
+    Without `verify` its bytes are left unread. Raises `InvalidInput` (exit code 3); a bank of
+    another split would leak held-out images.
     """
     bank = open_bank(Path(reference.folder), verify=verify)
     if bank.content_sha256 != reference.content_sha256:

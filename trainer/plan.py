@@ -28,7 +28,7 @@ from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, require_fitting, teacher_reference
 from trainer.recipes.catalogue import recipe
 from trainer.reports import records
-from trainer.settings import check, refuse_unread
+from trainer.settings import check, refuse_unread, require_memory
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
@@ -230,7 +230,8 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     taken that has one of the keys `preferred` and fits, else the newest.
 
     Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a bank
-    that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
+    that is missing or comes from another split, `MissingEnvironment` (4) for absent data and for
+    votes that the memory cannot hold.
     """
     if asked.seeds < 1:
         raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
@@ -249,7 +250,7 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     data = _loaded(asked.dataset, _stamp(asked.dataset), **split)
     bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
     spec = _spec(asked, data, bank, version)
-    check(spec)
+    require_memory(check(spec), data, spec.votes.views)
     require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     why = tuple(text for text in (because, *data.notes, which) if text)
@@ -265,7 +266,7 @@ def _names_a_folder(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, stamp: int, **split: Any) -> Dataset:
-    """Loads the data set as it was prepared at `stamp`; a sweep asks for the same one many times."""
+    """Loads the set that was prepared at `stamp`; a sweep asks for the same one many times."""
     return datasets.load(name, **split)
 
 

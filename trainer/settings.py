@@ -1,4 +1,4 @@
-"""The settings of a run against its arm and its recipe: which are read, which are refused; no torch.
+"""The settings of a run against its arm and its recipe: read, or refused; no torch.
 
 A setting without an effect would make two experiments, with two keys, of one training. `Arm.reads`
 and `Stage.reads` say who reads which setting; all others are read by every run.
@@ -7,16 +7,20 @@ and `Stage.reads` say who reads which setting; all others are read by every run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix import process
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import models
 from trainer.engine.mixing import ARMS, READ_BY_ARMS
 from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.recipes.stage import READ_BY_RECIPES, Recipe
 from trainer.spec import LOOP_VERSION, RunSpec
 
-__all__ = ["check", "refuse_unread", "unread", "unread_options"]
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
+__all__ = ["check", "refuse_unread", "require_memory", "unread", "unread_options"]
 
 # The option of a setting, where it is not called the same.
 _OPTIONS = {"votes": "views"}
@@ -127,6 +131,24 @@ def _misfits(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str | None]]:
     if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
         tuned = f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images"
         yield tuned, "give --val-per-class N"
+
+
+def require_memory(chosen: Recipe, data: Dataset, views: int) -> None:
+    """Raises `MissingEnvironment` (exit code 4) for votes that cannot fit into this machine.
+
+    They are counts by image and class, and shares by pair of classes in float64, twice.
+    """
+    if "votes" not in chosen.reads():
+        return
+    images, classes = len(data.train.labels), data.num_classes
+    needed = images * classes * (1 if views <= 255 else 4) + 2 * 8 * classes**2
+    there = process.memory_bytes()
+    if needed > there:
+        raise MissingEnvironment(
+            f"votes on {images:,} images of {classes:,} classes need more than "
+            f"{needed / 1e9:,.1f} GB; this machine has {there / 1e9:,.1f} GB",
+            remedy="take another recipe: one-hot asks the same teacher and keeps no votes",
+        )
 
 
 def _default(name: str) -> Any:

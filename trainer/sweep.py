@@ -160,7 +160,7 @@ def _settle_one(asked: Asked, known: Sequence[Result], banks: _Banks, out: str) 
 
 
 def commands(items: Iterable[Asked], known: Sequence[Result], *, out: str) -> list[str]:
-    """Composes the command of every run; it names a bank that the file leaves open, if there is one.
+    """Composes the command of every run; it names a bank that the file leaves open, if one exists.
 
     So jobs that begin at different times read one bank.
     """

@@ -30,9 +30,8 @@ FLAT = 16  # pixels of the last features, which are 4x4
 def minibatch_std(x: Tensor, group: int | None) -> Tensor:
     """Appends one channel, the mean standard deviation in a group: [N,C,H,W] -> [N,C+1,H,W].
 
-    Groups have G = min(group, N) samples, which must divide N, or all N if `group` is None; sample i
-    is with i + N/G, i + 2N/G, ... (Karras et al. 2018, section 3; Karras et al. 2020 for the
-    grouping).
+    Groups have G = min(group, N) samples, which must divide N; None means all N. Sample i is with
+    i + N/G, i + 2N/G, ... (Karras et al. 2018, section 3; Karras et al. 2020 for the grouping).
     """
     n = len(x)
     size = n if group is None else min(group, n)

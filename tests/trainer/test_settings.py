@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix import process
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import settings
 from trainer.engine.mixing import ARMS, READ_BY_ARMS
 from trainer.plan import Asked, decide
@@ -109,6 +110,18 @@ def test_the_error_names_who_reads_it(home: Path) -> None:
     assert "--alpha 0.5: --aug none reads no alpha; arms that do: mixup, cutmix, remix" in told
     assert "--views 4: recipe ce reads no views; recipes that do: patched-one-hot" in told
     assert "--bank w: --aug none reads no bank; arms that do: bank, hybrid" in told
+
+
+def test_votes_that_no_memory_holds_are_refused_before_a_step(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "memory_bytes", lambda: 4000)
+    decide(Asked(dataset="digits_lt", recipe="one-hot"))
+    # 335 images of 10 classes, and twice 100 pairs of classes in float64.
+    with pytest.raises(MissingEnvironment, match="votes on 335 images of 10 classes"):
+        decide(Asked(dataset="digits_lt", recipe="patched-one-hot"))
+    monkeypatch.setattr(process, "memory_bytes", lambda: 335 * 10 + 2 * 8 * 100)
+    decide(Asked(dataset="digits_lt", recipe="patched-one-hot"))
 
 
 def test_an_unknown_arm_or_recipe_is_told_as_such(home: Path) -> None:

@@ -59,9 +59,45 @@ def test_lists_span_a_grid_and_seeds_stand_together(tmp_path: Path) -> None:
     assert found[-1].command() == "trainer run --dataset digits_lt --aug hybrid --bank unmixed"
 
 
+def test_a_setting_is_left_out_for_the_arms_and_recipes_that_do_not_read_it(
+    tmp_path: Path,
+) -> None:
+    found = grid(
+        """
+        [base]
+        dataset = "digits_lt"
+        alpha = 0.5
+        bank = "w"
+        [[runs]]
+        aug = ["none", "mixup", "bank"]
+        bank-weight = [1.0, 2.0]
+        [[runs]]
+        recipe = ["kd", "patched-one-hot"]
+        aug = "mixup"
+        alpha = 1.0
+        views = [4, 8]
+        """,
+        tmp_path,
+    )
+    first, second = found[:4], found[4:]
+    assert [(one.aug, one.alpha, one.bank, one.bank_weight) for one in first] == [
+        ("none", None, None, None),
+        ("mixup", 0.5, None, None),
+        ("bank", None, "w", 1.0),
+        ("bank", None, "w", 2.0),
+    ]
+    assert [(one.recipe, one.alpha, one.views) for one in second] == [
+        ("kd", 1.0, None),
+        ("patched-one-hot", 1.0, 4),
+        ("patched-one-hot", 1.0, 8),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ('[[runs]]\ndataset = "x"\nviews = 4', "number 1: no run there reads 'views'"),
+        ('[base]\nbank = "w"\n[[runs]]\ndataset = "x"', "[base]: no run there reads 'bank'"),
         ('[[runs]]\ndatset = "x"', "no option 'datset'; did you mean 'dataset'?"),
         ('[bas]\n[[runs]]\ndataset = "x"', "no entry 'bas'; did you mean 'base'?"),
         ('[[runs]]\ndataset = "x"\nepochs = "many"', "'epochs' must be int, got str 'many'"),

@@ -38,8 +38,8 @@ def evaluate(run: Path, device: str, threads: int | None, as_json: bool, debug: 
         progress.say("the same as when the run ended")
     else:
         progress.say(
-            f"the run had found {stored['overall']:.2f} overall: another device, precision or "
-            "torch rounds differently, and images at the border change sides"
+            f"the run had found {stored['overall']:.2f} overall: another device, torch or version "
+            "of this package rounds differently, and images at the border change sides"
         )
 
 

@@ -174,7 +174,8 @@ def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
     Other JSON files are ignored. The same run found twice counts once; with different numbers it is
-    `InvalidInput`. A run on other images is another run. Raises `UsageFailure` for a path that is not there.
+    `InvalidInput`. A run on other images is another run. Raises `UsageFailure` for a path that is
+    not there.
     """
     found: dict[tuple[str, str, str, int], Result] = {}
     for path in paths:
