@@ -199,6 +199,12 @@ class RunSpec:
         return plain
 
     @property
+    def versions(self) -> dict[str, int]:
+        """The versions of recipe and loop, also where the identity leaves them out."""
+        loop = self.loop_version if self.depends_on_loop else 1
+        return {"recipe_version": self.recipe_version, "loop_version": loop}
+
+    @property
     def depends_on_loop(self) -> bool:
         """True if the versions of the loop train this run differently.
 

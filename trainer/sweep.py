@@ -33,7 +33,7 @@ from trainer.differences import flat
 from trainer.plan import SPLIT, Asked, Plan, decide, expected, requested
 from trainer.reports.records import Result, data_ids, read, small
 from trainer.settings import unread_options
-from trainer.spec import BankRef
+from trainer.spec import LOOP_VERSION, BankRef
 
 __all__ = ["Settled", "commands", "expand", "file_name", "keep", "load", "settle"]
 
@@ -228,6 +228,8 @@ def _same(result: Result, plan: Plan) -> bool:
 def _alike(result: Result, asked: Asked) -> bool:
     """Tells if a result has all requested settings, and defaults for the others."""
     actual = flat(result.spec.plain())
+    if result.spec.depends_on_loop and result.spec.loop_version != LOOP_VERSION:
+        return False
     if any(actual[name] != value for name, value in expected(asked).items()):
         return False
     votes, teacher = result.spec.votes, result.spec.teacher

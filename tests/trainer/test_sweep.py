@@ -184,6 +184,20 @@ def test_without_its_bank_other_settings_do_not_count(
         sweep.settle([Asked(**{**settings, **other})], [Result(record("hybrid"))], out="runs")
 
 
+def test_without_its_bank_a_result_of_an_earlier_loop_counts_where_it_trains_alike(
+    home: Path, record: Maker
+) -> None:
+    for settings, counts in (({"epochs": 20}, True), ({"epochs": 12}, False)):
+        one = record("hybrid", **settings)
+        del one["config"]["loop_version"]
+        asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", **settings)
+        if counts:
+            assert sweep.settle([asked], [Result(one)], out="runs")[0].found
+        else:
+            with pytest.raises(InvalidInput, match="there is no bank"):
+                sweep.settle([asked], [Result(one)], out="runs")
+
+
 def test_with_another_bank_than_the_results_it_is_run_again(bank: Any, record: Maker) -> None:
     bank("w")
     asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", epochs=12)
