@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import as_typed
 from stylegan_mix.datasets.pool import find_folder
-from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer import choices, models
+from trainer.asked import SPLIT, Asked
 from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
@@ -29,121 +29,18 @@ from trainer.inputs import bank_reference, require_fitting, teacher_reference
 from trainer.recipes.catalogue import recipe
 from trainer.reports import records
 from trainer.settings import check, refuse_unread, require_memory
-from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
     from trainer.reports.records import Result
 
-__all__ = ["SPLIT", "Asked", "Plan", "decide", "expected", "requested"]
+__all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch", "requested"]
 
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
 }
-
-SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
-"""The options that name a draw of a data set."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of `trainer run` that describe the run; None for options not given.
-
-    `split_seed` is 0 if only a data set is named; without a data set it can be a bank's, as the
-    data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning the
-    newest bank of that space for the data set and split. `teacher` is the folder of a finished
-    run; `views` is the number of questions to a label-only teacher about each image.
-    """
-
-    dataset: str | None = None
-    imbalance: float | None = None
-    profile: str | None = None
-    split_seed: int | None = None
-    drop_overlap: bool = False
-    val_per_class: int = 0
-    aug: str | None = None
-    recipe: str | None = None
-    model: str | None = None
-    bank: str | None = None
-    teacher: str | None = None
-    teacher_model: str | None = None
-    views: int | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    lr: float | None = None
-    precision: str | None = None
-    warmup_epochs: float | None = None
-    weight_decay: float | None = None
-    momentum: float | None = None
-    alpha: float | None = None
-    bank_share: float | None = None
-    bank_weight: float | None = None
-    final_real_fraction: float | None = None
-    bn_refresh_batches: int | None = None
-    pad: int | None = None
-    flip: bool | None = None
-    eval_every: int | None = None
-    seed: int = 0
-    seeds: int = 1
-    out: str = "runs"
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.dataset is not None and self.split_seed is None:
-            object.__setattr__(self, "split_seed", DataSpec.split_seed)
-
-    @property
-    def named_bank(self) -> str | None:
-        """The value of `bank` if it names one bank, not the newest of a space."""
-        return None if bank_store.space_named(self.bank) else self.bank
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
-        """Reads a table of a file; `UsageFailure` for an unknown name or a wrong type."""
-        known = {field.name: str(field.type) for field in fields(cls)}
-        values: dict[str, Any] = {}
-        for key, value in table.items():
-            name = key.replace("-", "_")
-            if name not in known:
-                raise UsageFailure(f"{where}: no option '{key}'{nearest(name, known)}")
-            values[name] = _typed(value, known[name], f"{where}: '{key}'")
-        return cls(**values)
-
-    def words(self) -> list[str]:
-        """Composes the command line of this request, as words, one seed at a time."""
-        words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
-        plain = Asked(dataset=self.dataset)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(plain, field.name) or field.name in ("seeds", "out"):
-                continue
-            option = field.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                words += [f"--{option}", as_typed(value)]
-        return words
-
-    def command(self) -> str:
-        """Composes the command line of this request, as it is typed."""
-        return shlex.join(self.words())
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-}
-
-
-def _typed(value: Any, declared: str, where: str) -> Any:
-    kind = declared.removesuffix(" | None")
-    right = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-    if not right:
-        raise UsageFailure(f"{where} must be {kind}, got {type(value).__name__} {value!r}")
-    return float(value) if kind == "float" else value
 
 
 @dataclass(frozen=True)
@@ -190,6 +87,10 @@ class Plan:
     def finished(self, seed: int) -> Result | None:
         """Finds the result of a seed, or None; raises the errors of `records.finished`."""
         return records.finished(self.folder(seed), self.of_seed(seed), self.data)
+
+    def lock(self, seed: int) -> Path:
+        """Returns the file that the process holds that works on a seed."""
+        return self.folder(seed) / records.LOCK_FILE
 
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""
@@ -253,8 +154,26 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     require_memory(check(spec), data, spec.votes.views)
     require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
-    why = tuple(text for text in (because, *data.notes, which) if text)
+    smaller = _smaller_batch(asked.batch, len(data.train))
+    why = tuple(text for text in (because, *data.notes, which, smaller) if text)
     return Plan(asked, spec, seeds, Path(asked.out), why, data, request, decided)
+
+
+def fitting_batch(wanted: int | None, images: int) -> int:
+    """Limits a batch, None for the default, to the number of training images.
+
+    A batch with images twice would make an epoch longer than the real images.
+    """
+    asked = RunSpec.batch if wanted is None else wanted
+    return min(asked, max(images, FEWEST_IN_BATCH))
+
+
+def _smaller_batch(wanted: int | None, images: int) -> str:
+    """Tells that the training part is smaller than the batch that was asked for; else ""."""
+    asked = RunSpec.batch if wanted is None else wanted
+    batch = fitting_batch(wanted, images)
+    told = f"batch {batch}, not {asked}: the training part has {images:,} images"
+    return told if batch < asked else ""
 
 
 def _names_a_folder(name: str) -> bool:
@@ -439,5 +358,6 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
     defaults = _BY_DATASET.get(data.name, {})
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
-    own_settings = {**defaults, **said, **votes}
+    batch = fitting_batch(asked.batch, len(data.train))
+    own_settings = {**defaults, **said, **votes, "batch": batch}
     return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)

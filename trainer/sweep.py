@@ -24,13 +24,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix import store
+from stylegan_mix import output, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from trainer import choices
+from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
-from trainer.plan import SPLIT, Asked, Plan, decide, expected, requested
+from trainer.plan import Plan, decide, expected, fitting_batch, requested
 from trainer.reports.records import Result, data_ids, read, small
 from trainer.settings import unread_options
 from trainer.spec import LOOP_VERSION, BankRef
@@ -230,7 +231,9 @@ def _alike(result: Result, asked: Asked) -> bool:
     actual = flat(result.spec.plain())
     if result.spec.depends_on_loop and result.spec.loop_version != LOOP_VERSION:
         return False
-    if any(actual[name] != value for name, value in expected(asked).items()):
+    batch = fitting_batch(asked.batch, result.dataset["train_images"])
+    wanted = {**expected(asked), "batch": batch}
+    if any(actual[name] != value for name, value in wanted.items()):
         return False
     votes, teacher = result.spec.votes, result.spec.teacher
     if asked.views not in (None, votes.views) or (asked.teacher is None) != (teacher is None):
@@ -256,7 +259,8 @@ def keep(result: Result, folder: Path) -> Path:
     if path.exists() and data_ids(read(path)) != data_ids(result):
         path = path.with_stem(f"{path.stem}-data{store.digest(data_ids(result))[:8]}")
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
-    store.write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    output.write_text(path, text, elsewhere="choose another folder with --results")
     return path
 
 

@@ -145,7 +145,7 @@ def test_a_run_that_was_stopped_is_not_gone_on_with_on_other_images(
 @pytest.mark.parametrize(
     ("more", "code", "told"),
     [
-        ({"batch": 64}, 2, "a batch of 64 is larger than the 24 training images"),
+        ({"lr": -1.0}, 2, "lr must be a number"),
         ({"teacher": '"nowhere"'}, 2, "no run there reads 'teacher'"),
         ({"recipe": '"kd"', "teacher": '"nowhere"'}, 3, "nowhere"),
         ({"recipe": '"kdd"'}, 2, "did you mean 'kd'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,9 @@ from stylegan_mix import console, errors, process, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
-    from trainer.execute import How
-    from trainer.plan import Plan
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
-
-# Failures of a single run, after which the others go on.
-_OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 
 
 @click.command()
@@ -54,13 +48,14 @@ _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     """Run the experiments of FILE, skipping those that have a result.
 
-    The same command goes on after a stop. Every run is an ordinary `trainer run`. At the same
-    --threads, any number of workers gives the same results.
+    The same command goes on after a stop. Typed twice at once, both share the runs. Every run is
+    an ordinary `trainer run`. At the same --threads, any number of workers gives the same results.
 
     \b
     trainer sweep tools/experiments/digits_lt.toml --results my_results
     """
     from trainer import sweep as grid
+    from trainer.carry_out import carry_out
     from trainer.execute import How
     from trainer.reports.records import RESULT_FILE, collect, read
 
@@ -87,7 +82,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
         session = Session(stop, reporter)
-        for plan, failure in _carried_out(plans, options["workers"], how, session):
+        for plan, failure in carry_out(plans, options["workers"], how, session):
             if failure is not None:
                 session.say(f"failed: {failure}")
                 failures.append(failure)
@@ -104,42 +99,16 @@ def _require_startable(missing: list[Settled], device: str) -> None:
     """Raises the failure with which a run would be refused, as `trainer run --dry-run` does."""
     if device != "auto":
         process.resolve_device(device)
-    refused = []
+    refused: list[errors.Failure] = []
     for plan in (one.plan for one in missing if one.plan is not None):
         try:
             plan.finished(plan.spec.seed)
-        except _OWN as failure:
+        except (errors.InvalidInput, errors.UsageFailure) as failure:
             progress.say(f"refused: {plan.command(plan.spec.seed)}")
             refused.append(failure)
     if refused:
         progress.say(f"{len(refused)} of {len(missing)} runs would be refused; the first:")
         raise refused[0]
-
-
-def _carried_out(
-    plans: list[Plan], workers: int, how: How, session: Session
-) -> Iterator[tuple[Plan, errors.Failure | None]]:
-    """Yields each plan once it has ended, with its own failure; other failures end the sweep."""
-    from trainer.execute import execute
-    from trainer.workers import side_by_side
-
-    if workers > 1:
-        for plan, failure in side_by_side(plans, workers=workers, how=how, session=session):
-            if failure is not None and not isinstance(failure, _OWN):
-                raise failure
-            yield plan, failure
-        return
-    for number, plan in enumerate(plans, start=1):
-        session.say(f"\nrun {number} of {len(plans)}: {plan.command(plan.spec.seed)}")
-        if session.stop.requested:
-            what = "the runs before this one are finished"
-            raise session.stop.failure(saved=True, what=what)
-        try:
-            execute(plan, session, how)
-        except _OWN as error:
-            yield plan, error
-        else:
-            yield plan, None
 
 
 def _tell(settled: list[Settled], as_json: bool) -> None:
@@ -148,6 +117,7 @@ def _tell(settled: list[Settled], as_json: bool) -> None:
             "command": one.asked.command(),
             "result": None if one.found is None else str(one.found.path),
             "overall": None if one.found is None else one.found.accuracy("overall"),
+            "balanced": None if one.found is None else one.found.accuracy("balanced"),
             "told": None if one.found is None else one.why,
         }
         for one in settled
@@ -156,5 +126,10 @@ def _tell(settled: list[Settled], as_json: bool) -> None:
         console.print_json({"runs": lines})
         return
     for line in lines:
-        accuracy = "to run" if line["overall"] is None else f"{line['overall']:.1f}"
-        console.result(f"{accuracy:>6}  {line['command']}")
+        console.result(f"{_accuracies(line):>28}  {line['command']}")
+
+
+def _accuracies(line: dict[str, Any]) -> str:
+    if line["overall"] is None:
+        return "to run"
+    return f"overall {line['overall']:5.1f}, balanced {line['balanced']:5.1f}"

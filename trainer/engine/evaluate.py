@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from trainer.engine.batches import Images, Transform
 from trainer.engine.loop import autocast
+from trainer.reports.schema import class_mean, group_means
 
 if TYPE_CHECKING:
-    from stylegan_mix.datasets import Part, ShotGroups
+    from stylegan_mix.datasets import Part
     from trainer.spec import RunSpec
 
 __all__ = ["MOST_CONFUSED", "confusion_of", "interval", "logits_of", "predicted_by", "scores"]
@@ -81,26 +82,21 @@ def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
 
 
 def scores(
-    labels: np.ndarray, predicted: np.ndarray, classes: int, groups: ShotGroups
+    labels: np.ndarray, predicted: np.ndarray, classes: int, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
-    """Computes overall, many, medium, few and per class; a group is the mean of its classes.
+    """Computes overall, balanced, many, medium, few and per class.
 
-    labels, predicted: [N] class indices. No memory grows with the square of the classes.
+    "overall" is the share of all images, "balanced" the mean over the classes (the balanced
+    accuracy of scikit-learn), and a group the mean over its classes. labels, predicted: [N] class
+    indices. No memory grows with the square of the classes.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     totals = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[labels == predicted], minlength=classes)
     per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]
-
-    def mean_over(members: tuple[int, ...]) -> float | None:
-        values = [per_class[index] for index in members]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
     return {
         "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),
-        "many": mean_over(groups.many),
-        "medium": mean_over(groups.medium),
-        "few": mean_over(groups.few),
+        "balanced": class_mean(per_class),
+        **group_means(groups, per_class),
         "per_class": per_class,
     }

@@ -23,6 +23,7 @@ from stylegan_mix.errors import (
 )
 from stylegan_mix.process import resolve_device
 from stylegan_mix.session import Session
+from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.stage import StageRun, Work, steps_of
@@ -31,7 +32,7 @@ from trainer.reports import records
 from trainer.settings import check
 from trainer.spec import RunSpec
 
-__all__ = ["budget", "run_recipe"]
+__all__ = ["budget", "disk_bytes", "run_recipe"]
 
 
 def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
@@ -47,6 +48,17 @@ def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
         "images": sum(steps_of(spec, s, data) * s.images(spec.batch) for s in own),
         "eval_every": evaluate.interval(spec, len(data.train.labels), len(data.test.labels)),
     }
+
+
+def disk_bytes(spec: RunSpec, data: Dataset) -> int:
+    """Estimates the bytes that a run needs on the disk.
+
+    The weights of each stage stay. During the run, two checkpoints hold weights and momenta.
+    """
+    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    own = check(spec).own_stages(given_teacher=bool(spec.teacher))
+    return 4 * numbers * (len(own) + 4)
 
 
 def run_recipe(
@@ -65,10 +77,11 @@ def run_recipe(
     A finished run returns its stored result at once. If the session requests a stop, the run ends
     after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
     "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines.
+    `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
     chosen = check(spec)
     at = RunFolder(folder)
-    with store.locked(folder / "lock", wait=False, session=session):
+    with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
         if (folder / records.RESULT_FILE).exists():
             found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
             if found is not None:
@@ -77,6 +90,7 @@ def run_recipe(
         try:
             place = torch.device(resolve_device(device))
             work = Work(spec, chosen, at, session, place, open_inputs(spec))
+            store.free_space(folder, disk_bytes(spec, work.inputs.data), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))

@@ -254,9 +254,10 @@ class StageRun:
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )
-        event["accuracy"] = None
+        event["accuracy"] = event["balanced"] = None
         if event["epoch"] % every == 0 and state.step < job.steps:
-            event["accuracy"] = self._scores(state.model, self._data.test)["overall"]
+            scores = self._scores(state.model, self._data.test)
+            event["accuracy"], event["balanced"] = scores["overall"], scores["balanced"]
         state.history.append(event)
         self._work.folder.add_event(event)
 
@@ -275,7 +276,7 @@ class StageRun:
 
     def _scored(self, part: Part, predicted: np.ndarray) -> dict[str, Any]:
         data = self._data
-        return evaluate.scores(part.labels, predicted, data.num_classes, data.groups)
+        return evaluate.scores(part.labels, predicted, data.num_classes, data.groups.members)
 
     def _predicted(self, model: Classifier, part: Part) -> np.ndarray:
         return evaluate.predicted_by(
@@ -298,6 +299,7 @@ class StageRun:
         predicted = self._predicted(state.model, data.test)
         accuracy = self._scored(data.test, predicted)
         state.history[-1]["accuracy"] = accuracy["overall"]
+        state.history[-1]["balanced"] = accuracy["balanced"]
         facts = {
             "stage": stage.name,
             "epochs": job.epochs,

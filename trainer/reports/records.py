@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import store
+from stylegan_mix.datasets.groups import GroupRule, group_rule
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
 from trainer.differences import differing
-from trainer.reports.schema import check
+from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
 
 __all__ = [
+    "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
@@ -35,11 +37,13 @@ __all__ = [
     "named",
     "read",
     "read_events",
+    "regrouped",
     "require_same_data",
     "small",
     "write",
 ]
 
+LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
 # Far above the record of 65,536 classes with long names, the most that a data set can have.
 _LARGEST_FILE = 64 << 20
@@ -85,14 +89,47 @@ class Result:
     def budget(self) -> dict[str, Any]:
         return dict(self.record["budget"])
 
-    def accuracy(self, part: str) -> float | None:
-        """Returns the percentage right in the last epoch, "overall" or of a shot group, or None."""
-        value = self.record["accuracy"][part]
+    def accuracy(self, figure: str) -> float | None:
+        """Returns a figure of the last epoch in percent, or None; `figures.FIGURES` names them.
+
+        Records of older versions have no "balanced"; it is computed from their classes.
+        """
+        if figure == "balanced":
+            return class_mean(self.per_class)
+        value = self.record["accuracy"][figure]
         return None if value is None else float(value)
 
     @property
     def per_class(self) -> list[float | None]:
         return list(self.record["accuracy"]["per_class"])
+
+    @property
+    def test_counts(self) -> list[int] | None:
+        """The test images of each class [K]; None in a small record of an older version."""
+        if "test_counts" in self.dataset:
+            return list(self.dataset["test_counts"])
+        confusion = self.record["confusion"]
+        return None if confusion is None else [sum(row) for row in confusion]
+
+    @property
+    def uneven(self) -> bool:
+        """True if its classes have different numbers of test images.
+
+        Without these numbers, it is true if "overall" and "balanced" differ.
+        """
+        counts = self.test_counts
+        if counts is not None:
+            return len(set(counts)) > 1
+        overall, balanced = self.accuracy("overall"), self.accuracy("balanced")
+        return overall is None or balanced is None or abs(overall - balanced) > ROUNDING
+
+    def regrouped(self, rule: GroupRule) -> Result:
+        """Returns this result with its classes in other shot groups."""
+        found = rule.groups(self.record["dataset"]["counts"])
+        members = {name: list(indices) for name, indices in found.members.items()}
+        dataset = {**self.record["dataset"], "groups": {"rule": found.rule, **members}}
+        accuracy = {**self.record["accuracy"], **group_means(members, self.per_class)}
+        return Result({**self.record, "dataset": dataset, "accuracy": accuracy}, self.path)
 
 
 def write(path: Path, record: dict[str, Any]) -> Result:
@@ -201,6 +238,18 @@ def collect(paths: Iterable[Path]) -> list[Result]:
 def data_ids(result: Result) -> tuple[str, str]:
     """Returns the ids of the training split and of the test part of a result."""
     return result.dataset["split_id"], result.dataset["test_id"]
+
+
+def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
+    """Puts the classes of all results into the shot groups of a rule, such as "100,20".
+
+    Without a rule they stay as they are. Raises `UsageFailure` (exit code 2) for a rule that cannot
+    be read or does not fit the number of classes.
+    """
+    if asked is None:
+        return list(results)
+    rule = group_rule(asked)
+    return [result.regrouped(rule) for result in results]
 
 
 def named(results: Iterable[Result], reference: str) -> list[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.spec import RunSpec
 
-GROUPS: Any = SimpleNamespace(many=(0,), medium=(1, 2), few=(3,))
+GROUPS = {"many": (0,), "medium": (1, 2), "few": (3,)}
 
 
 def test_confusion_counts_called_by_true() -> None:
@@ -29,8 +28,9 @@ def test_groups_are_means_of_classes_and_empty_ones_are_none() -> None:
     found = evaluate.scores(labels, said, 4, GROUPS)
     assert found["per_class"] == [75.0, 100.0, None, 0.0]
     assert found["overall"] == pytest.approx(100 * 4 / 6)
+    assert found["balanced"] == pytest.approx(175 / 3)
     assert (found["many"], found["medium"], found["few"]) == (75.0, 100.0, 0.0)
-    nobody: Any = SimpleNamespace(many=(), medium=(2,), few=(0, 1))
+    nobody = {"many": (), "medium": (2,), "few": (0, 1)}
     empty = evaluate.scores(labels, said, 4, nobody)
     assert (empty["many"], empty["medium"], empty["few"]) == (None, None, 87.5)
 
@@ -38,7 +38,7 @@ def test_groups_are_means_of_classes_and_empty_ones_are_none() -> None:
 def test_scores_need_no_memory_for_pairs_of_classes() -> None:
     classes = 200_000  # pairs of them would take 320 GB
     labels = np.arange(classes)
-    few: Any = SimpleNamespace(many=(0,), medium=(1, 2), few=tuple(range(3, classes)))
+    few = {"many": (0,), "medium": (1, 2), "few": tuple(range(3, classes))}
     found = evaluate.scores(labels, np.where(labels % 2, labels, 0), classes, few)
     assert found["overall"] == pytest.approx(50.0, abs=0.01)
 
