@@ -11,7 +11,14 @@ from pathlib import Path
 
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
-__all__ = ["cpu_name", "end_with_parent", "machine", "resolve_device", "set_up_process"]
+__all__ = [
+    "cpu_name",
+    "end_with_parent",
+    "machine",
+    "memory_bytes",
+    "resolve_device",
+    "set_up_process",
+]
 
 
 def machine() -> dict[str, str]:
@@ -82,6 +89,11 @@ def resolve_device(name: str) -> str:
             remedy="use --device cpu or auto",
         )
     return name
+
+
+def memory_bytes() -> int:
+    """Returns the size of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cpu_name() -> str:
