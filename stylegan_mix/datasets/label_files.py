@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +189,29 @@ def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[st
             )
     texts = [name for name in there if _is_text(name)]
     lookup = Lookup(roots[0].images()) if texts else Lookup(())
-    for name, content in sorted(archive.read(texts)):
-        command = _command(name, content, lookup, tuple(places))
-        if command:
-            raise InvalidInput(
-                f"{archive.path}: '{name}' names images, and is not used",
-                remedy=f"to take the classes from it: {command}; {_FOLDERS_DECIDE}",
-            )
+    commands = {
+        name: command
+        for name, content in sorted(archive.read(texts))
+        if (command := _command(name, content, lookup, tuple(places)))
+    }
+    if commands:
+        first = next(iter(commands))
+        raise InvalidInput(
+            f"{archive.path}: '{first}' names images, and is not used",
+            remedy=f"to take the classes from it: {_together(commands)}; {_FOLDERS_DECIDE}",
+        )
+
+
+def _together(commands: Mapping[str, str]) -> str:
+    """Joins the options for label files of different parts; else returns those of the first."""
+    roles = {name: found.role for name in commands if (found := _role(name))}
+    if "train" in roles.values() and 1 < len(roles) == len(set(roles.values())):
+        files = " ".join(f"--labels {name.rpartition('/')[2]}" for name in roles)
+        first = next(commands[name] for name in roles)
+        return (
+            f"{files} {first[first.find('--file-column') :]}" if "--file-column" in first else files
+        )
+    return next(iter(commands.values()))
 
 
 def _is_text(name: str) -> bool:

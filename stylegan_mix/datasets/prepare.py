@@ -90,6 +90,10 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
+        if content.bad and request.on_bad_image == "error":
+            raise bad_images(archive, dict(content.bad))
+        if content.bad:
+            content = read_source(request, archive, dict(content.bad), session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))

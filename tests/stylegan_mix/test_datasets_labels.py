@@ -355,6 +355,25 @@ def test_a_label_file_that_is_not_used_is_an_error_that_names_it(
     assert found["classes"] == list(layout)
 
 
+def test_the_tables_of_several_parts_are_proposed_together(home: Path) -> None:
+    texts = {
+        f"{part}.csv": table(files, header="Filename,ClassName")
+        for part, files in (
+            ("train", named(range(1, 5), "cat/")),
+            ("test", named(range(5, 7), "cat/")),
+            ("validation", named(range(7, 9), "dog/")),
+        )
+    }
+    said = refused(home.parent, {"cat": 6, "dog": 6}, texts)
+    assert (
+        "--labels test.csv --labels train.csv --labels validation.csv --file-column 'Filename' "
+        "--label-column 'ClassName'"
+    ) in said
+    paths = tuple(map(Path, texts))
+    found = planned(home.parent, {"cat": 6, "dog": 6}, texts, labels=paths)
+    assert [found[f"{part}_images"] for part in ("train", "test", "val")] == [4, 2, 2]
+
+
 def test_texts_that_name_no_image_are_left_aside(home: Path) -> None:
     texts = {
         "README.txt": "cat/001.png is a cat.\nThese are pictures of cats and dogs.\n",

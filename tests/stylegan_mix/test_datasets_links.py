@@ -96,6 +96,9 @@ def test_a_broken_link_obeys_the_option_for_bad_images(home: Path, name: str) ->
     (source / name).symlink_to(home / "nowhere")
     with pytest.raises(InvalidInput, match=f"'{name}' is a link to nothing"):
         prepare(Request("pets", source))
+    with pytest.raises(InvalidInput, match=f"'{name}' is a link to nothing"):
+        plan(Request("pets", source))
+    assert plan(Request("pets", source, on_bad_image="skip"))["counts"] == [4, 3]
     done = prepare(Request("pets", source, on_bad_image="skip"))
     assert done.facts["skipped"] == {name: "is a link to nothing"}
     assert datasets.load("pets").counts.tolist() == [4, 3]
