@@ -144,6 +144,7 @@ def verify(name: str) -> dict[str, Any]:
         "content_sha256": container.content_sha256,
         "train_images": len(pool.images),
         "test_images": len(pool.test_images),
+        **({} if pool.val is None else {"val_images": len(pool.val)}),
         "test_id": test_id,
     }
 

@@ -298,6 +298,17 @@ def test_json_lines_that_cannot_be_read_are_invalid_input(home: Path, bad: str) 
     assert "l.jsonl, row 1" in said
 
 
+@pytest.mark.parametrize("label", ["\\ud800", "\\u0007", "a\\nb", "x" * 2000])
+def test_labels_that_cannot_be_class_names_are_invalid_input(home: Path, label: str) -> None:
+    rows = [f'{{"f": "{name}", "l": "{("cat", label)[n % 2]}"}}' for n, name in enumerate(FILES)]
+    said = refused(home.parent, {".": 8}, {"l.jsonl": "\n".join(rows)}, labels=(Path("l.jsonl"),))
+    assert "a class cannot be named" in said
+
+
+def test_a_path_of_megabytes_names_nothing() -> None:
+    assert Lookup(["a/1.png"]).find("a/" * 1_000_000 + "1.png") == []
+
+
 def test_a_column_that_is_not_there_is_a_usage_error(home: Path) -> None:
     texts = {"l.csv": table(FILES)}
     for option in ("file_column", "label_column"):
