@@ -388,12 +388,15 @@ def _numbers(values: Sequence[float]) -> str:
 def _save_sheet(data: Dataset, out: Path | None) -> Path:
     from io import BytesIO
 
-    from stylegan_mix import store
+    from stylegan_mix import output, store
     from stylegan_mix.datasets.sheet import contact_sheet
 
-    path = out or store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
     file = BytesIO()
     contact_sheet(data).save(file, "PNG")
+    if out is not None:
+        output.write_bytes(out, file.getvalue())
+        return out
+    path = store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
     store.write_bytes(path, file.getvalue())
     return path
 

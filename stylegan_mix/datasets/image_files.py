@@ -28,6 +28,7 @@ __all__ = [
     "decode",
     "inspect",
     "is_image_name",
+    "resized",
 ]
 
 
@@ -141,6 +142,13 @@ def decode(content: bytes, shape: Shape) -> np.ndarray:
         image = _fitted(image, shape.size, shape.fit or "crop")
     array = np.asarray(image, np.uint8)
     return array.reshape(image.height, image.width, shape.channels)
+
+
+def resized(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """Brings uint8 [H,W,C] to `size` pixels square by a fit of `decode` -> uint8 [size,size,C]."""
+    channels = pixels.shape[2]
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    return np.asarray(_fitted(image, size, fit), np.uint8).reshape(size, size, channels)
 
 
 def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:

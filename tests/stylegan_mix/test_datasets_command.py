@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,12 +15,13 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 from image_folders import folder
-from PIL import Image
+from PIL import Image, ImageColor
 
 from stylegan_mix import console, datasets
 from stylegan_mix.cli import group
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.sheet import contact_sheet
+from stylegan_mix.drawing.colours import GROUP_COLOURS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -207,4 +209,17 @@ def test_a_contact_sheet_shows_every_class_and_the_same_images_each_time() -> No
     assert wider.width > sheet.width
     assert wider.height == sheet.height
     colours = {colour for _, colour in sheet.getcolors(1 << 20)}
-    assert {(37, 99, 155), (120, 160, 60), (205, 92, 45)} <= colours
+    assert {ImageColor.getrgb(colour) for colour in GROUP_COLOURS.values()} <= colours
+
+
+def test_a_contact_sheet_of_equal_classes_has_no_shot_groups() -> None:
+    data = datasets.load("digits_lt", imbalance=1)
+    sheet = contact_sheet(data, images=3)
+    colours = {colour for _, colour in sheet.getcolors(1 << 20)}
+    assert not colours & {ImageColor.getrgb(colour) for colour in GROUP_COLOURS.values()}
+
+
+def test_a_contact_sheet_is_as_wide_as_long_names_need() -> None:
+    data = datasets.load("digits_lt")
+    long = dataclasses.replace(data, classes=tuple(f"{c} {'long name ' * 3}" for c in range(10)))
+    assert contact_sheet(long, images=12).width > contact_sheet(data, images=12).width + 100
