@@ -13,6 +13,8 @@ from image_folders import folder, picture
 
 from stylegan_mix import datasets
 from stylegan_mix.datasets.archives import open_archive
+from stylegan_mix.datasets.image_files import Shape
+from stylegan_mix.datasets.loose import open_loose
 from stylegan_mix.datasets.prepare import Request, plan, prepare
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure
 
@@ -213,3 +215,14 @@ def test_an_encoding_that_is_none_or_needless_is_a_usage_error(home: Path) -> No
         plan(Request("odd", source, names_encoding="klingon"))
     with pytest.raises(UsageFailure, match="this is a folder"):
         plan(Request("odd", source, names_encoding="cp932"))
+
+
+def test_loose_images_obey_the_option_for_broken_links_too(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source", {"cat": 2})
+    (source / "cat" / "x.png").symlink_to(tmp_path / "nowhere")
+    with open_loose(source, ["cat"]) as loose:
+        bad: dict[str, str] = {}
+        assert len(list(loose.decoded(Shape(None, None, 3), bad))) == 2
+        assert bad == {"cat/x.png": "is a link to nothing"}
+        with pytest.raises(InvalidInput, match="'cat/x.png' is a link to nothing"):
+            list(loose.decoded(Shape(None, None, 3), None))
