@@ -29,7 +29,6 @@ __all__ = [
     "Silent",
     "Terminal",
     "Track",
-    "in_words",
     "reporter_for",
     "say",
 ]
@@ -307,11 +306,3 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def in_words(seconds: float) -> str:
-    """Rounds a time to minutes, hours or days, to plan with."""
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.1f} minutes"
-    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"
