@@ -24,6 +24,7 @@ from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.recipes.catalogue import recipe
+from trainer.reports.records import LOCK_FILE
 from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
@@ -164,6 +165,10 @@ class Plan:
         name = self.asked.name
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
+
+    def lock(self, seed: int) -> Path:
+        """Returns the file that the process holds that works on a seed."""
+        return self.folder(seed) / LOCK_FILE
 
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""

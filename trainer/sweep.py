@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix import store
+from stylegan_mix import output
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
@@ -160,7 +160,8 @@ def keep(result: Result, folder: Path) -> Path:
     record = small(result.record)
     path = folder / file_name(result)
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
-    store.write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    output.write_text(path, text, elsewhere="choose another folder with --results")
     return path
 
 

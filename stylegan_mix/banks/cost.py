@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,9 @@ def estimate(plan: Plan) -> dict[str, Any]:
     request = plan.request
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator has no block to time")
-    decoder = Decoder(network_of(plan.published, plan.means), request)
+    # The pairs of a judge are not known yet, and do not change the time of a block.
+    timed = replace(request, pairs="uniform")
+    decoder = Decoder(network_of(plan.published, plan.means), timed)
     return {
         "state": "absent",
         "key": request.exact_key(plan.means.numerics),

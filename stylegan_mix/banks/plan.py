@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix.banks import store
+from stylegan_mix.banks import near, store
 from stylegan_mix.banks.pair_file import read_pairs
 from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.banks.request import Request, command_words
@@ -77,8 +77,12 @@ class Asked:
         counts: Sequence[int],
         resolution: int,
         channels: int,
+        judge: str = "",
     ) -> Request:
-        """Makes the request to a generator, given by its hash, split, classes and images."""
+        """Makes the request to a generator, given by its hash, split, classes and images.
+
+        `judge` is the key of the judge of the split, for pairs that it chooses.
+        """
         listed = self.pairs_file is not None
         return Request(
             generator=generator,
@@ -98,7 +102,13 @@ class Asked:
             counts=tuple(int(count) for count in counts),
             listed=read_pairs(self.pairs_file, classes) if self.pairs_file and classes else (),
             listed_in=self.pairs if listed else "",
+            judge=judge if self.judged else "",
         )
+
+    @property
+    def judged(self) -> bool:
+        """True if a judge chooses the pairs."""
+        return self.pairs in PAIRINGS and PAIRINGS[self.pairs].reads == "judge"
 
     @property
     def pairs_file(self) -> Path | None:
@@ -230,6 +240,7 @@ def decide(asked: Asked) -> Plan:
 def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...]) -> Plan:
     card = published.card
     request = asked.request(
+        judge=near.judge_of(card) if asked.judged else "",
         generator=published.hash,
         split_id=card["split_id"],
         classes=card["classes"],
@@ -269,6 +280,7 @@ def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> P
         dataset, preset=None, kimg=None, seed=0, device=asked.device, command=train
     )
     request = asked.request(
+        judge=near.judge_for(dataset) if asked.judged else "",
         generator="",
         split_id=dataset.split_id,
         classes=dataset.classes,

@@ -17,7 +17,7 @@ from stylegan_mix.estimates import Form, Span, measured
 from stylegan_mix.process import resolve_device
 from trainer import models
 from trainer.engine.loop import autocast
-from trainer.engine.run import budget
+from trainer.engine.run import budget, disk_bytes
 from trainer.spec import FEWEST_IN_BATCH, RunSpec
 
 __all__ = ["estimate", "step_seconds"]
@@ -34,14 +34,11 @@ def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
     """
     planned = budget(spec, data)
     place = torch.device(resolve_device(device))
-    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
-    numbers = sum(value.numel() for value in model.state_dict().values())
     return {
         **planned,
         "device": str(place),
         "seconds": step_seconds(spec, data, place).times(planned["steps"]),
-        # Weights of each stage stay; during the run, two checkpoints hold weights and momenta.
-        "bytes": 4 * numbers * (len(planned["stages"]) + 4),
+        "bytes": disk_bytes(spec, data),
     }
 
 
