@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
+from stylegan_mix import columns
 from stylegan_mix.errors import (
     Failure,
     Interrupted,
@@ -41,6 +42,7 @@ __all__ = [
     "as_typed",
     "data_options",
     "debug_option",
+    "groups_option",
     "json_option",
     "main",
     "print_findings",
@@ -96,13 +98,8 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
 
 def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Prints cells in aligned columns; those numbered in `right` are aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        result("  ".join(cells).rstrip())
+    for line in columns.aligned(rows, right=right):
+        result(line)
 
 
 def age(seconds: float) -> str:
@@ -253,6 +250,13 @@ progress_option = click.option(
     help="Append the progress to FILE too, one JSON object a line.",
 )
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks.")
+
+
+groups_option = click.option(
+    "--groups",
+    metavar="RULE",
+    help="Shot groups: thresholds (100,20), sizes by rank (3/4/3) or index.  [default: the run's]",
+)
 
 
 def data_options(command: Command, *, default: str = "") -> Command:

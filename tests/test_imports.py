@@ -18,8 +18,10 @@ MAY_IMPORT = {
     "kernels": (),
     "stylegan_mix": ("kernels",),
     "trainer": (
+        "stylegan_mix.columns",
         "stylegan_mix.console",
         "stylegan_mix.errors",
+        "stylegan_mix.estimates",
         "stylegan_mix.output",
         "stylegan_mix.progress",
         "stylegan_mix.session",
@@ -30,8 +32,7 @@ MAY_IMPORT = {
         "stylegan_mix.store",
         "stylegan_mix.arrays",
         "stylegan_mix.checkpoint",
-        "stylegan_mix.drawing.page",
-        "stylegan_mix.drawing.plots",
+        "stylegan_mix.drawing",
         "stylegan_mix.datasets",
         "stylegan_mix.banks.reader",
         "stylegan_mix.banks.store",
@@ -40,8 +41,10 @@ MAY_IMPORT = {
 
 # These answer at once: importing them must not import torch, nor anything that does.
 WITHOUT_TORCH = (
+    "stylegan_mix.columns",
     "stylegan_mix.console",
     "stylegan_mix.errors",
+    "stylegan_mix.estimates",
     "stylegan_mix.output",
     "stylegan_mix.progress",
     "stylegan_mix.session",
@@ -51,8 +54,7 @@ WITHOUT_TORCH = (
     "stylegan_mix.rng",
     "stylegan_mix.store",
     "stylegan_mix.arrays",
-    "stylegan_mix.drawing.page",
-    "stylegan_mix.drawing.plots",
+    "stylegan_mix.drawing",
     "stylegan_mix.datasets",
     "stylegan_mix.banks.reader",
     "stylegan_mix.banks.store",

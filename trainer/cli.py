@@ -14,7 +14,7 @@ group = console.LazyGroup(
     commands={
         "run": ("trainer.commands.run:run", "Train a classifier, one run a seed."),
         "eval": ("trainer.commands.eval:evaluate", "Score a finished run on its test part again."),
-        "predict": ("trainer.commands.predict:predict", "Write a finished run's answers as CSV."),
+        "predict": ("trainer.commands.predict:predict", "Write a run's answers to images, as CSV."),
         "queries": (
             "trainer.commands.queries:queries",
             "List the stored votes of label-only teachers.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from stylegan_mix import process, store
 from stylegan_mix.session import Session
 from trainer.plan import Plan
-from trainer.reports import records
+from trainer.reports import figures, records
 from trainer.reports.records import Result
 
 __all__ = ["How", "execute"]
@@ -72,7 +72,8 @@ def _train(plan: Plan, seed: int, session: Session, how: How) -> Result:
 
 
 def _brief(result: Result) -> str:
-    return f"overall {result.accuracy('overall'):.1f}"
+    names = figures.shown([result])[:2]
+    return ", ".join(f"{name} {result.accuracy(name):.1f}" for name in names)
 
 
 def _say_whose(folder: Path, session: Session) -> None:

@@ -1,12 +1,11 @@
-"""The answers of a finished run: logits of its network on a part of a data set, scores, a CSV.
+"""The answers of a finished run: logits of its network on a part of a data set, or on files.
 
 `N` images, `K` classes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,38 +14,92 @@ import numpy as np
 import torch
 
 from stylegan_mix import datasets
-from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.datasets.image_files import Shape, resized
+from stylegan_mix.datasets.loose import UNLABELLED, LooseImages, open_loose
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import resolve_device
+from stylegan_mix.progress import say
+from stylegan_mix.session import Session
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
 from trainer.reports.records import RESULT_FILE, Result, read
 from trainer.spec import DataSpec
 
-__all__ = ["PARTS", "Answers", "answers", "as_csv", "run_folder"]
+__all__ = ["PARTS", "Answers", "answers", "answers_on_files", "run_folder"]
 
 PARTS = ("train", "test", "val")
+
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a network on a part: `logits` [N, K] float32, beside the labels [N]."""
+    """The answers of a network: `logits` [N, K] float32, beside the labels [N].
+
+    A label is `UNLABELLED` where none is known. `files` [N] names the images; None for a part of a
+    data set, which are known by their rows.
+    """
 
     result: Result
-    data: Dataset
     labels: np.ndarray
     logits: torch.Tensor
+    files: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.result.dataset["classes"])
 
     @property
     def predicted(self) -> np.ndarray:
         """The class of the largest logit, [N] int64."""
         return self.logits.argmax(1).numpy()
 
-    def scores(self) -> dict[str, Any]:
-        """Computes overall, many, medium, few and per class, in percent."""
-        confusion = evaluate.confusion_of(self.labels, self.predicted, len(self.data.classes))
-        return evaluate.scores(confusion, self.data.groups)
+    @property
+    def labelled(self) -> np.ndarray:
+        """Marks the images whose class is known, [N] bool."""
+        return self.labels != UNLABELLED
+
+    def rescored(self) -> Result | None:
+        """Returns the result with accuracies of the labelled images; None if there are none."""
+        there = self.labelled
+        if not there.any():
+            return None
+        classes = len(self.classes)
+        confusion = evaluate.confusion_of(self.labels[there], self.predicted[there], classes)
+        groups = self.result.dataset["groups"]
+        changed = {"accuracy": evaluate.scores(confusion, groups), "confusion": confusion.tolist()}
+        return Result({**self.result.record, **changed}, self.result.path)
+
+
+class _Network:
+    """The final network of a run on a device, with the facts of its training images."""
+
+    def __init__(self, run: Path, device: str) -> None:
+        self.folder = run_folder(run)
+        self.result = read(self.folder / RESULT_FILE)
+        network, self.facts = load_network(self.folder)
+        self._device = torch.device(resolve_device(device))
+        self._network = network.to(self._device)
+        mean, std = self.facts["mean"], self.facts["std"]
+        self._transform = Transform(mean, std, pad=0, flip=False, device=self._device)
+
+    @property
+    def resolution(self) -> int:
+        """The side of the training images in pixels."""
+        return int(self.facts["resolution"])
+
+    def logits(self, part: Part) -> torch.Tensor:
+        """Computes the logits of a part, [N, K] float32."""
+        return evaluate.logits_of(
+            self._network,
+            part,
+            self._transform,
+            device=self._device,
+            precision=self.result.spec.precision,
+            batch=_AT_ONCE,
+        )
 
 
 def run_folder(path: Path) -> Path:
@@ -66,40 +119,116 @@ def run_folder(path: Path) -> Path:
     )
 
 
-def answers(run: Path, part: str, other: DataSpec | None, *, device: str) -> Answers:
+def answers(
+    run: Path, part: str, other: DataSpec | None, *, device: str, fit: str | None = None
+) -> Answers:
     """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
-    Images are normalised with the means of the run's own training images. Raises `InvalidInput`
-    (exit code 3) if the other data set has other classes or channels, `UsageFailure` (2) if there
-    is no such part.
+    Images are normalised with the means of the run's own training images. With `fit` ("crop", "pad"
+    or "stretch"), images of another size are brought to that of the training. Raises `InvalidInput`
+    (exit code 3) if the other data set has other classes or channels, or another size without
+    `fit`, and `UsageFailure` (2) if there is no such part.
     """
-    folder = run_folder(run)
-    result = read(folder / RESULT_FILE)
-    data = datasets.load(**asdict(other or result.spec.data))
-    network, facts = load_network(folder)
-    for name, found in (("classes", list(data.classes)), ("channels", data.channels)):
-        if facts[name] != found:
-            raise InvalidInput(f"{folder} knows {name} {facts[name]}, {data.name} has {found}")
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
-    images = getattr(data, part)
-    if images is None:
+    network = _Network(run, device)
+    data = datasets.load(**asdict(other or network.result.spec.data))
+    _require_same(network, data, {"classes": list(data.classes), "channels": data.channels})
+    chosen = getattr(data, part)
+    if chosen is None:
         raise UsageFailure(f"{data.name} has no validation part", remedy="give --val-per-class N")
-    place = torch.device(resolve_device(device))
-    transform = Transform(facts["mean"], facts["std"], pad=0, flip=False, device=place)
-    logits = evaluate.logits_of(
-        network.to(place), images, transform, device=place, precision=result.spec.precision
+    if data.resolution != network.resolution:
+        chosen = _refitted(chosen, network, data, fit)
+    return Answers(network.result, np.asarray(chosen.labels), network.logits(chosen))
+
+
+def _require_same(network: _Network, data: Dataset, found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        if network.facts[name] != value:
+            raise InvalidInput(
+                f"{network.folder} knows {name} {network.facts[name]}, {data.name} has {value}"
+            )
+
+
+def _refitted(part: Part, network: _Network, data: Dataset, fit: str | None) -> Part:
+    """Brings the images of a part to the size of the training images."""
+    size = network.resolution
+    if fit is None:
+        raise InvalidInput(
+            f"{data.name} has images of {data.resolution} x {data.resolution} pixels; the network "
+            f"was trained on {size} x {size}",
+            remedy="--resize brings every image to that size (--fit says how)",
+        )
+    say(f"images resized from {data.resolution} to {size} pixels ({fit})")
+    return Part(np.stack([resized(image, size, fit) for image in part.images]), part.labels)
+
+
+def answers_on_files(
+    run: Path,
+    path: Path,
+    *,
+    device: str,
+    fit: str | None = None,
+    skip_bad: bool = False,
+    session: Session | None = None,
+) -> Answers:
+    """Computes the answers of a run's network on the image files of a folder, tar or zip.
+
+    Channels are converted to those of the training. With `fit` ("crop", "pad" or "stretch"), images
+    of another size are brought to that of the training; without it they are `InvalidInput` (exit
+    code 3). So are files that cannot be read, unless `skip_bad`.
+    """
+    network = _Network(run, device)
+    shape = Shape(network.resolution, fit, network.facts["channels"])
+    bad: dict[str, str] | None = {} if skip_bad else None
+    with open_loose(path, network.facts["classes"]) as images:
+        _say_unlabelled(images)
+        rows, logits = [], []
+        for places, part in _batches(images, shape, bad, session or Session()):
+            rows += places
+            logits.append(network.logits(part))
+    for name, why in (bad or {}).items():
+        say(f"left out: '{name}' {why}")
+    if not rows:
+        raise InvalidInput(f"{path}: none of {len(images.names)} images can be read")
+    order = np.argsort(rows)
+    taken = [rows[place] for place in order]
+    return Answers(
+        network.result,
+        images.labels[taken],
+        torch.cat(logits)[order],
+        tuple(images.names[row] for row in taken),
     )
-    return Answers(result, data, np.asarray(images.labels), logits)
 
 
-def as_csv(found: Answers) -> str:
-    """Renders index, label, prediction (class indices), then the probability of each class."""
-    probabilities = found.logits.double().softmax(1).numpy()
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["index", "label", "prediction", *(f"p:{name}" for name in found.data.classes)])
-    for index, row in enumerate(probabilities):
-        told = [index, int(found.labels[index]), int(found.predicted[index])]
-        writer.writerow([*told, *(f"{value:.6f}" for value in row)])
-    return table.getvalue()
+def _say_unlabelled(images: LooseImages) -> None:
+    """Says which images have no label where others have one: a misspelt class goes unseen."""
+    count = int((images.labels == UNLABELLED).sum())
+    if 0 < count < len(images.names):
+        folders = images.strange_folders
+        shown = ", ".join(folders[:5]) + (", ..." if len(folders) > 5 else "")
+        say(
+            f"{count:,} of {len(images.names):,} images have no label: no folder around them is "
+            f"named after a class ({shown})"
+        )
+
+
+def _batches(
+    images: LooseImages, shape: Shape, bad: dict[str, str] | None, session: Session
+) -> Iterator[tuple[list[int], Part]]:
+    """Yields (places of the files, their images), at most `_AT_ONCE` at once."""
+    places: list[int] = []
+    pixels: list[np.ndarray] = []
+    progress = session.track(len(images.names), "images", "predict")
+    seen = 0
+    for place, _, image in images.decoded(shape, bad):
+        places.append(place)
+        pixels.append(image)
+        if len(places) == _AT_ONCE:
+            seen += len(places)
+            yield places, Part(np.stack(pixels), images.labels[places])
+            progress.update(seen)
+            places, pixels = [], []
+    if places:
+        yield places, Part(np.stack(pixels), images.labels[places])
+    progress.close()

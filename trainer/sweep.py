@@ -28,7 +28,7 @@ from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from trainer.differences import flat
-from trainer.plan import Asked, Plan, decide, expected
+from trainer.plan import Asked, Plan, decide, expected, fitting_batch
 from trainer.reports.records import Result, small
 from trainer.spec import BankRef
 
@@ -138,7 +138,9 @@ def _same(result: Result, plan: Plan) -> bool:
 def _alike(result: Result, asked: Asked) -> bool:
     """Tells if a result has all requested settings, and defaults for the others."""
     actual = flat(result.spec.plain())
-    if any(actual[name] != value for name, value in expected(asked).items()):
+    batch = fitting_batch(asked.batch, result.dataset["train_images"])
+    wanted = {**expected(asked), "batch": batch}
+    if any(actual[name] != value for name, value in wanted.items()):
         return False
     votes, teacher = result.spec.votes, result.spec.teacher
     if asked.views not in (None, votes.views) or (asked.teacher is None) != (teacher is None):

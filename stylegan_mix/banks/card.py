@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.datasets.records import draw_name, draw_options
 from stylegan_mix.latents.spaces import SPACES
 
@@ -30,8 +31,8 @@ def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
 | generator | `{facts["generator"]}` |
 | trained with | preset `{facts["generator_preset"]}`, {trained_for(facts)} |
 | space | `{facts["space"]}`: {SPACES[facts["space"]].about} |
-| classes a, b | drawn independently and uniformly per row, a = b included |
-| lam, the share of a | {_lam(facts)} |
+| classes a, b | {classes_in_words(facts["request"])} |
+| lam, the share of a | {lam_in_words(facts["request"])} |
 | truncation psi | {facts["truncation"]:g} |
 | seed | {facts["seed"]} |
 | numerics | {", ".join(f"{name} {value}" for name, value in facts["numerics"].items())} |
@@ -114,12 +115,6 @@ def _seen(facts: Mapping[str, Any]) -> str:
   by the user: nothing here could check it."""
     return """The generator has seen the long-tailed training part alone. Its rare classes can vary
   no more than it learned from a few images (see the diversity above), and can repeat them."""
-
-
-def _lam(facts: Mapping[str, Any]) -> str:
-    if not SPACES[facts["space"]].mixes:
-        return "1 in every row: both classes are a"
-    return f"Beta({facts['alpha']:g}, {facts['alpha']:g}), drawn per row"
 
 
 def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:

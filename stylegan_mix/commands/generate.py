@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.latents.pairing import FILLS, PAIRINGS, Fill, PairingKind
+from stylegan_mix.latents.spaces import SPACES, Space
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -20,21 +22,46 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_SPACE_HELP = "Space in which rows are mixed: " + "; ".join(
-    f"{name}: {space.about}" for name, space in SPACES.items()
+
+def _listed(values: Iterable[Space | Fill | PairingKind]) -> str:
+    return "; ".join(f"{value.name}: {value.about}" for value in values)
+
+
+_SPACE_HELP = f"Space in which rows are mixed: {_listed(SPACES.values())}."
+
+_FILL_HELP = f"Draw of class a: {_listed(FILLS.values())}."
+_PAIRS_HELP = (
+    "Draw of class b: "
+    + _listed(kind for kind in PAIRINGS.values() if kind.name != "listed")
+    + "; or a CSV file of lines a,b[,weight]."
+)
+_LAM_HELP = (
+    "Distribution of lam, the share of class a: beta; fixed:0.5; grid:0.1,0.5,0.9, one of these "
+    "drawn evenly; window:0.25,0.75, Beta between the two."
 )
 
 
 @click.command("generate")
 @partial(console.data_options, default=f"{console.DEFAULT_DATASET}, or that of --generator")
 @click.option("--n", "--num-images", type=int, default=50_000, show_default=True, help="Images.")
-@click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP + ".")
+@click.option("--space", default="w", show_default=True, metavar="SPACE", help=_SPACE_HELP)
 @click.option(
     "--alpha", type=float, default=1.0, show_default=True, help="lam ~ Beta(alpha, alpha)."
 )
 @click.option(
     "--truncation", type=float, default=1.0, show_default=True, help="psi; 1 is the full spread."
 )
+@click.option("--fill", default="uniform", show_default=True, metavar="FILL", help=_FILL_HELP)
+@click.option("--pairs", default="uniform", show_default=True, metavar="PAIRS", help=_PAIRS_HELP)
+@click.option(
+    "--unmixed",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of rows of class a alone: b = a and lam = 1.",
+)
+@click.option("--lam", default="beta", show_default=True, metavar="LAW", help=_LAM_HELP)
 @click.option("--generator", metavar="HASH", help="This generator, not the newest of the split.")
 @click.option(
     "--precision",
@@ -44,7 +71,12 @@ _SPACE_HELP = "Space in which rows are mixed: " + "; ".join(
     help="Precision of the convolutions.",
 )
 @click.option("--exact", is_flag=True, help="Reuse a bank only if it has this machine's numerics.")
-@click.option("--no-train", is_flag=True, help="A missing generator is an error.")
+@click.option(
+    "--train/--no-train",
+    default=None,
+    help="Train a missing generator however long that takes; or make it an error. Default: train "
+    "for up to four hours.",
+)
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after that."
 )
@@ -61,14 +93,14 @@ def generate(
     dry_run: bool,
     as_json: bool,
     debug: bool,
-    no_train: bool,
     **options: Any,
 ) -> None:
     """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
 
     Uses the newest finished generator of that data set and split, or trains one if there is
-    none. The same request again gives the same bank at once; an interrupted one goes on from
-    its finished blocks.
+    none. For more than four hours it trains only with --train, except on digits_lt and
+    cifar10_lt. The same request again gives the same bank at once; an interrupted one goes on
+    from its finished blocks.
 
     \b
     stylegan-mix generate --dataset digits_lt --n 20000
@@ -78,7 +110,7 @@ def generate(
     from stylegan_mix.datasets.asked import AskedDraw
 
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
-    plan = decide(Asked(draw, train=not no_train, **options))
+    plan = decide(Asked(draw, **options))
     _show(plan)
     if plan.existing is None:
         process.set_up_process(threads)
@@ -87,6 +119,7 @@ def generate(
     elif dry_run:
         _print_cost(plan, as_json)
     else:
+        _check_time(plan)
         with StopSignals(minutes) as stop:
             record, state = _made(plan, Session(stop, reporter_for(progress)))
         _answer(record, as_json, state=state)
@@ -99,6 +132,16 @@ def _show(plan: Plan) -> None:
         say(line)
     if plan.training is not None:
         say(plan_text(plan.training.plan, start=plan.training.start))
+
+
+def _check_time(plan: Plan) -> None:
+    """Refuses a long training that nobody asked for, by a short measurement."""
+    from stylegan_mix.training import cost
+
+    if plan.training is not None and plan.limited:
+        found = cost.estimate(plan.training.plan, start=plan.training.start)
+        say(found.in_words(plan.training.start))
+        plan.require_short(found.left)
 
 
 def _made(plan: Plan, session: Session) -> tuple[Record, str]:
@@ -134,18 +177,18 @@ def _print_cost(plan: Plan, as_json: bool) -> None:
 
 def _print_training_cost(plan: Plan, as_json: bool) -> None:
     from stylegan_mix.training import cost
-    from stylegan_mix.training.plan import cost_text
 
     training, request = plan.training, plan.request
     if training is None:
         return
-    facts = cost.estimate(training.plan, start=training.start)
+    found = cost.estimate(training.plan, start=training.start)
     if as_json:
-        train = {"train": training.plan.shown(), "cost": facts}
+        train = {"train": training.plan.shown(), "cost": found.plain()}
         console.print_json({"state": "no generator", **train, "bytes": request.bytes})
-        return
-    say(cost_text(facts, training.start))
-    say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
+    else:
+        say(found.in_words(training.start))
+        say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
+    plan.require_short(found.left)
 
 
 def _answer(record: Record, as_json: bool, *, state: str) -> None:

@@ -6,8 +6,9 @@ it is loaded (`load`). scikit-learn's digits need no preparation.
 
 from __future__ import annotations
 
+from stylegan_mix.datasets.groups import ShotGroups
 from stylegan_mix.datasets.hashes import identity
 from stylegan_mix.datasets.loading import available, load, prepared_names
-from stylegan_mix.datasets.records import Dataset, Part, ShotGroups
+from stylegan_mix.datasets.records import Dataset, Part
 
 __all__ = ["Dataset", "Part", "ShotGroups", "available", "identity", "load", "prepared_names"]

@@ -1,22 +1,18 @@
-"""Records of a loaded data set: its parts of images, its class sizes and its shot groups.
+"""Records of a loaded data set: its parts of images and its class sizes.
 
 `N` images, `K` classes, `H W` pixels, `C` channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from stylegan_mix.console import as_typed
+from stylegan_mix.datasets.groups import ShotGroups, shot_groups
 
-__all__ = ["Dataset", "Part", "ShotGroups", "draw_name", "draw_options", "shot_groups"]
-
-MANY_ABOVE = 100
-FEW_BELOW = 20
-FEW_CLASSES = 10
+__all__ = ["Dataset", "Part", "draw_name", "draw_options"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +24,6 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-@dataclass(frozen=True)
-class ShotGroups:
-    """The many-, medium- and few-shot class indices, and the rule that groups them."""
-
-    rule: str
-    many: tuple[int, ...]
-    medium: tuple[int, ...]
-    few: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,31 +106,3 @@ def draw_options(
     if profile not in (None, "exp"):
         words += ["--profile", str(profile)]
     return words + (["--split-seed", str(split_seed)] if split_seed else [])
-
-
-def shot_groups(counts: Sequence[int] | np.ndarray) -> ShotGroups:
-    """Groups classes by training images (Kang et al. 2020); ten classes or fewer, by thirds.
-
-    With few classes the thresholds put everything into one group. The field then takes fixed thirds
-    of the class indices, 3/4/3 of ten, which is meant for classes sorted by size. If they are not
-    sorted, the thirds are taken of the classes ranked by training images, and the rule says so.
-    """
-    sizes = [int(count) for count in counts]
-    if len(sizes) > FEW_CLASSES:
-        return ShotGroups(
-            f"train images: many > {MANY_ABOVE}, medium {FEW_BELOW} to {MANY_ABOVE}, "
-            f"few < {FEW_BELOW}",
-            tuple(c for c, n in enumerate(sizes) if n > MANY_ABOVE),
-            tuple(c for c, n in enumerate(sizes) if FEW_BELOW <= n <= MANY_ABOVE),
-            tuple(c for c, n in enumerate(sizes) if n < FEW_BELOW),
-        )
-    third = round(0.3 * len(sizes))
-    rank = sorted(range(len(sizes)), key=lambda c: -sizes[c])
-    by = "index" if rank == list(range(len(sizes))) else "rank by train images"
-    cut = len(sizes) - third
-    return ShotGroups(
-        f"{by} {third}/{cut - third}/{third}",
-        tuple(sorted(rank[:third])),
-        tuple(sorted(rank[third:cut])),
-        tuple(sorted(rank[cut:])),
-    )

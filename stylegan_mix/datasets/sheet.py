@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from stylegan_mix.datasets.records import Dataset
-from stylegan_mix.drawing.tiles import short, tile, tile_side
+from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
+from stylegan_mix.drawing.lettering import font, legible
+from stylegan_mix.drawing.tiles import tile, tile_side
 from stylegan_mix.rng import stream
 
 __all__ = ["contact_sheet"]
@@ -18,9 +20,8 @@ MOST_CLASSES = 200
 _ONE_COLUMN = 24
 _SMALLEST, _LARGEST = 40, 80
 _GAP, _MARGIN, _BAR = 4, 20, 72
-_LONGEST_NAME = 26
+_NAME, _SMALL, _BIG = 14, 12, 19
 _INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (243, 243, 245)
-_COLOURS = {"many": (37, 99, 155), "medium": (120, 160, 60), "few": (205, 92, 45)}
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def contact_sheet(dataset: Dataset, *, images: int | None = None) -> Image.Image
     blocks = -(-len(order) // _ONE_COLUMN) if len(order) > _ONE_COLUMN else 1
     blocks = min(blocks, 4)
     images = images or (12 if blocks == 1 else 6)
-    font, small, big = (ImageFont.load_default(size=points) for points in (15, 13, 20))
-    names = [short(dataset.classes[c], _LONGEST_NAME) for c in order]
-    width = 10 + int(max(font.getlength(name) for name in names))
+    small, big = font(_SMALL), font(_BIG)
+    names = legible([dataset.classes[c] for c in order])
+    width = 10 + int(max(font(_NAME, name).getlength(name) for name in names))
     measures = _Measures(
         tile_side(dataset.resolution, least=_SMALLEST, most=_LARGEST),
         images,
@@ -85,17 +86,30 @@ def contact_sheet(dataset: Dataset, *, images: int | None = None) -> Image.Image
     pen = ImageDraw.Draw(canvas)
     pen.text((_MARGIN, 14), title, fill=_INK, font=big)
     _legend(pen, dataset, small)
-    group = {c: name for name in ("many", "medium", "few") for c in getattr(dataset.groups, name)}
+    colours = _class_colours(dataset)
     for place, c in enumerate(order):
         x, y = measures.corner(place)
         middle = y + measures.tile // 2
-        pen.text((x, middle), names[place], fill=_INK, font=font, anchor="lm")
+        pen.text((x, middle), names[place], fill=_INK, font=font(_NAME, names[place]), anchor="lm")
         bar = max(round(_BAR * dataset.counts[c] / dataset.counts.max()), 2)
         x += measures.names
-        pen.rectangle((x, middle + 6, x + bar - 1, middle + 10), fill=_COLOURS[group[int(c)]])
+        pen.rectangle((x, middle + 6, x + bar - 1, middle + 10), fill=colours[int(c)])
         pen.text((x, middle + 2), f"{dataset.counts[c]:,}", fill=_QUIET, font=small, anchor="ls")
         _row(canvas, dataset, int(c), (x + _BAR + 12, y), measures)
     return canvas
+
+
+def _grouped(dataset: Dataset) -> bool:
+    """Tells if shot groups say anything: the class sizes differ."""
+    return len(set(dataset.counts.tolist())) > 1
+
+
+def _class_colours(dataset: Dataset) -> dict[int, str]:
+    """Chooses the colour of each class's bar: that of its shot group, or one for all."""
+    if not _grouped(dataset):
+        return dict.fromkeys(range(dataset.num_classes), COLOURS[0])
+    groups = dataset.groups.members.items()
+    return {c: GROUP_COLOURS[name] for name, members in groups for c in members}
 
 
 def _draw_name(dataset: Dataset) -> str:
@@ -104,7 +118,7 @@ def _draw_name(dataset: Dataset) -> str:
     return f"imbalance {dataset.imbalance:g}, {dataset.profile}, seed {dataset.split_seed}"
 
 
-def _legend(pen: ImageDraw.ImageDraw, dataset: Dataset, font: Any) -> None:
+def _legend(pen: ImageDraw.ImageDraw, dataset: Dataset, small: Any) -> None:
     total = int(dataset.counts.sum())
     pen.text(
         (_MARGIN, 42),
@@ -112,15 +126,20 @@ def _legend(pen: ImageDraw.ImageDraw, dataset: Dataset, font: Any) -> None:
         f"{dataset.resolution} x {dataset.resolution} x {dataset.channels}, "
         f"split {dataset.split_id[:12]}",
         fill=_QUIET,
-        font=font,
+        font=small,
     )
+    if not _grouped(dataset):
+        pen.text(
+            (_MARGIN, 72), "all classes have as many images", fill=_QUIET, font=small, anchor="lm"
+        )
+        return
     x = _MARGIN
-    for name, colour in _COLOURS.items():
-        text = f"{name} ({len(getattr(dataset.groups, name))})"
+    for name, members in dataset.groups.members.items():
+        colour, text = GROUP_COLOURS[name], f"{name} ({len(members)})"
         pen.rectangle((x, 66, x + 11, 77), fill=colour)
-        pen.text((x + 17, 72), text, fill=_INK, font=font, anchor="lm")
-        x += 35 + int(font.getlength(text))
-    pen.text((x, 72), f"by {dataset.groups.rule}", fill=_QUIET, font=font, anchor="lm")
+        pen.text((x + 17, 72), text, fill=_INK, font=small, anchor="lm")
+        x += 35 + int(small.getlength(text))
+    pen.text((x, 72), f"by {dataset.groups.rule}", fill=_QUIET, font=small, anchor="lm")
 
 
 def _row(

@@ -19,10 +19,12 @@ h1 { font-size: 1.5rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.6
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 .lead { color: var(--quiet); margin: 0; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem;
+        width: 100% }
 th, td { padding: .32rem .8rem; border-bottom: 1px solid var(--line); text-align: left;
          white-space: nowrap }
-thead th { border-bottom: 2px solid var(--strong); font-weight: 600 }
+thead th { border-bottom: 2px solid var(--strong); font-weight: 600; white-space: normal;
+           vertical-align: bottom }
 th.number, td.number { text-align: right }
 .facts td { white-space: normal; overflow-wrap: anywhere }
 .facts td:first-child { white-space: nowrap }

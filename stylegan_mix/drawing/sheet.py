@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from stylegan_mix.drawing.tiles import short, tile, tile_side
+from stylegan_mix.drawing.lettering import font, legible
+from stylegan_mix.drawing.tiles import tile, tile_side
 
 __all__ = ["Sheet", "draw"]
 
 
+_NAME, _SMALL, _BIG = 15, 13, 19
 _LEGIBLE = 72
 _LARGEST = 144
-_LONGEST_NAME = 24
 _GAP, _BREAK, _CAPTION = 4, 14, 20
 _INK, _QUIET, _EMPTY = (24, 24, 27), (113, 113, 122), (238, 238, 240)
 
@@ -27,7 +28,6 @@ class Sheet:
 
     `right` is None if the rows have no second class. `corner` explains the column heads.
     `captions` [R][S] stand below the cells. After every `group` columns the gap is wider.
-    `captions` [R][S] stand below the cells; after every `group` columns is a wider gap.
     """
 
     title: str
@@ -44,13 +44,10 @@ class Sheet:
 def draw(sheet: Sheet) -> Image.Image:
     """Draws a sheet: tiny images are enlarged by whole factors, unsmoothed, large ones shrunk."""
     size = _side(sheet)
-    font, small, big = (ImageFont.load_default(size=points) for points in (16, 14, 20))
-    lefts, rights = (
-        [short(name, _LONGEST_NAME) for name in sheet.left],
-        [short(name, _LONGEST_NAME) for name in sheet.right or ()],
-    )
-    left = 28 + int(max(font.getlength(name) for name in [*lefts, sheet.corner]))
-    right = 28 + int(max((font.getlength(name) for name in rights), default=0))
+    small, big = font(_SMALL), font(_BIG)
+    lefts, rights = legible(sheet.left), legible(sheet.right or ())
+    left = 28 + _widest([*lefts, sheet.corner])
+    right = 28 + _widest(rights)
     places = [left + offset for offset in _offsets(sheet, size)]
     tall = size + _GAP + (_CAPTION if sheet.captions else 0)
     notes = _wrapped(sheet.note, small, max(places[-1] + size + _GAP, 480))
@@ -66,7 +63,13 @@ def draw(sheet: Sheet) -> Image.Image:
         pen.text((x + size // 2, top - 8), text, fill=_INK, font=small, anchor="ms")
     for row, cells in enumerate(sheet.cells):
         y = top + row * tall
-        pen.text((left - 12, y + size // 2), lefts[row], fill=_INK, font=font, anchor="rm")
+        pen.text(
+            (left - 12, y + size // 2),
+            lefts[row],
+            fill=_INK,
+            font=font(_NAME, lefts[row]),
+            anchor="rm",
+        )
         for column, (x, cell) in enumerate(zip(places, cells, strict=True)):
             _place(canvas, pen, cell, (x, y), size)
             if sheet.captions:
@@ -74,8 +77,19 @@ def draw(sheet: Sheet) -> Image.Image:
                 pen.text(below, sheet.captions[row][column], fill=_QUIET, font=small, anchor="ma")
         if rights:
             x = places[-1] + size + 12
-            pen.text((x, y + size // 2), rights[row], fill=_INK, font=font, anchor="lm")
+            pen.text(
+                (x, y + size // 2),
+                rights[row],
+                fill=_INK,
+                font=font(_NAME, rights[row]),
+                anchor="lm",
+            )
     return canvas
+
+
+def _widest(names: Sequence[str]) -> int:
+    """Measures the longest name in pixels."""
+    return int(max((font(_NAME, name).getlength(name) for name in names), default=0))
 
 
 def _offsets(sheet: Sheet, size: int) -> list[int]:

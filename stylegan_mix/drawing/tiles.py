@@ -1,11 +1,11 @@
-"""Images of a data set as tiles of a picture: colour, whole factors, names that fit beside them."""
+"""Images of a data set as tiles of a picture: colour and whole factors."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["picture", "short", "tile", "tile_side"]
+__all__ = ["picture", "tile", "tile_side"]
 
 
 def tile_side(side: int, *, least: int, most: int | None = None) -> int:
@@ -30,9 +30,3 @@ def picture(image: np.ndarray) -> Image.Image:
     if shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
     return shown.convert("RGB")
-
-
-def short(name: str, longest: int) -> str:
-    """Cuts a name to one line of at most `longest` letters."""
-    words = " ".join(name.split())
-    return words if len(words) <= longest else words[: longest - 3] + "..."

@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.drawing.lettering import font, legible
 from stylegan_mix.drawing.tiles import tile, tile_side
 from stylegan_mix.generators.diversity import class_samples
 
 __all__ = ["class_grid", "save_grid", "shown_classes", "watched_classes"]
 
 _LEGIBLE = 40
+_TEXT = 13
 
 
 def shown_classes(counts: Sequence[int] | np.ndarray, most: int = 20) -> list[int]:
@@ -40,18 +42,22 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
     """
     labels = shown_classes(dataset.counts)
     side = tile_side(dataset.resolution, least=_LEGIBLE)
-    font = ImageFont.load_default(size=14)
-    names = [f"{dataset.classes[c]}  {dataset.counts[c]:,}" for c in labels]
-    margin = 12 + int(max(font.getlength(name) for name in names))
+    names = legible([dataset.classes[c] for c in labels])
+    images = [f"{dataset.counts[c]:,}" for c in labels]
+    plain = font(_TEXT)
+    beside = max(plain.getlength(text) for text in images)
+    margin = int(22 + max(font(_TEXT, name).getlength(name) for name in names) + beside)
     cell, gap, top, reals = side + 2, 10, 24, 5
     width = margin + cell * (reals + len(samples[labels[0]])) + gap + 6
     canvas = Image.new("RGB", (width, top + cell * len(labels) + 4), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((margin, 4), "real", fill="black", font=font)
-    draw.text((margin + reals * cell + gap, 4), "generated", fill="black", font=font)
+    draw.text((margin, 4), "real", fill="black", font=plain)
+    draw.text((margin + reals * cell + gap, 4), "generated", fill="black", font=plain)
     for row, label in enumerate(labels):
         y = top + row * cell
-        draw.text((6, y + cell // 2 - 9), names[row], fill="black", font=font)
+        middle = y + side // 2
+        draw.text((6, middle), names[row], fill="black", font=font(_TEXT, names[row]), anchor="lm")
+        draw.text((margin - 6, middle), images[row], fill="black", font=plain, anchor="rm")
         shown = class_samples(dataset.train, label, reals)
         for column, image in enumerate(shown):
             canvas.paste(tile(image, side), (margin + column * cell, y))

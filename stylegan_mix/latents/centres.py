@@ -24,6 +24,7 @@ __all__ = [
     "MAPPED",
     "class_centres",
     "class_mean",
+    "class_means",
     "shrunk",
     "truncate",
 ]
@@ -53,6 +54,12 @@ def class_mean(network: Generator, label: int, *, seed: int = 0, n: int = MAPPED
         labels = torch.full((count,), label, dtype=torch.int64, device=device)
         total = total + network.ws(z, labels).double().sum(dim=0)
     return (total / n).float()
+
+
+def class_means(network: Generator, *, seed: int = 0, n: int = 1000) -> Tensor:
+    """Averages w over n mapped z for each class -> [K,L,D]; the error is 3 % of the spread of w."""
+    means = [class_mean(network, label, seed=seed, n=n) for label in range(network.classes)]
+    return torch.stack(means)
 
 
 def shrunk(mean: Tensor, towards: Tensor, count: int, k: float = HALF_WAY) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.plan import Rows
-from stylegan_mix.latents.spaces import SPACES, Latents
+from stylegan_mix.latents.spaces import Latents, Space
 from stylegan_mix.networks import to_uint8
 from stylegan_mix.rng import Draws
 
@@ -50,7 +50,7 @@ def decode_rows(
     network: Generator,
     rows: Rows,
     *,
-    space: str,
+    space: Space,
     truncation: float,
     noise: str = "random",
     draws: Draws = Draws(),
@@ -78,14 +78,15 @@ def latents(rows: Rows, device: torch.device | str) -> Latents:
     z = torch.from_numpy(rows.z).to(device)
     pair = torch.from_numpy(rows.pair).to(device, torch.int64)
     lam = torch.from_numpy(rows.lam).to(device)
-    return Latents(z[0], z[1], pair[:, 0], pair[:, 1], lam[:, None])
+    mask = None if rows.mask is None else torch.from_numpy(rows.mask).to(device)
+    return Latents(z[0], z[1], pair[:, 0], pair[:, 1], lam[:, None], mask)
 
 
 def decode(
     network: Generator,
     rows: Latents,
     *,
-    space: str,
+    space: Space,
     truncation: float = 1.0,
     noise: str = "random",
     draws: Draws = Draws(),
@@ -99,4 +100,4 @@ def decode(
     def synthesis(ws: Tensor) -> Tensor:
         return network.synthesis(ws, noise=noise, draws=draws)
 
-    return SPACES[space].images(network, rows, truncation, synthesis)
+    return space.images(network, rows, truncation, synthesis)

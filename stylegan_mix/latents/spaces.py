@@ -10,7 +10,7 @@ without torch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ __all__ = ["SPACES", "Latents", "Space"]
 
 @dataclass(frozen=True)
 class Latents:
-    """Rows of a plan on a device: `z_a`, `z_b` [N, Z], `a`, `b` [N] int64, `lam` [N, 1]."""
+    """Rows of a plan on a device: `z_a`, `z_b` [N, Z], `a`, `b` [N] int64, `lam` [N, 1].
+
+    `mask` [N, D] in [0, 1) is there for a space that masks channels.
+    """
 
     z_a: Tensor
     z_b: Tensor
     a: Tensor
     b: Tensor
     lam: Tensor
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,18 @@ class Space:
 
     `about` is its equation in words. `control` names a space that exists to be compared with, and
     marks the arms of its runs; "" for a method. `mixes` is False if a row is a sample of class a
-    alone: its b is a and its lam is 1.
+    alone: its b is a and its lam is 1. `masks` is True if the space reads the mask of a row.
     """
 
     name: str
     about: str
     control: str = ""
     mixes: bool = True
+    masks: bool = False
+
+    def prepared(self, network: Generator) -> Space:
+        """Makes the space ready to mix with a network: here nothing is to be done."""
+        return self
 
     def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
         """Computes the w of the rows, mixed before decoding: here w_a alone -> [N, L, D]."""
@@ -68,6 +77,57 @@ class LerpW(Space):
         first = _w(network, rows.z_a, rows.a, truncation)
         second = _w(network, rows.z_b, rows.b, truncation)
         return _between(first, second, rows.lam[:, :, None])
+
+
+@dataclass(frozen=True)
+class SpreadW(Space):
+    """mu + (w - mu) / s of the lerp w, mu = lam wbar_a + (1 - lam) wbar_b.
+
+    wbar_c is the mean w of class c, and s = sqrt(lam^2 + (1 - lam)^2) is the factor by which the
+    lerp of two independent codes shrinks their deviation from it. So rows vary as much as unmixed
+    ones do.
+    """
+
+    means: Tensor | None = None
+
+    def prepared(self, network: Generator) -> Space:
+        """Computes the mean w of each class, [K, L, D]."""
+        from stylegan_mix.latents.centres import class_means
+
+        return replace(self, means=class_means(network))
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        if self.means is None:
+            return self.prepared(network).ws(network, rows, truncation)
+        first = _w(network, rows.z_a, rows.a, truncation)
+        second = _w(network, rows.z_b, rows.b, truncation)
+        lam = rows.lam[:, :, None]
+        means = network.truncate(self.means, truncation)
+        mean = _between(means[rows.a], means[rows.b], lam)
+        spread = (lam.square() + (1 - lam).square()).sqrt()
+        return mean + (_between(first, second, lam) - mean) / spread
+
+
+class Crossover(Space):
+    """w_a in the first lam L layers, rounded to whole layers, and w_b in the others."""
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        first = _w(network, rows.z_a, rows.a, truncation)
+        second = _w(network, rows.z_b, rows.b, truncation)
+        layers = first.shape[1]
+        coarse = rows.lam.new_tensor(range(layers))[None] < (rows.lam * layers).round()
+        return first.where(coarse[:, :, None], second)
+
+
+class MaskedChannels(Space):
+    """w_a in a share lam of the channels, drawn per row, and w_b in the others; in every layer."""
+
+    def ws(self, network: Generator, rows: Latents, truncation: float) -> Tensor:
+        if rows.mask is None:
+            raise ValueError("rows of this space need a mask [N, D]; the plan needs w_dim")
+        first = _w(network, rows.z_a, rows.a, truncation)
+        second = _w(network, rows.z_b, rows.b, truncation)
+        return first.where((rows.mask < rows.lam)[:, None], second)
 
 
 class LerpZ(Space):
@@ -104,6 +164,11 @@ SPACES: dict[str, Space] = {
     space.name: space
     for space in (
         LerpW("w", "lam * w_a + (1 - lam) * w_b, decoded once"),
+        SpreadW("w-spread", "the lerp of w_a and w_b with the spread of unmixed w, decoded once"),
+        Crossover("w+", "w_a in the coarse layers, w_b in the fine ones, decoded once"),
+        MaskedChannels(
+            "channels", "w_a in a share lam of the channels, w_b in the others", masks=True
+        ),
         LerpZ("z", "normalised lam * z_a + (1 - lam) * z_b under the soft label, decoded once"),
         LerpLabel("label", "one z under the soft label, decoded once"),
         Space("none", "unmixed class a (control)", control="unmixed", mixes=False),

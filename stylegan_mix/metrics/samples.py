@@ -13,6 +13,7 @@ from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.latents.decoding import decode_rows
 from stylegan_mix.latents.plan import BLOCK, Rows
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.metrics.scores import allocate
 from stylegan_mix.networks import Generator
 from stylegan_mix.session import Session
@@ -85,7 +86,7 @@ def decode_block(
     decoded = decode_rows(
         network,
         rows,
-        space="none",
+        space=SPACES["none"],
         truncation=truncation,
         draws=rng.Draws(rng.torch_generator(seed, "metrics.noise", index, device=device)),
     )

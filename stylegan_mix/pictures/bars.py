@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stylegan_mix.drawing.plots import COLOURS, MOST_BARS, name_classes, styled
+from stylegan_mix.datasets.groups import GROUPS
+from stylegan_mix.drawing.class_rows import ClassRow, class_rows, label_rows
+from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.metrics.report import FIGURES
-from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.picture import Picture, of_figure
 
 if TYPE_CHECKING:
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["bars", "drawn", "shown_rows"]
 
 _SHOWN = ("diversity", "label_accuracy", "coverage", "memorisation")
-_GROUPS = ("many", "medium", "few")
-_WIDTH, _HEIGHT = 8.6, 1.9
+_WIDTH, _ROW = 8.6, 0.22
 _FLOOR: dict[str, Any] = {"color": "#111111", "linewidth": 1.6}
 _MEAN: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": "--"}
 
@@ -46,7 +47,7 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
     seeds = ", ".join(str(seed) for seed in report["samples"]["seeds"])
     several = "; whiskers: one standard deviation" if len(report["samples"]["seeds"]) > 1 else ""
     caption = (
-        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. Black line: "
+        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. Beside a name: its training images. Black line: "
         "the floor, what real images get in their place. Dashed: the mean of the shot group "
         f"({report['groups']['rule']}). Diversity and memorisation should be near 1, the others "
         f"high; a bar that is missing is n/a; {origin}, report {report['key'][:12]}."
@@ -56,21 +57,27 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
 
 @styled
 def drawn(report: Mapping[str, Any]) -> Figure:
-    """Draws a panel for each figure, classes from head to tail, coloured by shot group."""
-    rows = shown_rows(report)
-    order = head_to_tail(report["counts"])
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * len(rows) + 1.0), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(len(rows), 1, sharex=True))
-    groups = {c: name for name in _GROUPS for c in report["groups"][name]}
-    colours = dict(zip(_GROUPS, COLOURS, strict=False))
-    for axes, row in zip(panels, rows, strict=True):
-        _panel(axes, row, report, order, [colours[groups[c]] for c in order])
-        _group_means(axes, row, report, order)
-    name_classes(panels[-1], [(report["classes"][c], report["counts"][c]) for c in order])
-    present = [name for name in _GROUPS if report["groups"][name]]
+    """Draws a panel for each figure, two beside one another, coloured by shot group.
+
+    Classes stand below one another from head to tail; of many, several make one bar.
+    """
+    shown = shown_rows(report)
+    groups = {name: report["groups"][name] for name in GROUPS if name in report["scopes"]}
+    rows = class_rows(report["classes"], report["counts"], groups)
+    deep = -(-len(shown) // 2)
+    height = deep * (_ROW * len(rows) + 0.8) + 0.6
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(deep, 2, sharey=True)).ravel()
+    for axes, row in zip(panels, shown, strict=False):
+        _panel(axes, row, report, rows)
+        _group_means(axes, row, report, rows)
+    for axes in panels[::2]:
+        label_rows(axes, rows)
+    for axes in panels[len(shown) :]:
+        axes.remove()
     handles = [
-        *(Patch(color=colours[name], label=name) for name in present),
-        Line2D([], [], **_MEAN, label="mean of the group"),
+        *(Patch(color=GROUP_COLOURS[name], label=name) for name in groups),
+        *([Line2D([], [], **_MEAN, label="mean of the group")] if groups else []),
         Line2D([], [], **_FLOOR, label="floor: real images"),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
@@ -78,42 +85,46 @@ def drawn(report: Mapping[str, Any]) -> Figure:
 
 
 def _panel(
-    axes: Axes,
-    row: Mapping[str, Any],
-    report: Mapping[str, Any],
-    order: Sequence[int],
-    colours: Sequence[str],
+    axes: Axes, row: Mapping[str, Any], report: Mapping[str, Any], rows: Sequence[ClassRow]
 ) -> None:
     cells = row["at"][len(report["scopes"]) - len(report["classes"]) :]
-    scale = _scale(row)
     values, floors, spreads = (
-        scale * np.array([np.nan if cells[c][key] is None else cells[c][key] for c in order])
+        _scale(row) * np.array([_mean(cells, one.members, key) for one in rows])
         for key in ("value", "floor", "std")
     )
-    places = np.arange(len(order))
-    whiskers = np.nan_to_num(spreads) if len(order) <= MOST_BARS else None
-    axes.bar(places, values, 0.72, color=colours, yerr=whiskers, error_kw={"elinewidth": 0.8})
-    axes.hlines(floors, places - 0.42, places + 0.42, **_FLOOR)
+    places = np.arange(len(rows))
+    # The spread of a mean over classes is not that of its classes.
+    whiskers = np.nan_to_num(spreads) if all(len(one.members) == 1 for one in rows) else None
+    colours = [GROUP_COLOURS.get(one.group, COLOURS[0]) for one in rows]
+    axes.barh(places, values, 0.72, color=colours, xerr=whiskers, error_kw={"elinewidth": 0.8})
+    axes.vlines(floors, places - 0.42, places + 0.42, **_FLOOR)
     name, better = FIGURES[row["figure"]]
     against = f" against {row['against']}" if row["against"] else ""
-    unit = " in %" if scale != 1 else ""
+    unit = " in %" if _scale(row) != 1 else ""
     axes.set_title(f"{name}{unit}{against} ({better})")
-    axes.set_ylim(bottom=0)
-    axes.grid(visible=False, axis="x")
+    axes.set_xlim(left=0)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _mean(cells: Sequence[Mapping[str, Any]], members: Sequence[int], key: str) -> float:
+    """Averages a part of the cells of some classes; NaN if none has it."""
+    known = [cells[c][key] for c in members if cells[c][key] is not None]
+    return sum(known) / len(known) if known else np.nan
 
 
 def _group_means(
-    axes: Axes, row: Mapping[str, Any], report: Mapping[str, Any], order: Sequence[int]
+    axes: Axes, row: Mapping[str, Any], report: Mapping[str, Any], rows: Sequence[ClassRow]
 ) -> None:
-    """Reads the value of each shot group from the report, from its first to its last class."""
-    for name in _GROUPS:
-        if name not in report["scopes"]:
+    """Draws the value of each shot group in the report, from its first to its last row."""
+    for name in GROUPS:
+        places = [place for place, one in enumerate(rows) if one.group == name]
+        if not places:
             continue
         value = row["at"][report["scopes"].index(name)]["value"]
-        places = [place for place, c in enumerate(order) if c in report["groups"][name]]
         if value is not None:
             ends = (min(places) - 0.5, max(places) + 0.5)
-            axes.plot(ends, [_scale(row) * value] * 2, **_MEAN)
+            axes.plot([_scale(row) * value] * 2, ends, **_MEAN)
 
 
 def _scale(row: Mapping[str, Any]) -> float:

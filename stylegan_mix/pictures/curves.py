@@ -9,7 +9,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from stylegan_mix.drawing.plots import COLOURS, styled
+from stylegan_mix.drawing.class_rows import letters
+from stylegan_mix.drawing.colours import COLOURS
+from stylegan_mix.drawing.lettering import legible
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.history import Panel, panels
 from stylegan_mix.pictures.picture import Picture, of_figure
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["curves", "drawn"]
 
 _WIDTH, _HEIGHT = 8.6, 2.3
+# The height of a panel of numbers.
+_WRITTEN = 1.4
 _MOST_NAMED = 10
 _FEW_POINTS = 30
+_MOST_NUMBERS = 6
 
 
 def curves(
@@ -47,12 +53,13 @@ def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Fig
     halves = [panel for panel in found if len(panel.series) <= len(COLOURS) and not panel.by_class]
     wholes = [panel for panel in found if panel not in halves]
     rows = -(-len(halves) // 2) + len(wholes)
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * rows), layout="constrained")
+    high = _HEIGHT if len(kimg) > 1 else _WRITTEN
+    figure = Figure(figsize=(_WIDTH, high * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     for index, panel in enumerate(halves):
         axes = figure.add_subplot(grid[index // 2, index % 2])
         _plot(axes, panel, kimg, dict(zip(panel.series, COLOURS, strict=False)))
-        if len(panel.series) > 1:
+        if len(axes.lines) > 1:
             axes.legend(loc="best", fontsize=8)
     for index, panel in enumerate(wholes):
         axes = figure.add_subplot(grid[rows - len(wholes) + index, :])
@@ -60,11 +67,15 @@ def drawn(found: Sequence[Panel], kimg: np.ndarray, order: Sequence[str]) -> Fig
         names = names or list(panel.series)
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(names)))
         _plot(axes, panel, kimg, dict(zip(names, map(tuple, shades), strict=True)))
-        _name_some(axes, names)
+        if axes.lines:
+            _name_some(axes, names)
     return figure
 
 
 def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -> None:
+    if len(kimg) == 1:
+        _write(axes, panel, kimg[0])
+        return
     mark = "." if len(kimg) < _FEW_POINTS else ""
     for name, colour in colours.items():
         axes.plot(kimg, panel.series[name], color=colour, marker=mark, linewidth=1.2, label=name)
@@ -72,12 +83,26 @@ def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -
     axes.set_xlabel("kimg")
 
 
+def _write(axes: Axes, panel: Panel, kimg: float) -> None:
+    """Writes the numbers of a log of one line: a curve of one point is none."""
+    known = {name: values[0] for name, values in panel.series.items() if np.isfinite(values[0])}
+    names = legible(list(known)) if panel.by_class else list(known)
+    told = [f"{name}: {value:.4g}" for name, value in zip(names, known.values(), strict=True)]
+    if len(told) > _MOST_NUMBERS:
+        least, most = min(known.values()), max(known.values())
+        told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
+    axes.text(0.0, 0.95, "\n".join(told), transform=axes.transAxes, va="top")
+    letters(axes.texts)
+    axes.set_title(f"{panel.title} at {kimg:,.4g} kimg")
+    axes.set_axis_off()
+
+
 def _name_some(axes: Axes, names: Sequence[str]) -> None:
     """Draws a legend beside the panel: all lines, or some evenly spaced ones."""
     handles, labels = axes.get_legend_handles_labels()
     most = min(len(names), _MOST_NAMED)
     places = np.linspace(0, len(names) - 1, most).round().astype(int)
-    chosen = [(handles[place], labels[place]) for place in places]
-    axes.legend(
-        *zip(*chosen, strict=True), loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8
-    )
+    chosen = [handles[place] for place in places]
+    shown = legible([labels[place] for place in places])
+    where: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    letters(axes.legend(chosen, shown, fontsize=8, **where).get_texts())

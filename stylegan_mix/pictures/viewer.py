@@ -17,6 +17,7 @@ from stylegan_mix import rng
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.decoding import decode_rows, decode_ws
 from stylegan_mix.latents.plan import Rows
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Generator
 
 __all__ = ["Subject"]
@@ -67,13 +68,13 @@ class Subject:
     ) -> np.ndarray:
         """Decodes rows of a plan like those of a bank, at the psi of plain samples: [n,H,W,C]."""
         draws = rng.Draws(rng.torch_generator(self.seed, f"pictures.{stream}", device=self.device))
+        prepared = SPACES[space].prepared(self.network)
         images = []
         for index in range(len(rows)):
-            one = slice(index, index + 1)
             decoded = decode_rows(
                 self.network,
-                Rows(rows.pair[one], rows.lam[one], rows.z[:, one]),
-                space=space,
+                rows.cut(slice(index, index + 1)),
+                space=prepared,
                 truncation=self.truncation,
                 noise=noise,
                 draws=draws,

@@ -92,7 +92,7 @@ def toy() -> Any:
     class Toy(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.z_dim, self.classes = 4, len(CLASSES)
+            self.z_dim, self.w_dim, self.classes = 4, 4, len(CLASSES)
             self.mapping = Mapping()
             self.weight = torch.nn.Parameter(torch.ones(1), requires_grad=False)
             self.batches: list[int] = []

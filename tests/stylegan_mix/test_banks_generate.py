@@ -49,7 +49,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 def test_a_bank_is_the_beginning_of_every_longer_one(write: Write, space: str) -> None:
-    short, long = open_bank(write(n=100, space=space)), open_bank(write(n=300, space=space))
+    short, long = (open_bank(write(n=100, space=space)), open_bank(write(n=300, space=space)))
     np.testing.assert_array_equal(short.images, long.images[:100])
     np.testing.assert_array_equal(short.pair, long.pair[:100])
     np.testing.assert_array_equal(short.lam, long.lam[:100])
@@ -74,13 +74,17 @@ def test_labels_are_those_of_the_plan(write: Write) -> None:
 def test_content_stays_what_it_was(write: Write) -> None:
     # The toy is exact on every machine: a change here is one of the plan, the mixing or the
     # rounding, and raises the version of that in `request.ALGORITHM`.
-    found = {space: open_bank(write(n=200, space=space)).content_sha256[:16] for space in SPACES}
+    # (Roots are not exact, so "w-spread" is left out.)
+    pinned = sorted(set(SPACES) - {"w-spread"})
+    found = {space: open_bank(write(n=200, space=space)).content_sha256[:16] for space in pinned}
     assert found == {
         "w": "a2a37d0b3b81f389",
         "z": "4fa67553d63797f0",
         "label": "c5a5ad62f9051c01",
         "none": "bbb7c4838bae3a4c",
         "pixel": "db9819e6d324df6c",
+        "w+": "79ebb957a2bcbee0",
+        "channels": "3698e469eaa9bda8",
     }
 
 

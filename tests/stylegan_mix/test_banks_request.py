@@ -37,6 +37,14 @@ def test_the_same_request_spelt_otherwise_has_the_same_key(ask: Callable[..., Re
         {"alpha": 0.5},
         {"truncation": 0.7},
         {"seed": 1},
+        {"fill": "balance", "counts": (9, 5, 1)},
+        {"pairs": "same"},
+        {"pairs": "head-tail", "counts": (9, 5, 1)},
+        {"pairs": "near", "judge": "e" * 64},
+        {"pairs": "listed", "listed": ((0, 1, 1.0),)},
+        {"unmixed": 0.5},
+        {"lam": "fixed"},
+        {"lam": "window:0.2,0.8"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -50,7 +58,59 @@ def test_every_part_of_a_request_changes_both_keys(
 
 def test_a_request_has_no_field_that_the_key_forgets(ask: Callable[..., Request]) -> None:
     named = {field.name for field in dataclasses.fields(Request)}
-    assert named <= set(ask().spec())
+    full = ask(
+        fill="balance",
+        pairs="listed",
+        unmixed=0.5,
+        lam="fixed",
+        counts=(9, 5, 1),
+        listed=((0, 1, 1.0),),
+        listed_in="pairs.csv",
+    )
+    near = ask(pairs="near", judge="e" * 64)
+    # The name of a file says nothing of its content, which is there.
+    assert named - {"listed_in"} <= {*full.spec(), *near.spec()}
+    assert full.key == dataclasses.replace(full, listed_in="other.csv").key
+
+
+def test_counts_and_lists_are_named_where_they_are_read(ask: Callable[..., Request]) -> None:
+    counts, listed = {"counts": (9, 5, 1)}, {"listed": ((0, 1, 1.0),)}
+    assert ask(**counts, **listed).key == ask().key
+    for asked in ({"fill": "balance"}, {"pairs": "head-tail"}):
+        assert ask(**asked, **counts).key != ask(**asked, counts=(9, 5, 2)).key
+    near = ask(pairs="near", judge="e" * 64)
+    assert near.key != ask(pairs="near", judge="f" * 64).key
+    # Its pairs follow from the judge, and are not known before it is trained.
+    assert dataclasses.replace(near, **listed).key == near.key
+    assert ask(judge="e" * 64).key == ask().key
+    assert ask(pairs="listed", **listed).key != ask(pairs="listed", listed=((0, 1, 2.0),)).key
+
+
+def test_the_same_law_typed_otherwise_has_the_same_key(ask: Callable[..., Request]) -> None:
+    assert ask(lam="fixed").key == ask(lam="fixed:0.50").key
+    assert ask(lam="grid:1").key != ask(lam="fixed:1").key
+
+
+@pytest.mark.parametrize("lam", ["fixed", "grid"])
+def test_alpha_is_no_part_of_a_law_that_does_not_read_it(
+    ask: Callable[..., Request], lam: str
+) -> None:
+    assert ask(lam=lam, alpha=0.5).key == ask(lam=lam, alpha=2.0).key
+    assert ask(lam="window", alpha=0.5).key != ask(lam="window", alpha=2.0).key
+
+
+def test_what_an_unmixed_space_does_not_read_is_no_part_of_its_key(
+    ask: Callable[..., Request],
+) -> None:
+    plain = ask(space="none")
+    for unread in ({"pairs": "same"}, {"unmixed": 0.5}, {"lam": "fixed"}):
+        assert ask(space="none", **unread).key == plain.key
+    assert ask(space="none", fill="balance", counts=(9, 5, 1)).key != plain.key
+
+
+def test_a_balance_of_equal_classes_is_refused(ask: Callable[..., Request]) -> None:
+    with pytest.raises(UsageFailure, match="every class has 7 training images"):
+        ask(fill="balance", counts=(7, 7, 7))
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Numerics)])
@@ -74,13 +134,26 @@ def test_keys_stay_what_they_were(ask: Callable[..., Request]) -> None:
 
 def test_everything_out_of_bounds_is_named_at_once(ask: Callable[..., Request]) -> None:
     with pytest.raises(UsageFailure) as caught:
-        ask(n=0, space="wx", alpha=float("nan"), truncation=float("inf"))
+        ask(
+            n=0,
+            space="wx",
+            alpha=float("nan"),
+            truncation=float("inf"),
+            fill="balanced",
+            pairs="sam",
+            unmixed=float("nan"),
+            lam="fixed:2",
+        )
     text = str(caught.value)
     for part in (
         "--n must be from 1",
         "no space 'wx'; did you mean",
         "--alpha must be",
         "--truncation must",
+        "no fill 'balanced'; did you mean 'balance'",
+        "no pairing 'sam'; did you mean 'same'",
+        "--unmixed must be from 0 to 1",
+        "--lam fixed:2: fixed takes numbers from 0 to 1",
     ):
         assert part in text
 

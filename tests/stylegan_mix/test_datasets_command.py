@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,12 +14,14 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from PIL import Image
+from image_folders import folder
+from PIL import Image, ImageColor
 
 from stylegan_mix import console, datasets
 from stylegan_mix.cli import group
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.sheet import contact_sheet
+from stylegan_mix.drawing.colours import GROUP_COLOURS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -119,6 +122,37 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
     assert not home.exists()
 
 
+def test_a_source_in_doubt_ends_with_code_3_and_the_option_that_is_named_settles_it(
+    run: Run, tmp_path: Path
+) -> None:
+    source = folder(tmp_path / "shards", {"00000": 6, "00001": 6})
+    code, out, err = run("prepare", "odd", "--from", source)
+    assert (code, out) == (3, "")
+    assert "--levels top" in err
+    code, out, _ = run("prepare", "odd", "--from", source, "--levels", "top")
+    assert (code, "2 classes" in out) == (0, True)
+    code, out, err = run("prepare", "odd", "--from", source, "--levels", "middle")
+    assert (code, "--levels must be top, leaf, or a number" in err) == (2, True)
+
+
+def test_labels_in_a_table_and_a_validation_part_are_shown(run: Run, tmp_path: Path) -> None:
+    counts = {"train": 8, "test": 4, "dev": 4}
+    files = [f"{part}/{n:03}" for part, n in zip(["train"] * 8 + ["test"] * 4 + ["dev"] * 4,
+                                                 range(1, 17), strict=True)]  # fmt: skip
+    rows = "".join(f"{name}\t{'猫 кот'.split()[n % 2]}\n" for n, name in enumerate(files))
+    source = folder(tmp_path / "pets", counts, {"all.tsv": "id\tbreed\n" + rows})
+    asked = ("prepare", "pets", "--from", source, "--labels", "all.tsv")
+    code, out, err = run(*asked, "--file-column", "id", "--label-column", "breed")
+    assert code == 0
+    assert "label file: 8 training images, 4 test images, 4 validation images, 2 classes" in out
+    assert "note: parts: test 4 images, train 8 images, val 4 images" in err
+    code, out, _ = run("show", "pets", "--no-sheet")
+    assert (code, "val   4 images, which --val-per-class takes" in out) == (0, True)
+    assert "猫" in out
+    code, _, err = run(*asked, "--label-column", "bred")
+    assert (code, "did you mean 'breed'" in err) == (2, True)
+
+
 def test_a_damaged_set_is_listed_as_such(run: Run, home: Path, source: Path) -> None:
     run("prepare", "insects", "--from", source)
     (home / "datasets" / "insects" / "MANIFEST.json").unlink()
@@ -175,4 +209,17 @@ def test_a_contact_sheet_shows_every_class_and_the_same_images_each_time() -> No
     assert wider.width > sheet.width
     assert wider.height == sheet.height
     colours = {colour for _, colour in sheet.getcolors(1 << 20)}
-    assert {(37, 99, 155), (120, 160, 60), (205, 92, 45)} <= colours
+    assert {ImageColor.getrgb(colour) for colour in GROUP_COLOURS.values()} <= colours
+
+
+def test_a_contact_sheet_of_equal_classes_has_no_shot_groups() -> None:
+    data = datasets.load("digits_lt", imbalance=1)
+    sheet = contact_sheet(data, images=3)
+    colours = {colour for _, colour in sheet.getcolors(1 << 20)}
+    assert not colours & {ImageColor.getrgb(colour) for colour in GROUP_COLOURS.values()}
+
+
+def test_a_contact_sheet_is_as_wide_as_long_names_need() -> None:
+    data = datasets.load("digits_lt")
+    long = dataclasses.replace(data, classes=tuple(f"{c} {'long name ' * 3}" for c in range(10)))
+    assert contact_sheet(long, images=12).width > contact_sheet(data, images=12).width + 100

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylegan_mix.datasets import identity
+from stylegan_mix.datasets.groups import shot_groups
 from stylegan_mix.datasets.hashes import image_hashes
-from stylegan_mix.datasets.records import shot_groups
 from stylegan_mix.datasets.splits import check_draw, long_tailed_counts, long_tailed_indices
 from stylegan_mix.errors import UsageFailure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_seed_changes_everything_and_alpha_only_lam() -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_has_the_same_rows(space: str) -> None:
-    plain, other = plan.block(TEN, 2), plan.block(Mixing(10, 3, space=space), 2)
+    plain, other = (plan.block(TEN, 2), plan.block(Mixing(10, 3, space=space, w_dim=5), 2))
     np.testing.assert_array_equal(plain.z, other.z)
     if space == "none":
         np.testing.assert_array_equal(other.pair, plain.pair[:, [0, 0]])
@@ -101,7 +102,7 @@ def test_an_empty_range_of_rows_is_refused() -> None:
 def rows_of(mixing: Mixing, lam: float | None = None) -> spaces.Latents:
     rows = plan.block(mixing, 0)
     if lam is not None:
-        rows = plan.Rows(rows.pair, np.full(len(rows), lam, np.float32), rows.z)
+        rows = replace(rows, lam=np.full(len(rows), lam, np.float32))
     return decoding.latents(rows, "cpu")
 
 
@@ -124,12 +125,13 @@ def real() -> Any:
 
 
 def decoded(network: Any, rows: spaces.Latents, space: str, **more: Any) -> torch.Tensor:
-    return decoding.decode(network, rows, space=space, noise="const", **more)
+    prepared = SPACES[space].prepared(network)
+    return decoding.decode(network, rows, space=prepared, noise="const", **more)
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_decodes_a_block(real: Any, space: str) -> None:
-    images = decoded(real, rows_of(Mixing(3, 16, space=space)), space)
+    images = decoded(real, rows_of(Mixing(3, 16, space=space, w_dim=16)), space)
     assert images.shape == (BLOCK, 1, 8, 8)
     assert images.dtype == torch.float32
     assert images.std() > 0
@@ -187,7 +189,7 @@ def test_pixels_are_mixed_in_float_before_rounding() -> None:
     rows = spaces.Latents(
         torch.zeros(1, 1), torch.zeros(1, 1), one * 0, one, torch.tensor([[0.25]])
     )
-    mixed: torch.Tensor = decoding.decode(Constant(), rows, space="pixel")  # type: ignore[arg-type]
+    mixed = decoding.decode(Constant(), rows, space=SPACES["pixel"])  # type: ignore[arg-type]
     torch.testing.assert_close(mixed * 127.5 + 127.5, torch.full((1, 3, 2, 2), 150.0))
     assert (to_uint8(mixed) == 150).all()
 
@@ -208,3 +210,82 @@ def test_soft_labels_sum_to_one_also_when_both_classes_are_the_same(toy: Any) ->
     same = rows.a == rows.b
     assert same.any()
     assert (soft[same].max(dim=1).values == 1).all()
+
+
+# --------------------------------------------------------------------- more spaces
+
+
+@pytest.mark.parametrize("space", ["w-spread", "w+", "channels"])
+@pytest.mark.parametrize("truncation", [1.0, 0.6])
+def test_the_ends_of_other_paths_are_the_unmixed_images(
+    real: Any, space: str, truncation: float
+) -> None:
+    mixing = Mixing(3, 16, space=space, w_dim=16)
+    for lam, side in ((1.0, "a"), (0.0, "b")):
+        rows = rows_of(mixing, lam)
+        ws = real.ws(getattr(rows, f"z_{side}"), getattr(rows, side))
+        unmixed = real.synthesis(real.truncate(ws, truncation), noise="const")
+        found = decoded(real, rows, space, truncation=truncation)
+        torch.testing.assert_close(found, unmixed, rtol=1e-4, atol=1e-5)
+
+
+def ws_of(network: Any, rows: spaces.Latents, space: str) -> torch.Tensor:
+    prepared: torch.Tensor = SPACES[space].prepared(network).ws(network, rows, 1.0)
+    return prepared
+
+
+def test_a_crossover_takes_coarse_layers_from_a(real: Any) -> None:
+    rows = rows_of(Mixing(3, 16), 0.6)
+    first, second = real.ws(rows.z_a, rows.a), real.ws(rows.z_b, rows.b)
+    layers = real.num_ws
+    coarse = round(0.6 * layers)
+    assert 0 < coarse < layers
+    found = ws_of(real, rows, "w+")
+    assert torch.equal(found[:, :coarse], first[:, :coarse])
+    assert torch.equal(found[:, coarse:], second[:, coarse:])
+
+
+def test_masked_channels_come_from_a_in_a_share_lam_and_in_every_layer(real: Any) -> None:
+    rows = rows_of(Mixing(3, 16, space="channels", w_dim=16), 0.25)
+    first, second = real.ws(rows.z_a, rows.a), real.ws(rows.z_b, rows.b)
+    found = ws_of(real, rows, "channels")
+    of_a = found == first
+    assert torch.equal(of_a | (found == second), torch.ones_like(of_a))
+    assert (of_a == of_a[:, :1]).all()
+    # Of 64 rows with 16 channels each: six standard errors.
+    share = of_a[:, 0].double().mean().item()
+    assert share == pytest.approx(0.25, abs=6 * (0.25 * 0.75 / 1024) ** 0.5)
+    assert len(torch.unique(of_a[:, 0], dim=0)) > 60
+
+
+def test_a_mask_is_drawn_row_by_row_and_only_where_it_is_read() -> None:
+    mixing = Mixing(10, 3, space="channels", w_dim=7)
+    whole, part = plan.rows(mixing, 0, 200), plan.rows(mixing, 63, 130)
+    assert whole.mask is not None
+    assert part.mask is not None
+    assert whole.mask.shape == (200, 7)
+    np.testing.assert_array_equal(part.mask, whole.mask[63:130])
+    assert plan.rows(TEN, 0, 10).mask is None
+    path = plan.path(mixing, (1, 2), 0, 5)
+    assert path.mask is not None
+    assert path.mask.shape == (5, 7)
+    assert (path.mask == path.mask[:1]).all()
+
+
+def test_the_lerp_with_spread_varies_as_much_as_unmixed_codes(real: Any) -> None:
+    blocks = [plan.block(Mixing(3, 16, seed=seed), 0) for seed in range(60)]
+    rows = decoding.latents(
+        plan.Rows(
+            np.tile(np.array([0, 1], np.int32), (60 * BLOCK, 1)),
+            np.full(60 * BLOCK, 0.5, np.float32),
+            np.concatenate([block.z for block in blocks], axis=1),
+        ),
+        "cpu",
+    )
+    spread = {one: ws_of(real, rows, one).var(dim=0).mean().item() for one in ("w", "w-spread")}
+    first = real.ws(rows.z_a, rows.a).var(dim=0).mean().item()
+    second = real.ws(rows.z_b, rows.b).var(dim=0).mean().item()
+    assert spread["w"] == pytest.approx((first + second) / 4, rel=0.05)
+    assert spread["w-spread"] == pytest.approx((first + second) / 2, rel=0.05)
+    middle = ws_of(real, rows, "w-spread").mean(dim=0)
+    torch.testing.assert_close(middle, ws_of(real, rows, "w").mean(dim=0), atol=0.05, rtol=0)

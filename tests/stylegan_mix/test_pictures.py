@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from stylegan_mix import rng
 from stylegan_mix.datasets import Part
+from stylegan_mix.drawing.colours import GROUP_COLOURS
 from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.class_grid import class_grid, shown_classes, watched_classes
@@ -337,11 +339,25 @@ def test_curves_are_drawn_the_same_again() -> None:
 
 def test_of_many_classes_some_are_named_beside_their_curves() -> None:
     names = [f"class {number}" for number in range(30)]
-    found = history.panels([{"kimg": 1.0, "diversity": [0.5] * 30}], names)
-    figure = plotted(found, np.ones(1), names)
+    lines = [{"kimg": kimg, "diversity": [0.5] * 30} for kimg in (1.0, 2.0)]
+    figure = plotted(history.panels(lines, names), np.array([1.0, 2.0]), names)
     told = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert (len(told), told[0], told[-1]) == (10, "class 0", "class 29")
     assert len(figure.axes[0].lines) == 30
+
+
+def test_a_log_of_one_line_is_written_as_numbers() -> None:
+    line = {"kimg": 4.0, "loss_g": 1.25, "loss_d": 0.5, "diversity": [0.25, 0.75, float("nan")]}
+    names = ["a", "b", "c"]
+    figure = plotted(history.panels([line], names), np.array([4.0]), names)
+    told = {axes.get_title(loc="left"): axes.texts[0].get_text() for axes in figure.axes}
+    assert told["loss at 4 kimg"].split("\n") == ["loss_g: 1.25", "loss_d: 0.5"]
+    assert told["diversity at 4 kimg"].split("\n") == ["a: 0.25", "b: 0.75"]
+    assert not any(axes.lines for axes in figure.axes)
+    many = [f"class {number}" for number in range(30)]
+    line = {"kimg": 4.0, "diversity": [number / 10 for number in range(30)]}
+    figure = plotted(history.panels([line], many), np.array([4.0]), many)
+    assert figure.axes[0].texts[0].get_text() == "30 numbers, 0 to 2.9"
 
 
 # --------------------------------------------------------------------- bars
@@ -386,9 +402,25 @@ def test_bars_leave_out_what_is_not_known(classes: int) -> None:
     from stylegan_mix.pictures.bars import drawn as plotted
 
     report = report_of(classes, lambda c: None if c == 1 else 0.1 * (c + 3))
-    heights = [patch.get_height() for patch in plotted(report).axes[0].patches]
-    assert np.isnan(heights[1])
-    assert heights[2] == pytest.approx(0.5)
+    lengths = [patch.get_width() for patch in plotted(report).axes[0].patches]
+    assert np.isnan(lengths[1])
+    assert lengths[2] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("classes", [3, 18, 40, 1000])
+def test_bars_name_their_classes_without_overlaps(classes: int) -> None:
+    from stylegan_mix.pictures.bars import drawn as plotted
+
+    report = report_of(classes, lambda c: 0.5)
+    report["classes"] = [f"copepods_with_eggs_and_long_names_{c}" for c in range(classes)]
+    figure = plotted(report)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == (classes if classes <= 40 else 20)
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
+    assert all(box.x0 >= 0 for box in boxes)
+    colours = {patch.get_facecolor() for axes in figure.axes for patch in axes.patches}
+    assert colours == {to_rgba(GROUP_COLOURS[name]) for name in ("many", "few")}
 
 
 def test_bars_are_drawn_the_same_again() -> None:

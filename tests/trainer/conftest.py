@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stylegan_mix import arrays, console, datasets, store
+from stylegan_mix.datasets.groups import shot_groups
 from trainer import cli
 from trainer.reports.schema import group_means
 from trainer.spec import BankRef, DataSpec, RunSpec
@@ -84,6 +85,31 @@ def make_record(
     }
 
 
+def make_classes(
+    one: dict[str, Any], counts: list[int], tested: list[int], right: list[int]
+) -> dict[str, Any]:
+    """The record with other classes: training images, test images and right answers of each."""
+    found = shot_groups(counts)
+    groups = {name: list(indices) for name, indices in found.members.items()}
+    per_class = [100 * hit / of if of else None for hit, of in zip(right, tested, strict=True)]
+    confusion = [[0] * len(counts) for _ in counts]
+    for index, (hit, of) in enumerate(zip(right, tested, strict=True)):
+        confusion[index][index] = hit
+        confusion[index][(index + 1) % len(counts)] += of - hit
+    overall = 100 * sum(right) / sum(tested)
+    dataset = {
+        **one["dataset"],
+        "classes": [f"class {index}" for index in range(len(counts))],
+        "counts": counts,
+        "groups": {"rule": found.rule, **groups},
+        "train_images": sum(counts),
+        "test_images": sum(tested),
+        "test_id": sha(f"test of {tested}"),
+    }
+    accuracy = {"overall": overall, **group_means(groups, per_class), "per_class": per_class}
+    return {**one, "dataset": dataset, "accuracy": accuracy, "confusion": confusion}
+
+
 def made_data(name: str) -> dict[str, Any]:
     return {
         "name": name,
@@ -144,6 +170,12 @@ def made_event(epoch: int, epochs: int, overall: float) -> dict[str, Any]:
 def record() -> Callable[..., dict[str, Any]]:
     """The maker of synthetic records."""
     return make_record
+
+
+@pytest.fixture
+def with_classes() -> Callable[..., dict[str, Any]]:
+    """The maker of records with other classes."""
+    return make_classes
 
 
 @pytest.fixture

@@ -374,7 +374,22 @@ def test_eval_finds_what_the_run_found(finished: Path, trainer: Trainer) -> None
     found = json.loads(out)
     assert code == 0 and found["same"] is True
     code, out, err = trainer("eval", str(only_run().parent))
-    assert code == 0 and out.startswith("overall") and "the same" in err
+    assert code == 0 and out.startswith("overall (images)") and "the same" in err
+    assert out.splitlines()[1].startswith("balanced (10 classes)")
+    code, out, _ = trainer("eval", str(only_run()), "--groups", "50,6", "--json")
+    regrouped = json.loads(out)
+    assert code == 0 and regrouped["same"] is True
+    assert regrouped["groups"]["few"] == [9]
+    assert regrouped["accuracy"]["few"] == found["accuracy"]["per_class"][9]
+    assert found["accuracy"]["balanced"] == pytest.approx(found["accuracy"]["overall"])
+
+
+def test_a_run_keeps_the_mean_over_classes(finished: Path, trainer: Trainer) -> None:
+    result = records.read(only_run() / "result.json")
+    assert result.record["accuracy"]["balanced"] == pytest.approx(result.accuracy("balanced"))
+    rows = list(csv.DictReader(io.StringIO((only_run() / "summary.csv").read_text())))
+    assert float(rows[-1]["balanced"]) == result.record["accuracy"]["balanced"]
+    assert result.record["history"][-1]["balanced"] == result.record["accuracy"]["balanced"]
 
 
 def test_predictions_are_the_answers_behind_the_accuracy(finished: Path, trainer: Trainer) -> None:

@@ -94,7 +94,7 @@ def test_seeds_are_paired_and_those_without_a_partner_said(record: Maker) -> Non
     a, b = runs(record, "hybrid", [50, 52, 54]), runs(record, "none", [40, 41])
     found = compare.compare_runs(a, b)
     assert found.seeds == (0, 1)
-    assert found.overall.each == pytest.approx((1000 / 740, 1100 / 740))
+    assert found.deciding.each == pytest.approx((1000 / 740, 1100 / 740))
     assert found.left_out == ("seeds of A without a partner: [2]",)
 
 
@@ -102,7 +102,13 @@ def test_every_part_is_compared(record: Maker) -> None:
     found = compare.compare_runs(runs(record, "hybrid", [50, 51]), runs(record, "none", [40, 41]))
     means = {one.part: one.mean for one in found.differences}
     assert means == pytest.approx(
-        {"overall": 1000 / 740, "many": 0, "medium": 0, "few": 1000 / (3 * 74)}
+        {
+            "overall": 1000 / 740,
+            "balanced": 1000 / 740,
+            "many": 0,
+            "medium": 0,
+            "few": 1000 / (3 * 74),
+        }
     )
 
 
@@ -115,7 +121,7 @@ def test_verdicts(record: Maker) -> None:
     same = compare.compare_runs(runs(record, "mixup", [41, 40, 43]), none)
     assert same.verdict.startswith("not distinguishable")
     single = compare.compare_runs(runs(record, "mixup", [60]), none)
-    assert single.verdict.startswith("one seed") and single.overall.interval is None
+    assert single.verdict.startswith("one seed") and single.deciding.interval is None
 
 
 def test_equivalence_is_an_interval_within_the_margin(record: Maker) -> None:

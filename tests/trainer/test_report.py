@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from stylegan_mix.errors import UsageFailure
-from trainer.reports import markdown_blocks, records, tables
+from trainer.reports import markdown_blocks, notes, records, tables
 from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
+HEADINGS = [
+    *("overall (images)", "balanced (10 classes)"),
+    *("many (3 classes)", "medium (4 classes)", "few (3 classes)"),
+]
 BASE = (74, 73, 72, 71, 70, 69, 68, 60, 50, 40)
 
 
@@ -30,8 +34,8 @@ def arms(record: Maker, *augs: str, seeds: int = 3, **settings: Any) -> list[Res
 def test_a_bank_of_an_imported_generator_is_called_so(record: Maker) -> None:
     plain = record("hybrid")
     plain["bank"].update(generator_kimg=None, split="declared")
-    (note,) = tables._bank_notes([Result(plain)])
-    assert note.endswith(" imported, and only declared to be of this split.")
+    told = notes.of([Result(plain)])
+    assert any(note.endswith(" imported, and only declared to be of this split.") for note in told)
 
 
 def test_spread_by_hand() -> None:
@@ -102,13 +106,15 @@ def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
 def test_no_column_of_settings_without_need(record: Maker) -> None:
     found = [*arms(record, "none", "hybrid"), *arms(record, "hybrid", space="none")]
     (table,) = tables.tables(found)
-    assert tables.cells(table)[0] == ["arm", "recipe", "model", "n", *tables.PARTS]
+    assert tables.cells(table)[0] == ["arm", "recipe", "model", "n", *HEADINGS]
 
 
 def test_notes_say_rule_overlap_budget_hardware_and_bank(record: Maker) -> None:
     (table,) = tables.tables([*arms(record, "hybrid"), *arms(record, "hybrid", space="pixel")])
-    notes = "\n".join(table.notes())
+    found = "\n".join(table.notes())
     for told in (
+        "overall is the share of all test images, balanced the mean over the classes; many, medium",
+        "equally many test images, so these two are the same",
         "Shot groups by index 3/4/3: many (0, 1, 2), medium (3, 4, 5, 6), few (7, 8, 9)",
         "No training image is also in the test part",
         "12 epochs, 36 steps of 128 images, learning rate 0.1, float32",
@@ -117,7 +123,7 @@ def test_notes_say_rule_overlap_budget_hardware_and_bank(record: Maker) -> None:
         "20,000 rows, space w",
         "*-pixel: control",
     ):
-        assert told in notes
+        assert told in found
 
 
 def test_overlap_is_counted(record: Maker) -> None:
@@ -134,7 +140,7 @@ def test_the_test_oracle_is_shown_only_when_asked_for(record: Maker) -> None:
     assert "oracle" not in tables.markdown_table(arms(record, "none"))
 
 
-def test_an_empty_group_is_not_available(record: Maker) -> None:
+def test_a_single_group_is_no_column(record: Maker) -> None:
     one = record()
     one["dataset"] = {
         **one["dataset"],
@@ -142,15 +148,16 @@ def test_an_empty_group_is_not_available(record: Maker) -> None:
     }
     one["accuracy"] = {**one["accuracy"], "many": None, "medium": None, "few": None}
     (table,) = tables.tables([Result(one)])
-    assert tables.cells(table)[1][0][-3:] == ["n/a", "n/a", "n/a"]
+    assert tables.cells(table)[0][-2:] == HEADINGS[:2]
+    assert "Shot groups by x: all classes are many; --groups" in "\n".join(table.notes())
 
 
 def test_markdown_is_a_table_with_as_many_cells_in_every_line(record: Maker) -> None:
     text = tables.markdown_table(arms(record, "none", "hybrid"))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {9}
-    assert "| hybrid | ce | resnet8 | 3 | 88.8 ± 1.4 |" in text
+    assert {line.count("|") for line in lines} == {10}
+    assert "| hybrid | ce | resnet8 | 3 | 88.8 ± 1.4 | 88.8 ± 1.4 |" in text
 
 
 def test_json_keeps_its_field_names(record: Maker) -> None:
@@ -159,12 +166,14 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
     (table,) = found["tables"]
     (row,) = table["rows"]
     assert set(table) == {
-        *("title", "comparable", "classes", "counts", "groups", "overlap", "notes", "rows")
+        *("title", "comparable", "classes", "counts", "groups", "figures", "overlap", "notes"),
+        "rows",
     }
     assert set(row) == {
         *("arm", "recipe", "model", "bank", "teacher", "setting", "key", "steps", "n", "seeds"),
         *("accuracy", "test_oracle", "per_class", "commands"),
     }
+    assert list(row["accuracy"]) == ["overall", "balanced", "many", "medium", "few"]
     assert row["accuracy"]["few"].keys() == {"mean", "sd"}
 
 
@@ -381,11 +390,11 @@ def test_a_summary_sets_data_sets_side_by_side(places: Path, record: Maker, trai
     code, out, _ = trainer("report", "runs", "--summary", "hybrid,none", "--format", "md")
     assert code == 0
     head, rule, hybrid, none, *_ = out.splitlines()
-    assert head == (
-        "| arm | recipe | digits_lt: overall | digits_lt: few | other_lt: overall | other_lt: few |"
-    )
-    assert rule == "| --- | --- | ---: | ---: | ---: | ---: |"
-    assert hybrid.startswith("| hybrid | ce | 8") and hybrid.endswith("| not run | not run |")
+    columns = ["overall = balanced (10 classes)", HEADINGS[4]]
+    named = [f"{name}: {column}" for name in ("digits_lt", "other_lt") for column in columns]
+    assert head == f"| arm | recipe | {' | '.join(named)} |"
+    assert rule == f"| --- | --- |{' ---: |' * 4}"
+    assert hybrid.startswith("| hybrid | ce | 8") and hybrid.endswith(" | not run" * 2 + " |")
     assert none.startswith("| none | ce | 8") and "not run" not in none
     assert "- digits_lt, imbalance 20, 12 epochs: resnet8, 2 runs an arm." in out
     assert "- other_lt, imbalance 20, 12 epochs: resnet8, 3 runs an arm." in out

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,21 @@ def test_a_result_of_another_configuration_is_not(home: Path, record: Maker, oth
     known = [committed(record, Asked(dataset="digits_lt", epochs=3))]
     asked = Asked(**{"dataset": "digits_lt", "epochs": 3, **other})
     assert sweep.settle([asked], known, out="runs")[0].found is None
+
+
+def test_without_its_bank_a_result_of_a_smaller_set_counts_with_its_smaller_batch(
+    home: Path, record: Maker
+) -> None:
+    one = record("hybrid", batch=40)
+    asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", epochs=12, imbalance=20.0)
+    for images, counts in ((40, True), (500, False)):
+        one["dataset"] = {**one["dataset"], "train_images": images}
+        settled = partial(sweep.settle, [asked], [Result(one)], out="runs")
+        if counts:
+            assert settled()[0].found is not None
+        else:
+            with pytest.raises(InvalidInput, match="no bank"):
+                settled()
 
 
 def test_a_result_of_another_split_is_not(home: Path, record: Maker) -> None:

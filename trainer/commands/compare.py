@@ -34,6 +34,7 @@ __all__ = ["compare"]
     metavar="POINTS",
     help="Ask whether the 90 % interval lies within so many points.",
 )
+@console.groups_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def compare(
@@ -42,10 +43,14 @@ def compare(
     places: tuple[Path, ...],
     level: float | None,
     equivalence: float | None,
+    groups: str | None,
     as_json: bool,
     debug: bool,
 ) -> None:
     """Compare experiments A and B seed by seed: mean difference and interval.
+
+    The share of all test images (overall) decides. Where some classes have more test images than
+    others, the mean over classes (balanced) does.
 
     A and B are folders (of a run, or of its seeds), or names as reports print them: an arm, with
     recipe, model or key where the arm alone is not enough, separated by slashes.
@@ -54,10 +59,14 @@ def compare(
     trainer compare hybrid none
     trainer compare hybrid/kd/resnet8 none/kd/resnet8 --in tools/results
     """
+    from trainer.reports import records
     from trainer.reports.compare import compare_runs
 
     chosen = level or (0.95 if equivalence is None else 0.90)
-    left, right = (_group(reference, places or (Path("runs"),)) for reference in (a, b))
+    left, right = (
+        records.regrouped(_group(reference, places or (Path("runs"),)), groups)
+        for reference in (a, b)
+    )
     found = compare_runs(left, right, level=chosen, margin=equivalence)
     if as_json:
         console.print_json(found.plain())

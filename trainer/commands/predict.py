@@ -3,56 +3,110 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors, output, process
+from stylegan_mix import console, errors, output, process, progress
 
-__all__ = ["other_data", "predict"]
+if TYPE_CHECKING:
+    from trainer.spec import DataSpec
+
+__all__ = ["predict"]
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.argument("images", required=False, type=click.Path(path_type=Path))
 @console.data_options
-@click.option("--part", default="test", show_default=True, help="train, test or val.")
-@click.option("--val-per-class", type=int, help="Images a class in part val.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write here instead of stdout.")
+@click.option("--part", help="Part of a data set: train, test or val.  [default: test]")
+@click.option("--val-per-class", type=click.IntRange(0), help="Images a class in part val.")
+@click.option("--resize", is_flag=True, help="Bring images to the size of the training images.")
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad", "stretch"]),
+    help="How --resize makes squares, as in dataset prepare.  [default: crop]",
+)
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Files of IMAGES that cannot be read.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write here; .json means --json.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of CSV.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
-def predict(run: Path, part: str, out: Path | None, **options: Any) -> None:
-    """Write index, label, prediction and probabilities of every image as CSV.
+def predict(
+    run: Path,
+    images: Path | None,
+    dataset: str | None,
+    imbalance: float | None,
+    profile: str | None,
+    split_seed: int | None,
+    part: str | None,
+    val_per_class: int | None,
+    resize: bool,
+    fit: str | None,
+    on_bad_image: str,
+    out: Path | None,
+    as_json: bool,
+    device: str,
+    threads: int | None,
+    debug: bool,
+) -> None:
+    """Write prediction and probabilities of every image as CSV or JSON.
 
-    RUN is the folder of a finished run. Its own data set is read, or another one with the same
-    classes, named by --dataset.
+    RUN is the folder of a finished run. IMAGES is a folder, tar or zip of image files, or one file.
+    A file below a folder that is named after a class has that label, others have none. Without
+    IMAGES, the run's own data set is read, or another one with the same classes, named by
+    --dataset.
 
     \b
     trainer predict runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0 --out answers.csv
+    trainer predict runs/plankton-ce-none-1a2b3c4d/seed-0 photos --resize --out answers.json
     """
+    from trainer import answers
     from trainer import predict as network
 
+    if fit and not resize:
+        raise errors.UsageFailure("--fit says how --resize makes squares", remedy="add --resize")
+    draw = {"imbalance": imbalance, "profile": profile, "split_seed": split_seed}
+    other = _other_data(dataset, val_per_class, draw)
+    if images is not None and (other is not None or part is not None):
+        raise errors.UsageFailure(
+            f"--part and --dataset name images of a data set; {images} has others",
+            remedy="leave one of them out",
+        )
+    how = (fit or "crop") if resize else None
     output.check(out)
-    process.set_up_process(options["threads"])
-    found = network.answers(run, part, other_data(options), device=options["device"])
-    text = network.as_csv(found)
+    process.set_up_process(threads)
+    if images is None:
+        found = network.answers(run, part or "test", other, device=device, fit=how)
+    else:
+        skip_bad = on_bad_image == "skip"
+        found = network.answers_on_files(run, images, device=device, fit=how, skip_bad=skip_bad)
+    plain = as_json or (out is not None and out.suffix == ".json")
+    text = console.as_json(answers.as_plain(found)) if plain else answers.as_csv(found)
     if out is None:
         console.result(text.rstrip("\n"))
+        progress.say(answers.in_brief(found))
         return
-    output.write_text(out, text)
-    right = 100 * float((found.predicted == found.labels).mean())
-    console.result(f"{out}: {len(found.labels):,} images, {right:.1f} % right")
+    output.write_text(out, f"{text.rstrip()}\n")
+    console.result(f"{out}: {answers.in_brief(found)}")
 
 
-def other_data(options: dict[str, Any]) -> Any:
+def _other_data(
+    name: str | None, val_per_class: int | None, draw: dict[str, float | str | int | None]
+) -> DataSpec | None:
     """Describes the data set named by the options, or None if they name none."""
     from trainer.spec import DataSpec
 
-    names = ("imbalance", "profile", "split_seed")
-    given = {name: options[name] for name in names if options[name]}
-    kept = options["val_per_class"] or 0
-    if options["dataset"] is None:
-        if given or kept:
-            raise errors.UsageFailure("a split needs --dataset, too")
-        return None
-    return DataSpec(name=options["dataset"], val_per_class=kept, **given)
+    given = {option: value for option, value in draw.items() if value}
+    if name is not None:
+        return DataSpec(name=name, val_per_class=val_per_class or 0, **given)  # type: ignore[arg-type]
+    if given or val_per_class:
+        raise errors.UsageFailure("a split needs --dataset, too")
+    return None

@@ -27,10 +27,11 @@ class Chosen:
     confusion: str | None
     summary: str | None
     pairs: str | None
+    groups: str | None
 
     def words(self) -> list[str]:
         """Composes these options as words of a command line that writes a block."""
-        named = {"--summary": self.summary, "--pairs": self.pairs}
+        named = {"--summary": self.summary, "--pairs": self.pairs, "--groups": self.groups}
         given = [word for name, value in named.items() if value for word in (name, value)]
         return given + ["--oracle"] * self.oracle
 
@@ -49,6 +50,7 @@ class Chosen:
 @click.option("--confusion", metavar="ARM", help="Arm of the page's confusion matrix.")
 @click.option("--summary", metavar="ARMS", help="Only these, with data sets side by side.")
 @click.option("--pairs", metavar="A:B,...", help="Paired differences of these arms instead.")
+@console.groups_option
 @click.option("--into", type=click.Path(path_type=Path), help="Write into a block of this file.")
 @click.option("--block", default="results", show_default=True, help="Name of that block.")
 @click.option("--check", is_flag=True, help="With --into: only say whether the block is fresh.")
@@ -62,6 +64,7 @@ def report(
     confusion: str | None,
     summary: str | None,
     pairs: str | None,
+    groups: str | None,
     into: Path | None,
     block: str,
     check: bool,
@@ -76,11 +79,12 @@ def report(
     trainer report tools/results --format md
     trainer report runs --summary none,mixup,hybrid,hybrid/one-hot
     trainer report runs --pairs hybrid:mixup,hybrid:none
+    trainer report runs --groups 500,50
     """
     from trainer.reports import records
 
-    found = records.collect(paths or (Path("runs"),))
-    chosen = Chosen(oracle, confusion, summary, pairs)
+    found = records.regrouped(records.collect(paths or (Path("runs"),)), groups)
+    chosen = Chosen(oracle, confusion, summary, pairs, groups)
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")

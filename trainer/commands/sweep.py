@@ -96,6 +96,7 @@ def _tell(settled: list[Settled], as_json: bool) -> None:
             "command": one.asked.command(),
             "result": None if one.found is None else str(one.found.path),
             "overall": None if one.found is None else one.found.accuracy("overall"),
+            "balanced": None if one.found is None else one.found.accuracy("balanced"),
             "told": None if one.found is None else one.why,
         }
         for one in settled
@@ -104,5 +105,10 @@ def _tell(settled: list[Settled], as_json: bool) -> None:
         console.print_json({"runs": lines})
         return
     for line in lines:
-        accuracy = "to run" if line["overall"] is None else f"{line['overall']:.1f}"
-        console.result(f"{accuracy:>6}  {line['command']}")
+        console.result(f"{_accuracies(line):>28}  {line['command']}")
+
+
+def _accuracies(line: dict[str, Any]) -> str:
+    if line["overall"] is None:
+        return "to run"
+    return f"overall {line['overall']:5.1f}, balanced {line['balanced']:5.1f}"

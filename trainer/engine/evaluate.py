@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from trainer.engine.batches import Images, Transform
 from trainer.engine.loop import autocast
+from trainer.reports.schema import class_mean, group_means
 
 if TYPE_CHECKING:
-    from stylegan_mix.datasets import Part, ShotGroups
+    from stylegan_mix.datasets import Part
     from trainer.spec import RunSpec
 
 __all__ = ["confusion_of", "interval", "logits_of", "scores"]
@@ -58,21 +60,18 @@ def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def scores(confusion: np.ndarray, groups: ShotGroups) -> dict[str, Any]:
-    """Computes overall, many, medium, few and per class; a group is the mean of its classes."""
+def scores(confusion: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Computes overall, balanced, many, medium, few and per class.
+
+    "overall" is the share of all images, "balanced" the mean over the classes (the balanced
+    accuracy of scikit-learn), and a group the mean over its classes.
+    """
     totals = confusion.sum(1)
     right = confusion.diagonal()
     per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]
-
-    def mean_over(members: tuple[int, ...]) -> float | None:
-        values = [per_class[index] for index in members]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
     return {
         "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),
-        "many": mean_over(groups.many),
-        "medium": mean_over(groups.medium),
-        "few": mean_over(groups.few),
+        "balanced": class_mean(per_class),
+        **group_means(groups, per_class),
         "per_class": per_class,
     }

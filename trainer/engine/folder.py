@@ -45,7 +45,10 @@ __all__ = [
 
 CHECKPOINT = "trainer-checkpoint"
 
-_COLUMNS = ("stage", "epoch", "step", "lr", "loss", "loss_real", "loss_bank", "accuracy", "seconds")
+_COLUMNS = (
+    *("stage", "epoch", "step", "lr", "loss", "loss_real", "loss_bank"),
+    *("accuracy", "balanced", "seconds"),
+)
 
 
 def now() -> str:

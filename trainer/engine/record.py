@@ -73,9 +73,7 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
         "counts": [int(count) for count in data.counts],
         "groups": {
             "rule": groups.rule,
-            "many": [int(index) for index in groups.many],
-            "medium": [int(index) for index in groups.medium],
-            "few": [int(index) for index in groups.few],
+            **{name: list(indices) for name, indices in groups.members.items()},
         },
         "train_images": len(data.train.labels),
         "test_images": len(data.test.labels),

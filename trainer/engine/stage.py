@@ -246,9 +246,10 @@ class StageRun:
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )
-        event["accuracy"] = None
+        event["accuracy"] = event["balanced"] = None
         if event["epoch"] % every == 0 and state.step < job.steps:
-            event["accuracy"] = self._scores(state.model, self._data.test)["overall"]
+            scores = self._scores(state.model, self._data.test)
+            event["accuracy"], event["balanced"] = scores["overall"], scores["balanced"]
         state.history.append(event)
         self._work.folder.add_event(event)
 
@@ -263,7 +264,7 @@ class StageRun:
         self._work.folder.write_history(self._before + state.history)
 
     def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
-        return evaluate.scores(self._confusion(model, part), self._data.groups)
+        return evaluate.scores(self._confusion(model, part), self._data.groups.members)
 
     def _confusion(self, model: Classifier, part: Part) -> Any:
         logits = evaluate.logits_of(
@@ -285,8 +286,9 @@ class StageRun:
             )
         corrected = self._corrected(state.model, task)
         confusion = self._confusion(state.model, data.test)
-        accuracy = evaluate.scores(confusion, data.groups)
+        accuracy = evaluate.scores(confusion, data.groups.members)
         state.history[-1]["accuracy"] = accuracy["overall"]
+        state.history[-1]["balanced"] = accuracy["balanced"]
         facts = {
             "stage": stage.name,
             "epochs": job.epochs,

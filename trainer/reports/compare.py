@@ -23,8 +23,9 @@ import numpy as np
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.rng import stream
 from trainer.differences import differing, flat
+from trainer.reports import figures
 from trainer.reports.records import Result
-from trainer.reports.tables import PARTS, aligned, comparable
+from trainer.reports.tables import aligned, comparable
 
 __all__ = [
     "BOOTSTRAP_FROM",
@@ -45,7 +46,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference A - B of one part of the classes, in points.
+    """The difference A - B of one figure (`part`), in points; see `figures.FIGURES`.
 
     `bootstrap` and `t` are intervals at the comparison's level; `decides` names the one that
     counts. All are None with a single pair, which says nothing about chance.
@@ -71,37 +72,60 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two experiments: their common seeds, their differences by part, and by settings."""
+    """Two experiments: their common seeds, their differences by figure, and by settings.
+
+    `headings` says of each figure what it averages.
+    """
 
     a: str
     b: str
     seeds: tuple[int, ...]
     level: float
     differences: tuple[Difference, ...]
+    headings: dict[str, str]
     settings: tuple[str, ...]
     left_out: tuple[str, ...]
     margin: float | None = None
 
     @property
-    def overall(self) -> Difference:
+    def deciding(self) -> Difference:
+        """The difference that decides: "overall", or "balanced" where the test part is uneven."""
         return self.differences[0]
 
     @property
     def verdict(self) -> str:
-        """The finding in one sentence."""
-        one, n = self.overall, len(self.seeds)
+        """The finding in one sentence, for all images and for the mean over classes."""
+        first, second = self.differences[:2]
+        return f"{self._verdict(first)}; {self._in_brief(second)}"
+
+    def _verdict(self, one: Difference) -> str:
+        n, points = len(self.seeds), f"{one.mean:+.2f} points {one.part}"
         if one.interval is None:
-            return f"one seed: {one.mean:+.2f} points, and nothing to say how much is chance"
+            return f"one seed: {points}, and nothing to say how much is chance"
         low, high = one.interval
-        span = f"[{low:+.2f}, {high:+.2f}] over {n} paired seeds"
+        span = f"interval [{low:+.2f}, {high:+.2f}] over {n} paired seeds"
         if self.margin is not None:
-            within = -self.margin < low and high < self.margin
-            word = "equivalent" if within else "not shown to be equivalent"
-            return f"{word} within {self.margin:g} points: {one.mean:+.2f}, interval {span}"
+            return f"{self._equivalence(one)} within {self.margin:g} points: {points}, {span}"
         if not one.distinguishable:
-            return f"not distinguishable: {one.mean:+.2f} points, interval {span}"
+            return f"not distinguishable: {points}, {span}"
         word = "better" if one.mean > 0 else "worse"
-        return f"{self.a} is {word} than {self.b}: {one.mean:+.2f} points, interval {span}"
+        return f"{self.a} is {word} than {self.b}: {points}, {span}"
+
+    def _in_brief(self, one: Difference) -> str:
+        told = f"{one.part} {one.mean:+.2f}"
+        if one.interval is None:
+            return told
+        low, high = one.interval
+        span = f"{told} [{low:+.2f}, {high:+.2f}]"
+        if self.margin is not None:
+            return f"{span}, {self._equivalence(one)}"
+        return span if one.distinguishable else f"{span}, not distinguishable"
+
+    def _equivalence(self, one: Difference) -> str:
+        """Names the finding of equivalence of a difference that has an interval."""
+        assert one.interval is not None and self.margin is not None
+        within = -self.margin < one.interval[0] and one.interval[1] < self.margin
+        return "equivalent" if within else "not shown to be equivalent"
 
     def text(self) -> str:
         """Renders the comparison for a terminal."""
@@ -111,7 +135,7 @@ class Comparison:
             word = "" if one.distinguishable else "not distinguishable"
             lines.append(
                 [
-                    one.part,
+                    self.headings[one.part],
                     str(len(one.each)),
                     f"{one.mean:+.2f}",
                     _span(one.t),
@@ -129,7 +153,7 @@ class Comparison:
                 *aligned(lines),
                 "",
                 self.verdict,
-                _caveat(self.overall.decides),
+                _caveat(self.deciding.decides),
             ]
         )
 
@@ -142,6 +166,7 @@ class Comparison:
             "schema": "trainer-compare/1",
             **asdict(self),
             "differences": differences,
+            "deciding": self.deciding.part,
             "verdict": self.verdict,
         }
 
@@ -191,7 +216,7 @@ def compare_runs(
             remedy="run both with the same --seed and --seeds",
         )
     found = []
-    for part in PARTS:
+    for part in figures.shown([*a, *b]):
         pairs = [(left[seed].accuracy(part), right[seed].accuracy(part)) for seed in seeds]
         each = [one - other for one, other in pairs if one is not None and other is not None]
         if each:
@@ -202,6 +227,7 @@ def compare_runs(
         seeds=seeds,
         level=level,
         differences=tuple(found),
+        headings={one.part: figures.heading(one.part, [*a, *b]) for one in found},
         settings=tuple(differing(_told(a[0]), _told(b[0]), names=_SIDES)),
         left_out=tuple(
             f"seeds of {name} without a partner: {sorted(set(own) - set(seeds))}"
@@ -231,12 +257,12 @@ def _told(result: Result) -> dict[str, Any]:
 
 
 def _grain(result: Result, part: str) -> float:
-    """Computes the points by which one test image moves the accuracy of a part."""
-    confusion, groups = result.record["confusion"], result.dataset["groups"]
-    if part == "overall" or confusion is None:
+    """Computes the least points by which one test image moves a figure."""
+    counts, groups = result.test_counts, result.dataset["groups"]
+    if part == "overall" or counts is None:
         return 100.0 / int(result.dataset["test_images"])
-    members = groups[part]
-    fullest = max((sum(confusion[index]) for index in members), default=0)
+    members = range(len(counts)) if part == "balanced" else groups[part]
+    fullest = max((counts[index] for index in members), default=0)
     return 100.0 / max(fullest * len(members), 1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from stylegan_mix.drawing.class_rows import MOST_ROWS
+from stylegan_mix.drawing.lettering import legible
 from stylegan_mix.drawing.page import document, folded, listed
 from stylegan_mix.drawing.page import table as rows_of
 from stylegan_mix.errors import UsageFailure, nearest
@@ -38,9 +40,21 @@ def _chosen(table: Table, wanted: str | None) -> Row:
     return known[wanted]
 
 
+def _listed(texts: Sequence[str]) -> list[str]:
+    return [listed(texts)] if texts else []
+
+
+def _names(table: Table) -> list[str]:
+    """Lists the classes whose names the pictures write in another way."""
+    classes = table.first.dataset["classes"]
+    written = legible(classes) if len(classes) <= MOST_ROWS else classes
+    changed = [f"{new} is {old}" for new, old in zip(written, classes, strict=True) if new != old]
+    return [f"In the pictures, {'; '.join(changed)}."] if changed else []
+
+
 def _section(table: Table, oracle: bool, row: Row) -> str:
     pictures = [plots.class_bars(table), plots.curves(table), plots.confusion(row)]
-    figures = [f"<figure>{plots.svg(one)}</figure>" for one in pictures if one is not None]
+    drawn = [f"<figure>{plots.svg(one)}</figure>" for one in pictures if one is not None]
     commands = "\n".join(escape(result.record["command"]) for result in table.results)
     head, lines = cells(table, oracle=oracle)
     return "\n".join(
@@ -48,7 +62,9 @@ def _section(table: Table, oracle: bool, row: Row) -> str:
             f"<section>\n<h2>{escape(table.title)}</h2>",
             rows_of(head, lines, texts=head.index("n")),
             listed(table.notes()),
-            *figures,
+            *drawn,
+            *_listed(plots.single_points(table)),
+            *_listed(_names(table)),
             folded("The command of every run", f"<pre>{commands}</pre>"),
             "</section>",
         ]

@@ -1,77 +1,110 @@
 """The pictures of a report, drawn from tables: matplotlib, no torch.
 
-Every function returns a figure; `svg` makes it a text to put into a page, `save` a file.
+Every function returns a figure; `svg` makes it a text to put into a page, `save` a file. `K`
+classes.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stylegan_mix import store
-from stylegan_mix.drawing.plots import (
-    COLOURS,
-    MOST_BARS,
-    blank,
-    legend_outside,
-    name_classes,
-    png,
-    styled,
+from stylegan_mix.drawing.class_rows import (
+    ClassRow,
+    class_rows,
+    label_rows,
+    letters,
+    mark_groups,
 )
+from stylegan_mix.drawing.colours import COLOURS
+from stylegan_mix.drawing.plots import blank, legend_outside, png, styled
+from trainer.reports import figures
 from trainer.reports.records import Result
-from trainer.reports.tables import Row, Table
+from trainer.reports.schema import class_mean
+from trainer.reports.tables import Row, Spread, Table, spread
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["class_bars", "confusion", "curves", "of_run", "save", "single_points", "svg"]
 
-__all__ = ["class_bars", "confusion", "curves", "of_run", "save", "svg"]
+_WIDTH = 8.6
+# Most classes whose confusions are written as numbers.
+_MOST_WRITTEN = 20
+
+
+def _rows_of(results: Sequence[Result]) -> list[ClassRow]:
+    """Divides the classes of a data set into rows, with the shot groups that its tables show."""
+    data = results[0].dataset
+    shown = [name for name in figures.shown(results) if name in data["groups"]]
+    groups = {name: data["groups"][name] for name in shown}
+    return class_rows(data["classes"], data["counts"], groups)
 
 
 @styled
 def class_bars(table: Table) -> Figure:
-    """Draws the accuracy of each class by row, error bars one standard deviation.
+    """Draws the accuracy of each class by experiment, error bars one standard deviation.
 
-    Classes stand from the largest to the smallest, with their training images on the axis. More
-    than 20 classes are drawn as points in a line instead of bars.
+    Classes stand below one another, from the largest to the smallest, with their training images.
+    Of many classes, a bar is the mean over several.
     """
-    data = table.first.dataset
-    order = sorted(range(len(data["classes"])), key=lambda index: -data["counts"][index])
-    many = len(order) > MOST_BARS
-    figure, axes = blank(max(8.0, min(0.11 * len(order) * max(len(table.rows), 4), 13.0)), 3.9)
-    places = np.arange(len(order))
-    width = 0.8 / len(table.rows)
+    rows = _rows_of(table.results)
+    thick = 0.8 / len(table.rows)
+    one = min(max(0.1 * len(table.rows) + 0.08, 0.2), 0.55)
+    figure, axes = blank(_WIDTH, one * len(rows) + 1.3)
     for number, row in enumerate(table.rows):
-        found = row.per_class()
-        means = [np.nan if (one := found[i]) is None else one.mean for i in order]
-        sds = [0.0 if (one := found[i]) is None else one.sd or 0.0 for i in order]
-        colour = COLOURS[number % len(COLOURS)]
-        if many:
-            axes.plot(places, means, color=colour, marker=".", linewidth=1, label=row.name)
-            continue
-        shift = (number - (len(table.rows) - 1) / 2) * width
+        found = [_mean_over(row, one.members) for one in rows]
+        means = [np.nan if value is None else value.mean for value in found]
+        sds = [0.0 if value is None else value.sd or 0.0 for value in found]
+        places = np.arange(len(rows)) + (number - (len(table.rows) - 1) / 2) * thick
         errors = {"elinewidth": 0.8, "ecolor": "#333333"}
-        bars: dict[str, Any] = {"color": colour, "label": row.name, "error_kw": errors}
-        axes.bar(places + shift, means, width * 0.92, yerr=sds, **bars)
-    name_classes(axes, [(data["classes"][i], data["counts"][i]) for i in order])
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("test accuracy in %")
-    axes.set_title("Accuracy by class (mean and standard deviation over seeds)")
+        bars: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "error_kw": errors}
+        axes.barh(places, means, thick * 0.92, xerr=sds, label=row.name, **bars)
+    _name_untested(axes, table.first, rows)
+    label_rows(axes, rows)
+    mark_groups(axes, rows)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("test accuracy in %; beside each name: training images of a class")
+    one_each = all(len(row.members) == 1 for row in rows)
+    of = "each class" if one_each else f"{len(table.first.per_class):,} classes by rank"
+    axes.set_title(f"Accuracy of {of} (mean and standard deviation over seeds)")
     legend_outside(figure, axes)
     return figure
 
 
+def _name_untested(axes: Any, result: Result, rows: Sequence[ClassRow]) -> None:
+    """Writes into the rows of classes without a test image that they have none."""
+    for place, row in enumerate(rows):
+        if class_mean([result.per_class[index] for index in row.members]) is None:
+            axes.text(1, place, "no test image", va="center", fontsize=8, color="#777777")
+
+
+def _mean_over(row: Row, members: Sequence[int]) -> Spread | None:
+    """Averages over classes, then over the seeds of an experiment."""
+    return spread(
+        class_mean([result.per_class[index] for index in members]) for result in row.results
+    )
+
+
 @styled
-def curves(table: Table) -> Figure:
-    """Draws test accuracy of the last stage by epoch: mean over seeds, band from least to most."""
-    figure, axes = blank(8.0, 3.6)
-    for number, row in enumerate(table.rows):
-        epochs, values = _curve(row)
-        if not len(epochs):
+def curves(table: Table) -> Figure | None:
+    """Draws test accuracy of the last stage by epoch: mean over seeds, band from least to most.
+
+    Experiments that were scored once are no curves but numbers, see `single_points`. None if all
+    are.
+    """
+    name = _curve_figure(table)
+    found = [_curve(row, name) for row in table.rows]
+    if all(len(epochs) < 2 for epochs, _ in found):
+        return None
+    figure, axes = blank(_WIDTH, 3.6)
+    for number, (row, (epochs, values)) in enumerate(zip(table.rows, found, strict=True)):
+        if len(epochs) < 2:
             continue
         colour = COLOURS[number % len(COLOURS)]
         mark = "." if len(epochs) < 30 else ""
@@ -80,25 +113,51 @@ def curves(table: Table) -> Figure:
             axes.fill_between(
                 epochs, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0
             )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of the last stage")
-    axes.set_ylabel("test accuracy in %")
+    axes.set_ylabel(f"test accuracy in %, {name}")
     axes.set_title("Learning curves (mean over seeds; band from lowest to highest)")
-    if axes.lines:
-        legend_outside(figure, axes)
+    legend_outside(figure, axes)
     return figure
 
 
-def _curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
+def single_points(table: Table) -> list[str]:
+    """Describes the experiments that were scored once, a sentence each: a curve of one point."""
+    name = _curve_figure(table)
+    found = [(row, *_curve(row, name)) for row in table.rows]
+    return [
+        f"{row.name}: scored at epoch {epochs[0]} alone, {name} "
+        f"{spread(map(float, values[:, 0]))}, so there is no curve."
+        for row, epochs, values in found
+        if len(epochs) == 1
+    ]
+
+
+def _curve_figure(table: Table) -> str:
+    """Names the figure of the curves: the leading one, if every scored epoch has it."""
+    name = figures.leading(table.results)
+    scored = [
+        event
+        for result in table.results
+        for event in result.record["history"]
+        if event.get("accuracy") is not None
+    ]
+    there = all(event.get("balanced") is not None for event in scored)
+    return name if there else "overall"
+
+
+def _curve(row: Row, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Collects epochs of the last stage evaluated for every seed [E], accuracies [seeds, E]."""
+    field = "accuracy" if name == "overall" else name
     found: list[dict[int, float]] = []
     for result in row.results:
         history = result.record["history"]
         last = history[-1]["stage"] if history else None
         found.append(
             {
-                int(event["epoch"]): float(event["accuracy"])
+                int(event["epoch"]): float(event[field])
                 for event in history
-                if event["stage"] == last and event.get("accuracy") is not None
+                if event["stage"] == last and event.get(field) is not None
             }
         )
     epochs = sorted(set.intersection(*(set(one) for one in found)))
@@ -107,35 +166,46 @@ def _curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
 
 @styled
 def confusion(row: Row) -> Figure | None:
-    """Draws the confusion matrix in percent of each class, over all seeds of a row.
+    """Draws the confusion matrix in percent of each class, over all seeds of an experiment.
 
-    None if a result has no matrix, as committed results of many classes.
+    Classes stand from the largest to the smallest; of many classes, several make one cell. None if
+    a result has no matrix, as committed results of many classes.
     """
     matrices = [result.record["confusion"] for result in row.results]
     if any(matrix is None for matrix in matrices):
         return None
+    rows = _rows_of(row.results)
     counts = np.sum([np.array(matrix, np.float64) for matrix in matrices], axis=0)  # [K, K]
+    counts = np.stack([counts[list(one.members)].sum(0) for one in rows])
+    counts = np.stack([counts[:, list(one.members)].sum(1) for one in rows], axis=1)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = row.first.dataset["classes"]
-    side = 4.6 if len(names) <= 12 else 6.6
-    figure, axes = blank(side + 1.0, side)
+    names, labels = [one.name for one in rows], [one.label for one in rows]
+    side = min(max(0.3 * len(rows), 2.6), 7.0)
+    across, down = (0.08 * max(map(len, texts)) for texts in (labels, names))
+    figure, axes = blank(side + across + 1.3, side + down + 0.9)
     axes.grid(visible=False)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    if len(names) <= MOST_BARS:
-        size = 8 if len(names) <= 12 else 6
-        for (true, said), share in np.ndenumerate(shares):
-            if share >= 0.5:
-                colour = "white" if share > 55 else "#222222"
-                place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
-                axes.text(said, true, f"{share:.0f}", color=colour, **place)
-        turn = 40 if max(map(len, names)) > 3 else 0
-        axes.set_xticks(range(len(names)), names, rotation=turn, ha="right" if turn else "center")
-        axes.set_yticks(range(len(names)), names)
+    if len(rows) <= _MOST_WRITTEN:
+        _write_shares(axes, shares)
+    small = 8 if len(rows) <= _MOST_WRITTEN else 6.5
+    axes.set_xticks(range(len(rows)), names, rotation=90, fontsize=small)
+    axes.set_yticks(range(len(rows)), labels, fontsize=small)
+    letters([*axes.get_xticklabels(), *axes.get_yticklabels()])
     axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"{row.name}: percent of each class, {len(row.results)} seeds")
-    figure.colorbar(image, ax=axes, shrink=0.85, label="%")
+    axes.set_ylabel("true class and its training images")
+    seeds = len(row.results)
+    axes.set_title(f"{row.name}: percent of each class, {seeds} seed{'s' * (seeds > 1)}")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="%")
     return figure
+
+
+def _write_shares(axes: Any, shares: np.ndarray) -> None:
+    """Writes shares [K, K] of at least half a percent into their cells."""
+    for (true, said), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            colour = "white" if share > 55 else "#222222"
+            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+            axes.text(said, true, f"{share:.0f}", color=colour, **place)
 
 
 def of_run(result: Result, folder: Path) -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
+from stylegan_mix.datasets.groups import GroupRule, group_rule
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
 from trainer.differences import differing
-from trainer.reports.schema import check
+from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "named",
     "read",
     "read_events",
+    "regrouped",
     "small",
     "write",
 ]
@@ -81,14 +83,45 @@ class Result:
     def budget(self) -> dict[str, Any]:
         return dict(self.record["budget"])
 
-    def accuracy(self, part: str) -> float | None:
-        """Returns the percentage right in the last epoch, "overall" or of a shot group, or None."""
-        value = self.record["accuracy"][part]
+    def accuracy(self, figure: str) -> float | None:
+        """Returns a figure of the last epoch in percent, or None; `figures.FIGURES` names them.
+
+        Records of older versions have no "balanced"; it is computed from their classes.
+        """
+        if figure == "balanced":
+            return class_mean(self.per_class)
+        value = self.record["accuracy"][figure]
         return None if value is None else float(value)
 
     @property
     def per_class(self) -> list[float | None]:
         return list(self.record["accuracy"]["per_class"])
+
+    @property
+    def test_counts(self) -> list[int] | None:
+        """The test images of each class [K]; None in a small record of an older version."""
+        confusion = self.record["confusion"]
+        return None if confusion is None else [sum(row) for row in confusion]
+
+    @property
+    def uneven(self) -> bool:
+        """True if its classes have different numbers of test images.
+
+        Without these numbers, it is true if "overall" and "balanced" differ.
+        """
+        counts = self.test_counts
+        if counts is not None:
+            return len(set(counts)) > 1
+        overall, balanced = self.accuracy("overall"), self.accuracy("balanced")
+        return overall is None or balanced is None or abs(overall - balanced) > ROUNDING
+
+    def regrouped(self, rule: GroupRule) -> Result:
+        """Returns this result with its classes in other shot groups."""
+        found = rule.groups(self.record["dataset"]["counts"])
+        members = {name: list(indices) for name, indices in found.members.items()}
+        dataset = {**self.record["dataset"], "groups": {"rule": found.rule, **members}}
+        accuracy = {**self.record["accuracy"], **group_means(members, self.per_class)}
+        return Result({**self.record, "dataset": dataset, "accuracy": accuracy}, self.path)
 
 
 def write(path: Path, record: dict[str, Any]) -> Result:
@@ -161,6 +194,18 @@ def collect(paths: Iterable[Path]) -> list[Result]:
                     remedy="give the files to read one by one, and leave one of these out",
                 )
     return [found[which] for which in sorted(found)]
+
+
+def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
+    """Puts the classes of all results into the shot groups of a rule, such as "100,20".
+
+    Without a rule they stay as they are. Raises `UsageFailure` (exit code 2) for a rule that cannot
+    be read or does not fit the number of classes.
+    """
+    if asked is None:
+        return list(results)
+    rule = group_rule(asked)
+    return [result.regrouped(rule) for result in results]
 
 
 def named(results: Iterable[Result], reference: str) -> list[Result]:

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stylegan_mix.datasets.groups import GROUPS
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer.spec import RunSpec
 
-__all__ = ["GROUPS", "SCHEMA", "check", "group_means"]
+__all__ = ["ROUNDING", "SCHEMA", "check", "class_mean", "group_means"]
 
 SCHEMA = "trainer-result/1"
-GROUPS = ("many", "medium", "few")
 
 # Records keep accuracies with at least 4 digits after the point; means of rounded numbers differ
 # from rounded means by at most that.
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,10 @@ _BANK_FIELDS: dict[str, _Kind] = {
     "bank.n": _SIZE,
     "bank.space": _TEXT,
 }
+# Older records lack these; their readers compute them.
+_LATER_FIELDS: dict[str, _Kind] = {
+    "accuracy.balanced": _PERCENT,
+}
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {
     "method.name": _TEXT,
@@ -150,6 +154,10 @@ def check(record: Any, where: str) -> dict[str, Any]:
         problems += _wrong_fields(record, _BANK_FIELDS)
     if "method" in record:
         problems += _wrong_fields(record, _METHOD_FIELDS)
+    later = {
+        path: kind for path, kind in _LATER_FIELDS.items() if _at(record, path) is not _MISSING
+    }
+    problems += _wrong_fields(record, later)
     if not problems:
         problems = _inconsistencies(record)
     if problems:
@@ -199,7 +207,10 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
         return found
     if sum(data["counts"]) != data["train_images"]:
         found.append(f"counts add to {sum(data['counts'])}, not to {data['train_images']} images")
-    for name, mean in group_means(data["groups"], accuracy["per_class"]).items():
+    means = group_means(data["groups"], accuracy["per_class"])
+    if "balanced" in accuracy:
+        means["balanced"] = class_mean(accuracy["per_class"])
+    for name, mean in means.items():
         if not _same(accuracy[name], mean):
             found.append(f"accuracy.{name} is {accuracy[name]}, its classes' mean is {mean}")
     if record["confusion"] is not None:
@@ -208,20 +219,22 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
 
 
 def group_means(
-    groups: Mapping[str, Any], per_class: list[float | None]
+    groups: Mapping[str, Sequence[int]], per_class: Sequence[float | None]
 ) -> dict[str, float | None]:
     """Averages accuracy over the classes of each shot group; None if no class was tested."""
-    means: dict[str, float | None] = {}
-    for name in GROUPS:
-        values = [value for index in groups[name] if (value := per_class[index]) is not None]
-        means[name] = sum(values) / len(values) if values else None
-    return means
+    return {name: class_mean([per_class[index] for index in groups[name]]) for name in GROUPS}
+
+
+def class_mean(per_class: Sequence[float | None]) -> float | None:
+    """Averages accuracy over classes, each with the same weight; None if none was tested."""
+    known = [value for value in per_class if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
-    return abs(one - other) <= _ROUNDING
+    return abs(one - other) <= ROUNDING
 
 
 def _wrong_confusion(record: Mapping[str, Any]) -> list[str]:

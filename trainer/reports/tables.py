@@ -8,18 +8,18 @@ epoch on the test part ("test oracle") is shown on demand and selects nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stylegan_mix import columns
 from stylegan_mix.errors import UsageFailure
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
+from trainer.reports import figures, notes
 from trainer.reports.records import Result
-from trainer.reports.schema import GROUPS
 
 __all__ = [
-    "PARTS",
     "Row",
     "Spread",
     "Table",
@@ -32,12 +32,6 @@ __all__ = [
     "text_table",
 ]
 
-PARTS = ("overall", *GROUPS)
-
-_CONTROLS = {
-    "-unmixed": "control: the bank holds unmixed class-balanced samples",
-    "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
-}
 # Settings that other columns show, and those that only bank and teacher have.
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
 _OF_BANK = ("n", "alpha", "generator", "generator_kimg")
@@ -88,9 +82,9 @@ class Row:
     def seeds(self) -> tuple[int, ...]:
         return tuple(result.seed for result in self.results)
 
-    def accuracy(self, part: str) -> Spread | None:
-        """Spreads the accuracy of the last epoch, "overall" or of a shot group, over the seeds."""
-        return spread(result.accuracy(part) for result in self.results)
+    def accuracy(self, figure: str) -> Spread | None:
+        """Spreads a figure of the last epoch over the seeds; see `figures.FIGURES`."""
+        return spread(result.accuracy(figure) for result in self.results)
 
     def oracle(self) -> Spread | None:
         """Spreads the accuracy of the best epoch on the test part: never a result."""
@@ -132,15 +126,14 @@ class Table:
         """True if its recipes take different numbers of steps."""
         return len({result.budget["steps"] for result in self.results}) > 1
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that its columns show."""
+        return figures.shown(self.results)
+
     def notes(self) -> list[str]:
         """Lists the facts that a reader needs to trust the table, a sentence each."""
-        return [
-            *_data_notes(self.first.record),
-            _budget_note(self.results),
-            *_bank_notes(self.results),
-            *_arm_notes(self.rows),
-            _machine_note(self.results),
-        ]
+        return notes.of(self.results)
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -225,99 +218,6 @@ def _brief(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)[:12]
 
 
-# Notes
-
-
-def _data_notes(record: Mapping[str, Any]) -> list[str]:
-    data = record["dataset"]
-    groups = data["groups"]
-    seed = f", split seed {data['split_seed']}" if data["split_seed"] else ""
-    sizes = ", ".join(f"{name} {_members(groups[name], data['classes'])}" for name in GROUPS)
-    overlap = data["overlap"]
-    if data["dropped_overlap"]:
-        found = "Training images that are also in the test part were dropped."
-    elif overlap:
-        found = f"{overlap} training images are also in the test part."
-    else:
-        found = "No training image is also in the test part."
-    about = (
-        f"Data: {data['name']}, profile {data['profile']}{seed}, split {data['split_id'][:12]}: "
-        f"{data['train_images']:,} training images ({max(data['counts']):,} to "
-        f"{min(data['counts']):,} a class), {data['test_images']:,} test images. {found}"
-    )
-    return [about, f"Shot groups by {groups['rule']}: {sizes}."]
-
-
-def _members(indices: Sequence[int], classes: Sequence[str]) -> str:
-    if len(classes) > 10:
-        return f"{len(indices)} classes"
-    return f"({', '.join(classes[index] for index in indices)})"
-
-
-def _budget_note(results: Sequence[Result]) -> str:
-    budget = results[0].budget
-    steps = sorted({result.budget["steps"] for result in results})
-    count = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    seeds = sorted({result.seed for result in results})
-    return (
-        f"Budget: {budget['epochs']} epochs, {count} steps of {budget['batch']} images, learning "
-        f"rate {budget['lr']:g}, {budget['precision']}. Accuracy in percent after the last epoch, "
-        f"mean ± standard deviation over n runs (seeds {', '.join(map(str, seeds))})."
-    )
-
-
-def _bank_notes(results: Sequence[Result]) -> list[str]:
-    found = {}
-    for result in results:
-        bank = result.record["bank"]
-        if bank:
-            found[bank["key"]] = bank
-    notes = []
-    for bank in sorted(found.values(), key=lambda one: (one["space"], one["key"])):
-        text = f"Bank {bank['key'][:12]}: {bank['n']:,} rows, space {bank['space']}"
-        if bank.get("generator"):
-            text += f", generator {str(bank['generator'])[:12]}"
-        if bank.get("generator_kimg"):
-            text += f" trained for {bank['generator_kimg']:g} thousand images"
-        if bank.get("split") == "declared":
-            text += " imported, and only declared to be of this split"
-        notes.append(text + ".")
-    return notes
-
-
-def _arm_notes(rows: Sequence[Row]) -> list[str]:
-    arms = {row.first.arm for row in rows}
-    return [
-        f"*{suffix}: {text}."
-        for suffix, text in _CONTROLS.items()
-        if any(arm.endswith(suffix) for arm in arms)
-    ]
-
-
-def _machine_note(results: Sequence[Result]) -> str:
-    machines: dict[str, list[float]] = {}
-    for result in results:
-        where = result.record["environment"]
-        device = where["cpu"] if where["device"] == "cpu" else where["device"]
-        threads = f", {where['threads']} threads" if where["device"] == "cpu" else ""
-        name = f"{device}{threads}, torch {where['torch']}"
-        machines.setdefault(name, []).append(result.budget["seconds"])
-    texts = [
-        f"{name} ({len(times)} runs, {_times(times)} each)"
-        for name, times in sorted(machines.items())
-    ]
-    return f"Hardware: {'; '.join(texts)}."
-
-
-def _times(seconds: Sequence[float]) -> str:
-    shortest, longest = _time(min(seconds)), _time(max(seconds))
-    return shortest if shortest == longest else f"{shortest} to {longest}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
 # Renderings
 
 
@@ -325,13 +225,14 @@ def cells(table: Table, *, oracle: bool = False) -> tuple[list[str], list[list[s
     """Renders header and rows of a table as text."""
     head = ["arm", "recipe", "model"]
     head += ["settings"] * table.settings + ["steps"] * table.steps_differ
-    head += ["n", *PARTS] + ["best epoch (test oracle)"] * oracle
+    head += ["n", *(figures.heading(name, table.results) for name in table.figures)]
+    head += ["best epoch (test oracle), overall"] * oracle
     lines = []
     for row in table.rows:
         line = [row.first.arm, row.first.recipe, row.first.model]
         line += [row.setting] * table.settings
         line += [f"{row.first.budget['steps']:,}"] * table.steps_differ
-        line += [str(len(row.results)), *(_shown(row.accuracy(part)) for part in PARTS)]
+        line += [str(len(row.results)), *(_shown(row.accuracy(name)) for name in table.figures)]
         line += [_shown(row.oracle())] * oracle
         lines.append(line)
     return head, lines
@@ -352,30 +253,24 @@ def text_table(found: Sequence[Table], *, oracle: bool = False) -> str:
 
 def seed_table(results: Sequence[Result]) -> str:
     """Renders the runs of one experiment, a line a seed, and their mean and spread."""
-    lines = [["arm", "recipe", "model", "seed", "n", *PARTS]]
-    first = results[0]
+    first, names = results[0], figures.shown(results)
+    headings = [figures.heading(name, results) for name in names]
+    lines = [["arm", "recipe", "model", "seed", "n", *headings]]
     head = [first.arm, first.recipe, first.model]
     for result in results:
-        values = (spread([result.accuracy(part)]) for part in PARTS)
+        values = (spread([result.accuracy(name)]) for name in names)
         lines.append([*head, str(result.seed), "1", *map(_shown, values)])
     if len(results) > 1:
         row = Row(tuple(results))
-        values = (row.accuracy(part) for part in PARTS)
+        values = (row.accuracy(name) for name in names)
         lines.append([*head, "all", str(len(results)), *map(_shown, values)])
     return "\n".join(aligned(lines))
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     """Aligns lines of cells in columns; the columns from "n" on are aligned right."""
-    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     left = lines[0].index("n") if "n" in lines[0] else 1
-    return [
-        "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    return columns.aligned(lines, right=range(left, len(lines[0])))
 
 
 def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
@@ -411,6 +306,7 @@ def _plain(table: Table) -> dict[str, Any]:
         "classes": table.first.dataset["classes"],
         "counts": table.first.dataset["counts"],
         "groups": table.first.dataset["groups"],
+        "figures": list(table.figures),
         "overlap": table.first.dataset["overlap"],
         "notes": table.notes(),
         "rows": [_plain_row(row) for row in table.rows],
@@ -426,7 +322,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "steps": record["budget"]["steps"],
         "n": len(row.results),
         "seeds": list(row.seeds),
-        "accuracy": {part: _numbers(row.accuracy(part)) for part in PARTS},
+        "accuracy": {name: _numbers(row.accuracy(name)) for name in figures.FIGURES},
         "test_oracle": _numbers(row.oracle()),
         "per_class": [_numbers(value) for value in row.per_class()],
         "commands": [result.record["command"] for result in row.results],

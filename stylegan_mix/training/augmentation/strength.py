@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylegan_mix.datasets.records import shot_groups
+from stylegan_mix.datasets.groups import shot_groups
 from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.spec import RunSpec
 
-GROUPS: Any = SimpleNamespace(many=(0,), medium=(1, 2), few=(3,))
+GROUPS = {"many": (0,), "medium": (1, 2), "few": (3,)}
 
 
 def test_confusion_counts_called_by_true() -> None:
@@ -29,8 +28,9 @@ def test_groups_are_means_of_classes_and_empty_ones_are_none() -> None:
     found = evaluate.scores(confusion, GROUPS)
     assert found["per_class"] == [75.0, 100.0, None, 0.0]
     assert found["overall"] == pytest.approx(100 * 4 / 6)
+    assert found["balanced"] == pytest.approx(175 / 3)
     assert (found["many"], found["medium"], found["few"]) == (75.0, 100.0, 0.0)
-    nobody: Any = SimpleNamespace(many=(), medium=(2,), few=(0, 1))
+    nobody = {"many": (), "medium": (2,), "few": (0, 1)}
     empty = evaluate.scores(confusion, nobody)
     assert (empty["many"], empty["medium"], empty["few"]) == (None, None, 87.5)
 
