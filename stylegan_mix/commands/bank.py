@@ -13,6 +13,7 @@ from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.reader import Bank
@@ -24,7 +25,7 @@ _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "a
 
 @click.group("bank", cls=console.Group)
 def bank() -> None:
-    """Banks of hybrid images: list, show, preview, judge, verify.
+    """Banks of hybrid images: list, show, preview, judge, verify, remove.
 
     KEY is a bank's key, the beginning of one, or a path.
     """
@@ -329,3 +330,8 @@ def _open(key: str, *, verify: bool) -> Bank:
     from stylegan_mix.banks.reader import open_bank
 
     return open_bank(store.resolve(key), verify=verify)
+
+
+bank.add_command(
+    remove_command("bank", "KEY", "Banks that runs in the working folder name are refused.")
+)
