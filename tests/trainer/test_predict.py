@@ -91,6 +91,20 @@ def test_a_labelled_folder_gives_files_names_probabilities_and_accuracy(
     assert err.index("balanced (3 classes)") < err.index("overall (images)")  # 4, 1 and 1 images
 
 
+def test_accuracies_are_those_of_the_shot_groups_that_are_asked_for(
+    run: Path, trainer: Trainer
+) -> None:
+    put(Path("photos/Amphipod/a.png"))
+    put(Path("photos/copépode/b.png"))
+    code, out, _ = trainer("predict", str(run), "photos", "--groups", "25,10", "--json")
+    accuracy = json.loads(out)["accuracy"]
+    assert code == 0
+    assert accuracy["many"] == accuracy["per_class"][0]
+    assert accuracy["medium"] == accuracy["per_class"][1]
+    assert accuracy["few"] is None
+    assert accuracy["balanced"] == accuracy["overall"]
+
+
 def test_an_unlabelled_folder_has_no_accuracy_and_no_labels(run: Path, trainer: Trainer) -> None:
     for number in range(3):
         put(Path(f"photos/{number}.png"), seed=number)
