@@ -6,6 +6,7 @@ Failure                  1  a bug of ours
     MissingEnvironment   4  data, device, compiler, disk, memory
     Diverged             5  a training without usable numbers
     Stopped             75  on request, state saved
+        Busy            75  another process does this work
     Interrupted      128+n  by signal n
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
+    "Busy",
     "Diverged",
     "Failure",
     "Interrupted",
@@ -66,6 +68,10 @@ class Stopped(Failure):
     """A stop on request, with the state saved; the same command goes on (exit code 75)."""
 
     code = 75
+
+
+class Busy(Stopped):
+    """An end before the work began, as another process does it (exit code 75)."""
 
 
 class Interrupted(Failure):

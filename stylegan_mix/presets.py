@@ -126,43 +126,77 @@ _KINDS = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
 _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
-# `cifar` is the published configuration of StyleGAN2-ADA (Karras et al. 2020): 512 channels, R1
-# 0.01, EMA 500 kimg, mapping of 2 layers, `orig` discriminator, batch 64, minibatch-std group 32.
-# `tiny8` and `cpu32` have a low label weight and label noise, because plain conditioning collapses
-# inside the classes. On the digits, the classes were confused for long at a label weight of 0.2,
-# and the diversity of some fell below 0.6 at 0.5. `cpu32` has no augmentation, since at its budget
-# DiffAugment cost more than it gave. It computes in float32, since bfloat16 was not shown to be as
-# good (tables in tools/results/README.md). `cifar-lt` is `cifar` with the conditioning of `cpu32`,
-# adaptive augmentation by shot group, and EMA and speed of adaptation for 2,000 kimg. At the size
-# and budget of `cpu32` that combination is the best one measured (`label-plain`: the strength stays
-# at 0, and a lower target makes no visible difference). At its own size and budget it has not been
-# measured.
-_TABLE = """
-name                 tiny8    cpu32     cifar   cifar-lt
-resolution           8        32        32      32
-channel_base         256      2048      32768   32768
-channel_max          32       64        512     512
-z_dim                32       128       512     512
-w_dim                32       128       512     512
-mapping_layers       2        2         2       2
-discriminator        orig     orig      orig    orig
-minibatch_std_group  4        4         32      4
-label_weight         0.4      0.4       1.0     0.4
-label_noise          0.5      0.3       0.0     0.3
-batch                32       32        64      64
-lr                   0.0025   0.0025    0.0025  0.0025
-r1_gamma             1.0      0.1       0.01    0.01
-r1_interval          16       16        16      16
-path_interval        0        0         4       4
-ema_kimg             10       20        500     50
-ema_ramp             0.05     0.05      0.05    0.05
-augment              none     none      ada     ada
-ada_groups           all      all       all     shot
-ada_kimg             500      500       500     100
-real_power           0.25     0.5       1.0     0.5
-label_power          0.25     0.5       1.0     0.5
-precision            float32  float32   mixed   mixed
-kimg                 250      200       100000  2000
+# For a CPU: a few hours on two cores. From `cpu16` on, a resolution has the same channels in each of
+# them, so a larger size only adds blocks. `tiny8` and `cpu32` have a low label weight and label
+# noise, because plain conditioning collapses inside the classes. On the digits, the classes were
+# confused for long at a label weight of 0.2, and the diversity of some fell below 0.6 at 0.5.
+# `cpu32` has no augmentation, since at its budget DiffAugment cost more than it gave. It computes in
+# float32, since bfloat16 was not shown to be as good (tables in tools/results/README.md). The others
+# take the settings of `cpu32`. Above 32 pixels their R1 grows with pixels / batch, as in `auto`.
+# Their quality has not been measured.
+_FOR_CPUS = """
+name                 tiny8    cpu16    cpu32    cpu64    cpu128
+resolution           8        16       32       64       128
+channel_base         256      2048     2048     2048     2048
+channel_max          32       64       64       64       64
+z_dim                32       128      128      128      128
+w_dim                32       128      128      128      128
+mapping_layers       2        2        2        2        2
+discriminator        orig     orig     orig     orig     orig
+minibatch_std_group  4        4        4        4        4
+label_weight         0.4      0.4      0.4      0.4      0.4
+label_noise          0.5      0.3      0.3      0.3      0.3
+batch                32       32       32       32       16
+lr                   0.0025   0.0025   0.0025   0.0025   0.0025
+r1_gamma             1.0      0.1      0.1      0.4      3.2
+r1_interval          16       16       16       16       16
+path_interval        0        0        0        0        0
+ema_kimg             10       20       20       20       20
+ema_ramp             0.05     0.05     0.05     0.05     0.05
+augment              none     none     none     none     none
+real_power           0.25     0.5      0.5      0.5      0.5
+label_power          0.25     0.5      0.5      0.5      0.5
+precision            float32  float32  float32  float32  float32
+kimg                 250      400      200      200      150
+"""
+
+# `cifar` is the published configuration of StyleGAN2-ADA (Karras et al. 2020) for 32 pixels: 512
+# channels, R1 0.01, EMA 500 kimg, mapping of 2 layers, `orig` discriminator, batch 64,
+# minibatch-std group 32. `cifar-lt` is `cifar` with the conditioning of `cpu32`, adaptive
+# augmentation by shot group, and EMA and speed of adaptation for 2,000 kimg. At the size and budget
+# of `cpu32` that combination is the best one measured (`label-plain`: the strength stays at 0, and
+# a lower target makes no visible difference). At its own size and budget it has not been measured.
+# `gpu8` and `gpu16` are `cifar-lt` at their sizes. `gpu64` and `gpu128` take from the published
+# `auto` (see `auto_preset`) networks, batch, R1, path length, style mixing and EMA, and from
+# `cifar-lt` conditioning, draws and augmentation. Their quality was not measured.
+_FOR_ONE_GPU = """
+name                 gpu8     gpu16    cifar    cifar-lt gpu64    gpu128
+resolution           8        16       32       32       64       128
+channel_base         32768    32768    32768    32768    16384    16384
+channel_max          512      512      512      512      512      512
+z_dim                512      512      512      512      512      512
+w_dim                512      512      512      512      512      512
+mapping_layers       2        2        2        2        2        2
+discriminator        orig     orig     orig     orig     resnet   resnet
+minibatch_std_group  4        4        32       4        4        4
+label_weight         0.4      0.4      1.0      0.4      0.4      0.4
+label_noise          0.3      0.3      0.0      0.3      0.3      0.3
+batch                64       64       64       64       32       32
+lr                   0.0025   0.0025   0.0025   0.0025   0.0025   0.0025
+r1_gamma             0.01     0.01     0.01     0.01     0.0256   0.1024
+r1_interval          16       16       16       16       16       16
+path_weight          0        0        0        0        2        2
+path_interval        4        4        4        4        4        4
+style_mixing         0        0        0        0        0.9      0.9
+ema_kimg             50       50       500      50       10       10
+ema_ramp             0.05     0.05     0.05     0.05     0.05     0.05
+augment              ada      ada      ada      ada      ada      ada
+ada_groups           shot     shot     all      shot     shot     shot
+ada_kimg             100      100      500      100      100      100
+real_power           0.5      0.5      1.0      0.5      0.5      0.5
+label_power          0.5      0.5      1.0      0.5      0.5      0.5
+precision            mixed    mixed    mixed    mixed    mixed    mixed
+kimg                 1000     1000     100000   2000     3000     4000
 """
 
 
@@ -180,7 +214,7 @@ def _parse(table: str) -> dict[str, Preset]:
     return {preset.name: preset for preset in presets}
 
 
-PRESETS = _parse(_TABLE)
+PRESETS = _parse(_FOR_CPUS) | _parse(_FOR_ONE_GPU)
 
 
 def auto_preset(resolution: int) -> Preset:
@@ -254,17 +288,21 @@ def preset_of(values: Mapping[str, Any]) -> Preset:
     return Preset(**values)
 
 
-def default_preset(resolution: int, device: str = "cpu") -> Preset:
-    """Chooses the preset for a data set of this resolution, if none is named.
+def default_preset(resolution: int, device: str = "cpu", *, dataset: str = "") -> Preset:
+    """Chooses the preset for a data set of this resolution on this device, if none is named.
 
-    `tiny8` for 8 pixels, `cpu32`, or on CUDA `cifar-lt`, for 32, `auto` for all others.
+    The one of that size for a CPU, or on CUDA for one GPU; `auto` for sizes that have none.
+    `dataset` is the name of a built-in data set, which may have its own.
     """
-    if resolution == PRESETS["cpu32"].resolution:
-        return PRESETS["cifar-lt" if device.startswith("cuda") else "cpu32"]
-    if resolution == PRESETS["tiny8"].resolution:
-        return PRESETS["tiny8"]
-    return preset_named("auto", resolution)
+    if dataset in _BY_DATASET:
+        return preset_named(_BY_DATASET[dataset], resolution)
+    names = _DEFAULT_ON_GPU if device.startswith("cuda") else _DEFAULT_ON_CPU
+    return preset_named(names.get(resolution, "auto"), resolution)
 
 
+_DEFAULT_ON_CPU = {8: "tiny8", 16: "cpu16", 32: "cpu32", 64: "cpu64", 128: "cpu128"}
+_DEFAULT_ON_GPU = {8: "gpu8", 16: "gpu16", 32: "cifar-lt", 64: "gpu64", 128: "gpu128"}
+# So small a set gains nothing from the networks of a GPU.
+_BY_DATASET = {"digits_lt": "tiny8"}
 _AUTO_MOST = 256
 _SIZED = "prepare the data set at such a size: stylegan-mix dataset prepare NAME --size 32"

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from stylegan_mix import special_files
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
 __all__ = [
@@ -37,7 +38,17 @@ __all__ = [
 
 def say(text: str) -> None:
     """Prints a line for the user (stderr)."""
-    print(text, file=sys.stderr, flush=True)
+    _print(text + "\n")
+
+
+def _print(text: str) -> None:
+    """Writes to stderr. If nobody can read it, such as in a closed terminal, the work goes on."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        # What waits to be written would fail again, at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 # Reporters
@@ -84,8 +95,7 @@ class Progress:
         self._next = now + (0.5 if self._terminal else 30.0)
         text = self._pace.text(done, now, facts)
         if self._terminal:
-            sys.stderr.write("\r\x1b[K" + text[: max(_columns() - 1, 20)])
-            sys.stderr.flush()
+            _print("\r\x1b[K" + text[: max(_columns() - 1, 20)])
             self._shown = True
         else:
             say(text)
@@ -93,8 +103,7 @@ class Progress:
     def close(self) -> None:
         """Ends the line on a terminal."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _print("\r\x1b[K")
             self._shown = False
 
 
@@ -158,7 +167,7 @@ class JsonLines:
     `{"time", "say"}` is a line; `{"time", "label", "unit", "done", "total", "rate", "facts"}` is
     progress: `time` is UTC in ISO 8601, `rate` in units a second. Progress is written at most once
     a second, and at its end. Every line is one write at the end of the file, so several processes
-    may share it, and a reader sees whole lines.
+    may share it, and a reader sees whole lines. A device or a pipe is opened once, and kept.
 
     `UsageFailure` (exit code 2) if the file cannot be opened, `MissingEnvironment` (4) if it cannot
     be written.
@@ -167,7 +176,9 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            os.close(self._open())
+            self._special = special_files.opened(path)
+            if self._special is None:
+                os.close(self._open())
         except OSError as error:
             raise UsageFailure(f"cannot write progress to {path}: {error.strerror}") from error
 
@@ -187,6 +198,9 @@ class JsonLines:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, **entry}, allow_nan=False) + "\n"
         try:
+            if self._special is not None:
+                os.write(self._special, line.encode())
+                return
             # Opened each time: a file that was moved away begins again under its name.
             file = self._open()
             try:

@@ -67,14 +67,16 @@ NEVER = _Never()
 
 
 class StopSignals(StopEvent):
-    """A request by SIGINT, SIGTERM, SIGUSR1 or a time limit, for a loop to read.
+    """A request by a signal or a time limit, for a loop to read.
 
-    Inside the context the first signal only sets `requested`; a second SIGINT acts at once.
+    The signals are SIGINT, SIGTERM, SIGUSR1, SIGQUIT, and SIGHUP, which a closed terminal sends.
+    Inside the context the first signal only sets `requested`; a second SIGINT acts at once. SIGHUP
+    stays ignored if it was before, as under `nohup`.
     `minutes` counts from entering the context. Signals reach the main thread alone, so only the
     main thread can enter the context. Work in other threads takes a `StopEvent`.
     """
 
-    _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGQUIT, signal.SIGHUP)
 
     def __init__(self, minutes: float | None = None) -> None:
         super().__init__()
@@ -85,6 +87,8 @@ class StopSignals(StopEvent):
     def __enter__(self) -> Self:
         self._limit(self._minutes)
         for number in self._HANDLED:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -8,15 +8,17 @@ rewritten. `STYLEGAN_MIX_SHARED` names a second store that is only read.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import socket
-import tempfile
+import stat
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.errors import Busy, InvalidInput, MissingEnvironment, UsageFailure
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
@@ -34,9 +36,12 @@ __all__ = [
     "disk_errors",
     "free_space",
     "home",
+    "is_held",
+    "json_bytes",
     "locked",
     "publish",
     "read_json",
+    "replace_file",
     "roots",
     "sha256_file",
     "shared",
@@ -124,7 +129,7 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turns a full or unwritable disk, and a path that no file can have, into errors.
 
     Exit code 4 for the disk and for a store without a place, 2 for another path. `elsewhere`
-    explains how to choose another path, if it is not in a store.
+    explains how to choose another path; the default names the option of the store, or `--out`.
     """
     try:
         yield
@@ -132,7 +137,8 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
         if error.errno in _FULL_DISK:
             raise MissingEnvironment(
                 f"the disk is full: could not write {path} ({error.strerror})",
-                remedy="free some space (finished work is kept), then run the same command",
+                remedy="free some space (finished work is kept), then run the same command; or "
+                + (elsewhere or _elsewhere(path)),
             ) from error
         if error.errno in _NO_ACCESS:
             raise MissingEnvironment(
@@ -150,34 +156,73 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
 
 
 def _elsewhere(path: Path) -> str:
-    """Explains how to choose another place than `path`."""
-    if path.is_relative_to(home()):
+    """Explains how to choose another place than `path`, of the store or of a user's files."""
+    if path.absolute().is_relative_to(home()):
         return "choose another place for the store with STYLEGAN_MIX_HOME"
-    return "choose another place for it, one that can be written to"
+    return "choose another place with --out"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file atomically: a reader sees the old content or all of the new, never a part."""
+    """Writes a file atomically: a reader sees the old content or all of the new, never a part.
+
+    A link at `path` is replaced. A path that a user named is for `output.write_bytes`.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Puts a new file in the place of `path`, with its mode and owner if it has any.
+
+    The mode of a new file is that of the umask. Raises `OSError`.
+    """
+    before = _regular(path)
+    # A short name of its own, so that a long name of `path` is no fault.
+    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}"
+    mode = 0o666 if before is None else 0o600
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if before is not None:
+                _take_over(file.fileno(), before)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    """Returns the status of a regular file; None for anything else."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _take_over(handle: int, before: os.stat_result) -> None:
+    """Gives a file the owner of another, where that is allowed, and its mode."""
+    owner = before.st_uid, before.st_gid
+    if owner != (os.geteuid(), os.getegid()):
+        with contextlib.suppress(PermissionError):
+            os.fchown(handle, *owner)
+    os.fchmod(handle, stat.S_IMODE(before.st_mode))
 
 
 def write_json(path: Path, data: Any) -> None:
     """Writes plain data as readable JSON, atomically."""
+    write_bytes(path, json_bytes(data))
+
+
+def json_bytes(data: Any) -> bytes:
+    """Encodes plain data as readable JSON."""
     text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
@@ -243,7 +288,7 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
     If another process holds it, `wait` waits and prints one line that names the holder, until the
-    session asks for an end. Without `wait` it raises `Stopped` (exit code 75).
+    session asks for an end. Without `wait` it raises `Busy` (exit code 75).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +301,7 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
             work = path.stem if path.suffix else path.parent
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
             if not wait:
-                raise Stopped(
+                raise Busy(
                     f"{work} is being worked on by {holder}",
                     remedy="wait for it, then run the same command",
                 ) from None
@@ -270,6 +315,21 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Tells if a process holds a lock file now."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _wait_for(handle: int, stop: StopRequest, holder: str) -> None:
     """Takes the lock once it is free; raises the failure of `stop` if that comes first."""
     while True:
@@ -281,8 +341,11 @@ def _wait_for(handle: int, stop: StopRequest, holder: str) -> None:
             time.sleep(_LOCK_POLL)
 
 
-def free_space(path: Path, need: int, what: str) -> None:
-    """Raises `MissingEnvironment` (exit code 4) unless `need` bytes and a reserve are free."""
+def free_space(path: Path, need: int, what: str, *, elsewhere: str | None = None) -> None:
+    """Raises `MissingEnvironment` (exit code 4) unless `need` bytes and a reserve are free.
+
+    `elsewhere` is as in `disk_errors`.
+    """
     existing = path
     while not existing.exists():
         existing = existing.parent
@@ -292,5 +355,5 @@ def free_space(path: Path, need: int, what: str) -> None:
         raise MissingEnvironment(
             f"{what} needs {need / 1e6:,.0f} MB and a reserve of {reserve / 1e6:,.0f} MB at "
             f"{existing}; {free / 1e6:,.0f} MB are free",
-            remedy="free some space, or move the store with STYLEGAN_MIX_HOME",
+            remedy=f"free some space, or {elsewhere or _elsewhere(path)}",
         )

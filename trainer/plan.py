@@ -24,12 +24,13 @@ from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.inputs import bank_reference, teacher_reference
 from trainer.recipes.catalogue import recipe
-from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+from trainer.reports.records import LOCK_FILE
+from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
 
-__all__ = ["Asked", "Plan", "decide", "expected"]
+__all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch"]
 
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
@@ -165,6 +166,10 @@ class Plan:
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
+    def lock(self, seed: int) -> Path:
+        """Returns the file that the process holds that works on a seed."""
+        return self.folder(seed) / LOCK_FILE
+
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""
         spec = self.spec
@@ -218,8 +223,26 @@ def decide(asked: Asked) -> Plan:
     bank, which = _bank(asked, data)
     spec = _spec(asked, data, bank, version)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
-    why = tuple(text for text in (because, *data.notes, which) if text)
+    smaller = _smaller_batch(asked.batch, len(data.train))
+    why = tuple(text for text in (because, *data.notes, which, smaller) if text)
     return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
+
+
+def fitting_batch(wanted: int | None, images: int) -> int:
+    """Limits a batch, None for the default, to the number of training images.
+
+    A batch with images twice would make an epoch longer than the real images.
+    """
+    asked = RunSpec.batch if wanted is None else wanted
+    return min(asked, max(images, FEWEST_IN_BATCH))
+
+
+def _smaller_batch(wanted: int | None, images: int) -> str:
+    """Tells that the training part is smaller than the batch that was asked for; else ""."""
+    asked = RunSpec.batch if wanted is None else wanted
+    batch = fitting_batch(wanted, images)
+    told = f"batch {batch}, not {asked}: the training part has {images:,} images"
+    return told if batch < asked else ""
 
 
 def _names_a_folder(name: str) -> bool:
@@ -356,5 +379,6 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
     defaults = _BY_DATASET.get(data.name, {})
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
-    own_settings = {**defaults, **said, **votes}
+    batch = fitting_batch(asked.batch, len(data.train))
+    own_settings = {**defaults, **said, **votes, "batch": batch}
     return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)

@@ -17,6 +17,7 @@ from stylegan_mix.store import digest
 from trainer.engine.mixing import ARMS
 
 __all__ = [
+    "FEWEST_IN_BATCH",
     "BankRef",
     "DataSpec",
     "Precision",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 Precision = Literal["float32", "bfloat16"]
+
+# Batch norm needs two images.
+FEWEST_IN_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ def _problems(spec: RunSpec) -> list[str]:
         _one_of("aug", spec.aug, tuple(ARMS)),
         _one_of("precision", spec.precision, get_args(Precision)),
         _within("epochs", spec.epochs, 1, 100_000),
-        _within("batch", spec.batch, 2, 65_536),
+        _within("batch", spec.batch, FEWEST_IN_BATCH, 65_536),
         _within("lr", spec.lr, 0.0, 1e3, open_low=True),
         _within("warmup_epochs", spec.warmup_epochs, 0.0, 1e5),
         _within("weight_decay", spec.weight_decay, 0.0, 1.0),
@@ -258,7 +262,7 @@ def _problems(spec: RunSpec) -> list[str]:
         "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
         ""
         if not spec.uses_bank or 0 < spec.bank_rows < spec.batch
-        else f"bank_share {spec.bank_share} leaves no real or no bank row in a batch",
+        else f"bank_share {spec.bank_share} leaves no real or no bank row in a batch of {spec.batch}",
     ]
 
 

@@ -23,12 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix import store
+from stylegan_mix import output
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from trainer.differences import flat
-from trainer.plan import Asked, Plan, decide, expected
+from trainer.plan import Asked, Plan, decide, expected, fitting_batch
 from trainer.reports.records import Result, small
 from trainer.spec import BankRef
 
@@ -138,7 +138,9 @@ def _same(result: Result, plan: Plan) -> bool:
 def _alike(result: Result, asked: Asked) -> bool:
     """Tells if a result has all requested settings, and defaults for the others."""
     actual = flat(result.spec.plain())
-    if any(actual[name] != value for name, value in expected(asked).items()):
+    batch = fitting_batch(asked.batch, result.dataset["train_images"])
+    wanted = {**expected(asked), "batch": batch}
+    if any(actual[name] != value for name, value in wanted.items()):
         return False
     votes, teacher = result.spec.votes, result.spec.teacher
     if asked.views not in (None, votes.views) or (asked.teacher is None) != (teacher is None):
@@ -158,7 +160,8 @@ def keep(result: Result, folder: Path) -> Path:
     record = small(result.record)
     path = folder / file_name(result)
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
-    store.write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    output.write_text(path, text, elsewhere="choose another folder with --results")
     return path
 
 

@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stylegan_mix import store
 from stylegan_mix.errors import (
+    Busy,
     Diverged,
     Failure,
     InvalidInput,
@@ -22,6 +24,7 @@ from stylegan_mix.errors import (
 from stylegan_mix.session import Session
 from trainer.execute import How
 from trainer.plan import Plan
+from trainer.reports.records import LOCK_FILE, RESULT_FILE
 
 __all__ = ["side_by_side", "threads_each"]
 
@@ -108,11 +111,19 @@ class _Child:
                 self._session.say(f"[{self._name}] {self._lines[-1]}")
 
     def failure(self) -> Failure | None:
-        """Returns the failure of the process, in its own words; None for a finished run."""
+        """Returns the failure of the process, in its own words; None for a finished run.
+
+        A run that another process worked on is finished by now, or the failure is `Busy`.
+        """
         self.reader.join()
         code = self.process.returncode
         if code == 0:
             return None
+        folder = self.plan.folder(self.plan.spec.seed)
+        if code == Busy.code and (folder / RESULT_FILE).is_file():
+            return None
+        if code == Busy.code and store.is_held(folder / LOCK_FILE):
+            return Busy(f"{folder} is being worked on by another process")
         lines = list(self._lines)
         starts = [at for at, line in enumerate(lines) if line.startswith("trainer: ")]
         text = "\n".join(lines[starts[-1] :]) if starts else "\n".join(lines[-3:])

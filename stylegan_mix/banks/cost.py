@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from stylegan_mix.banks.plan import Plan
@@ -17,7 +18,9 @@ def estimate(plan: Plan) -> dict[str, Any]:
     request = plan.request
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator has no block to time")
-    seconds = _seconds_per_block(Decoder(network_of(plan.published, plan.means), request))
+    # The pairs of a judge are not known yet, and do not change the time of a block.
+    timed = replace(request, pairs="uniform")
+    seconds = _seconds_per_block(Decoder(network_of(plan.published, plan.means), timed))
     return {
         "state": "absent",
         "key": request.exact_key(plan.means.numerics),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylegan_mix.banks import store
+from stylegan_mix.banks import near, store
 from stylegan_mix.banks.pair_file import read_pairs
 from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.banks.request import Request, command_words
@@ -21,6 +21,7 @@ from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.asked import AskedDraw
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
@@ -36,13 +37,19 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Means", "Plan", "Training", "decide"]
 
 
+# Seconds of the longest training that begins unasked, and the data sets that have no such limit.
+_LONGEST_UNASKED = 4 * 3600
+_TRAINED_AS_TYPED = (DEFAULT_DATASET, "cifar10_lt")
+
+
 @dataclass(frozen=True)
 class Asked:
     """The options of `generate` that describe the bank, and the means of making it.
 
     `generator` is a hash or the beginning of one; None takes the newest of the split. `exact` takes
-    an existing bank only if it has the numerics of this machine. `train` lets a missing generator
-    be trained. `pairs` is a name of `PAIRINGS` or the path of a file of pairs.
+    an existing bank only if it has the numerics of this machine. `train` False makes a missing
+    generator an error, and True trains it however long that takes; None trains it if that is short
+    (`Plan.require_short`). `pairs` is a name of `PAIRINGS` or the path of a file of pairs.
     """
 
     draw: AskedDraw = AskedDraw()
@@ -54,7 +61,7 @@ class Asked:
     generator: str | None = None
     precision: str = "float32"
     exact: bool = False
-    train: bool = True
+    train: bool | None = None
     device: str = "auto"
     fill: str = "uniform"
     pairs: str = "uniform"
@@ -70,8 +77,12 @@ class Asked:
         counts: Sequence[int],
         resolution: int,
         channels: int,
+        judge: str = "",
     ) -> Request:
-        """Makes the request to a generator, given by its hash, split, classes and images."""
+        """Makes the request to a generator, given by its hash, split, classes and images.
+
+        `judge` is the key of the judge of the split, for pairs that it chooses.
+        """
         listed = self.pairs_file is not None
         return Request(
             generator=generator,
@@ -91,7 +102,13 @@ class Asked:
             counts=tuple(int(count) for count in counts),
             listed=read_pairs(self.pairs_file, classes) if self.pairs_file and classes else (),
             listed_in=self.pairs if listed else "",
+            judge=judge if self.judged else "",
         )
+
+    @property
+    def judged(self) -> bool:
+        """True if a judge chooses the pairs."""
+        return self.pairs in PAIRINGS and PAIRINGS[self.pairs].reads == "judge"
 
     @property
     def pairs_file(self) -> Path | None:
@@ -147,6 +164,33 @@ class Plan:
         """Completes the plan once its generator is trained."""
         return _with_generator(self.asked, published, why=())
 
+    @property
+    def limited(self) -> bool:
+        """True if the training before this bank begins unasked, so only if it is short.
+
+        That of a small built-in data set begins as typed.
+        """
+        if self.training is None or self.asked.train is not None:
+            return False
+        return self.training.plan.dataset.name not in _TRAINED_AS_TYPED
+
+    def require_short(self, left: Span) -> None:
+        """Raises `InvalidInput` (exit code 3) if a training of `left` seconds is too long unasked.
+
+        As with `train` False, the generator that the bank needs is missing.
+        """
+        if self.training is None or not self.limited or left.high <= _LONGEST_UNASKED:
+            return
+        plan = self.training.plan
+        time = left.in_words() if left.says_something else "an unknown time"
+        raise InvalidInput(
+            f"no finished generator of {plan.dataset.name}, and to train one takes {time} on this "
+            f"machine; without being asked, generate trains for up to {_LONGEST_UNASKED // 3600} "
+            "hours",
+            remedy=f"{plan.command} trains it, with --time 4h as far as that goes; --train insists "
+            "that this command does",
+        )
+
     def command(self) -> list[str]:
         """Composes the command that requests this bank again, as words."""
         if self.published is not None:
@@ -197,6 +241,7 @@ def decide(asked: Asked) -> Plan:
 def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...]) -> Plan:
     card = published.card
     request = asked.request(
+        judge=near.judge_of(card) if asked.judged else "",
         generator=published.hash,
         split_id=card["split_id"],
         classes=card["classes"],
@@ -225,7 +270,7 @@ def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> P
     """Plans to train the default generator of a split first."""
     train = shlex.join(["stylegan-mix", "train", *dataset.options])
     imported = _imported(dataset)
-    if not asked.train:
+    if asked.train is False:
         raise InvalidInput(
             f"{generator_store.none_of(dataset)}{imported}",
             remedy=f"{train} trains one; without --no-train this command does it first",
@@ -234,6 +279,7 @@ def _with_training(asked: Asked, dataset: Dataset, *, why: tuple[str, ...]) -> P
         dataset, preset=None, kimg=None, seed=0, device=asked.device, command=train
     )
     request = asked.request(
+        judge=near.judge_for(dataset) if asked.judged else "",
         generator="",
         split_id=dataset.split_id,
         classes=dataset.classes,

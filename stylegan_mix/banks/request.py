@@ -29,7 +29,7 @@ ALGORITHM = {"plan": 1, "mixing": 1, "rounding": 1}
 """Versions of the steps from a request to bytes; tests pin their results."""
 
 _MOST_ROWS = 1 << 40
-_POLICY = ("fill", "pairs", "unmixed", "lam", "counts", "listed", "listed_in")
+_POLICY = ("fill", "pairs", "unmixed", "lam", "counts", "listed", "listed_in", "judge")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Request:
     generator's images; `n` rows, `space` of `SPACES`, `alpha` of Beta(alpha, alpha), `truncation`
     psi. `fill` of `FILLS` draws class a, `pairs` of `PAIRINGS` class b, `unmixed` is the share of
     rows with one class alone, `lam` a law as `law_of` reads it. `counts` [K] are the training
-    images of the classes, and `listed` pairs (a, b, weight), for fills and pairings that read them.
-    `listed_in` is the file of these pairs as it was typed. Raises `UsageFailure` (exit code 2),
+    images of the classes, `listed` pairs (a, b, weight), and `judge` the key of a judge, for fills
+    and pairings that read them. `listed_in` is the file of these pairs as it was typed. The pairs
+    by a judge are listed when a bank is written. Raises `UsageFailure` (exit code 2),
     which lists everything out of bounds.
     """
 
@@ -62,6 +63,7 @@ class Request:
     counts: tuple[int, ...] = ()
     listed: tuple[tuple[int, int, float], ...] = ()
     listed_in: str = field(default="", compare=False)
+    judge: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -154,6 +156,8 @@ class Request:
             reads.add(PAIRINGS[self.pairs].reads)
         if "counts" in reads:
             chosen["counts"] = [int(count) for count in policy["counts"]]
+        if "judge" in reads:
+            chosen["judge"] = self.judge
         if "listed" in reads:
             chosen["listed"] = [[int(a), int(b), float(w)] for a, b, w in policy["listed"]]
         return chosen

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from stylegan_mix import arrays, rng, store
+from stylegan_mix.banks import near
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
@@ -30,6 +31,7 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan
 from stylegan_mix.latents.decoding import Decoded, decode_rows
+from stylegan_mix.latents.pairing import PAIRINGS
 from stylegan_mix.latents.plan import BLOCK, Mixing
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Generator
@@ -100,8 +102,11 @@ def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
     """Writes the bank of a plan that has its generator and means; see `write_bank`."""
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator writes no bank")
+    request = plan.request
+    if PAIRINGS[request.pairs].reads == "judge":
+        request = near.with_pairs(request, plan.published.card, plan.means.device, session)
     network = network_of(plan.published, plan.means)
-    folder = write_bank(plan.request, plan.published, plan.means.numerics, network, session)
+    folder = write_bank(request, plan.published, plan.means.numerics, network, session)
     return bank_store.record(folder)
 
 

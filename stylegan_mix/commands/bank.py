@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console
+from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
@@ -24,7 +24,7 @@ _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "a
 
 @click.group("bank", cls=console.Group)
 def bank() -> None:
-    """Banks of hybrid images: list, show, preview, verify.
+    """Banks of hybrid images: list, show, preview, judge, verify.
 
     KEY is a bank's key, the beginning of one, or a path.
     """
@@ -164,15 +164,17 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
 
     `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
-    from stylegan_mix import store
+    from io import BytesIO
+
     from stylegan_mix.banks.preview import default_pairs, stored_sheet
     from stylegan_mix.drawing.sheet import draw
 
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
     path = out or Path(f"preview-{opened.key[:12]}.png")
-    with store.disk_errors(path):
-        draw(stored_sheet(opened, chosen)).save(path, format="PNG")
+    file = BytesIO()
+    draw(stored_sheet(opened, chosen)).save(file, format="PNG")
+    output.write_bytes(path, file.getvalue())
     result(str(path))
 
 
@@ -189,6 +191,78 @@ def _class_index(text: str, classes: Sequence[str]) -> int:
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
     raise UsageFailure(f"no class '{text}'{nearest(text, classes)}")
+
+
+@bank.command("judge")
+@click.argument("key")
+@click.option("--folds", type=int, default=3, show_default=True, help="Classifiers of the judge.")
+@click.option("--out", type=click.Path(path_type=Path), help="PNG file to write.")
+@console.progress_option
+@console.run_options
+def judge(
+    key: str,
+    folds: int,
+    seed: int,
+    out: Path | None,
+    device: str,
+    threads: int | None,
+    progress: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Judge every row of a bank by classifiers of its training part.
+
+    The judge is trained once for a split, on folds of the training part. What it says of the
+    rows is kept beside the bank, which stays as it is; the same command again reads it. A row
+    is left out if the judge is confident of a class that is neither of its own, or if it is far
+    from both. The picture shows the calibration of lam, and rows of both kinds.
+
+    \b
+    stylegan-mix bank judge 9061f3c614e8
+    """
+    from stylegan_mix import process
+    from stylegan_mix.judging import acceptance, plan
+    from stylegan_mix.progress import reporter_for
+    from stylegan_mix.session import Session
+    from stylegan_mix.stopping import StopSignals
+
+    opened = _open(key, verify=True)
+    asked = plan.decide(opened, folds=folds, seed=seed)
+    say(asked.line())
+    if dry_run and asked.existing is None:
+        result(f"would judge {len(opened):,} rows of bank {opened.key[:12]}")
+        return
+    if asked.existing is None:
+        process.set_up_process(threads)
+    with StopSignals() as stop:
+        found = plan.made(
+            asked, process.resolve_device(device), Session(stop, reporter_for(progress))
+        )
+    path = plan.picture(opened, found, out)
+    facts = found.facts
+    if as_json:
+        console.print_json({**facts, "state": asked.state, "picture": str(path)})
+        return
+    rows = zip(opened.classes, facts["kept"], facts["judge_accuracy"], strict=True)
+    heads = ("class", "kept", "recognised held out")
+    lines = [(name, _percent(kept), _percent(accuracy)) for name, kept, accuracy in rows]
+    console.print_table([heads, *lines], right=(1, 2))
+    result(
+        f"third class {facts['third_share']:.1%}, far {facts['far_share']:.1%} of "
+        f"{len(opened):,} rows"
+    )
+    result(str(path))
+    few = acceptance.few(opened.classes, facts["kept"])
+    if few:
+        say(
+            f"fewer than {acceptance.FEW:.0%} of the rows are kept of: {', '.join(few)}; "
+            "the generator draws these classes badly"
+        )
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.1f}"
 
 
 @bank.command("verify")

@@ -113,11 +113,37 @@ def _cell(value: Any) -> str:
 )
 @click.option("--train-list", type=_file, help="Lines of 'path label', or iNaturalist JSON.")
 @click.option("--test-list", type=_file, help="The same for the test part.")
+@click.option(
+    "--labels",
+    type=_file,
+    multiple=True,
+    help="CSV, TSV or JSON lines with a header, on the disk or in the source. Twice for two parts.",
+)
+@click.option("--file-column", metavar="NAME", help="Column of --labels that names the images.")
+@click.option("--label-column", metavar="NAME", help="Column of --labels with their classes.")
+@click.option("--train-dir", metavar="FOLDER", help="Training part, as a path in the source.")
+@click.option("--test-dir", metavar="FOLDER", help="Test part. Needs --train-dir.")
+@click.option("--val-dir", metavar="FOLDER", help="Validation part. Needs --train-dir.")
+@click.option(
+    "--levels",
+    metavar="N|leaf|top",
+    help="Folder of a part that is a class: the first (top), the N-th or the innermost (leaf).",
+)
+@click.option(
+    "--names-encoding",
+    metavar="NAME",
+    help="Encoding of names in a zip or tar that are not UTF-8, such as cp932 or gbk.",
+)
 @click.option("--size", type=int, metavar="PIXELS", help="Bring all images to this square.")
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "stretch"]),
     help="Way to make squares of other shapes.  [default: crop]",
+)
+@click.option(
+    "--convert",
+    is_flag=True,
+    help="Take 16-bit images (their upper 8 bits), CMYK, and the first frame of animations.",
 )
 @click.option("--channels", type=int, help="1 grey, 3 colour, 4 with alpha. Default: unchanged.")
 @click.option(
@@ -151,12 +177,14 @@ def prepare(
     """Decode a source once, so that NAME can be drawn from.
 
     Folders are classes: train/<class>/<file> and test/<class>/<file>, or <class>/<file>, of
-    which a fifth is held out for testing. Without --from, cifar10_lt and cifar100_lt are
-    downloaded.
+    which a fifth is held out for testing. Or a file beside the images has their labels. In
+    doubt, the error names the options that settle it. Without --from, cifar10_lt and
+    cifar100_lt are downloaded.
 
     \b
     stylegan-mix dataset prepare cifar10_lt --from cifar-10-python.tar.gz
     stylegan-mix dataset prepare plankton --from plankton.tar --size 64 --fit pad --channels 1
+    stylegan-mix dataset prepare dogs --from dogs.zip --labels labels.csv --label-column breed
     """
     from stylegan_mix.datasets import prepare as preparing
     from stylegan_mix.datasets.pool import find_folder, open_pool
@@ -219,10 +247,12 @@ def _print_prepared(folder: Path, existed: bool, facts: dict[str, Any], as_json:
 
 def _print_origin(facts: dict[str, Any]) -> None:
     absent = facts["train_listed"] - facts["train_images"]
+    held = facts.get("val_images", 0)
     result(
         f"{facts['source']['kind']}: {facts['train_images']:,} training images"
         f"{f' ({absent:,} more are listed and not there)' if absent else ''}, "
-        f"{facts['test_images']:,} test images, {len(facts['classes']):,} classes, "
+        f"{facts['test_images']:,} test images, "
+        f"{f'{held:,} validation images, ' if held else ''}{len(facts['classes']):,} classes, "
         f"{_cell(facts['shape'])}"
     )
     for note in facts["notes"]:
@@ -260,12 +290,13 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @console.debug_option
 def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
     """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
-    from stylegan_mix import datasets
+    from stylegan_mix.datasets import loading
 
-    data = datasets.load(name, **draw)
+    pool = loading.pool_named(name)
+    data = loading.from_pool(pool, **draw)
     for note in data.notes:
         say(note)
-    facts = _facts(data)
+    facts = {**_facts(data), "val_images": 0 if pool.val is None else len(pool.val)}
     facts["contact_sheet"] = None if no_sheet else str(_save_sheet(data, out))
     if as_json:
         console.print_json(facts)
@@ -274,6 +305,8 @@ def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any
     _print_classes(data)
     result(f"train {len(data.train):,} images, split id {data.split_id}")
     result(f"test  {len(data.test):,} images, test id {data.test_id}")
+    if facts["val_images"]:
+        result(f"val   {facts['val_images']:,} images, which --val-per-class takes")
     result(
         f"shape {_cell(facts['shape'])}, mirrored images {'' if data.flip else 'do not '}keep "
         "their label"
@@ -355,12 +388,15 @@ def _numbers(values: Sequence[float]) -> str:
 def _save_sheet(data: Dataset, out: Path | None) -> Path:
     from io import BytesIO
 
-    from stylegan_mix import store
+    from stylegan_mix import output, store
     from stylegan_mix.datasets.sheet import contact_sheet
 
-    path = out or store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
     file = BytesIO()
     contact_sheet(data).save(file, "PNG")
+    if out is not None:
+        output.write_bytes(out, file.getvalue())
+        return out
+    path = store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
     store.write_bytes(path, file.getvalue())
     return path
 

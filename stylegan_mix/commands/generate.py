@@ -71,7 +71,12 @@ _LAM_HELP = (
     help="Precision of the convolutions.",
 )
 @click.option("--exact", is_flag=True, help="Reuse a bank only if it has this machine's numerics.")
-@click.option("--no-train", is_flag=True, help="A missing generator is an error.")
+@click.option(
+    "--train/--no-train",
+    default=None,
+    help="Train a missing generator however long that takes; or make it an error. Default: train "
+    "for up to four hours.",
+)
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after that."
 )
@@ -88,14 +93,14 @@ def generate(
     dry_run: bool,
     as_json: bool,
     debug: bool,
-    no_train: bool,
     **options: Any,
 ) -> None:
     """Write a bank of hybrid images, mixed between the classes of a long-tailed data set.
 
     Uses the newest finished generator of that data set and split, or trains one if there is
-    none. The same request again gives the same bank at once; an interrupted one goes on from
-    its finished blocks.
+    none. For more than four hours it trains only with --train, except on digits_lt and
+    cifar10_lt. The same request again gives the same bank at once; an interrupted one goes on
+    from its finished blocks.
 
     \b
     stylegan-mix generate --dataset digits_lt --n 20000
@@ -105,7 +110,7 @@ def generate(
     from stylegan_mix.datasets.asked import AskedDraw
 
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
-    plan = decide(Asked(draw, train=not no_train, **options))
+    plan = decide(Asked(draw, **options))
     _show(plan)
     if plan.existing is None:
         process.set_up_process(threads)
@@ -114,6 +119,7 @@ def generate(
     elif dry_run:
         _print_cost(plan, as_json)
     else:
+        _check_time(plan)
         with StopSignals(minutes) as stop:
             record, state = _made(plan, Session(stop, reporter_for(progress)))
         _answer(record, as_json, state=state)
@@ -126,6 +132,16 @@ def _show(plan: Plan) -> None:
         say(line)
     if plan.training is not None:
         say(plan_text(plan.training.plan, start=plan.training.start))
+
+
+def _check_time(plan: Plan) -> None:
+    """Refuses a long training that nobody asked for, by a short measurement."""
+    from stylegan_mix.training import cost
+
+    if plan.training is not None and plan.limited:
+        found = cost.estimate(plan.training.plan, start=plan.training.start)
+        say(found.in_words(plan.training.start))
+        plan.require_short(found.left)
 
 
 def _made(plan: Plan, session: Session) -> tuple[Record, str]:
@@ -161,18 +177,18 @@ def _print_cost(plan: Plan, as_json: bool) -> None:
 
 def _print_training_cost(plan: Plan, as_json: bool) -> None:
     from stylegan_mix.training import cost
-    from stylegan_mix.training.plan import cost_text
 
     training, request = plan.training, plan.request
     if training is None:
         return
-    facts = cost.estimate(training.plan, start=training.start)
+    found = cost.estimate(training.plan, start=training.start)
     if as_json:
-        train = {"train": training.plan.shown(), "cost": facts}
+        train = {"train": training.plan.shown(), "cost": found.plain()}
         console.print_json({"state": "no generator", **train, "bytes": request.bytes})
-        return
-    say(cost_text(facts, training.start))
-    say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
+    else:
+        say(found.in_words(training.start))
+        say(f"then a bank of {request.n:,} images, {request.bytes / 1e6:,.1f} MB")
+    plan.require_short(found.left)
 
 
 def _answer(record: Record, as_json: bool, *, state: str) -> None:

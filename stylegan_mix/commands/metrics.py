@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, process
+from stylegan_mix import console, output, process
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES
 from stylegan_mix.progress import in_words, reporter_for, say
 from stylegan_mix.session import Session
+from stylegan_mix.special_files import is_special
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +124,7 @@ def metrics(
         return
     state, found = ("exists", plan.found) if plan.found else ("made", _made(plan, device, session))
     index = _page(plan, found, page, device, session) if page else None
-    _write(found, out)
+    _write(found, out, as_json)
     _answer(found, state, out, index, as_json)
 
 
@@ -131,10 +132,11 @@ def _check(asked: Asked, out: Path | None, page: Path | None) -> None:
     problems = asked.problems()
     if asked.bank and page:
         problems.append("--page shows a generator: `bank preview` draws rows of a bank")
-    if out is not None and out.suffix not in (".json", ".md"):
+    if out is not None and out.suffix not in (".json", ".md") and not is_special(out):
         problems.append(f"--out ends in .json or .md, got '{out}'")
     if problems:
         raise UsageFailure("; ".join(problems))
+    output.check(out)
     if page:
         from stylegan_mix.pictures import folder
 
@@ -215,15 +217,16 @@ def _page_alone(
     return facts
 
 
-def _write(found: Found, out: Path | None) -> None:
-    """Writes the report to a file, as JSON or Markdown by its name."""
-    from stylegan_mix import store
+def _write(found: Found, out: Path | None, as_json: bool) -> None:
+    """Writes the report to a file, as JSON or Markdown by its name; a device has no such name."""
     from stylegan_mix.metrics import report
 
-    if out is not None and out.suffix == ".json":
-        store.write_json(out, found.report)
-    elif out is not None:
-        store.write_bytes(out, report.markdown(found.report).encode())
+    if out is None:
+        return
+    if out.suffix == ".json" or (as_json and out.suffix != ".md"):
+        output.write_json(out, found.report)
+    else:
+        output.write_text(out, report.markdown(found.report))
 
 
 def _answer(found: Found, state: str, out: Path | None, index: Path | None, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, process
-from stylegan_mix.progress import SILENT, reporter_for, say
+from stylegan_mix.durations import Duration
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.progress import SILENT, TERMINAL, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 
 if TYPE_CHECKING:
+    from stylegan_mix.estimates import Span
     from stylegan_mix.generators.store import Published
     from stylegan_mix.training.plan import TrainPlan
+    from stylegan_mix.training.timed_budget import Chosen
 
 __all__ = ["train"]
 
@@ -73,6 +78,8 @@ _CHANGES: list[tuple[str, Any, str]] = [
 
 # Options that do not change the weights stay out of the command on the card.
 _NOT_SPELLED = (
+    "seconds",
+    "publish",
     "minutes",
     "save_minutes",
     "graphs",
@@ -98,12 +105,19 @@ def _change_options(command: Any) -> Any:
 @click.option(
     "--preset",
     metavar="NAME",
-    help="tiny8, cpu32, cifar, cifar-lt or auto. Default: by resolution and device.",
+    help="cpu32, gpu64, auto, ...; a wrong name lists all. Default: by resolution and device.",
 )
 @click.option(
     "--kimg",
     type=console.FiniteRange(0, _MOST_KIMG, min_open=True),
     help="Budget in thousands of images.",
+)
+@click.option(
+    "--time",
+    "seconds",
+    type=Duration(),
+    metavar="TIME",
+    help="Budget by a measurement: trains about so long, such as 90m or 2h.",
 )
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
@@ -121,6 +135,11 @@ def _change_options(command: Any) -> Any:
     show_default=True,
     help="In one process, replay whole steps: on a GPU as CUDA graphs.",
 )
+@click.option(
+    "--publish",
+    is_flag=True,
+    help="Publish what the unfinished training has reached; it can go on.",
+)
 @_change_options
 @console.progress_option
 @console.run_options
@@ -133,9 +152,11 @@ def train(
     split_seed: int | None,
     preset: str | None,
     kimg: float | None,
+    seconds: float | None,
     minutes: float | None,
     save_minutes: float,
     graphs: bool,
+    publish: bool,
     device: str,
     threads: int | None,
     seed: int,
@@ -148,10 +169,12 @@ def train(
     """Train a StyleGAN2 on exactly the long-tailed training images of a data set.
 
     The same command goes on with an interrupted training, and returns a finished generator at
-    once. A longer --kimg goes on from a shorter one.
+    once. A longer --kimg goes on from a shorter one. --time TIME measures once how much it can
+    train in that time, and keeps to it.
 
     \b
     stylegan-mix train --dataset digits_lt --preset tiny8
+    stylegan-mix train --dataset cifar10_lt --time 2h
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
@@ -163,24 +186,34 @@ def train(
 
     process.set_up_process(threads)
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
-    plan = plan_training(
+    planned = partial(
+        plan_training,
         draw.load(),
         preset=preset,
-        kimg=kimg,
         seed=seed,
         device=device,
-        command=_spelled(ctx),
         changes={name: value for name, value in changes.items() if value is not None},
     )
+    plan = planned(kimg=kimg, command=_spelled(ctx, kimg))
+    if speaks():
+        for line in [*draw.why, *plan.dataset.notes, *generator_store.left_out()]:
+            say(line)
+    if publish:
+        _publish(plan, partial(_spelled, ctx), dry_run=dry_run, as_json=as_json)
+        return
+    chosen = None
+    if seconds is not None:
+        chosen = _chosen(plan, seconds, kimg, keep=not dry_run)
+        plan = planned(kimg=chosen.kimg, command=_spelled(ctx, chosen.kimg))
     there = finished(plan)
     start = plan.kimg if there else start_of(plan)
     if speaks():
-        lines = [*draw.why, *plan.dataset.notes, *generator_store.left_out(), *plan.warnings]
+        lines = [*plan.warnings, *([chosen.why] if chosen else [])]
         for line in [*lines, plan_text(plan, done=bool(there), start=start)]:
             say(line)
     if dry_run:
         if speaks():
-            _print_cost(plan, start, bool(there), as_json)
+            _print_cost(plan, start, bool(there), as_json, chosen.step if chosen else None)
         return
     # Further processes of torchrun print nothing.
     reporter = reporter_for(progress) if speaks() else SILENT
@@ -190,6 +223,36 @@ def train(
         )
     if speaks():
         _answer(found, as_json)
+
+
+def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) -> Chosen:
+    """Chooses the budget of `--time`; `UsageFailure` (exit code 2) if there is one already."""
+    from stylegan_mix.training.cost import step_seconds
+    from stylegan_mix.training.timed_budget import budget_for, measurement_seconds
+    from stylegan_mix.training.world import speaks
+
+    if kimg is not None:
+        raise UsageFailure(
+            f"--time and --kimg {kimg:g} are two budgets of one training",
+            remedy="give one of them; --minutes N stops a training that goes on later",
+        )
+    measure = partial(step_seconds, allowance=measurement_seconds(seconds))
+    session = Session(reporter=TERMINAL if speaks() else SILENT)
+    return budget_for(plan, seconds, measure, keep=keep, session=session)
+
+
+def _publish(
+    plan: TrainPlan, command: Callable[[float], str], *, dry_run: bool, as_json: bool
+) -> None:
+    """Publishes what an unfinished training has reached, or tells it in a dry run."""
+    from stylegan_mix.training.run import publish_reached, reached
+    from stylegan_mix.training.world import speaks
+
+    if not speaks():  # one process of torchrun is enough
+        return
+    say(f"training {plan.key[:12]} in {plan.folder} has {reached(plan):g} kimg")
+    if not dry_run:
+        _answer(publish_reached(plan, command), as_json)
 
 
 def _answer(found: list[Published], as_json: bool) -> None:
@@ -208,22 +271,30 @@ def _answer(found: list[Published], as_json: bool) -> None:
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
 
 
-def _print_cost(plan: TrainPlan, start: float, done: bool, as_json: bool) -> None:
+def _print_cost(
+    plan: TrainPlan, start: float, done: bool, as_json: bool, step: Span | None
+) -> None:
     """Times a few steps and prints the cost of the training; nothing if it is finished."""
     from stylegan_mix.training import cost
-    from stylegan_mix.training.plan import cost_text
 
-    facts = {} if done else cost.estimate(plan, start=start)
+    found = None if done else cost.estimate(plan, start=start, step=step)
     if as_json:
+        facts = {} if found is None else found.plain()
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
-    elif not done:
-        say(cost_text(facts, start))
+    elif found is not None:
+        say(found.in_words(start))
 
 
-def _spelled(ctx: click.Context) -> str:
-    """Composes the command for the card, with the options that differ from their defaults."""
+def _spelled(ctx: click.Context, kimg: float | None) -> str:
+    """Composes the command for the card, with the options that differ from their defaults.
+
+    It names the budget in kimg, given or measured, which is the same everywhere.
+    """
+    options = console.resolved(ctx)
+    if kimg is not None:
+        options["kimg"] = {"value": kimg, "source": "budget"}
     words = ["stylegan-mix train"]
-    for name, entry in console.resolved(ctx).items():
+    for name, entry in options.items():
         if entry["source"] != "default" and name not in _NOT_SPELLED:
             words.append(f"--{name.replace('_', '-')} {entry['value']}")
     return " ".join(words)

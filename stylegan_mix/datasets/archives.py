@@ -1,98 +1,112 @@
 """Files by name, from a folder, a tar or a zip, without extracting anything to the disk.
 
-An archive comes from elsewhere and is not trusted. Only regular files are admitted, each once,
-under names that stay inside the archive; their number, size and compression ratio are limited.
+An archive comes from elsewhere and is not trusted (`members`); its compression ratio is limited.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
-import hashlib
 import io
-import os
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from stylegan_mix import store
-from stylegan_mix.errors import InvalidInput
-
-__all__ = ["Archive", "bytewise", "open_archive", "open_tar_bytes"]
-
-MOST_MEMBERS = 1_000_000
-LARGEST_MEMBER = 256 << 20
-LARGEST_WHOLE = 1 << 40
-LARGEST_RATIO = 200
-# Below this size nothing can be a zip bomb, at any ratio: one grey pixel compresses well.
-HARMLESS = 16 << 20
-
-_DAMAGED = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
+from stylegan_mix.datasets.disk_folder import DiskFolder
+from stylegan_mix.datasets.members import (
+    HARMLESS,
+    LARGEST_RATIO,
+    Archive,
+    Members,
+    bytewise,
+    damaged,
+    is_hidden,
 )
+from stylegan_mix.errors import InvalidInput, UsageFailure
 
+__all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
 
-class Archive(Protocol):
-    """Named files. `names` are relative, with `/`; `folders` are named or implied by them."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    @property
-    def folders(self) -> frozenset[str]: ...
-
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Yields (name, content) of the wanted files, in the order that is quickest to read."""
-        ...
-
-    def sha256(self) -> str:
-        """Hashes the archive file; or, of a folder, its names and the hashes of its files."""
-        ...
-
-
-def bytewise(name: str) -> bytes:
-    """Makes the key that sorts names by their UTF-8 bytes, on every system and in every locale."""
-    return name.encode("utf-8", "surrogateescape")
+_ZIP_UTF8 = 0x800
+_ZIP_STANDARD = "cp437"
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path, names_encoding: str | None = None) -> Iterator[Archive]:
     """Opens a folder, `.tar`, `.tar.gz`, `.tgz` or `.zip`, by its content and not its name.
 
-    Raises `InvalidInput` (exit code 3), naming the member, for anything that is not admitted.
+    `names_encoding` is that of the names in a zip or tar that are not marked as UTF-8. Raises
+    `InvalidInput` (exit code 3), naming the member, for anything that is not admitted, and
+    `UsageFailure` (2) for an encoding that is none.
     """
+    _check_encoding(path, names_encoding)
     if path.is_dir():
-        yield _Folder(path)
+        yield DiskFolder(path)
         return
     if not path.is_file():
         raise InvalidInput(f"{path} is missing, or neither a file nor a folder")
-    with _damage(path):
+    with damaged(path):
         opened = path.open("rb")
     with opened as file:
         start = file.read(265)
         file.seek(0)
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-            with _damage(path):
-                found = _Zip(path, zipfile.ZipFile(file))
+            with damaged(path):
+                encoding, notes = _zip_encoding(path, zipfile.ZipFile(file), names_encoding)
+                found = _Zip(path, zipfile.ZipFile(file, metadata_encoding=encoding), notes)
             yield found
         else:
-            with _open_tar(path, file, path.stat().st_size) as tar:
+            with _open_tar(path, file, path.stat().st_size, names_encoding) as tar:
                 yield tar
+
+
+def _check_encoding(path: Path, names_encoding: str | None) -> None:
+    if names_encoding is None:
+        return
+    try:
+        codecs.lookup(names_encoding)
+    except LookupError:
+        raise UsageFailure(
+            f"--names-encoding {names_encoding}: no such encoding",
+            remedy="such as cp932 (Japanese), gbk (Chinese), cp866 (Russian), cp437, latin-1",
+        ) from None
+    if path.is_dir():
+        raise UsageFailure("--names-encoding is for names in a zip or tar, and this is a folder")
+
+
+def _zip_encoding(
+    path: Path, opened: zipfile.ZipFile, asked: str | None
+) -> tuple[str | None, list[str]]:
+    """Chooses the encoding of names that are not marked as UTF-8 -> it, and notes.
+
+    Without a request they are read as UTF-8, which many programs write without the mark. Folders
+    in another encoding are refused, for they are classes; for files the standard's is taken.
+    """
+    odd = [
+        member.orig_filename
+        for member in opened.infolist()
+        if not member.flag_bits & _ZIP_UTF8 and not member.orig_filename.isascii()
+    ]
+    if asked is not None or not odd:
+        return asked, []
+    try:
+        for name in odd:
+            name.encode(_ZIP_STANDARD).decode("utf-8")
+    except UnicodeError:
+        folders = [name for name in odd if not name.rpartition("/")[0].isascii()]
+        if folders:
+            raise InvalidInput(
+                f"{path}: the names of folders are in an unknown encoding, such as "
+                f"{folders[0]!a} if it is {_ZIP_STANDARD}",
+                remedy="say it: --names-encoding cp932 (Japanese), gbk (Chinese), cp866 (Russian) "
+                f"or {_ZIP_STANDARD}",
+            ) from None
+        return None, [f"{len(odd):,} file names of {path.name} were read as {_ZIP_STANDARD}"]
+    return "utf-8", []
 
 
 @contextmanager
@@ -103,13 +117,17 @@ def open_tar_bytes(path: Path, content: bytes) -> Iterator[Archive]:
 
 
 @contextmanager
-def _open_tar(path: Path, file: IO[bytes], size: int) -> Iterator[Archive]:
+def _open_tar(
+    path: Path, file: IO[bytes], size: int, names_encoding: str | None = None
+) -> Iterator[Archive]:
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     limit = max(LARGEST_RATIO * size, HARMLESS)
     inner: Any = _Limited(gzip.GzipFile(fileobj=file), limit, path) if packed else file
-    with _damage(path):
-        opened = tarfile.open(fileobj=inner, mode="r:")  # noqa: SIM115  (closed below)
+    with damaged(path):
+        opened = tarfile.open(  # noqa: SIM115  (closed below)
+            fileobj=inner, mode="r:", encoding=names_encoding or "utf-8"
+        )
         found = _Tar(path, opened)
         _check_end(opened, inner)
     try:
@@ -127,18 +145,6 @@ def _check_end(opened: tarfile.TarFile, file: Any) -> None:
         last = file.read(tarfile.BLOCKSIZE)
     if last != bytes(tarfile.BLOCKSIZE):
         raise ValueError(f"no end mark where the members end, at byte {opened.offset:,}")
-
-
-@contextmanager
-def _damage(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns the archive modules' exceptions on bad content into an error that names it."""
-    try:
-        yield
-    except _DAMAGED as error:
-        where = path if name is None else f"{path}: '{name}'"
-        raise InvalidInput(f"{where} is damaged, or no folder, tar, tar.gz or zip: {error}") from (
-            error
-        )
 
 
 class _Limited(io.RawIOBase):
@@ -176,105 +182,14 @@ class _Limited(io.RawIOBase):
         return True
 
 
-class _Listing:
-    """The names of an archive; anything else than regular files and folders is refused."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._whole = 0
-        self._seen = 0
-        self.files: dict[str, int] = {}
-        self.folders: set[str] = set()
-
-    def add(self, name: str, kind: str, size: int) -> str | None:
-        """Admits one member ("file", "folder" or another kind) -> its plain name if a file."""
-        self._seen += 1
-        if self._seen >= MOST_MEMBERS:
-            raise InvalidInput(f"{self._path} has {MOST_MEMBERS:,} members or more: refused")
-        plain = self._plain(name)
-        if kind == "folder":
-            self._imply(f"{plain}/" if plain else "")
-            return None
-        if kind != "file":
-            self.refuse(name, f"is {kind}; only regular files are read")
-        if not plain:
-            self.refuse(name, "has no name")
-        if plain in self.files:
-            self.refuse(name, "stands in it twice")
-        if size > LARGEST_MEMBER:
-            self.refuse(name, f"has {size:,} bytes; at most {LARGEST_MEMBER:,} are read")
-        self._whole += size
-        if self._whole > LARGEST_WHOLE:
-            raise InvalidInput(f"{self._path} unpacks to more than {LARGEST_WHOLE:,} bytes")
-        self.files[plain] = size
-        self._imply(plain)
-        return plain
-
-    def refuse(self, name: str, why: str) -> None:
-        raise InvalidInput(f"{self._path}: '{name}' {why}")
-
-    def _plain(self, name: str) -> str:
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":" or "\\" in name:
-            self.refuse(name, "leads out of the archive, or has a name that could")
-        if any(ord(letter) < 32 for letter in name):
-            self.refuse(name.encode("unicode_escape").decode(), "has control characters in it")
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            self.refuse(ascii(name), "has a name that is not UTF-8")
-        return "/".join(parts)
-
-    def _imply(self, name: str) -> None:
-        for end, letter in enumerate(name):
-            if letter == "/":
-                self.folders.add(name[:end])
-
-
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        listing = _Listing(path)
-        seen: set[tuple[int, int]] = set()
-        for folder, inner, files in os.walk(path, followlinks=True):
-            status = os.stat(folder)
-            identity = (status.st_dev, status.st_ino)
-            if identity in seen:  # a link that leads back
-                inner.clear()
-                continue
-            seen.add(identity)
-            inner.sort()
-            relative = Path(folder).relative_to(path).as_posix()
-            start = "" if relative == "." else f"{relative}/"
-            listing.add(start or ".", "folder", 0)
-            for name in sorted(files):
-                try:
-                    status = os.stat(os.path.join(folder, name))
-                except OSError:
-                    listing.refuse(start + name, "is a link to nothing")
-                kind = "file" if stat.S_ISREG(status.st_mode) else "no regular file"
-                listing.add(start + name, kind, status.st_size)
-        self.names = sorted(listing.files, key=bytewise)
-        self.folders = frozenset(listing.folders)
-
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for name in sorted(wanted, key=bytewise):
-            with _damage(self.path, name):
-                content = (self.path / name).read_bytes()
-            yield name, content
-
-    def sha256(self) -> str:
-        whole = hashlib.sha256()
-        for name, content in self.read(self.names):
-            whole.update(bytewise(name) + b"\0" + hashlib.sha256(content).digest())
-        return whole.hexdigest()
-
-
 class _Tar:
+    broken: Mapping[str, str] = {}
+    notes: Sequence[str] = ()
+
     def __init__(self, path: Path, opened: tarfile.TarFile) -> None:
         self.path = path
         self._opened = opened
-        listing = _Listing(path)
+        listing = Members(path)
         self._members: dict[str, tarfile.TarInfo] = {}
         for member in opened:
             kind = (
@@ -296,7 +211,7 @@ class _Tar:
         # In the order of the file: seeking back would unpack a tar.gz from its start.
         for name in sorted(wanted, key=lambda one: self._members[one].offset_data):
             member = self._members[name]
-            with _damage(self.path, name):
+            with damaged(self.path, name):
                 file = self._opened.extractfile(member)
                 content = b"" if file is None else file.read(member.size)
                 if len(content) != member.size:
@@ -308,10 +223,13 @@ class _Tar:
 
 
 class _Zip:
-    def __init__(self, path: Path, opened: zipfile.ZipFile) -> None:
+    broken: Mapping[str, str] = {}
+
+    def __init__(self, path: Path, opened: zipfile.ZipFile, notes: Sequence[str]) -> None:
         self.path = path
+        self.notes = notes
         self._opened = opened
-        listing = _Listing(path)
+        listing = Members(path)
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in opened.infolist():
             name = listing.add(member.filename, _zip_kind(member), member.file_size)
@@ -324,7 +242,7 @@ class _Zip:
         self.names = sorted(listing.files, key=bytewise)
         self.folders = frozenset(listing.folders)
 
-    def _refuse_overlaps(self, listing: _Listing) -> None:
+    def _refuse_overlaps(self, listing: Members) -> None:
         end = 0
         for member in sorted(self._members.values(), key=lambda one: one.header_offset):
             if member.header_offset < end:
@@ -336,7 +254,7 @@ class _Zip:
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for name in sorted(wanted, key=lambda one: self._members[one].header_offset):
-            with _damage(self.path, name):
+            with damaged(self.path, name):
                 content = self._opened.read(self._members[name])
             yield name, content
 

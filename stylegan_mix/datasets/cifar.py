@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,13 @@ import numpy as np
 
 from stylegan_mix.datasets.archives import Archive
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.pickles import Budget, Names, OddArguments, Stateful, Symbol, read, taken
 
 __all__ = ["Batches", "is_official_layout", "read_batches", "unpickle"]
 
 SIDE, CHANNELS = 32, 3
 PIXELS = SIDE * SIDE * CHANNELS
+_MOST_DIMENSIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,116 +152,89 @@ def _names(key: bytes) -> Callable[[bytes], list[str]]:
     return read
 
 
-class _Dtype:
+class _Dtype(Stateful):
     """A stand-in for `numpy.dtype` while reading, which only remembers its name."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self.name = _as_text(arguments[0]) if arguments else ""
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        name = arguments[0] if arguments else ""
+        self.name = name.decode("latin-1") if type(name) is bytes else name
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def take(self, state: Any) -> None:
+        """Drops the state, which says no more of bytes than the name."""
 
 
-class _Array:
+class _Array(Stateful):
     """A stand-in for `numpy.ndarray` while reading, so that NumPy's own unpickling never runs."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, _: tuple[Any, ...]) -> None:
         self._state: tuple[Any, ...] = ()
 
-    def __setstate__(self, state: Any) -> None:
-        self._state = state if isinstance(state, tuple) else ()
+    def take(self, state: Any) -> None:
+        """Takes version, shape, dtype, order and content."""
+        self._state = state if type(state) is tuple else ()
 
     def uint8(self) -> np.ndarray:
         """Returns the array, if its elements are bytes in C order."""
         if len(self._state) != 5:
             raise ValueError("an array without content")
         _, shape, dtype, fortran, content = self._state
-        if not isinstance(dtype, _Dtype) or dtype.name not in ("u1", "uint8", "|u1"):
+        if type(dtype) is not _Dtype or dtype.name not in ("u1", "uint8", "|u1"):
             raise ValueError("an array that is not of unsigned bytes")
-        if isinstance(content, str):
+        sizes = type(shape) is tuple and len(shape) <= _MOST_DIMENSIONS
+        if not sizes or any(type(one) is not int or not 0 <= one < 1 << 48 for one in shape):
+            raise ValueError("an array with an odd shape")
+        if type(content) is str:
             content = content.encode("latin-1")
-        sizes = isinstance(shape, tuple) and all(type(one) is int and one >= 0 for one in shape)
-        if fortran or not sizes or not isinstance(content, bytes | bytearray):
+        if fortran is not False or type(content) is not bytes:
             raise ValueError("an array that is not in C order")
         if math.prod(shape) != len(content):
             raise ValueError(f"an array of shape {shape} with {len(content):,} bytes")
         return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-class _FromBuffer:
-    """A stand-in for `numpy.core.numeric._frombuffer`.
-
-    A pickle could set the attributes of a function, so this is a class.
-    """
-
-    def __new__(cls, content: Any, dtype: Any, shape: Any, order: Any) -> Any:
-        array = _Array()
-        array.__setstate__((1, shape, dtype, order != "C", bytes(content)))
-        return array
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function has no state")
+def _from_buffer(arguments: tuple[Any, ...]) -> _Array:
+    """Replaces `numpy.core.numeric._frombuffer`: content, dtype, shape, order."""
+    content, dtype, shape, order = taken(arguments, bytes, _Dtype, tuple, str)
+    array = _Array(())
+    array.take((1, shape, dtype, order != "C", content))
+    return array
 
 
-class _Encode:
-    """A stand-in for `_codecs.encode`, which spells bytes of Python 3 for Python 2."""
-
-    def __new__(cls, text: Any, encoding: Any = "latin1") -> Any:
-        if not isinstance(text, str) or encoding not in ("latin1", b"latin1", "latin-1"):
-            raise pickle.UnpicklingError("only latin-1 text is decoded")
-        return text.encode("latin-1")
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function has no state")
+def _reconstruct(arguments: tuple[Any, ...]) -> _Array:
+    """Replaces `numpy.core.multiarray._reconstruct`: the content comes with the state."""
+    taken(arguments, Symbol)
+    return _Array(())
 
 
-def _as_text(name: Any) -> str:
-    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
+def _encode(arguments: tuple[Any, ...]) -> bytes:
+    """Replaces `_codecs.encode`, which spells bytes of Python 3 for Python 2."""
+    text, encoding = (*arguments, "latin1")[:2] if arguments else (None, None)
+    if type(text) is not str or encoding not in ("latin1", b"latin1", "latin-1"):
+        raise OddArguments("something else than latin-1 text")
+    return text.encode("latin-1")
 
 
 # All names in the official files, and in copies of them written by a newer Python.
-_ADMITTED: Mapping[tuple[str, str], Any] = {
+_ADMITTED: Names = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _FromBuffer for core in ("core", "_core")},
-    ("_codecs", "encode"): _Encode,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
+    ("_codecs", "encode"): _encode,
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        found = _ADMITTED.get((module, name))
-        if found is None:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not admitted")
-        return found
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to an object outside of it")
 
 
 def unpickle(content: bytes) -> Any:
     """Reads a pickle of dicts, lists, strings, bytes, numbers and arrays of bytes.
 
     Arrays come as stand-ins with a method `uint8()`; text of Python 2 comes as bytes. Anything else
-    raises `pickle.UnpicklingError`, or the exceptions of malformed pickles. No code chosen by the
-    file runs.
+    raises `InvalidInput`. No code chosen by the file runs, and no more memory is taken than a few
+    times the content.
     """
-    return _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    return read(io.BytesIO(content), _ADMITTED, budget=Budget.of_file(len(content)))
 
 
-_MALFORMED = (
-    pickle.UnpicklingError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    ImportError,
-)
+_MALFORMED = (InvalidInput, ValueError)
 
 _FORMATS = (
     _Format(

@@ -1,11 +1,12 @@
 """Decoding of one image -> uint8 [H,W,C], with every limit checked before anything is decoded.
 
-Images that Pillow would silently change are refused: it cuts off 16-bit values, takes the first
-frame of an animation, and converts CMYK without its profile.
+Images that lose something are refused unless it is asked for (`convert`): of 16 bits the upper 8
+are taken, of an animation the first frame, and CMYK becomes RGB without its profile.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import struct
 import warnings
@@ -13,7 +14,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
+
+from stylegan_mix.datasets.archives import is_hidden
 
 __all__ = [
     "CHANNELS",
@@ -24,22 +27,51 @@ __all__ = [
     "Shape",
     "decode",
     "inspect",
+    "is_image_name",
     "resized",
 ]
 
+
+def _heif() -> bool:
+    """Registers the plugin for HEIF in Pillow, if it is installed."""
+    try:
+        plugin = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    plugin.register_heif_opener()
+    return True
+
+
 LARGEST_PIXELS = 64_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# With AVIF, and HEIF by its plugin, where Pillow has them.
+_AVIF, _HEIF = features.check("avif"), _heif()
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"),
+    *(["AVIF"] if _AVIF else []),
+    *(["HEIF"] if _HEIF else []),
+)
 SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-)  # fmt: skip
+    *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm"),
+    *([".avif"] if _AVIF else []),
+    *([".heic", ".heif"] if _HEIF else []),
+)
 FITS = ("crop", "pad", "stretch")
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
+# Modes that --convert brings to 8 bits and to the modes below: whether they have colour.
+_CONVERTIBLE = {"I;16": False, "I;16L": False, "I;16B": False, "CMYK": True, "YCbCr": True}
 _COLOUR = {"1": False, "L": False, "LA": False, "P": True, "PA": True, "RGB": True, "RGBA": True}
 _ALPHA = ("LA", "PA", "RGBA")
 _WHITE = (255, 255, 255, 255)
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
+_HIGH_BIT_DEPTH = 0x40
+
+
+def is_image_name(name: str) -> bool:
+    """Tells by its name if a file is an image that is read: a known ending, and not hidden."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 class BadImage(Exception):
@@ -58,11 +90,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Shape:
-    """The common shape of images: `size` pixels square by `fit`, or unchanged; `channels`."""
+    """The common shape of images: `size` pixels square by `fit`, or unchanged; `channels`.
+
+    `convert` admits images that lose something.
+    """
 
     size: int | None
     fit: str | None
     channels: int
+    convert: bool = False
 
 
 _BROKEN = (
@@ -82,9 +118,9 @@ _BROKEN = (
 )
 
 
-def inspect(content: bytes) -> Header:
+def inspect(content: bytes, *, convert: bool = False) -> Header:
     """Reads an image's header without decoding its pixels. Raises `BadImage`."""
-    return _open(content)[1]
+    return _open(content, convert)[1]
 
 
 def decode(content: bytes, shape: Shape) -> np.ndarray:
@@ -95,10 +131,10 @@ def decode(content: bytes, shape: Shape) -> np.ndarray:
     centred square, "pad" adds the median colour of the image's own border, "stretch" ignores the
     aspect ratio. All resample with Lanczos; an image of the right size is not resampled.
     """
-    image, _ = _open(content)
+    image, _ = _open(content, shape.convert)
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
+        image = _plain(ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise BadImage(f"cannot be decoded: {error}") from error
     image = _converted(image, CHANNELS[shape.channels])
@@ -115,7 +151,7 @@ def resized(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
     return np.asarray(_fitted(image, size, fit), np.uint8).reshape(size, size, channels)
 
 
-def _open(content: bytes) -> tuple[Image.Image, Header]:
+def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:
     if not content:
         raise BadImage("is empty")
     try:
@@ -123,15 +159,17 @@ def _open(content: bytes) -> tuple[Image.Image, Header]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # odd metadata that is not used
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check(image, content)
+            _check(image, content, convert)
             # The base class's method: a PNG's own would decode the image to look behind it.
             exif = Image.Image.getexif(image)
-            turned = exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            # The size of a TIFF has its rotation in it.
+            turned = image.format != "TIFF" and exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _BROKEN as error:
         raise BadImage(f"is not an image, or too large a one: {_reason(error)}") from error
     width, height = image.size[::-1] if turned else image.size
     alpha = image.mode in _ALPHA or "transparency" in image.info
-    return image, Header(width, height, _COLOUR[image.mode], alpha)
+    colour = {**_COLOUR, **_CONVERTIBLE, "I": False}[image.mode]
+    return image, Header(width, height, colour, alpha)
 
 
 def _reason(error: Exception) -> str:
@@ -141,18 +179,28 @@ def _reason(error: Exception) -> str:
     return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
 
 
-def _check(image: Image.Image, content: bytes) -> None:
+def _check(image: Image.Image, content: bytes, convert: bool) -> None:
     width, height = image.size
     if width * height > LARGEST_PIXELS:
         raise BadImage(f"has {width} x {height} pixels; at most {LARGEST_PIXELS:,} are decoded")
     if width == 0 or height == 0:
         raise BadImage("has no pixels")
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadImage("is animated: keep one frame")
-    if _bits(image, content) > 8 or image.mode.startswith(("I", "F")):
-        raise BadImage("has more than 8 bits a channel: convert it to 8 first")
-    if image.mode not in _COLOUR:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise BadImage("has more than 16 bits a channel, of unknown range: convert it to 8 bits")
+    if not convert:
+        _refuse_losses(image, content)
+    if image.mode not in (*_COLOUR, *_CONVERTIBLE, "I"):
         raise BadImage(f"is {image.mode}: convert it to grey or RGB first")
+
+
+def _refuse_losses(image: Image.Image, content: bytes) -> None:
+    """Raises for images that only `convert` admits."""
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise BadImage("is animated (--convert takes the first frame)")
+    if _bits(image, content) > 8 or image.mode.startswith("I"):
+        raise BadImage("has more than 8 bits a channel (--convert scales them to 8)")
+    if image.mode in _CONVERTIBLE:
+        raise BadImage(f"is {image.mode} (--convert makes it RGB)")
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
@@ -161,7 +209,19 @@ def _bits(image: Image.Image, content: bytes) -> int:
         return content[24]
     if image.format == "TIFF":
         return max(image.tag_v2.get(_TIFF_BITS, (8,)))  # type: ignore[attr-defined]
+    if image.format == "AVIF":
+        place = content.find(b"av1C")
+        high = 0 <= place < len(content) - 6 and content[place + 6] & _HIGH_BIT_DEPTH
+        return 10 if high else 8
     return 8
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Brings 16 bits to the upper 8 of them, and CMYK and YCbCr to RGB; others stay."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB") if image.mode in _CONVERTIBLE else image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

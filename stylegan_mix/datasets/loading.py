@@ -65,8 +65,9 @@ def load(
     Without `imbalance` and `profile` the data set's default draw is taken. `imbalance` alone means
     the exponential profile; without `split_seed` the seed is 0. `drop_overlap` removes training
     images that are also in the test part. `val_per_class` images a class, keyed by `split_seed`,
-    are cut from the training part and returned as `.val`; split id, counts and statistics describe
-    the rest.
+    are returned as `.val`. If the data set has a validation part of its own, they are taken from
+    it, as far as there are so many; else they are cut from the training part, and split id, counts
+    and statistics describe the rest.
 
     Raises `UsageFailure` (exit code 2) for an impossible draw, `InvalidInput` (3) for a draw that
     this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
@@ -97,11 +98,8 @@ def from_pool(
     dropped = int(doubled.sum()) if drop_overlap else 0
     if dropped:
         rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
-    val = None
-    if val_per_class:
-        chosen = _validation(pool, rows, val_per_class, split_seed)
-        val = Part(pool.images[rows[chosen]], pool.labels[rows[chosen]])
-        rows, doubled = rows[~chosen], doubled[~chosen]
+    val, kept, few = _validation_part(pool, rows, val_per_class, split_seed)
+    rows, doubled = rows[kept], doubled[kept]
     labels = pool.labels[rows]
     counts = np.bincount(labels, minlength=len(pool.classes))
     _require_images(pool, counts)
@@ -123,7 +121,7 @@ def from_pool(
         overlap=np.flatnonzero(doubled),
         dropped=dropped,
         val=val,
-        notes=_notes(pool, counts, imbalance),
+        notes=(*_notes(pool, counts, imbalance), *few),
     )
 
 
@@ -154,8 +152,6 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
 
     Only images that occur once in the draw qualify: a repeated one would be in both parts.
     """
-    if per_class < 0:
-        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
     _, first, times = np.unique(_records(pool.hashes[rows]), return_index=True, return_counts=True)
     once = np.zeros(len(rows), bool)
     once[first[times == 1]] = True
@@ -172,6 +168,39 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
         order = stream(seed, "data.validation", c).permutation(len(candidates))
         chosen[candidates[order[:per_class]]] = True
     return chosen
+
+
+def _validation_part(
+    pool: Pool, rows: np.ndarray, per_class: int, seed: int
+) -> tuple[Part | None, np.ndarray, list[str]]:
+    """Takes a validation part -> it or None, a mark of the rows that stay [N], and notes."""
+    if per_class < 0:
+        raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
+    whole = np.ones(len(rows), bool)
+    if not per_class:
+        return None, whole, []
+    if pool.val is not None:
+        val, few = _own_validation(pool.val, pool.classes, per_class, seed)
+        return val, whole, [f"{pool.name}: {few}"] if few else []
+    chosen = _validation(pool, rows, per_class, seed)
+    return Part(pool.images[rows[chosen]], pool.labels[rows[chosen]]), ~chosen, []
+
+
+def _own_validation(
+    held: Part, classes: tuple[str, ...], per_class: int, seed: int
+) -> tuple[Part, str]:
+    """Takes images of the data set's own validation part -> them, and a note where they are few."""
+    rows, few = [], []
+    for c, name in enumerate(classes):
+        there = np.flatnonzero(held.labels == c)
+        order = stream(seed, "data.validation", c).permutation(len(there))
+        rows.append(there[order[:per_class]])
+        if len(there) < per_class:
+            few.append(f"{name} {len(there)}")
+    chosen = np.sort(np.concatenate(rows))
+    more = f" and {len(few) - 10:,} more" if len(few) > 10 else ""
+    note = f"fewer than {per_class} validation images of {', '.join(few[:10])}{more}" if few else ""
+    return Part(np.asarray(held.images[chosen]), held.labels[chosen]), note
 
 
 def _require_images(pool: Pool, counts: np.ndarray) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from stylegan_mix import store
 from stylegan_mix.arrays import Container, open_container
 from stylegan_mix.datasets.hashes import image_hashes
+from stylegan_mix.datasets.records import Part
 from stylegan_mix.datasets.splits import (
     PROFILES,
     check_draw,
@@ -39,7 +40,8 @@ class Pool:
     `position` [M], ascending, is each image's place in the official order; `listed` [O] is the
     label of every place, held or not. `hashes` [M,32] are image hashes, `sums` int64 [M,2,C] the
     sum and the sum of squares of each channel. `head` is the n_max of the long-tailed rule.
-    `default` is the (profile, imbalance) of a load that names none.
+    `default` is the (profile, imbalance) of a load that names none. `val` is the source's own
+    validation part, if it has one, with its `val_hashes`.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Pool:
     head: int
     flip: bool
     default: tuple[str, float | None]
+    val: Part | None = None
+    val_hashes: np.ndarray | None = None
 
     @property
     def held(self) -> np.ndarray:
@@ -133,6 +137,10 @@ def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
 def _from_container(name: str, container: Container) -> Pool:
     facts = container.facts
     profile, imbalance = facts["default"]
+    val = val_hashes = None
+    if "val_images" in container.names:
+        val = Part(container["val_images"], np.asarray(container["val_labels"]))
+        val_hashes = np.asarray(container["val_hashes"])
     pool = Pool(
         name=name,
         classes=tuple(str(one) for one in facts["classes"]),
@@ -148,12 +156,17 @@ def _from_container(name: str, container: Container) -> Pool:
         head=int(facts["head"]),
         flip=bool(facts["flip"]),
         default=(str(profile), None if imbalance is None else float(imbalance)),
+        val=val,
+        val_hashes=val_hashes,
     )
     count = len(pool.classes)
     lengths = {len(pool.images), len(pool.labels), len(pool.position), len(pool.hashes)}
     if len(lengths) > 1 or len(pool.test_images) != len(pool.test_labels):
         raise ValueError("its arrays differ in length")
-    for labels in (pool.labels, pool.test_labels, pool.listed):
+    if val is not None and len(val.images) != len(val.labels):
+        raise ValueError("the arrays of its validation part differ in length")
+    parts = [pool.labels, pool.test_labels, pool.listed, *([val.labels] if val else [])]
+    for labels in parts:
         if len(labels) and not (labels.min() >= 0 and labels.max() < count):
             raise ValueError(f"its labels do not lie in 0 to {count - 1}")
     if not np.array_equal(pool.listed[pool.position], pool.labels):

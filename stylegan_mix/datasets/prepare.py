@@ -1,14 +1,14 @@
 """Preparation: a source is decoded once into a pool in the store, and draws are taken from it.
 
 Deciding (`sources`: the class and shape of each image) is apart from doing (`prepare`).
-`M` training images held, `T` test images, `H W` pixels, `C` channels.
+`M` training images held, `T` test images, `V` validation images, `H W` pixels, `C` channels.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +21,24 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
-from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
-from stylegan_mix.datasets.image_files import CHANNELS, FITS
+from stylegan_mix.datasets.label_files import asked_content
+from stylegan_mix.datasets.layouts import recognise
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
-from stylegan_mix.datasets.sources import Content, Request, bad_images, read_source
+from stylegan_mix.datasets.repeats import repeat_notes
+from stylegan_mix.datasets.request import Request
+from stylegan_mix.datasets.request_checks import check_request
+from stylegan_mix.datasets.sources import Content, bad_images, read_source, without
+from stylegan_mix.datasets.trained_sizes import size_note
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 
 __all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
+# The version of the rules that recognise folders: a set that earlier rules made is checked anew.
+FOLDER_RULES = 2
 KEPT_SKIPPED = 10_000
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,16 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
     same name is refused unless `replace`. Raises `UsageFailure` (exit code 2), `InvalidInput` (3)
     for a bad source, and `MissingEnvironment` (4) if disk space or permission is missing.
     """
-    _check(request)
+    check_request(request)
     final = store.home() / "datasets" / request.name
     temporary, old = (final.with_name(f".{request.name}.{end}") for end in ("part", "old"))
     with store.locked(final.with_name(f".{request.name}.lock"), session=session):
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = _present(final, replace)
-        with open_archive(request.source) as archive:
+        with open_archive(request.source, request.names_encoding) as archive:
             key = _request_key(request, archive)
-            if present is not None and present.facts.get("request") == key:
+            if present is not None and _made_of(present, key, request, archive):
                 return Prepared(final, True, present.facts)
             shutil.rmtree(temporary, ignore_errors=True)
             try:
@@ -82,13 +86,13 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
 
 def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
-    _check(request)
-    with open_archive(request.source) as archive:
+    check_request(request)
+    with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
-        images = len(content.labels) + len(content.test_labels)
+        images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))
         return {
             "name": request.name,
             "folder": str(store.home() / "datasets" / request.name),
@@ -96,11 +100,12 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
             "train_images": len(content.labels),
             "train_listed": len(content.listed),
             "test_images": len(content.test_labels),
+            "val_images": len(content.val_labels),
             "classes": list(content.classes),
             "counts": counts.tolist(),
             "shape": list(content.shape),
             "bytes": images * math.prod(content.shape),
-            "notes": list(content.notes),
+            "notes": [*content.notes, *filter(None, [size_note(content.shape[0])])],
         }
 
 
@@ -111,11 +116,14 @@ def verify(name: str) -> dict[str, Any]:
     `MissingEnvironment` (4) if there is no such set.
     """
     pool, container = open_pool(name)
-    found = {
+    found: dict[str, tuple[Any, Any]] = {
         "hashes of the training images": (image_hashes(pool.images), pool.hashes),
         "hashes of the test images": (image_hashes(pool.test_images), pool.test_hashes),
         "channel sums": (moments(pool.images), pool.sums),
     }
+    if pool.val is not None:
+        held = (image_hashes(pool.val.images), pool.val_hashes)
+        found["hashes of the validation images"] = held
     wrong = [what for what, (now, then) in found.items() if not np.array_equal(now, then)]
     test_id = identity_of(found["hashes of the test images"][0], pool.test_labels, pool.classes)
     if test_id != container.facts["test_id"]:
@@ -136,30 +144,6 @@ def verify(name: str) -> dict[str, Any]:
     }
 
 
-def _check(request: Request) -> None:
-    problems = []
-    if not _NAME.fullmatch(request.name):
-        problems.append(f"'{request.name}' cannot name a data set: small letters, digits and _ . -")
-    if request.name in EMBEDDED:
-        problems.append(no_preparation(request.name))
-    if request.fit is not None and request.fit not in FITS:
-        problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
-    if request.fit is not None and request.size is None:
-        problems.append("--fit needs --size")
-    if request.size is not None and not 4 <= request.size <= 1024:
-        problems.append(f"--size must lie in 4 to 1024, got {request.size}")
-    if request.channels not in (None, *CHANNELS):
-        problems.append(f"--channels must be 1, 3 or 4, got {request.channels}")
-    if request.index and (request.train_list or request.test_list):
-        problems.append("--index and --train-list are two ways to say the same thing")
-    if request.test_list and not request.train_list:
-        problems.append("--test-list needs --train-list")
-    if request.on_bad_image not in ("error", "skip"):
-        problems.append(f"--on-bad-image is error or skip, not {request.on_bad_image}")
-    if problems:
-        raise UsageFailure("; ".join(problems))
-
-
 def _present(final: Path, replace: bool) -> Container | None:
     if not final.is_dir():
         return None
@@ -174,12 +158,36 @@ def _present(final: Path, replace: bool) -> Container | None:
         ) from error
 
 
+def _made_of(present: Container, key: str, request: Request, archive: Archive) -> bool:
+    """Tells if a set was made by this request, and its folders are still understood alike."""
+    facts = present.facts
+    if facts.get("request") != key:
+        return False
+    if facts["source"]["kind"] != "image folder" or facts.get("folder_rules") == FOLDER_RULES:
+        return True
+    listing = without(recognise(archive, request)[1], facts["skipped"])
+    found = {"labels": listing.train, "test_labels": listing.test}
+    return list(listing.classes) == facts["classes"] and all(
+        [entry.label for entry in part] == present[name].tolist() for name, part in found.items()
+    )
+
+
 def _request_key(request: Request, archive: Archive) -> str:
     """Computes the digest of everything that decides the content, files by their hashes."""
     lists = _check_lists(request)
+    labels = [asked_content(archive, path)[1:] for path in request.labels]
+    said = {
+        "labels": [[folder, hashlib.sha256(content).hexdigest()] for folder, content in labels],
+        "columns": [name for name in (request.file_column, request.label_column) if name],
+        "folders": request.folders,
+        "levels": request.levels,
+        "names_encoding": request.names_encoding,
+        "convert": request.convert,
+    }
     return store.digest(
         {
             "version": VERSION,
+            **({"layout": said} if any(said.values()) else {}),
             "name": request.name,
             "source": archive.sha256(),
             "lists": [None if path is None else store.sha256_file(path) for path in lists],
@@ -232,8 +240,10 @@ def _write(
     while True:
         content = read_source(request, archive, skipped, session)
         _check_set(request, content)
+        if not skipped and (note := size_note(content.shape[0])):
+            session.say(f"note: {note}")
         writer = _writer(folder, content)
-        bad = content.fill(writer.view("images"), writer.view("test_images"))
+        bad = content.fill({part: writer.view(_images(part)) for part in content.parts})
         bad = {**content.skipped, **bad}
         if bad and request.on_bad_image == "error":
             raise bad_images(archive, bad)
@@ -264,6 +274,11 @@ def _check_set(request: Request, content: Content) -> None:
         )
 
 
+def _images(part: str) -> str:
+    """Names the array of a part's images."""
+    return "images" if part == "train" else f"{part}_images"
+
+
 def _writer(folder: Path, content: Content) -> Writer:
     held, tested, channels = len(content.labels), len(content.test_labels), content.shape[2]
     writer = Writer(
@@ -278,12 +293,27 @@ def _writer(folder: Path, content: Content) -> Writer:
             "test_images": ("u1", (tested, *content.shape)),
             "test_labels": ("i8", (tested,)),
             "test_hashes": ("u1", (tested, 32)),
+            **_validation_arrays(content),
         },
         attributes={"schema": KIND, "schema_version": VERSION},
     )
     for name in ("labels", "position", "listed", "test_labels"):
         writer.view(name)[...] = getattr(content, name)
+    if len(content.val_labels):
+        writer.view("val_labels")[...] = content.val_labels
     return writer
+
+
+def _validation_arrays(content: Content) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Declares the arrays of a validation part of the source's own, if it has one."""
+    held = len(content.val_labels)
+    if not held:
+        return {}
+    return {
+        "val_images": ("u1", (held, *content.shape)),
+        "val_labels": ("i8", (held,)),
+        "val_hashes": ("u1", (held, 32)),
+    }
 
 
 def _facts(
@@ -294,6 +324,13 @@ def _facts(
     writer.view("hashes")[...] = image_hashes(images)
     writer.view("test_hashes")[...] = image_hashes(tested)
     writer.view("sums")[...] = moments(images)
+    parts = {
+        "train": (writer.view("hashes"), content.labels),
+        "test": (writer.view("test_hashes"), content.test_labels),
+    }
+    if len(content.val_labels):
+        writer.view("val_hashes")[...] = image_hashes(writer.view("val_images"))
+        parts["val"] = (writer.view("val_hashes"), content.val_labels)
     known = official.SETS.get(request.name)
     return {
         "name": request.name,
@@ -301,23 +338,31 @@ def _facts(
         "train_images": len(images),
         "train_listed": len(content.listed),
         "test_images": len(tested),
+        **({"val_images": len(content.val_labels)} if len(content.val_labels) else {}),
         "shape": list(content.shape),
         "test_id": identity_of(writer.view("test_hashes"), content.test_labels, content.classes),
         "head": int(np.bincount(content.listed).max()),
         "flip": request.flip,
         "default": list(known.default) if known else ["natural", None],
-        "source": {
-            "kind": content.kind,
-            "file": request.source.name,
-            "sha256": archive.sha256(),
-            "index": request.index and request.index.name,
-            "lists": [path.name for path in (request.train_list, request.test_list) if path],
-        },
+        "source": _source(request, archive, content.kind),
+        "folder_rules": FOLDER_RULES,
         "size": request.size,
         "fit": request.fit,
-        "notes": list(content.notes),
+        **({"convert": True} if request.convert else {}),
+        "notes": [*content.notes, *repeat_notes(parts, content.files, content.classes)],
         "skipped": dict(list(content.skipped.items())[:KEPT_SKIPPED]),
         "skipped_images": len(content.skipped),
         "decoder": f"Pillow {PIL.__version__}",
         "request": key,
+    }
+
+
+def _source(request: Request, archive: Archive, kind: str) -> dict[str, Any]:
+    lists = (request.train_list, request.test_list, *request.labels)
+    return {
+        "kind": kind,
+        "file": request.source.name,
+        "sha256": archive.sha256(),
+        "index": request.index and request.index.name,
+        "lists": [path.name for path in lists if path],
     }

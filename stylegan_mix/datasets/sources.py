@@ -1,56 +1,38 @@
 """Sources: the class and shape of each image, and a way to get its pixels.
 
-`M` training images held, `T` test images, `H W` pixels, `C` channels.
+`M` training images held, `T` test images, `V` validation images, `H W` pixels, `C` channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 
 from stylegan_mix.datasets import cifar, layouts, official
-from stylegan_mix.datasets.archives import Archive, open_tar_bytes
+from stylegan_mix.datasets.archives import Archive, is_hidden, open_tar_bytes
 from stylegan_mix.datasets.image_files import BadImage, Header, Shape, decode, inspect
-from stylegan_mix.datasets.layouts import Entry, Listing
+from stylegan_mix.datasets.listing import Entry, Listing
+from stylegan_mix.datasets.request import Request
+from stylegan_mix.datasets.trained_sizes import TRAINED, nearest_size
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 
-__all__ = ["Content", "Request", "bad_images", "read_source"]
+__all__ = ["Content", "bad_images", "read_source", "without"]
 
 SHOWN_BAD = 200
 LARGEST_OFFICIAL = 512 << 20
-
-
-@dataclass(frozen=True)
-class Request:
-    """A preparation: `source` (a folder, tar or zip) as data set `name`, and its options.
-
-    `index`, or `train_list` with or without `test_list`, assign files to classes; without them the
-    folders do. `size` and `fit` bring all images to squares; None keeps them. `flip`: a mirrored
-    image keeps its label. `on_bad_image` is "error" or "skip".
-    """
-
-    name: str
-    source: Path
-    index: Path | None = None
-    train_list: Path | None = None
-    test_list: Path | None = None
-    size: int | None = None
-    fit: str | None = None
-    channels: int | None = None
-    flip: bool = True
-    on_bad_image: str = "error"
-    allow_unknown_hash: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
     """A source whose labels and shapes are known; its pixels are not yet read.
 
-    `fill(images, test_images)` writes both parts and returns the files that could not be read.
+    `files` are the names of the images of each part, if they are files. `fill(parts)` writes the
+    images of "train", "test" and, if there is one, "val", and returns the files that could not be
+    read. `val_labels` [V] is empty without a validation part.
     """
 
     kind: str
@@ -60,9 +42,16 @@ class Content:
     labels: np.ndarray
     test_labels: np.ndarray
     shape: tuple[int, int, int]
-    fill: Callable[[np.ndarray, np.ndarray], dict[str, str]]
+    fill: Callable[[Mapping[str, np.ndarray]], dict[str, str]]
+    val_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     notes: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that there are."""
+        return ("train", "test", "val") if len(self.val_labels) else ("train", "test")
 
 
 def read_source(
@@ -71,20 +60,16 @@ def read_source(
     """Reads labels and shapes of a source, without the files that were found to be bad."""
     if cifar.is_official_layout(archive.names):
         return _official(request, archive)
-    if request.index is not None:
-        listing = layouts.from_index(archive, request.index)
-    elif request.train_list is not None:
-        listing = layouts.from_lists(archive, request.train_list, request.test_list)
-    else:
-        listing = layouts.image_folder(archive)
-    return _image_files(request, archive, _without(listing, skipped), skipped, session)
+    kind, listing = layouts.recognise(archive, request)
+    return _image_files(request, archive, kind, without(listing, skipped), skipped, session)
 
 
 def _official(request: Request, archive: Archive) -> Content:
-    if request.index or request.train_list or request.size or request.channels:
+    said = (request.index, request.train_list, request.labels, request.folders, request.levels)
+    if any(said) or request.size or request.channels:
         raise UsageFailure(
             "an official CIFAR archive knows its order and shape: leave --index, --train-list, "
-            "--size and --channels out"
+            "--labels, --levels, the folders of parts, --size and --channels out"
         )
     if archive.path.is_dir():
         _refuse_unknown(request, "a folder and not the published archive")
@@ -100,9 +85,9 @@ def _official(request: Request, archive: Archive) -> Content:
             batches = cifar.read_batches(opened)
     count = len(batches.labels)
 
-    def fill(images: np.ndarray, test_images: np.ndarray) -> dict[str, str]:
-        images[...] = batches.images
-        test_images[...] = batches.test_images
+    def fill(parts: Mapping[str, np.ndarray]) -> dict[str, str]:
+        parts["train"][...] = batches.images
+        parts["test"][...] = batches.test_images
         return {}
 
     return Content(
@@ -132,61 +117,79 @@ def _refuse_unknown(request: Request, why: str) -> None:
     )
 
 
-def _without(listing: Listing, skipped: dict[str, str]) -> Listing:
+def without(listing: Listing, skipped: dict[str, str]) -> Listing:
     """Removes files from a listing: in an official order they are absent, else never there."""
     if not skipped:
         return listing
-    train = [entry for entry in listing.train if entry.name not in skipped]
-    test = tuple(entry for entry in listing.test if entry.name not in skipped)
+    train, test, val = (
+        tuple(entry for entry in part if entry.name not in skipped)
+        for part in (listing.train, listing.test, listing.val)
+    )
     listed = listing.listed
     if not listing.official:
         listed = listed[[entry.position for entry in train]]
-        train = [Entry(place, one.label, one.name) for place, one in enumerate(train)]
+        train = tuple(Entry(place, one.label, one.name) for place, one in enumerate(train))
     notes = (*listing.notes, f"{len(skipped):,} images that cannot be used were left out")
-    return Listing(listing.classes, tuple(train), test, listed, listing.official, notes)
+    return replace(listing, train=train, test=test, val=val, listed=listed, notes=notes)
 
 
 def _image_files(
     request: Request,
     archive: Archive,
+    kind: str,
     listing: Listing,
     skipped: dict[str, str],
     session: Session,
 ) -> Content:
-    names = [entry.name for entry in (*listing.train, *listing.test)]
-    headers, bad = _headers(archive, names, session)
+    parts = {"train": listing.train, "test": listing.test, "val": listing.val}
+    names = [entry.name for part in parts.values() for entry in part]
+    headers, bad = _headers(request, archive, names, session)
     shape = _shape(request, archive, headers)
     side = shape.size or next(iter(headers.values())).width
 
-    def fill(images: np.ndarray, test_images: np.ndarray) -> dict[str, str]:
-        place = {entry.name: (images, row) for row, entry in enumerate(listing.train)}
-        place |= {entry.name: (test_images, row) for row, entry in enumerate(listing.test)}
+    def fill(views: Mapping[str, np.ndarray]) -> dict[str, str]:
+        place = {
+            entry.name: (images, row)
+            for part, images in views.items()
+            for row, entry in enumerate(parts[part])
+        }
         sound = [name for name in names if name not in bad]
         return bad | _decoded(archive, sound, place, shape, session)
 
     return Content(
-        kind="index" if request.index else "lists" if request.train_list else "image folder",
+        kind=kind,
         classes=listing.classes,
         listed=listing.listed,
         position=np.array([entry.position for entry in listing.train], np.int64),
-        labels=np.array([entry.label for entry in listing.train], np.int64),
-        test_labels=np.array([entry.label for entry in listing.test], np.int64),
+        labels=_labels(listing.train),
+        test_labels=_labels(listing.test),
+        val_labels=_labels(listing.val),
         shape=(side, side, shape.channels),
         fill=fill,
         notes=listing.notes,
         skipped=skipped,
+        files={part: [entry.name for entry in entries] for part, entries in parts.items()},
     )
 
 
+def _labels(part: Sequence[Entry]) -> np.ndarray:
+    return np.array([entry.label for entry in part], np.int64)
+
+
 def _headers(
-    archive: Archive, names: Sequence[str], session: Session
+    request: Request, archive: Archive, names: Sequence[str], session: Session
 ) -> tuple[dict[str, Header], dict[str, str]]:
-    """Reads the header of every image, and the reason for each file that has none."""
-    headers, bad = {}, {}
-    progress = session.track(len(names), "images", "checking")
-    for count, (name, content) in enumerate(archive.read(names), 1):
+    """Reads the header of every image, and the reason for each file that has none.
+
+    A link to nothing is such a file under any name: it may have been a folder of images.
+    """
+    headers = {}
+    bad = {name: why for name, why in archive.broken.items() if not is_hidden(name)}
+    sound = [name for name in names if name not in bad]
+    progress = session.track(len(sound), "images", "checking")
+    for count, (name, content) in enumerate(archive.read(sound), 1):
         try:
-            headers[name] = inspect(content)
+            headers[name] = inspect(content, convert=request.convert)
         except BadImage as error:
             bad[name] = str(error)
         progress.update(count)
@@ -233,9 +236,10 @@ def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Sh
                 if len(sizes) > 1
                 else f"are {widths[0]} by {heights[0]} pixels"
             )
+            size = nearest_size(median(min(one.width, one.height) for one in headers.values()))
             raise InvalidInput(
                 f"the images of {archive.path} {found}; square ones of one size are needed",
-                remedy="choose one, such as --size 64 --fit pad (or crop, or stretch)",
+                remedy=f"such as --size {size} --fit pad (or crop, or stretch); {TRAINED}",
             )
     channels = request.channels
     if channels is None:
@@ -246,7 +250,7 @@ def _shape(request: Request, archive: Archive, headers: dict[str, Header]) -> Sh
                 remedy="choose --channels 3 (alpha over white) or --channels 4",
             )
         channels = 4 if alpha == {True} else 3 if any(h.colour for h in headers.values()) else 1
-    return Shape(request.size, request.fit or "crop", channels)
+    return Shape(request.size, request.fit or "crop", channels, request.convert)
 
 
 def bad_images(archive: Archive, bad: dict[str, str]) -> InvalidInput:

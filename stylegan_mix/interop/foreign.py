@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stylegan_mix import pickles
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.interop import pickles
-from stylegan_mix.interop.pickles import Budget, shown
 from stylegan_mix.interop.torch_files import MAGIC, Tensor, read_stream, read_zip
+from stylegan_mix.pickles import Budget, shown
 
 if TYPE_CHECKING:
     from stylegan_mix.networks import Generator
@@ -103,7 +103,7 @@ def open_generator(content: bytes, path: Path) -> Foreign:
 def _open(content: bytes) -> Foreign:
     from stylegan_mix.interop import network_pickles, rosinality
 
-    budget = Budget()
+    budget = Budget.of_file(len(content))
     if content.startswith(b"PK\x03\x04"):
         return _taken("rosinality", read_zip(content, rosinality.ADMITTED, budget), content)
     if content.startswith(MAGIC):

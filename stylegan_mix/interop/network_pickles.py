@@ -12,7 +12,8 @@ from typing import Any
 
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop.nvlabs import generator_settings
-from stylegan_mix.interop.pickles import (
+from stylegan_mix.interop.torch_files import TENSORS, Tensor, storage_maker
+from stylegan_mix.pickles import (
     Budget,
     Names,
     OddArguments,
@@ -21,7 +22,6 @@ from stylegan_mix.interop.pickles import (
     shown,
     taken,
 )
-from stylegan_mix.interop.torch_files import TENSORS, Tensor, storage_maker
 
 __all__ = ["NETWORK", "TAKEN", "admitted", "settings_and_state"]
 
@@ -94,9 +94,10 @@ def _state(network: _Module) -> dict[str, Tensor]:
         prefix, module = waiting.pop()
         parameters, buffers, modules = (_group(module, group) for group in _GROUPS)
         named += len(parameters) + len(buffers) + len(modules)
-        if named > _MOST_NAMED or len(prefix) > _LONGEST_NAME:
+        longest = max(map(len, [*parameters, *buffers, *modules]), default=0)
+        if named > _MOST_NAMED or len(prefix) + longest > _LONGEST_NAME:
             raise InvalidInput(
-                f"it has more than {_MOST_NAMED:,} layers and tensors, or an endless chain"
+                f"it has more than {_MOST_NAMED:,} layers and tensors, or an endless chain or name"
             )
         for name, tensor in {**parameters, **buffers}.items():
             if type(tensor) is Tensor:

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from stylegan_mix import pickles
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.interop import pickles
-from stylegan_mix.interop.pickles import (
+from stylegan_mix.pickles import (
     NUMPY,
     Budget,
     Left,
@@ -38,6 +38,8 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
 _LARGEST_PROGRAM = 64 << 20
 _MOST_DIMENSIONS = 8
+# Parts of a reference to a storage; letters of its key, a number in most files.
+_REFERENCE, _LONGEST_KEY = 6, 200
 
 _BFLOAT16 = "bfloat16"
 # Class of a storage -> type of its numbers, their size in bytes.
@@ -101,11 +103,12 @@ class Tensor:
 def _tensor(arguments: tuple[Any, ...]) -> Tensor:
     """Replaces `torch._utils._rebuild_tensor_v2`: storage, offset, shape, strides; rest unused."""
     storage, offset, shape, strides = taken(arguments, Storage, int, tuple, tuple)
+    # First the lengths: one long tuple could be gone through again and again.
+    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        raise OddArguments(f"{len(shape)} dimensions and {len(strides)} strides")
     numbers = (offset, *shape, *strides)
     if any(type(number) is not int or not 0 <= number < 1 << 48 for number in numbers):
         raise OddArguments("a shape, a stride or an offset that is no small whole number")
-    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
-        raise OddArguments(f"{len(shape)} dimensions and {len(strides)} strides")
     count = math.prod(shape)
     if count:
         steps = zip(shape, strides, strict=True)
@@ -156,7 +159,8 @@ def _references(find: Find) -> pickles.Maker:
     def resolve(reference: tuple[Any, ...]) -> Storage:
         word, kind, key, _, count = taken(reference, str, Symbol, str, str, int)
         name = kind.name.removeprefix("torch.")
-        if word != "storage" or name not in _KINDS or any(one is not None for one in reference[5:]):
+        others = len(reference) > _REFERENCE or any(one is not None for one in reference[5:])
+        if word != "storage" or name not in _KINDS or others or len(key) > _LONGEST_KEY:
             raise OddArguments("something else than a storage")
         if not 0 <= count < 1 << 48:
             raise OddArguments(f"a storage of {count} numbers")
@@ -183,7 +187,7 @@ def read_stream(content: bytes, names: Names, budget: Budget) -> Any:
     names = {**names, **_STORAGE_KINDS}
     value = pickles.read(file, names, persistent=_references(declared.find), budget=budget)
     keys = pickles.read(file, {}, budget=budget)
-    if type(keys) is not list or set(map(type, keys)) - {str} or sorted(keys) != declared.keys():
+    if type(keys) is not list or set(map(type, keys)) - {str} or not declared.are(keys):
         raise InvalidInput("its list of storages does not fit what refers to them")
     declared.fill(memoryview(content)[file.tell() :], keys)
     return value
@@ -201,8 +205,9 @@ class _Declared:
             raise OddArguments("a storage that has another size elsewhere")
         return lambda: self._found[key]
 
-    def keys(self) -> list[str]:
-        return sorted(self._bytes)
+    def are(self, keys: list[str]) -> bool:
+        """Tells if these are the keys of the storages, each once."""
+        return len(keys) == len(self._bytes) and set(keys) == set(self._bytes)
 
     def fill(self, content: memoryview, keys: list[str]) -> None:
         for key in keys:

@@ -60,9 +60,9 @@ FILLS: dict[str, Fill] = {
 class PairingKind:
     """A way to choose class b, described by `about`.
 
-    `reads` names the table that `partners` is computed from: "counts" [K] of the training images,
-    "listed" pairs (a, b, weight), or "" where there is none. Without `partners`, b is drawn as a
-    is.
+    `reads` names the source that `partners` is computed from: "counts" [K] of the training images,
+    "listed" pairs (a, b, weight), such pairs by a "judge", or "" where there is none. Without
+    `partners`, b is drawn as a is.
     """
 
     name: str
@@ -85,6 +85,13 @@ def _across(classes: int, counts: Sequence[int], listed: object) -> Partners:
     return tuple(tuple((b, 1.0) for b in sorted(other[a])) for a in range(classes))
 
 
+def _directed(classes: int, counts: object, listed: Sequence[tuple[int, int, float]]) -> Partners:
+    found: list[list[tuple[int, float]]] = [[] for _ in range(classes)]
+    for a, b, weight in listed:
+        found[a].append((b, weight))
+    return tuple(tuple(one) for one in found)
+
+
 def _listed(classes: int, counts: object, listed: Sequence[tuple[int, int, float]]) -> Partners:
     found: list[dict[int, float]] = [{} for _ in range(classes)]
     for a, b, weight in listed:
@@ -104,6 +111,12 @@ PAIRINGS: dict[str, PairingKind] = {
             "b drawn evenly from the half of the classes, by training images, that a is not in",
             "counts",
             _across,
+        ),
+        PairingKind(
+            "near",
+            "b drawn evenly from the third of the classes that a judge confuses most with a",
+            "judge",
+            _directed,
         ),
         PairingKind("listed", "b drawn from the listed partners of a", "listed", _listed),
     )

@@ -36,6 +36,7 @@ __all__ = [
     "answers",
     "ensure_probe",
     "find_probe",
+    "outputs",
     "probe_key",
     "schedule_for",
     "train_classifier",
@@ -115,14 +116,21 @@ def train_classifier(
     device: torch.device,
     label: str,
     session: Session = Session(),
+    adjusted: bool = False,
 ) -> SmallNet:
     """Trains a `SmallNet` on a part, with every class in it drawn equally often.
 
-    Images are shifted by up to an eighth and, with `flip`, mirrored. The same arguments give the
+    If `adjusted`, every image is drawn equally often instead, and the log of the class prior is
+    added to the logits in the loss (Menon et al. 2021, logit adjustment, equation 10): the logits
+    are those of balanced classes all the same. Images are shifted by up to an eighth and, with `flip`, mirrored. The same arguments give the
     same network on the same kind of machine. `label` names the progress.
     """
     there, compact = np.unique(part.labels, return_inverse=True)
-    reals = RealImages(Part(part.images, compact), classes=len(there), power=0.0, device=device)
+    power = 1.0 if adjusted else 0.0
+    reals = RealImages(Part(part.images, compact), classes=len(there), power=power, device=device)
+    counts = np.bincount(part.labels, minlength=classes)
+    # A class without images has the prior of half an image, so that its logarithm is finite.
+    prior = torch.from_numpy(np.log(np.maximum(counts, 0.5) / counts.sum())).float().to(device)
     names = torch.from_numpy(there).to(device)
     resolution, channels = int(part.images.shape[1]), int(part.images.shape[3])
     with torch.random.fork_rng(devices=[]):
@@ -145,7 +153,8 @@ def train_classifier(
             images, labels = reals.at(reals.rows(schedule.batch, seed=seed, index=(step,)))
             draws = rng.torch_generator(seed, "probe.augment", step)
             _, logits = network(_augmented(images, flip, draws))
-            loss = functional.cross_entropy(logits, names[labels])
+            told = logits + prior if adjusted else logits
+            loss = functional.cross_entropy(told, names[labels])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.param_groups[0]["lr"] = schedule.rate(step)
@@ -178,18 +187,27 @@ class Answers:
     said: np.ndarray
 
 
-@torch.inference_mode()
 def answers(network: SmallNet, images: np.ndarray) -> Answers:
     """Runs a network on uint8 images [N,H,W,C]."""
+    features, logits = outputs(network, images)
+    return Answers(features, logits.argmax(axis=1).astype(np.int64))
+
+
+@torch.inference_mode()
+def outputs(
+    network: SmallNet, images: np.ndarray, session: Session = Session()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs a network on uint8 images [N,H,W,C]: features [N,D] and logits [N,K], float32."""
     device = next(network.parameters()).device
     features = np.empty((len(images), WIDTH), np.float32)
-    said = np.empty(len(images), np.int64)
+    logits = np.empty((len(images), network.head.out_features), np.float32)
     for start in range(0, len(images), _BATCH):
+        session.go_on("images were being judged")
         rows = slice(start, start + _BATCH)
         block = torch.from_numpy(np.array(images[rows])).to(device).permute(0, 3, 1, 2)
-        wide, logits = network(block.float().div_(127.5).sub_(1.0))
-        features[rows], said[rows] = wide.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()
-    return Answers(features, said)
+        wide, told = network(block.float().div_(127.5).sub_(1.0))
+        features[rows], logits[rows] = wide.cpu().numpy(), told.cpu().numpy()
+    return features, logits
 
 
 # In the store

@@ -83,7 +83,8 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
             remedy="choose a new or an empty folder with --page FOLDER",
         )
     with store.disk_errors(folder):
-        store.free_space(folder, sum(map(len, files.values())), f"the page in {folder}")
+        need = sum(map(len, files.values()))
+        store.free_space(folder, need, f"the page in {folder}", elsewhere=_ANOTHER)
     record = {"schema": _SCHEMA, "schema_version": 1, **facts}
     store.write_json(folder / _RECORD, {**record, "files": sorted({*before, *files})})
     for name, data in files.items():

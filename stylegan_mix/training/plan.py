@@ -14,11 +14,9 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device
-from stylegan_mix.progress import in_words
 
 __all__ = [
     "TrainPlan",
-    "cost_text",
     "finished",
     "plan_text",
     "plan_training",
@@ -97,20 +95,34 @@ def plan_training(
     changes: dict[str, Any] | None = None,
 ) -> TrainPlan:
     """Resolves a training: the preset (the default is that of the resolution) and its budget."""
+    from stylegan_mix.training.batch_sizes import largest_within
     from stylegan_mix.training.preset_checks import beyond, check, check_effect
 
     chosen_device = resolve_device(device)
     size = dataset.resolution
-    chosen = preset_named(preset, size) if preset else default_preset(size, chosen_device)
+    chosen = (
+        preset_named(preset, size)
+        if preset
+        else default_preset(size, chosen_device, dataset=dataset.name)
+    )
     chosen = replace(chosen, **(changes or {}))
     chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
     check_effect(chosen, changes or {})
+    images = len(dataset.train)
+    asked, chosen = chosen.batch, replace(chosen, batch=largest_within(chosen, images))
     budget = kimg or chosen.kimg
     warnings = [f"warning: {text}" for text in beyond(chosen, budget)]
     if min(dataset.counts) == 1:
         warnings.insert(0, "warning: a class with one image; its generated images will repeat it")
+    if chosen.batch < asked:
+        warnings.insert(0, smaller_batch(chosen.batch, asked, images))
     return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings))
+
+
+def smaller_batch(batch: int, asked: int, images: int) -> str:
+    """Tells that a training set is smaller than the batch of `asked` images."""
+    return f"batch {batch}, not {asked}: the training part has {images:,} images"
 
 
 def resolve_precision(preset: Preset, device: str) -> str:
@@ -169,13 +181,6 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
         f"{known or 'none'}",
         remedy=f"{take}train on with a longer --kimg, or anew with another --seed",
     )
-
-
-def cost_text(facts: dict[str, Any], start: float) -> str:
-    """Puts the findings of `cost.estimate` into words; `start` is the kimg to go on from."""
-    whole = f"about {in_words(facts['seconds'])} from the beginning on this machine"
-    rest = f", {in_words(facts['seconds_left'])} from {start:g} kimg on" if start else ""
-    return f"{whole}{rest}, {facts['bytes'] / 1e6:,.1f} MB of checkpoints while it runs"
 
 
 def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:

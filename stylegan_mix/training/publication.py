@@ -84,7 +84,7 @@ def _check_alive(main: _Looked, plan: TrainPlan) -> None:
     picture = lost_picture(plan.folder, plan.kimg)
     save_grid(main.shown, plan.dataset, picture)
     raise diverged(
-        f"training ended at {plan.kimg:g} kimg without a generator: {ONE_PICTURE} every class; "
+        f"there is no generator to publish at {plan.kimg:g} kimg: {ONE_PICTURE} every class; "
         f"the state stays in {plan.folder}",
         picture,
         plan.preset,

@@ -7,21 +7,24 @@ kimg, so a longer budget goes on from a shorter one, with the same weights as on
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, Stopped
+from stylegan_mix.errors import Diverged, InvalidInput, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
 from stylegan_mix.training.loop import Trained
 from stylegan_mix.training.plan import TrainPlan, _check_ahead, finished
+from stylegan_mix.training.saves import Saves
 
 if TYPE_CHECKING:
     from stylegan_mix.training.world import World
 
-__all__ = ["ensure_generator", "run_training"]
+__all__ = ["ensure_generator", "publish_reached", "reached", "run_training"]
 
 
 def run_training(
@@ -90,3 +93,52 @@ def ensure_generator(plan: TrainPlan, session: Session = Session()) -> Published
     """Returns the newest finished generator of the plan's split, or trains the plan's."""
     existing = generator_store.find(split_id=plan.dataset.split_id)
     return existing[0] if existing else run_training(plan, session)[0]
+
+
+def reached(plan: TrainPlan) -> float:
+    """Reads the thousands of images of a training's newest saved state.
+
+    `InvalidInput` (exit code 3) if it has not taken a step.
+    """
+    step = Saves(plan.folder).newest_step
+    if not step:
+        raise InvalidInput(
+            f"there is nothing to publish of {plan.dataset.name} yet: no step of training "
+            f"{plan.key[:12]} was saved in {plan.folder}",
+            remedy="the same command without --publish trains; preset and --seed must be those of "
+            "the training",
+        )
+    return step * plan.preset.batch / 1000
+
+
+def publish_reached(
+    plan: TrainPlan, command: Callable[[float], str], session: Session = Session()
+) -> list[Published]:
+    """Publishes the newest saved state of an unfinished training as generators, the main one first.
+
+    The training is only read: it may be running, and goes on as if nothing had happened. On the
+    card stands the budget that was reached, so this is no finished generator of a longer one.
+    `command` composes the command that trains up to a budget. Raises the errors of `reached`, and
+    `Diverged` (exit code 5) if every class has collapsed.
+    """
+    import torch
+
+    from stylegan_mix.training.alarms import Alarms
+    from stylegan_mix.training.loop import numerics_of
+    from stylegan_mix.training.publication import publish_all
+    from stylegan_mix.training.saves import require_fit
+    from stylegan_mix.training.step_inputs import begin
+
+    reached(plan)
+    newest = Saves(plan.folder).newest(session.say)
+    assert newest is not None
+    place, (step, saved, facts) = newest
+    kimg = step * plan.preset.batch / 1000
+    plan = replace(plan, kimg=kimg, command=command(kimg))
+    if there := finished(plan):
+        return there
+    state, game = begin(plan.preset, plan.dataset, seed=plan.seed, device=torch.device(plan.device))
+    Alarms(state.running, plan.dataset.classes)  # their statistics are part of a saved state
+    require_fit(newest[1], place, state, numerics_of(game))
+    state.load_state_dict(saved)
+    return publish_all(plan, Trained(state, game, facts["numerics"]), session)

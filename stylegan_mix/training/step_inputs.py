@@ -20,7 +20,7 @@ from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step_values import Tape
 from stylegan_mix.training.world import World
 
-__all__ = ["Game", "begin"]
+__all__ = ["Game", "begin", "require_room"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,16 @@ class Game:
         return make(step) if self.tape is None else self.tape.value(make)
 
 
+def require_room(preset: Preset, device: torch.device, world: World = World()) -> None:
+    """Raises an error if a training cannot begin on the device, in these processes.
+
+    `UsageFailure` (exit code 2) for a batch that cannot be divided. `MissingEnvironment` (4) for a
+    batch, or for networks, that do not fit into memory here.
+    """
+    world.check_batch(preset.batch, preset.minibatch_std_group)
+    check_memory(preset, device, world.size)
+
+
 def begin(
     preset: Preset,
     dataset: Dataset,
@@ -135,11 +145,9 @@ def begin(
 ) -> tuple[TrainState, Game]:
     """Prepares a training of the preset on a data set: its state before the first step, its game.
 
-    `UsageFailure` (exit code 2) for a batch that cannot be divided. `MissingEnvironment` (4) for a
-    batch, or for networks, that do not fit into memory here.
+    Raises the errors of `require_room`.
     """
-    world.check_batch(preset.batch, preset.minibatch_std_group)
-    check_memory(preset, device, world.size)
+    require_room(preset, device, world)
     state = TrainState.fresh(
         preset,
         resolution=dataset.resolution,

@@ -346,6 +346,19 @@ def test_preview_writes_a_picture_for_the_chosen_pairs(
     assert (two[0], two[1] - one[1]) == (one[0], 76)
 
 
+def test_a_picture_goes_through_a_link(write: Write, run: Run, tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link.png"
+    target.touch(0o600)
+    link.symlink_to(target.name)
+    key = write(n=500).name
+    assert run("bank", "preview", key, "--pair", "ant,cat", "--out", str(link))[0] == 0
+    assert (link.is_symlink(), target.stat().st_mode & 0o777) == (True, 0o600)
+    picture = size_of(target)
+    assert run("dataset", "show", "digits_lt", "--out", str(link))[0] == 0
+    assert (link.is_symlink(), target.stat().st_mode & 0o777) == (True, 0o600)
+    assert size_of(target) != picture
+
+
 @pytest.mark.parametrize(
     ("pair", "message"), [("ant", "comma"), ("ant,dog", "no class 'dog'"), ("0,3", "no class '3'")]
 )

@@ -120,7 +120,10 @@ def test_work_killed_twice_ends_in_the_bytes_of_undisturbed_work(
     assert list((home / "banks/.partial").iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75), (signal.SIGQUIT, 75)],
+)
 def test_a_signal_stops_after_a_block_and_says_how_to_go_on(
     start: Start, home: Path, number: int, code: int
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_same_request_spelt_otherwise_has_the_same_key(ask: Callable[..., Re
         {"fill": "balance", "counts": (9, 5, 1)},
         {"pairs": "same"},
         {"pairs": "head-tail", "counts": (9, 5, 1)},
+        {"pairs": "near", "judge": "e" * 64},
         {"pairs": "listed", "listed": ((0, 1, 1.0),)},
         {"unmixed": 0.5},
         {"lam": "fixed"},
@@ -66,8 +67,9 @@ def test_a_request_has_no_field_that_the_key_forgets(ask: Callable[..., Request]
         listed=((0, 1, 1.0),),
         listed_in="pairs.csv",
     )
+    near = ask(pairs="near", judge="e" * 64)
     # The name of a file says nothing of its content, which is there.
-    assert named - {"listed_in"} <= set(full.spec())
+    assert named - {"listed_in"} <= {*full.spec(), *near.spec()}
     assert full.key == dataclasses.replace(full, listed_in="other.csv").key
 
 
@@ -76,6 +78,11 @@ def test_counts_and_lists_are_named_where_they_are_read(ask: Callable[..., Reque
     assert ask(**counts, **listed).key == ask().key
     for asked in ({"fill": "balance"}, {"pairs": "head-tail"}):
         assert ask(**asked, **counts).key != ask(**asked, counts=(9, 5, 2)).key
+    near = ask(pairs="near", judge="e" * 64)
+    assert near.key != ask(pairs="near", judge="f" * 64).key
+    # Its pairs follow from the judge, and are not known before it is trained.
+    assert dataclasses.replace(near, **listed).key == near.key
+    assert ask(judge="e" * 64).key == ask().key
     assert ask(pairs="listed", **listed).key != ask(pairs="listed", listed=((0, 1, 2.0),)).key
 
 

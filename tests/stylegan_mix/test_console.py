@@ -200,15 +200,33 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "did you mean 'train'" in capsys.readouterr().err
 
 
-def test_signals_only_ask_and_the_failure_fits() -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGQUIT"])
+def test_signals_only_ask_and_the_failure_fits(name: str) -> None:
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
     with stopping.StopSignals() as stop:
         assert stop.requested is None
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.requested == "SIGTERM"
+        os.kill(os.getpid(), number)
+        assert stop.requested == name
         assert stop.failure(saved=True, what="at step 3").code == 75
         unsaved = stop.failure(saved=False, what="at step 3")
         assert isinstance(unsaved, errors.Interrupted)
-        assert unsaved.number == signal.SIGTERM
+        assert unsaved.number == number
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_that_was_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_second_interrupt_acts_at_once() -> None:
     with stopping.StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert isinstance(stop.failure(saved=True, what=""), errors.Interrupted)
@@ -241,6 +259,21 @@ def test_a_reader_that_leaves_is_no_error(repo_root: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "line\n", "")
+
+
+def test_lines_that_nobody_can_read_do_not_stop_the_work(repo_root: Path) -> None:
+    script = (
+        "from stylegan_mix.progress import TERMINAL, say\n"
+        "say('one'); say('two')\n"
+        "track = TERMINAL.track(2, 'rows', 'work'); track._terminal = True\n"
+        "track.update(1); track.close()\n"
+        "print('done')\n"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=repo_root, stdout=subprocess.PIPE, stderr=full
+        )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
 def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> None:

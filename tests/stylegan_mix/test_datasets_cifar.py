@@ -241,7 +241,7 @@ def test_a_pickle_that_refers_to_anything_else_is_refused_and_not_run(
     protocol: int, tmp_path: Path
 ) -> None:
     content = pickle.dumps({b"data": Evil(tmp_path / "made")}, protocol)
-    with pytest.raises(pickle.UnpicklingError, match="mkdir, which is not admitted"):
+    with pytest.raises(InvalidInput, match="mkdir, which is not admitted"):
         cifar.unpickle(content)
     assert not (tmp_path / "made").exists()
 
@@ -260,7 +260,7 @@ def test_a_pickle_that_refers_to_anything_else_is_refused_and_not_run(
     ],
 )
 def test_ways_around_the_restriction_end_in_an_error(content: bytes) -> None:
-    with pytest.raises((pickle.UnpicklingError, TypeError, AttributeError)):
+    with pytest.raises(InvalidInput):
         cifar.unpickle(content)
 
 

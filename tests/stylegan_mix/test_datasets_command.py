@@ -14,6 +14,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from image_folders import folder
 from PIL import Image, ImageColor
 
 from stylegan_mix import console, datasets
@@ -119,6 +120,37 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
     assert code == 0
     assert "31 training images" in out
     assert not home.exists()
+
+
+def test_a_source_in_doubt_ends_with_code_3_and_the_option_that_is_named_settles_it(
+    run: Run, tmp_path: Path
+) -> None:
+    source = folder(tmp_path / "shards", {"00000": 6, "00001": 6})
+    code, out, err = run("prepare", "odd", "--from", source)
+    assert (code, out) == (3, "")
+    assert "--levels top" in err
+    code, out, _ = run("prepare", "odd", "--from", source, "--levels", "top")
+    assert (code, "2 classes" in out) == (0, True)
+    code, out, err = run("prepare", "odd", "--from", source, "--levels", "middle")
+    assert (code, "--levels must be top, leaf, or a number" in err) == (2, True)
+
+
+def test_labels_in_a_table_and_a_validation_part_are_shown(run: Run, tmp_path: Path) -> None:
+    counts = {"train": 8, "test": 4, "dev": 4}
+    files = [f"{part}/{n:03}" for part, n in zip(["train"] * 8 + ["test"] * 4 + ["dev"] * 4,
+                                                 range(1, 17), strict=True)]  # fmt: skip
+    rows = "".join(f"{name}\t{'猫 кот'.split()[n % 2]}\n" for n, name in enumerate(files))
+    source = folder(tmp_path / "pets", counts, {"all.tsv": "id\tbreed\n" + rows})
+    asked = ("prepare", "pets", "--from", source, "--labels", "all.tsv")
+    code, out, err = run(*asked, "--file-column", "id", "--label-column", "breed")
+    assert code == 0
+    assert "label file: 8 training images, 4 test images, 4 validation images, 2 classes" in out
+    assert "note: parts: test 4 images, train 8 images, val 4 images" in err
+    code, out, _ = run("show", "pets", "--no-sheet")
+    assert (code, "val   4 images, which --val-per-class takes" in out) == (0, True)
+    assert "猫" in out
+    code, _, err = run(*asked, "--label-column", "bred")
+    assert (code, "did you mean 'breed'" in err) == (2, True)
 
 
 def test_a_damaged_set_is_listed_as_such(run: Run, home: Path, source: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from stylegan_mix import pickles
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.interop import foreign, network_pickles, pickles
-from stylegan_mix.interop.pickles import Budget
+from stylegan_mix.interop import foreign, network_pickles
+from stylegan_mix.pickles import Budget
 
 Refused = Callable[..., str]
 
@@ -314,7 +315,7 @@ def test_a_budget_is_shared_by_the_pickles_of_a_file() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "name", "layers"),
-    [(1, "a", 502), (20_000, "a", 1), (1, "a" * 1_000_000, 2)],
+    [(1, "a", 501), (20_000, "a", 1), (1, "a" * 1_000_000, 1)],
     ids=["endless", "wide", "long"],
 )
 def test_a_network_that_holds_itself_is_refused_soon(

@@ -211,8 +211,11 @@ def test_against_train_alone_sees_no_test_image_and_chooses(
 
 
 def test_the_table_and_the_files_say_the_same(generator: Published, run: Run) -> None:
+    Path("private").touch(0o600)
+    Path("report.md").symlink_to("private")
     code, out, err = run(*QUICK, "--out", "report.md")
     assert code == 0, err
+    assert (Path("report.md").is_symlink(), Path("private").stat().st_mode & 0o777) == (True, 0o600)
     text = Path("report.md").read_text()
     for part in ("KD-probe", "coverage", "label accuracy %", "few", "not FID", "[", "n/a"):
         assert part in out

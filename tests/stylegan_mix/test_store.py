@@ -161,3 +161,14 @@ def test_the_home_follows_the_environment(home: Path, monkeypatch: pytest.Monkey
 def test_too_little_space_is_said_before_writing(tmp_path: Path) -> None:
     with pytest.raises(MissingEnvironment, match="a bank needs"):
         store.free_space(tmp_path / "not" / "yet", 1 << 60, "a bank")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_disk_that_fills_up_names_the_option_of_the_place(
+    home: Path, inside: bool, tmp_path: Path
+) -> None:
+    place = home / "a" if inside else tmp_path / "runs" / "a"
+    with pytest.raises(MissingEnvironment) as end, store.disk_errors(place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    option = "STYLEGAN_MIX_HOME" if inside else "--out"
+    assert str(end.value.remedy).endswith(option)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stylegan_mix import errors, progress, store
+from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.presets import preset_named
 from stylegan_mix.training import cost, preset_checks, publication
@@ -148,35 +149,48 @@ def test_a_budget_of_the_same_steps_is_the_same_generator_and_an_absurd_one_is_r
 def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = {"seconds": 7200.0, "seconds_left": 1800.0, "bytes": 1}
     given = []
 
-    def of(plan: Any, *, start: float) -> dict[str, Any]:
+    def of(plan: Any, *, start: float) -> cost.Cost:
         given.append(start)
-        return facts
+        return cost.Cost(1, 1, Span(5400.0, 9000.0), Span(1200.0, 1800.0), 1)
 
     monkeypatch.setattr(cost, "estimate", of)
     _, _, err = run(*TRAIN, "--kimg", "0.32", "--dry-run")
     assert ": to train\n" in err
-    assert "about 2.0 hours from the beginning on this machine, 0.0 MB" in err
+    assert "1.5 to 2.5 hours from the beginning on this machine, 0.0 MB" in err
     run(*TRAIN, "--kimg", "0.16")
     _, _, err = run(*TRAIN, "--kimg", "0.32", "--dry-run")
     assert ": to go on with from 0.16 kimg\n" in err
-    assert "from the beginning on this machine, 30.0 minutes from 0.16 kimg on" in err
+    assert "from the beginning on this machine, 20 to 30 minutes from 0.16 kimg on" in err
     assert given == [0.0, 0.16]
 
 
-def test_a_bank_that_needs_a_training_first_has_the_cost_of_both_in_its_plan(
-    home: Path, run: Run
+def test_a_range_that_says_nothing_is_not_printed(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cost, "step_seconds", lambda plan: Span(0.1, 9.0))
+    code, out, err = run(*TRAIN, "--dry-run")
+    assert (code, out) == (0, "")
+    assert "no estimate of the time: this machine is too slow" in err
+    assert "from the beginning" not in err
+    plan = json.loads(run(*TRAIN, "--dry-run", "--json")[1])
+    assert (plan["cost"]["seconds"], plan["cost"]["seconds_left"]) == (None, None)
+    assert plan["cost"]["steps"] > 0
+
+
+def test_a_bank_that_needs_a_training_first_has_the_cost_of_both_in_its_plan(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "step_seconds", lambda plan: Span(0.1, 0.2))
     words = ("generate", "--dataset", "digits_lt", "--n", "2000", "--dry-run")
     code, out, err = run(*words)
     assert (code, out) == (0, "")
-    assert "minutes from the beginning on this machine" in err
+    assert "13 to 26 minutes from the beginning on this machine" in err
     assert "then a bank of 2,000 images, 0.2 MB" in err
     plan = json.loads(run(*words, "--json")[1])
     assert plan["cost"]["steps"] == 7813
-    assert plan["cost"]["seconds_left"] == plan["cost"]["seconds"] > 0
+    assert plan["cost"]["seconds_left"] == plan["cost"]["seconds"] == [781.3, 1562.6]
     assert plan["bytes"] > 128000
 
 
@@ -234,7 +248,7 @@ def test_advice_on_utlo_at_larger_images_is_eight_pixels() -> None:
 def test_what_a_budget_does_not_reach_is_a_warning(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], named: str
 ) -> None:
-    monkeypatch.setattr(cost, "estimate", lambda *_, **__: {"seconds": 1.0, "bytes": 1})
+    monkeypatch.setattr(cost, "step_seconds", lambda plan: Span(0.1, 0.2))
     _, _, err = run(*TRAIN, "--kimg", "1", "--dry-run", *options)
     assert err.count("warning") == 1
     assert f"warning: {named} is not reached in 1 kimg" in err

@@ -21,6 +21,7 @@ from stylegan_mix.training.augmentation.policies import augmentation_named
 from stylegan_mix.training.batches import RealImages, draw_labels
 from stylegan_mix.training.ema import ema_decay, update_ema
 from stylegan_mix.training.plan import resolve_precision
+from stylegan_mix.training.preset_checks import check
 
 
 def test_losses_are_the_logistic_game_per_sample() -> None:
@@ -176,9 +177,44 @@ def test_presets_are_found_by_name_and_resolution() -> None:
             default_preset(wrong)
 
 
+# The sizes that have presets of their own, by device.
+DEFAULTS = {
+    "cpu": {8: "tiny8", 16: "cpu16", 32: "cpu32", 64: "cpu64", 128: "cpu128", 256: "auto"},
+    "cuda": {8: "gpu8", 16: "gpu16", 32: "cifar-lt", 64: "gpu64", 128: "gpu128", 256: "auto"},
+}
+
+
+@pytest.mark.parametrize("device", DEFAULTS)
+def test_the_default_preset_follows_the_size_and_the_machine(device: str) -> None:
+    for size, name in DEFAULTS[device].items():
+        preset = default_preset(size, f"{device}:1" if device == "cuda" else device)
+        assert (preset.name, preset.resolution) == (name, size)
+        check(preset)
+    assert default_preset(8, device, dataset="digits_lt").name == "tiny8"
+
+
+def test_presets_for_a_cpu_take_float32_and_their_steps_few_channels() -> None:
+    for size in (16, 32, 64, 128):
+        preset = default_preset(size, "cpu")
+        assert preset.precision == "float32"
+        assert preset.channel_base // size <= 2048 // size
+        assert preset.kimg <= 400
+
+
+def test_presets_for_a_gpu_above_32_pixels_follow_the_published_heuristics() -> None:
+    same = ("channel_base", "channel_max", "z_dim", "w_dim", "mapping_layers", "discriminator")
+    same += ("batch", "lr", "r1_interval", "path_weight", "path_interval", "style_mixing")
+    for size in (64, 128):
+        preset, published = default_preset(size, "cuda"), preset_named("auto", size)
+        for name in (*same, "minibatch_std_group", "ema_kimg", "ema_ramp", "precision"):
+            assert getattr(preset, name) == getattr(published, name), (size, name)
+        assert preset.r1_gamma == pytest.approx(published.r1_gamma)
+        assert preset.label_weight == PRESETS["cifar-lt"].label_weight
+
+
 def test_auto_follows_the_published_heuristics() -> None:
     # StyleGAN2-ADA on one GPU: batch, and gamma by 0.0002 R^2 / batch
-    found = {size: default_preset(size) for size in (64, 128, 256)}
+    found = {size: preset_named("auto", size) for size in (64, 128, 256)}
     assert {size: preset.batch for size, preset in found.items()} == {64: 32, 128: 32, 256: 16}
     gammas = {64: 0.0256, 128: 0.1024, 256: 0.8192}
     for size, preset in found.items():

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stylegan_mix import console, store
 from trainer import cli
@@ -278,7 +279,25 @@ def wait_for(path: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_full_disk_is_told_before_the_first_step_with_the_option_that_helps(
+    home: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(home.parent)
+    with monkeypatch.context() as during:
+        during.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        during.setattr(torch.optim.SGD, "step", None)  # not called
+        code, _, err = trainer("run", *TINY, "--out", "elsewhere")
+    assert code == 4
+    assert "the run in elsewhere/" in err and "1 MB are free" in err
+    assert "free some space, or choose another place with --out" in err
+    (folder,) = Path("elsewhere").glob("*/seed-*")
+    assert store.read_json(folder / "run.json")["status"] == "failed"
+    assert trainer("run", *TINY, "--out", "elsewhere")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGQUIT, 75)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(
     home: Path, trainer: Trainer, number: signal.Signals, code: int
 ) -> None:
@@ -299,6 +318,46 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     (other,) = records.collect([Path("undisturbed")])
     assert whole.record["accuracy"] == other.record["accuracy"]
     assert whole.record["diagnostics"] == other.record["diagnostics"]
+
+
+def on_a_terminal(*argv: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a command on a terminal of its own; returns it, and the other end of the terminal."""
+    ours, theirs = os.openpty()
+    take = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{take}\n{HELD}\nfrom trainer.cli import main\nmain()", *argv],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=with_package(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    return child, ours
+
+
+def test_a_closed_terminal_saves(home: Path) -> None:
+    """It sends SIGHUP, and takes no more lines."""
+    child, terminal = on_a_terminal("run", *TINY)
+    try:
+        wait_for("runs/*/seed-0/metrics.jsonl")
+        os.close(terminal)
+        Path("signalled").touch()
+        assert child.wait(timeout=600) == 75
+    finally:
+        child.kill()
+        child.wait()
+    assert store.read_json(only_run() / "run.json")["status"] == "stopped"
+
+
+def test_a_run_under_nohup_ignores_a_hangup(home: Path, trainer: Trainer) -> None:
+    ignored = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HELD}"
+    with started("run", *TINY, before=ignored) as child:
+        wait_for("runs/*/seed-0/metrics.jsonl")
+        child.send_signal(signal.SIGHUP)
+        Path("signalled").touch()
+        _, err = child.communicate(timeout=600)
+    assert child.returncode == 0, err
 
 
 def test_a_reader_that_leaves_is_no_error(finished: Path, trainer: Trainer) -> None:
@@ -360,6 +419,28 @@ def test_predict_refuses_what_is_not_there(
 ) -> None:
     found, _, err = trainer("predict", str(finished), *arguments)
     assert found == code and told in err
+
+
+def test_predictions_go_through_a_link_with_their_file_kept_private(
+    finished: Path, trainer: Trainer
+) -> None:
+    target = Path("private.csv")
+    target.touch(0o600)
+    Path("link.csv").symlink_to(target)
+    assert trainer("predict", str(finished), "--out", "link.csv")[0] == 0
+    assert target.read_text().startswith("index,")
+    assert (Path("link.csv").is_symlink(), target.stat().st_mode & 0o777) == (True, 0o600)
+
+
+def test_predict_asks_for_the_place_of_its_answers_first(
+    finished: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import predict
+
+    monkeypatch.setattr(predict, "answers", None)  # not called
+    Path("folder").mkdir()
+    code, _, err = trainer("predict", str(finished), "--out", "folder")
+    assert (code, "nothing can be written to folder" in err) == (2, True), err
 
 
 def test_predict_and_eval_need_a_finished_run(home: Path, trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from stylegan_mix import datasets, store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.latents.spaces import SPACES, Space
+from trainer import plan
 from trainer.differences import differing, flat
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
@@ -354,3 +355,27 @@ def test_a_misspelt_recipe_or_model_is_refused_before_any_data_are_loaded(
     monkeypatch.setattr(datasets, "load", load)
     with pytest.raises(UsageFailure, match=nearest):
         decide(asked)
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "batch"),
+    [(128, None, 128), (127, None, 127), (40, None, 40), (40, 64, 40), (40, 16, 16), (1, None, 2)],
+)
+def test_a_set_smaller_than_the_batch_trains_with_a_smaller_one_and_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch, images: int, asked: int | None, batch: int
+) -> None:
+    data = datasets.load("digits_lt")
+    few = datasets.Part(data.train.images[:images], data.train.labels[:images])
+    monkeypatch.setattr(plan, "_loaded", lambda *_, **__: replace(data, train=few))
+    decided = decide(Asked(dataset="digits_lt", batch=asked))
+    assert decided.spec.batch == batch
+    told = [line for line in decided.why if line.startswith("batch")]
+    wanted = asked or 128
+    expected = [f"batch {batch}, not {wanted}: the training part has {images} images"]
+    assert told == (expected if batch < wanted else [])
+
+
+def test_a_batch_that_cannot_be_is_refused_whatever_the_set(home: Path) -> None:
+    for batch in (0, 1, -3):
+        with pytest.raises(UsageFailure, match="batch"):
+            decide(Asked(dataset="digits_lt", batch=batch))

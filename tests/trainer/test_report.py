@@ -330,6 +330,33 @@ def test_command_knows_the_format_by_the_ending(
     assert (places / name).read_text().startswith(begins)
 
 
+def private_link(folder: Path, text: str = "") -> tuple[Path, Path]:
+    """A link, and its target that only its owner may read."""
+    link, target = folder / "link.md", folder / "private.md"
+    target.touch(0o600)
+    target.write_text(text)
+    link.symlink_to(target.name)
+    return link, target
+
+
+@pytest.mark.parametrize("option", ["--out", "--into"])
+def test_command_writes_through_a_link_and_keeps_privacy(
+    places: Path, trainer: Any, option: str
+) -> None:
+    link, target = private_link(places, SOURCE)
+    assert trainer("report", "runs", option, "link.md")[0] == 0
+    assert "| hybrid | ce |" in target.read_text()
+    assert (link.is_symlink(), target.stat().st_mode & 0o777) == (True, 0o600)
+
+
+def test_command_writes_a_table_into_a_device(places: Path, trainer: Any) -> None:
+    """Through a link: an earlier version would have replaced the device itself."""
+    (places / "screen").symlink_to("/dev/null")
+    code, out, err = trainer("report", "--out", "screen")
+    assert (code, out) == (0, "screen\n"), err
+    assert (places / "screen").is_symlink()
+
+
 def test_command_prints_json(places: Path, trainer: Any) -> None:
     code, out, _ = trainer("report", "runs", "--json")
     assert code == 0

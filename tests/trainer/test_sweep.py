@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +124,21 @@ def test_a_result_of_another_configuration_is_not(home: Path, record: Maker, oth
     assert sweep.settle([asked], known, out="runs")[0].found is None
 
 
+def test_without_its_bank_a_result_of_a_smaller_set_counts_with_its_smaller_batch(
+    home: Path, record: Maker
+) -> None:
+    one = record("hybrid", batch=40)
+    asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", epochs=12, imbalance=20.0)
+    for images, counts in ((40, True), (500, False)):
+        one["dataset"] = {**one["dataset"], "train_images": images}
+        settled = partial(sweep.settle, [asked], [Result(one)], out="runs")
+        if counts:
+            assert settled()[0].found is not None
+        else:
+            with pytest.raises(InvalidInput, match="no bank"):
+                settled()
+
+
 def test_a_result_of_another_split_is_not(home: Path, record: Maker) -> None:
     asked = Asked(dataset="digits_lt", epochs=3)
     known = [committed(record, asked, split_id="0" * 64)]
@@ -173,6 +192,17 @@ def test_commands_are_printed_without_running(home: Path, tmp_path: Path, traine
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_kept_result_goes_through_a_link_with_its_name(
+    record: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    one = Result(record("none"), tmp_path / "result.json")
+    target, link = tmp_path / "elsewhere.json", tmp_path / sweep.file_name(one)
+    link.symlink_to(target.name)
+    assert sweep.keep(one, tmp_path) == link
+    assert link.is_symlink()
+    assert records.read(target).seed == one.seed
+
+
 def test_a_sweep_runs_keeps_and_then_skips(home: Path, tmp_path: Path, trainer: Any) -> None:
     (tmp_path / "grid.toml").write_text(TINY)
     code, out, _ = trainer("sweep", "grid.toml", "--results", "kept", "--dry-run")
@@ -214,6 +244,79 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 0 and "1 have a result" in err
     assert len(done) == 2
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from stylegan_mix import store
+lock, other = map(Path, sys.argv[1:])
+with store.locked(lock):
+    print("held", flush=True)
+    while not other.exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_that_another_process_has_is_left_for_the_end(
+    home: Path, tmp_path: Path, trainer: Any, repo_root: Path, workers: str
+) -> None:
+    """The other process goes, without a result, once the next run is finished."""
+    first, second = grid(TINY, tmp_path)
+    lock, other = decide(first).lock(0), decide(second).folder(0) / records.RESULT_FILE
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(lock), str(other)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--workers", workers)
+        holder.kill()
+    assert code == 0, err
+    assert "; the others first" in err
+    kept = [line for line in err.splitlines() if line.startswith("kept: ")]
+    assert ["mixup" in line for line in kept] == [True, False]
+    assert len(records.collect([Path("kept")])) == 2
+
+
+_SWEEP = """
+import sys
+from pathlib import Path
+from trainer.engine import run
+stages = run._stage_after_stage
+def noted(work, *words):
+    with open("trained", "a") as file:
+        file.write(f"{work.folder.path}\\n")
+    return stages(work, *words)
+run._stage_after_stage = noted
+from trainer.cli import main
+main()
+"""
+
+
+def test_two_sweeps_of_one_file_share_its_runs_and_end_with_one_table(
+    home: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    grid(TINY.replace('"mixup"]', '"mixup"]\nseeds = 2'), tmp_path)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _SWEEP, "sweep", "grid.toml", "--results", f"kept{number}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(repo_root)},
+        )
+        for number in range(2)
+    ]
+    told = [one.communicate(timeout=600) for one in both]
+    assert [one.returncode for one in both] == [0, 0], told
+    assert told[0][0] == told[1][0]
+    assert told[0][0].count("trainer run") == 4
+    trained = Path("trained").read_text().splitlines()
+    assert (len(trained), len(set(trained))) == (4, 4)
+    names = [sorted(path.name for path in Path(f"kept{one}").iterdir()) for one in range(2)]
+    assert names[0] == names[1]
 
 
 def test_a_run_that_fails_is_said_and_the_others_are_run(

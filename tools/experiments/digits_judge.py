@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import SVC
 
-from stylegan_mix import datasets, store
+from stylegan_mix import datasets, output
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.generators import store as generator_store
@@ -113,7 +113,7 @@ def main() -> None:
         for entry in found["percent_by_lam"]:
             print("  lam {lam:.1f}..  a {a:5.1f}  b {b:5.1f}  third {third:5.1f}".format(**entry))
     if options.out:
-        store.write_json(options.out, figures)
+        output.write_json(options.out, figures)
 
 
 if __name__ == "__main__":

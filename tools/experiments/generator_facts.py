@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from stylegan_mix import store
+from stylegan_mix import output, store
 from stylegan_mix.generators import store as generator_store
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     found = facts(options.generator)
     if options.out:
-        store.write_json(options.out, found)
+        output.write_json(options.out, found)
     else:
         print(json.dumps(found, indent=1))
 

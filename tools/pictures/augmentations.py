@@ -9,6 +9,7 @@ as the discriminator sees them. Data sets are those of the store, or the embedde
 from __future__ import annotations
 
 import argparse
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stylegan_mix import datasets, rng
+from stylegan_mix import datasets, output, rng
 from stylegan_mix.networks import to_uint8
 from stylegan_mix.training.augmentation.ada import ADA
 from stylegan_mix.training.augmentation.policies import augmentation_named
@@ -79,7 +80,9 @@ def main() -> None:
     for one in sheets:
         canvas.paste(one, (left, 0))
         left += one.width
-    canvas.save(options.out)
+    file = BytesIO()
+    canvas.save(file, "PNG")
+    output.write_bytes(options.out, file.getvalue())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors, process, progress, store
+from stylegan_mix import console, errors, output, process, progress
 
 if TYPE_CHECKING:
     from trainer.spec import DataSpec
@@ -85,6 +85,7 @@ def predict(
             remedy="leave one of them out",
         )
     how = (fit or "crop") if resize else None
+    output.check(out)
     process.set_up_process(threads)
     if images is None:
         found = network.answers(run, part or "test", other, device=device, fit=how)
@@ -99,7 +100,7 @@ def predict(
         console.result(text.rstrip("\n"))
         progress.say(answers.in_brief(found))
         return
-    store.write_bytes(out, f"{text.rstrip()}\n".encode())
+    output.write_text(out, f"{text.rstrip()}\n")
     console.result(f"{out}: {answers.in_brief(found)}")
 
 

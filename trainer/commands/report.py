@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors
+from stylegan_mix import console, errors, output
+from stylegan_mix.special_files import is_special
 
 if TYPE_CHECKING:
     from trainer.reports.records import Result
@@ -98,9 +99,7 @@ def report(
     if out is None:
         console.result(text)
         return
-    from stylegan_mix import store
-
-    store.write_bytes(out, (text.rstrip() + "\n").encode())
+    output.write_text(out, text.rstrip() + "\n")
     console.result(str(out))
 
 
@@ -108,7 +107,7 @@ _ENDINGS = {".md": "md", ".html": "html", ".json": "json", ".txt": "table"}
 
 
 def _by_ending(out: Path | None) -> str:
-    if out is None:
+    if out is None or (not out.suffix and is_special(out)):
         return "table"
     if out.suffix not in _ENDINGS:
         raise errors.UsageFailure(

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, errors, progress, stopping
+from stylegan_mix import console, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
-    from trainer.execute import How
-    from trainer.plan import Plan
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
-
-# Failures of a single run, after which the others go on.
-_OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
-
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -54,13 +47,14 @@ _OWN = (errors.Diverged, errors.InvalidInput, errors.UsageFailure)
 def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     """Run the experiments of FILE, skipping those that have a result.
 
-    The same command goes on after a stop. Every run is an ordinary `trainer run`. At the same
-    --threads, any number of workers gives the same results.
+    The same command goes on after a stop. Typed twice at once, both share the runs. Every run is
+    an ordinary `trainer run`. At the same --threads, any number of workers gives the same results.
 
     \b
     trainer sweep tools/experiments/digits_lt.toml --results my_results
     """
     from trainer import sweep as grid
+    from trainer.carry_out import carry_out
     from trainer.execute import How
     from trainer.reports.records import RESULT_FILE, collect, read
 
@@ -82,7 +76,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
         session = Session(stop, reporter)
-        for plan, failure in _carried_out(plans, options["workers"], how, session):
+        for plan, failure in carry_out(plans, options["workers"], how, session):
             if failure is not None:
                 session.say(f"failed: {failure}")
                 failures.append(failure)
@@ -93,32 +87,6 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
     _tell(grid.settle(items, collect([results or Path(out)]), out=out), options["as_json"])
-
-
-def _carried_out(
-    plans: list[Plan], workers: int, how: How, session: Session
-) -> Iterator[tuple[Plan, errors.Failure | None]]:
-    """Yields each plan once it has ended, with its own failure; other failures end the sweep."""
-    from trainer.execute import execute
-    from trainer.workers import side_by_side
-
-    if workers > 1:
-        for plan, failure in side_by_side(plans, workers=workers, how=how, session=session):
-            if failure is not None and not isinstance(failure, _OWN):
-                raise failure
-            yield plan, failure
-        return
-    for number, plan in enumerate(plans, start=1):
-        session.say(f"\nrun {number} of {len(plans)}: {plan.command(plan.spec.seed)}")
-        if session.stop.requested:
-            what = "the runs before this one are finished"
-            raise session.stop.failure(saved=True, what=what)
-        try:
-            execute(plan, session, how)
-        except _OWN as error:
-            yield plan, error
-        else:
-            yield plan, None
 
 
 def _tell(settled: list[Settled], as_json: bool) -> None:

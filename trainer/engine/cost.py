@@ -12,7 +12,7 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.process import resolve_device
 from trainer import models
 from trainer.engine.loop import autocast
-from trainer.engine.run import budget
+from trainer.engine.run import budget, disk_bytes
 from trainer.spec import RunSpec
 
 __all__ = ["estimate", "seconds_per_step"]
@@ -27,15 +27,8 @@ def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
     planned = budget(spec, data)
     place = torch.device(resolve_device(device))
     one = seconds_per_step(spec, data, place)
-    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
-    numbers = sum(value.numel() for value in model.state_dict().values())
-    return {
-        **planned,
-        "device": str(place),
-        "seconds": OVERHEAD * one * planned["steps"],
-        # Weights of each stage stay; during the run, two checkpoints hold weights and momenta.
-        "bytes": 4 * numbers * (len(planned["stages"]) + 4),
-    }
+    seconds = OVERHEAD * one * planned["steps"]
+    return {**planned, "device": str(place), "seconds": seconds, "bytes": disk_bytes(spec, data)}
 
 
 def seconds_per_step(spec: RunSpec, data: Dataset, device: torch.device) -> float:

@@ -33,7 +33,7 @@ from trainer.recipes.stage import Recipe, Stage
 from trainer.reports import records
 from trainer.spec import RunSpec
 
-__all__ = ["budget", "check", "run_recipe"]
+__all__ = ["budget", "check", "disk_bytes", "run_recipe"]
 
 
 def check(spec: RunSpec) -> Recipe:
@@ -76,6 +76,16 @@ def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
     }
 
 
+def disk_bytes(spec: RunSpec, data: Dataset) -> int:
+    """Estimates the bytes that a run needs on the disk.
+
+    The weights of each stage stay. During the run, two checkpoints hold weights and momenta.
+    """
+    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    return 4 * numbers * (len(own_stages(spec, check(spec))) + 4)
+
+
 def run_recipe(
     spec: RunSpec,
     folder: Path,
@@ -92,10 +102,11 @@ def run_recipe(
     A finished run returns its stored result at once. If the session requests a stop, the run ends
     after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
     "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines.
+    `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
     chosen = check(spec)
     at = RunFolder(folder)
-    with store.locked(folder / "lock", wait=False, session=session):
+    with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
         finished = records.finished(folder, spec)
         if finished is not None:
             return finished.record
@@ -103,6 +114,7 @@ def run_recipe(
         try:
             place = torch.device(resolve_device(device))
             work = Work(spec, chosen, at, session, place, open_inputs(spec))
+            store.free_space(folder, disk_bytes(spec, work.inputs.data), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stylegan_mix import store
+from stylegan_mix import output
 from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = ["commands", "fill", "is_fresh"]
@@ -28,7 +28,7 @@ def fill(path: Path, name: str, text: str, *, command: str) -> bool:
     before = _read(path)
     after = _filled(before, path, name, text, command)
     if after != before:
-        store.write_bytes(path, after.encode())
+        output.write_text(path, after, elsewhere="choose another file with --into")
     return after != before
 
 

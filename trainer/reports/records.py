@@ -25,6 +25,7 @@ from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
 __all__ = [
+    "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
@@ -37,6 +38,7 @@ __all__ = [
     "write",
 ]
 
+LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
 _LARGEST_FILE = 16 << 20
 

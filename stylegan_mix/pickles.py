@@ -3,13 +3,15 @@
 A pickle is a program for a stack machine whose instructions import and call. `read` is that machine
 without those powers. Python's own tokenizer splits the program. A name that it refers to must be in
 a table of the caller's; it stands for a function of ours that takes the arguments as plain data.
-Object states are dropped. Steps, depth and numbers are bounded, and no memory is allocated beyond
-the size of the file's content. No torch.
+The state of an object is dropped, unless its stand-in takes one. Steps, depth and numbers are
+bounded, and so are the bytes of all that is made or copied: a short program could otherwise fill
+the memory, by encoding one long text again and again. No torch.
 """
 
 from __future__ import annotations
 
 import pickletools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -25,6 +27,7 @@ __all__ = [
     "Maker",
     "Names",
     "OddArguments",
+    "Stateful",
     "Symbol",
     "called_with_nothing",
     "instead_of",
@@ -37,6 +40,14 @@ MOST_STEPS = 1_000_000
 MOST_MARKS = 200
 MOST_OPEN = 10_000
 MOST_BITS = 128
+# Whole numbers beyond this can be chosen to share one hash: a dict of them takes hours.
+MOST_KEY_BITS = 64
+# Bytes that a program may make: so many, and a multiple of its file's size. A text may take four
+# times its bytes in the file; all else that a sound file holds is small.
+FREE_BYTES = 64 << 20
+BYTES_EACH = 4
+# Bytes that one value takes inside a container, about: a dict takes more of them than a list.
+_ITEM = 100
 
 Maker = Callable[[tuple[Any, ...]], Any]
 Names = Mapping[tuple[str, str], Maker]
@@ -44,15 +55,27 @@ Names = Mapping[tuple[str, str], Maker]
 
 @dataclass(slots=True)
 class Budget:
-    """The instructions left to a file, over all the pickles that lie in it."""
+    """The instructions and the bytes left to a file, over all the pickles that lie in it."""
 
     steps: int = MOST_STEPS
+    bytes: int = FREE_BYTES
 
-    def spend(self) -> None:
+    @classmethod
+    def of_file(cls, size: int) -> Budget:
+        """Makes the budget of a file of `size` bytes."""
+        return cls(bytes=FREE_BYTES + BYTES_EACH * size)
+
+    def step(self) -> None:
         """Takes one step; raises `InvalidInput` if none is left."""
         self.steps -= 1
         if self.steps < 0:
-            raise InvalidInput(f"it takes more than {MOST_STEPS:,} steps to read: no network does")
+            raise InvalidInput(f"it takes more than {MOST_STEPS:,} steps to read")
+
+    def spend(self, size: int) -> None:
+        """Takes `size` bytes; raises `InvalidInput` if fewer are left."""
+        self.bytes -= size
+        if self.bytes < 0:
+            raise InvalidInput("it makes far more than its own size in memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +83,14 @@ class Left:
     """A stand-in for an object that is not taken over; `what` describes the object."""
 
     what: str
+
+
+class Stateful:
+    """A stand-in for an object that a pickle gives a state to after the call."""
+
+    def take(self, state: Any) -> None:
+        """Takes the state, which is plain data; ValueError if it cannot be one."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +146,11 @@ def instead_of(root: Any, name: str) -> str:
 # Instructions that push their argument, a constant, or an empty container.
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 _TEXTS = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
-_ARGUMENTS = {*_NUMBERS, *_TEXTS, "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+_BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+_ARGUMENTS = {*_NUMBERS, *_TEXTS, *_BYTES}
+# Bytes in another form: a text of Python 2, and bytes that could be changed.
+_TEXTS_OF_PYTHON_2 = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
+_CHANGEABLE = "BYTEARRAY8"
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _CONTAINERS: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
@@ -140,22 +175,31 @@ class _Machine:
 
     def step(self, name: str, argument: Any) -> None:
         """Executes one instruction."""
-        self.budget.spend()
+        self.budget.step()
         if name in _ARGUMENTS:
-            self.stack.append(_bounded(argument))
+            self.add(_bounded(argument))
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _CONTAINERS:
-            self.stack.append(_CONTAINERS[name]())
+            self.add(_CONTAINERS[name]())
         elif name in _TUPLES:
             items = [self.stack.pop() for _ in range(_TUPLES[name])]
-            self.stack.append(tuple(reversed(items)))
+            self.add(tuple(reversed(items)))
         elif name in _ACTIONS:
             _ACTIONS[name](self, argument)
+        elif name in _TEXTS_OF_PYTHON_2:
+            self.add(argument.encode("latin-1"))
+        elif name == _CHANGEABLE:
+            self.add(bytes(argument))
         elif name not in _IGNORED:
-            raise InvalidInput(f"it has an instruction {name}, which no network needs")
+            raise InvalidInput(f"it has an instruction {name}, which is not admitted")
         if len(self.stack) > MOST_OPEN:
             raise InvalidInput(f"it nests more than {MOST_OPEN:,} values inside one another")
+
+    def add(self, made: Any) -> None:
+        """Puts a new value on the stack; its bytes are spent."""
+        self.budget.spend(sys.getsizeof(made))
+        self.stack.append(made)
 
     def mark(self, _: Any) -> None:
         if len(self.below) >= MOST_MARKS:
@@ -170,8 +214,8 @@ class _Machine:
 
     def pack(self, make: Callable[[list[Any]], Any]) -> None:
         """Puts one container in the place of the values above the last mark."""
-        packed = make(self.items())
-        self.stack.append(packed)
+        items = self.items()
+        self.add(make(items))
 
     def stop(self, _: Any) -> None:
         self.result = self.stack.pop()
@@ -183,7 +227,7 @@ class _Machine:
     def put(self, index: Any) -> None:
         number = int(index)
         if not 0 <= number < MOST_STEPS:
-            raise InvalidInput(f"it numbers a value {number:,}: no network has so many")
+            raise InvalidInput(f"it numbers a value {number:,}: no such file has so many")
         self.memo[number] = self.stack[-1]
 
     def get(self, index: Any) -> None:
@@ -201,6 +245,7 @@ class _Machine:
         self._extend(self.items())
 
     def _extend(self, values: list[Any]) -> None:
+        self.budget.spend(_ITEM * len(values))
         _of(list, self.stack[-1], "values are appended").extend(values)
 
     def set_one(self, _: Any) -> None:
@@ -211,11 +256,29 @@ class _Machine:
         self._update(self.items())
 
     def _update(self, flat: list[Any]) -> None:
-        _of(dict, self.stack[-1], "entries are set").update(_pairs(flat))
+        _of(dict, self.stack[-1], "entries are set").update(self.pairs(flat))
 
     def add_all(self, _: Any) -> None:
         values = self.items()
-        _of(set, self.stack[-1], "members are added").update(map(_key, values))
+        _of(set, self.stack[-1], "members are added").update(map(self.key, values))
+
+    def pairs(self, flat: list[Any]) -> dict[Any, Any]:
+        """Makes a dict of keys and values in turn."""
+        if len(flat) % 2:
+            raise ValueError("a key without a value")
+        return {self.key(flat[index]): flat[index + 1] for index in range(0, len(flat), 2)}
+
+    def key(self, value: Any) -> Any:
+        """Checks a key of a dict or a member of a set: its hash and comparison must be cheap.
+
+        Comparing a long key reads all of it, so its bytes are spent each time.
+        """
+        if type(value) not in (str, int, bool, float, bytes, type(None)):
+            raise ValueError("a key that is neither text nor a number")
+        if type(value) is int and value.bit_length() > MOST_KEY_BITS:
+            raise ValueError(f"a key that is a number of {value.bit_length()} bits")
+        self.budget.spend(_ITEM + sys.getsizeof(value))
+        return value
 
     # Instructions that would import, call or alter objects
 
@@ -233,21 +296,24 @@ class _Machine:
         make = self.names.get((module, name))
         full = f"{shown(module)}.{shown(name)}"
         if make is None:
-            raise InvalidInput(f"it refers to {full}, which no network needs")
-        self.stack.append(Symbol(full, make))
+            raise InvalidInput(f"it refers to {full}, which is not admitted")
+        self.add(Symbol(full, make))
 
     def call(self, _: Any) -> None:
         arguments, symbol = self.stack.pop(), self.stack.pop()
         if type(symbol) is not Symbol or type(arguments) is not tuple:
             raise InvalidInput("it calls something that is no function, or with no arguments")
         try:
-            self.stack.append(symbol.make(arguments))
+            self.add(symbol.make(arguments))
         except OddArguments as error:
             raise InvalidInput(f"it calls {symbol.name} with {error}") from error
 
     def build(self, _: Any) -> None:
-        """Drops the state of an object: none of our objects has one to set."""
+        """Gives a state to a stand-in that takes one; drops that of others."""
         state = self.stack.pop()
+        if isinstance(self.stack[-1], Stateful):
+            self.stack[-1].take(state)
+            return
         if type(self.stack[-1]) not in (dict, Left):
             raise InvalidInput("it sets the state of something that has none")
         if type(self.stack[-1]) is Left and type(state) is tuple and state[1:2] == (">",):
@@ -258,7 +324,7 @@ class _Machine:
         if self.persistent is None or type(reference) is not tuple:
             raise InvalidInput("it refers to an object outside of it")
         try:
-            self.stack.append(self.persistent(reference))
+            self.add(self.persistent(reference))
         except OddArguments as error:
             raise InvalidInput(f"it refers to {error}") from error
 
@@ -278,7 +344,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "LONG_BINGET": _Machine.get,
     "TUPLE": lambda machine, _: machine.pack(tuple),
     "LIST": lambda machine, _: machine.pack(list),
-    "DICT": lambda machine, _: machine.pack(_pairs),
+    "DICT": lambda machine, _: machine.pack(machine.pairs),
     "APPEND": _Machine.append,
     "APPENDS": _Machine.extend,
     "SETITEM": _Machine.set_one,
@@ -303,19 +369,6 @@ def _of(kind: type, value: Any, what: str) -> Any:
     if type(value) is not kind:
         raise ValueError(f"{what} to something that is no {kind.__name__}")
     return value
-
-
-def _key(value: Any) -> Any:
-    """Checks a key of a dict or a member of a set: its hash and comparison must be cheap."""
-    if type(value) not in (str, int, bool, float, bytes, type(None)):
-        raise ValueError("a key that is neither text nor a number")
-    return value
-
-
-def _pairs(flat: list[Any]) -> dict[Any, Any]:
-    if len(flat) % 2:
-        raise ValueError("a key without a value")
-    return {_key(flat[index]): flat[index + 1] for index in range(0, len(flat), 2)}
 
 
 # --------------------------------------------------------------------- admitted calls

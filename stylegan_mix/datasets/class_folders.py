@@ -1,0 +1,187 @@
+"""The folders that are classes, among the folders of a part: the first, a deeper, the last ones.
+
+Folders that stand in several others under one name, and numbered folders of images without classes
+(shards), are never taken for classes unasked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from stylegan_mix.datasets.archives import Archive, bytewise, is_hidden
+from stylegan_mix.datasets.listing import some
+from stylegan_mix.datasets.part_names import roles_of
+from stylegan_mix.datasets.tree import Branch
+from stylegan_mix.errors import InvalidInput, UsageFailure
+
+__all__ = [
+    "check_levels",
+    "class_of_files",
+    "decide_levels",
+    "empty_classes",
+    "refuse_unlabelled_parts",
+]
+
+TOP, LEAF = "top", "leaf"
+
+_SHARD = re.compile(
+    r"0\d+|(shards?|parts?|chunks?|batch|batches|images?|imgs?|pics?)[\W_]*\d+", re.IGNORECASE
+)
+_ADVICE = "or name a file with the labels: --labels FILE --file-column NAME --label-column NAME"
+
+
+def check_levels(levels: str | None) -> None:
+    """Raises `UsageFailure` (exit code 2) unless `levels` is None, "top", "leaf" or a number."""
+    number = levels is not None and levels.isascii() and levels.isdigit()
+    if levels in (None, TOP, LEAF) or (number and 1 <= int(levels or 0) <= 99):
+        return
+    raise UsageFailure(
+        f"--levels must be top, leaf, or a number from 1 to 99, got '{levels}'",
+        remedy="top: the first folders of a part are the classes; leaf: the innermost ones; "
+        "2: the second ones",
+    )
+
+
+def decide_levels(part: Branch, archive: Archive) -> str:
+    """Decides that the first folders of a part are its classes, where their content says so.
+
+    A class holds images, and may hold more in subfolders; or it holds nothing but one folder, such
+    as "images". Raises `InvalidInput` (exit code 3) for other nested folders and for shards.
+    """
+    if part.children and all(_SHARD.fullmatch(name) for name in part.children):
+        names = [child.name for child in part.inner]
+        raise InvalidInput(
+            f"{_where(archive, part)}: the folders {some(names)} look like numbered shards of "
+            "images, not like classes",
+            remedy=f"if they are classes, add --levels top; {_ADVICE}",
+        )
+    nested = [child for child in part.inner if not child.own and child.splits]
+    if not nested:
+        return TOP
+    deeper = Counter(name for child in part.inner for name in child.children)
+    shared = [name for name, times in deeper.items() if times > 1]
+    first = [child.name for child in part.inner]
+    example = nested[0]
+    if shared:
+        text = f"{some(first)} hold the same subfolders ({some(shared)})"
+    else:
+        text = f"{_path(example)} holds the folders {some(list(example.children))}"
+    raise InvalidInput(
+        f"{_where(archive, part)}: which folders are the classes? {text}",
+        remedy=f"say it: {_choices(first, example)}; {_ADVICE}",
+    )
+
+
+def _choices(first: Sequence[str], example: Branch) -> str:
+    """Lists the options for folders with folders in them, of which `example` is one."""
+    names = [child.name for child in example.inner]
+    roles = {one.role: name for name, one in roles_of(names).items() if one.plain}
+    top = f"--levels top ({some(first, 3)})"
+    if len(roles) == len(names) > 1 and "train" in roles:
+        test = next(name for role, name in roles.items() if role != "train")
+        if example.children[roles["train"]].children:
+            return (
+                f"--train-dir {_path(example)}/{roles['train']} --test-dir {_path(example)}/{test}"
+            )
+        return f"{top}, which joins {some(names)} of each class and holds out a test part anew"
+    return (
+        f"{top}, --levels 2 ({some(names, 3)}), --levels leaf (the innermost folders); or name "
+        f"the parts: --train-dir {_path(example)} --test-dir FOLDER"
+    )
+
+
+def _path(branch: Branch) -> str:
+    return branch.path.rstrip("/")
+
+
+def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
+    """Raises `InvalidInput` (exit code 3) where folders named as parts hold images and no classes.
+
+    One such name among others is a class: CIFAR-100 has a class "train".
+    """
+    names = {name: one for name, one in roles_of(around.children).items() if one.plain}
+    roles = {one.role for one in names.values()}
+    if not names or (
+        len(names) < len(around.children) and (len(roles) < 2 or "train" not in roles)
+    ):
+        return
+    paths = [_path(child) for child in around.inner if child.name in names]
+    raise InvalidInput(
+        f"{archive.path}: images lie in folders with the names of parts ({some(paths)}), without "
+        "class folders in them",
+        remedy="expected train/CLASS/FILE and test/CLASS/FILE; if these folders are the classes, "
+        f"add --levels top; {_ADVICE}",
+    )
+
+
+def class_of_files(
+    parts: Mapping[str, Branch], levels: str
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Names the class of each image of the parts -> part -> file -> class; and notes.
+
+    "top": the first folder; "leaf": the folder around the image, by its path where its name stands
+    in several places; N: the folder at depth N, under which images of all places are gathered.
+    """
+    folders = {
+        part: {name: name[len(branch.path) :].split("/")[:-1] for name in branch.images()}
+        for part, branch in parts.items()
+    }
+    paths = {tuple(one) for files in folders.values() for one in files.values()}
+    notes: list[str] = []
+    if levels == LEAF:
+        names = _leaves(paths)
+    else:
+        names, notes = _at_depth(paths, 1 if levels == TOP else int(levels))
+    classes = {
+        part: {name: names[tuple(one)] for name, one in files.items() if tuple(one) in names}
+        for part, files in folders.items()
+    }
+    return classes, notes
+
+
+def _leaves(paths: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    times = Counter(path[-1] for path in paths if path)
+    return {path: path[-1] if times[path[-1]] == 1 else "/".join(path) for path in paths if path}
+
+
+def _at_depth(
+    paths: set[tuple[str, ...]], depth: int
+) -> tuple[dict[tuple[str, ...], str], list[str]]:
+    names = {path: path[depth - 1] for path in paths if len(path) >= depth}
+    places = defaultdict(set)
+    for path, name in names.items():
+        places[name].add("/".join(path[:depth]))
+    gathered = sorted(name for name, found in places.items() if len(found) > 1)
+    if not gathered:
+        return names, []
+    note = (
+        f"{len(gathered):,} classes are gathered from several folders, such as '{gathered[0]}' "
+        f"from {some(sorted(places[gathered[0]]), 3)}"
+    )
+    return names, [note]
+
+
+def _where(archive: Archive, part: Branch) -> str:
+    return f"{archive.path}{f', {part.path}' if part.path else ''}"
+
+
+def empty_classes(
+    archive: Archive, parts: Mapping[str, Branch], levels: str, found: Mapping[str, set[str]]
+) -> list[str]:
+    """Lists the classes that have no training image: of another part, or of a folder without."""
+    paths = [branch.path for branch in parts.values()]
+    named = set()
+    if levels != LEAF:
+        depth = 1 if levels == TOP else int(levels)
+        for folder in archive.folders:
+            around = max(
+                (path for path in paths if f"{folder}/".startswith(path)), key=len, default=None
+            )
+            below = [] if around is None else folder[len(around) :].split("/")
+            if len(below) == depth and below[-1]:
+                named.add(below[-1])
+    others = {name for part, names in found.items() if part != "train" for name in names}
+    kept = {name for name in named if not is_hidden(name)}
+    return sorted((kept | others) - found["train"], key=bytewise)
