@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from stylegan_mix.datasets.archives import Archive, bytewise, open_archive
-from stylegan_mix.datasets.image_files import SUFFIXES, BadImage, Shape, decode, inspect
+from stylegan_mix.datasets.image_files import (
+    SUFFIXES,
+    BadImage,
+    Shape,
+    decode,
+    inspect,
+    is_image_name,
+)
 from stylegan_mix.errors import InvalidInput
 
 __all__ = ["UNLABELLED", "LooseImages", "open_loose"]
@@ -100,13 +107,7 @@ def open_loose(path: Path, classes: Sequence[str]) -> Iterator[LooseImages]:
 
 
 def _images(archive: Archive) -> list[str]:
-    kept = [
-        name
-        for name in archive.names
-        if name.lower().endswith(SUFFIXES)
-        and not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    ]
-    return sorted(kept, key=bytewise)
+    return sorted((name for name in archive.names if is_image_name(name)), key=bytewise)
 
 
 class _Labels:

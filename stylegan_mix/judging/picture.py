@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 
 from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
-from stylegan_mix.drawing.plots import COLOURS, styled
+from stylegan_mix.drawing.class_rows import letters
+from stylegan_mix.drawing.colours import COLOURS
+from stylegan_mix.drawing.lettering import legible
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.judging.acceptance import FEW
 from stylegan_mix.judging.annotations import Annotations
 
@@ -18,6 +21,7 @@ __all__ = ["draw"]
 
 _SHOWN = 12
 _MOST_CLASSES = 30
+_SHORT = 14
 
 
 @styled
@@ -69,7 +73,8 @@ def _draw_kept(axes: Axes, bank: Bank, found: Annotations) -> None:
     else:
         places = range(len(known))
         axes.barh(places, [kept for _, kept in known], color=COLOURS[0])
-        axes.set_yticks(places, [name for name, _ in known])
+        axes.set_yticks(places, legible([name for name, _ in known]))
+        letters(axes.get_yticklabels())
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     axes.axvline(FEW, color=COLOURS[3], linestyle="--", linewidth=1)
@@ -87,7 +92,7 @@ def _draw_rows(
         image = bank.images[row]
         grey = image.shape[2] == 1
         axis.imshow(image[:, :, 0] if grey else image[:, :, :3], cmap="gray", vmin=0, vmax=255)
-        axis.set_title(_label(bank, found, row), fontsize=7, loc="center", pad=2)
+        letters([axis.set_title(_label(bank, found, row), fontsize=7, loc="center", pad=2)])
     axes[0].text(
         0, 1.75, title if shown else f"no {title}", transform=axes[0].transAxes, fontsize=10.5
     )
@@ -97,10 +102,6 @@ def _label(bank: Bank, found: Annotations, row: int) -> str:
     a, b = bank.pair[row].tolist()
     lam = float(bank.lam[row])
     top = int(found.posterior[row].argmax())
-    names = [_short(bank.classes[one]) for one in (a, b, top)]
+    names = legible([bank.classes[one] for one in (a, b, top)], _SHORT)
     mixed = f"{names[0]} {lam:.1f}\n{names[1]} {1 - lam:.1f}" if a != b else f"{names[0]}\n"
     return f"{mixed}\nseen {names[2]} {float(found.posterior[row, top]):.1f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 10 else f"{name[:9]}…"

@@ -26,7 +26,7 @@ __all__ = ["predict"]
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "stretch"]),
-    help="How --resize makes squares, as in dataset prepare.  [default: crop]",
+    help="How --resize makes squares.  [default: as its data set was prepared]",
 )
 @click.option(
     "--on-bad-image",
@@ -84,7 +84,7 @@ def predict(
             f"--part and --dataset name images of a data set; {images} has others",
             remedy="leave one of them out",
         )
-    how = (fit or "crop") if resize else None
+    how = (fit or network.AS_PREPARED) if resize else None
     output.check(out)
     process.set_up_process(threads)
     if images is None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
