@@ -25,7 +25,7 @@ from stylegan_mix.session import Session
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
-from trainer.reports.records import RESULT_FILE, Result, read
+from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 
 __all__ = ["AS_PREPARED", "PARTS", "Answers", "answers", "answers_on_files", "run_folder"]
@@ -70,10 +70,17 @@ class Answers:
         there = self.labelled
         if not there.any():
             return None
-        classes = len(self.classes)
-        confusion = evaluate.confusion_of(self.labels[there], self.predicted[there], classes)
-        groups = self.result.dataset["groups"]
-        changed = {"accuracy": evaluate.scores(confusion, groups), "confusion": confusion.tolist()}
+        labels, predicted, classes = self.labels[there], self.predicted[there], len(self.classes)
+        dataset = dict(self.result.dataset)
+        dataset["test_counts"] = np.bincount(labels, minlength=classes).tolist()
+        accuracy = evaluate.scores(labels, predicted, classes, dataset["groups"])
+        few_enough = classes <= evaluate.MOST_CONFUSED
+        confusion = evaluate.confusion_of(labels, predicted, classes) if few_enough else None
+        changed = {
+            "dataset": dataset,
+            "accuracy": accuracy,
+            "confusion": None if confusion is None else confusion.tolist(),
+        }
         return Result({**self.result.record, **changed}, self.result.path)
 
 
@@ -136,15 +143,23 @@ def answers(
 ) -> Answers:
     """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
-    Images are normalised with the means of the run's own training images. With `fit` ("crop", "pad",
-    "stretch" or `AS_PREPARED`), images of another size are brought to that of the training. Raises `InvalidInput`
-    (exit code 3) if the other data set has other classes or channels, or another size without
-    `fit`, and `UsageFailure` (2) if there is no such part.
+    Images are normalised with the means of the run's own training images. With `fit` ("crop",
+    "pad", "stretch" or `AS_PREPARED`), images of another size are brought to that of the training.
+    Raises `InvalidInput` (exit code 3) if the run's own data set has other images by now, if the
+    other data set has other classes or channels, or another size without `fit`, and `UsageFailure`
+    (2) if there is no such part.
     """
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
     network = _Network(run, device)
     data = datasets.load(**asdict(other or network.result.spec.data))
+    if other is None:
+        require_same_data(
+            network.result,
+            data,
+            remedy="prepare the images of the run again; or score it on those of now: "
+            f"trainer predict {run} --dataset {data.name}",
+        )
     _require_same(network, data, {"classes": list(data.classes), "channels": data.channels})
     chosen = getattr(data, part)
     if chosen is None:

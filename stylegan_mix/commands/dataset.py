@@ -13,6 +13,7 @@ from stylegan_mix.columns import one_line
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import reporter_for, say
+from stylegan_mix.removing import remove_command
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _SHOWN_CLASSES = 40
 
 @click.group("dataset", cls=console.Group)
 def dataset() -> None:
-    """Data sets: list, prepare, show, verify.
+    """Data sets: list, prepare, show, verify, remove.
 
     A source is prepared once; every long-tailed draw of it is taken when it is used.
     """
@@ -430,3 +431,11 @@ def verify(name: str, as_json: bool) -> None:
     result(f"{name}: whole")
     for key, value in facts.items():
         result(f"  {key:15} {_cell(value)}")
+
+
+# remove
+
+
+dataset.add_command(
+    remove_command("dataset", "NAME", "Data sets that generators, banks or runs name are refused.")
+)
