@@ -201,8 +201,8 @@ def answers_on_files(
     """Computes the answers of a run's network on the image files of a folder, tar or zip.
 
     Channels are converted to those of the training. With `fit` ("crop", "pad", "stretch" or
-    `AS_PREPARED`), images of another size are brought to that of the training; without it they are `InvalidInput` (exit
-    code 3). So are files that cannot be read, unless `skip_bad`.
+    `AS_PREPARED`), images of another size are brought to that of the training; without it they are
+    `InvalidInput` (exit code 3). So are files that cannot be read, unless `skip_bad`.
     """
     network = _Network(run, device)
     shape = Shape(network.resolution, network.fit(fit), network.facts["channels"])
