@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
-from stylegan_mix.drawing.plots import COLOURS, styled
+from stylegan_mix.drawing.colours import COLOURS
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.judging.acceptance import FEW
 from stylegan_mix.judging.annotations import Annotations
 

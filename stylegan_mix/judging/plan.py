@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylegan_mix import store
+from stylegan_mix import output
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.asked import AskedDraw
@@ -85,7 +85,5 @@ def picture(bank: Bank, found: Annotations, out: Path | None) -> Path:
     from stylegan_mix.judging.picture import draw
 
     path = out or Path(f"judged-{bank.key[:12]}.png")
-    data = png(draw(bank, found))
-    with store.disk_errors(path):
-        path.write_bytes(data)
+    output.write_bytes(path, png(draw(bank, found)))
     return path

@@ -139,7 +139,7 @@ def test_labels_in_a_table_and_a_validation_part_are_shown(run: Run, tmp_path: P
     counts = {"train": 8, "test": 4, "dev": 4}
     files = [f"{part}/{n:03}" for part, n in zip(["train"] * 8 + ["test"] * 4 + ["dev"] * 4,
                                                  range(1, 17), strict=True)]  # fmt: skip
-    rows = "".join(f"{name}\t{'猫 кот'.split()[n % 2]}\n" for n, name in enumerate(files))
+    rows = "".join(f"{name}\t{['猫', 'кот'][n % 2]}\n" for n, name in enumerate(files))
     source = folder(tmp_path / "pets", counts, {"all.tsv": "id\tbreed\n" + rows})
     asked = ("prepare", "pets", "--from", source, "--labels", "all.tsv")
     code, out, err = run(*asked, "--file-column", "id", "--label-column", "breed")
