@@ -228,6 +228,8 @@ def judge(
     from stylegan_mix.session import Session
     from stylegan_mix.stopping import StopSignals
 
+    output.check(out)
+    output.check(out)
     opened = _open(key, verify=True)
     asked = plan.decide(opened, folds=folds, seed=seed)
     say(asked.line())
@@ -240,7 +242,7 @@ def judge(
         found = plan.made(
             asked, process.resolve_device(device), Session(stop, reporter_for(progress))
         )
-    path = plan.picture(opened, found, out)
+    path = plan.picture(asked, found, out)
     facts = found.facts
     if as_json:
         console.print_json({**facts, "state": asked.state, "picture": str(path)})

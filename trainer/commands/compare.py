@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors
+from stylegan_mix import console, errors, progress
 
 if TYPE_CHECKING:
     from trainer.reports.records import Result
@@ -59,7 +59,7 @@ def compare(
     trainer compare hybrid none
     trainer compare hybrid/kd/resnet8 none/kd/resnet8 --in tools/results
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
     from trainer.reports.compare import compare_runs
 
     chosen = level or (0.95 if equivalence is None else 0.90)
@@ -67,6 +67,8 @@ def compare(
         records.regrouped(_group(reference, places or (Path("runs"),)), groups)
         for reference in (a, b)
     )
+    for line in data_now.changed([*left, *right]):
+        progress.say(line)
     found = compare_runs(left, right, level=chosen, margin=equivalence)
     if as_json:
         console.print_json(found.plain())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors, output
+from stylegan_mix import console, errors, output, progress
 from stylegan_mix.special_files import is_special
 
 if TYPE_CHECKING:
@@ -81,9 +81,12 @@ def report(
     trainer report runs --pairs hybrid:mixup,hybrid:none
     trainer report runs --groups 500,50
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
 
-    found = records.regrouped(records.collect(paths or (Path("runs"),)), groups)
+    collected = records.collect(paths or (Path("runs"),))
+    for line in data_now.changed(collected):
+        progress.say(line)
+    found = records.regrouped(collected, groups)
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
     if into is not None:
         if form not in (None, "md") or as_json or out is not None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import store
 from stylegan_mix.datasets.groups import GroupRule, group_rule
@@ -24,23 +24,29 @@ from trainer.differences import differing
 from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
 __all__ = [
     "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
+    "data_ids",
     "finished",
     "named",
     "read",
     "read_events",
     "regrouped",
+    "require_same_data",
     "small",
     "write",
 ]
 
 LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
-_LARGEST_FILE = 16 << 20
+# Far above the record of 65,536 classes with long names, the most that a data set can have.
+_LARGEST_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ class Result:
     @property
     def test_counts(self) -> list[int] | None:
         """The test images of each class [K]; None in a small record of an older version."""
+        if "test_counts" in self.dataset:
+            return list(self.dataset["test_counts"])
         confusion = self.record["confusion"]
         return None if confusion is None else [sum(row) for row in confusion]
 
@@ -151,8 +159,12 @@ def _told_what_next(path: Path) -> Iterator[None]:
         raise
 
 
-def finished(folder: Path, spec: RunSpec) -> Result | None:
-    """Finds the result in a run folder, or None; `UsageFailure` (exit code 2) for another run's."""
+def finished(folder: Path, spec: RunSpec, data: Dataset) -> Result | None:
+    """Finds the result of a run on a data set in its folder; None if the run is not finished.
+
+    Raises `UsageFailure` (exit code 2) for the result of another run, `InvalidInput` (3) for that
+    of the same settings on other images.
+    """
     path = folder / RESULT_FILE
     if not path.exists():
         return None
@@ -166,16 +178,43 @@ def finished(folder: Path, spec: RunSpec) -> Result | None:
             f"{folder} holds a run with other settings:\n  " + "\n  ".join(lines),
             remedy="give this run a --name or --out of its own, or ask for the same settings",
         )
+    require_same_data(
+        found,
+        data,
+        remedy="give this run a --name or --out of its own (the finished one stays as it is), or "
+        "prepare the images of the finished run again",
+    )
     return found
+
+
+def require_same_data(result: Result, data: Dataset, *, remedy: str) -> None:
+    """Raises `InvalidInput` (exit code 3) unless a result is of the images of `data`.
+
+    A data set may have been prepared again under its name, from other images.
+    """
+    told = result.dataset
+    parts = (("training split", "split_id"), ("test part", "test_id"))
+    changed = [
+        f"{part} {told[name][:12]} in the run, {getattr(data, name)[:12]} now"
+        for part, name in parts
+        if told[name] != getattr(data, name)
+    ]
+    if changed:
+        raise InvalidInput(
+            f"{result.path} is of other images than {data.name} has now:\n  "
+            + "\n  ".join(changed),
+            remedy=remedy,
+        )
 
 
 def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
     Other JSON files are ignored. The same run found twice counts once; with different numbers it is
-    `InvalidInput`. Raises `UsageFailure` for a path that is not there.
+    `InvalidInput`. A run on other images is another run. Raises `UsageFailure` for a path that is
+    not there.
     """
-    found: dict[tuple[str, str, int], Result] = {}
+    found: dict[tuple[str, str, str, int], Result] = {}
     for path in paths:
         if not path.exists():
             raise UsageFailure(
@@ -186,7 +225,7 @@ def collect(paths: Iterable[Path]) -> list[Result]:
             result = _read_candidate(file, named=path.is_file())
             if result is None:
                 continue
-            which = (result.key, result.dataset["split_id"], result.seed)
+            which = (result.key, *data_ids(result), result.seed)
             before = found.setdefault(which, result)
             if not _same_numbers(before, result):
                 raise InvalidInput(
@@ -194,6 +233,11 @@ def collect(paths: Iterable[Path]) -> list[Result]:
                     remedy="give the files to read one by one, and leave one of these out",
                 )
     return [found[which] for which in sorted(found)]
+
+
+def data_ids(result: Result) -> tuple[str, str]:
+    """Returns the ids of the training split and of the test part of a result."""
+    return result.dataset["split_id"], result.dataset["test_id"]
 
 
 def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
