@@ -263,7 +263,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish(temporary: Path, final: Path) -> bool:
-    """Renames a finished directory to its final name and makes its files read-only.
+    """Renames a finished directory to its final name, and takes the right to write its files.
 
     Returns False, and does not touch `temporary`, if `final` was there first. A rename over a
     directory that is not empty fails, so the loser of a race cannot harm the winner.
@@ -272,7 +272,7 @@ def publish(temporary: Path, final: Path) -> bool:
         final.parent.mkdir(parents=True, exist_ok=True)
         for path in temporary.rglob("*"):
             if path.is_file():
-                path.chmod(0o444)
+                path.chmod(path.stat().st_mode & 0o555)
         try:
             os.rename(temporary, final)
         except OSError as error:

@@ -229,6 +229,7 @@ def judge(
     from stylegan_mix.stopping import StopSignals
 
     output.check(out)
+    output.check(out)
     opened = _open(key, verify=True)
     asked = plan.decide(opened, folds=folds, seed=seed)
     say(asked.line())

@@ -95,6 +95,17 @@ def test_publish_gives_way_to_whoever_was_first(tmp_path: Path) -> None:
     assert (tmp_path / "final" / "who").stat().st_mode & 0o222 == 0
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o600, 0o400), (0o644, 0o444), (0o660, 0o440)])
+def test_what_is_published_stays_as_private_as_it_was(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "file").touch()
+    (tmp_path / "made" / "file").chmod(before)
+    assert store.publish(tmp_path / "made", tmp_path / "final")
+    assert (tmp_path / "final" / "file").stat().st_mode & 0o777 == after
+
+
 _HOLDER = """
 import sys, time
 from pathlib import Path
