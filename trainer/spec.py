@@ -301,7 +301,7 @@ def _problems(spec: RunSpec) -> list[str]:
         "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
         ""
         if not spec.uses_bank or 0 < spec.bank_rows < spec.batch
-        else f"bank_share {spec.bank_share} leaves no real or no bank row in a batch of {spec.batch}",
+        else f"bank_share {spec.bank_share} leaves no real or no bank row of {spec.batch}",
     ]
 
 

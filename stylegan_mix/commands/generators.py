@@ -11,6 +11,7 @@ import click
 from stylegan_mix import console
 from stylegan_mix.console import result
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
 
 if TYPE_CHECKING:
     from stylegan_mix.generators.store import Published
@@ -34,7 +35,7 @@ _APART = ("classes", "counts", "diversity", "preset", "network", "imported", "ha
 
 @click.group("generators", cls=console.Group)
 def generators() -> None:
-    """Finished generators: list, show.
+    """Finished generators: list, show, remove.
 
     GENERATOR is the hash of one, or its beginning.
     """
@@ -140,3 +141,8 @@ def _print_classes(card: dict[str, Any]) -> None:
     ]
     result("")
     console.print_table([("class", "images", "diversity"), *rows], right=(1, 2))
+
+
+generators.add_command(
+    remove_command("generator", "GENERATOR", "Generators that banks name are refused.")
+)

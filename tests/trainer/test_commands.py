@@ -220,6 +220,8 @@ def test_a_dry_run_as_json_counts_what_is_open(finished: Path, trainer: Trainer)
     assert code == 0
     assert (found["seeds"], found["open_seeds"]) == ([0, 1, 2], [1, 2])
     assert found["cost"]["steps"] == 6 and found["run"]["epochs"] == 2
+    low, high = found["cost"]["seconds"]
+    assert 0 <= low <= high and len(found["total_seconds"]) == 2
 
 
 def test_another_run_in_a_named_folder_is_refused(home: Path, trainer: Trainer) -> None:

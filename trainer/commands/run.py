@@ -12,6 +12,7 @@ from stylegan_mix import console, process, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
+    from stylegan_mix.estimates import Span
     from trainer.plan import Asked, Plan
     from trainer.reports.records import Result
 
@@ -142,29 +143,30 @@ def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
 
     open_seeds = [seed for seed in plan.seeds if plan.finished(seed) is None]
     found = cost.estimate(plan.spec, plan.data, device)
-    total = found["seconds"] * len(open_seeds)
+    one: Span = found["seconds"]
+    total = one.times(len(open_seeds))
     if as_json:
         run = {"run": plan.spec.plain(), "folder": str(plan.folder(plan.seeds[0]).parent)}
-        to_do = {"seeds": list(plan.seeds), "open_seeds": open_seeds, "total_seconds": total}
-        console.print_json({**run, **to_do, "cost": found})
+        to_do = {
+            "seeds": list(plan.seeds),
+            "open_seeds": open_seeds,
+            "total_seconds": total.plain(),
+        }
+        console.print_json({**run, **to_do, "cost": {**found, "seconds": one.plain()}})
         return
     show(plan)
+    if slow := process.slow_precision(plan.spec.precision, found["device"]):
+        progress.say(slow)
     stages = ", ".join(f"{one['name']} {one['steps']:,}" for one in found["stages"])
     console.result(f"steps       {found['steps']:,} a run ({stages})")
     console.result(f"images      {found['images']:,} a run")
     console.result(f"evaluated   every {found['eval_every']} epochs")
-    console.result(f"time        about {_duration(found['seconds'])} a run on {found['device']}")
+    console.result(f"time        {one.in_words()} a run on {found['device']}")
     console.result(f"disk        about {found['bytes'] / 1e6:,.1f} MB a run")
     console.result(f"bank        {'found' if plan.spec.bank else 'none needed'}")
     console.result(f"to run      {len(open_seeds)} of {len(plan.seeds)} seeds")
-    console.result(f"in all      about {_duration(total)}")
+    console.result(f"in all      {total.in_words()}")
     console.result(f"command     {plan.command(plan.seeds[0])}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:

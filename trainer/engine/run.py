@@ -21,7 +21,7 @@ from stylegan_mix.errors import (
     Interrupted,
     Stopped,
 )
-from stylegan_mix.process import resolve_device
+from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, record
@@ -89,6 +89,8 @@ def run_recipe(
         at.begin(spec, sources or {}, command)
         try:
             place = torch.device(resolve_device(device))
+            if slow := slow_precision(spec.precision, place.type):
+                session.say(slow)
             work = Work(spec, chosen, at, session, place, open_inputs(spec))
             store.free_space(folder, disk_bytes(spec, work.inputs.data), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
