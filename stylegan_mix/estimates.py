@@ -1,9 +1,9 @@
 """Estimates of long work from short measurements: a range of seconds, never one number.
 
-A piece of work that is too slow to be tried is measured in smaller forms and scaled up. Its time is
-taken for a sum of terms, each a power from 0 to 1 of the work: fixed costs, memory, arithmetic. Such
-a sum is concave, so the line through two measurements bounds it from above. Over logarithms it is
-convex, so the line there bounds it from below.
+A piece of work that is too slow to be tried is measured in smaller forms and scaled up. Its time
+is taken for a sum of terms, each a power from 0 to 1 of the work: fixed costs, memory, arithmetic.
+Such a sum is concave, so the line through two measurements bounds it from above. Over logarithms it
+is convex, so the line there bounds it from below.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ class Span:
     @property
     def says_something(self) -> bool:
         """False for a range that is too wide to plan with."""
-        return self.high < _MEANINGLESS * self.low
+        return self.high <= _MEANINGLESS * self.low
 
-    def plain(self) -> list[float]:
-        """Lists both ends, rounded, for JSON."""
-        return [round(self.low, 1), round(self.high, 1)]
+    def plain(self) -> list[float] | None:
+        """Lists both ends, rounded, for JSON; None if they say nothing."""
+        return [round(self.low, 1), round(self.high, 1)] if self.says_something else None
 
     def in_words(self) -> str:
         """Puts the range into words to plan with, such as "1.5 to 2.5 hours"."""
+        if not self.says_something:
+            return "an unknown time"
         unit, length = next(
             (unit, length) for unit, length, most in _UNITS if self.high < most * length
         )

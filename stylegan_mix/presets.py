@@ -126,14 +126,14 @@ _KINDS = {field.name: _TYPES[str(field.type)] for field in fields(Preset)}
 _DEFAULTS = {field.name: field.default for field in fields(Preset) if field.default is not MISSING}
 
 
-# For a CPU: a few hours on two cores. From `cpu16` on, a resolution has the same channels in each of
-# them, so a larger size only adds blocks. `tiny8` and `cpu32` have a low label weight and label
+# For a CPU: a few hours on two cores. From `cpu16` on, a resolution has the same channels in each
+# of them, so a larger size only adds blocks. `tiny8` and `cpu32` have a low label weight and label
 # noise, because plain conditioning collapses inside the classes. On the digits, the classes were
 # confused for long at a label weight of 0.2, and the diversity of some fell below 0.6 at 0.5.
-# `cpu32` has no augmentation, since at its budget DiffAugment cost more than it gave. It computes in
-# float32, since bfloat16 was not shown to be as good (tables in tools/results/README.md). The others
-# take the settings of `cpu32`. Above 32 pixels their R1 grows with pixels / batch, as in `auto`.
-# Their quality has not been measured.
+# `cpu32` has no augmentation, since at its budget DiffAugment cost more than it gave. It computes
+# in float32, since bfloat16 was not shown to be as good (tables in tools/results/README.md). The
+# others take the settings of `cpu32`. Above 32 pixels their R1 grows with pixels / batch, as in
+# `auto`. Their quality has not been measured.
 _FOR_CPUS = """
 name                 tiny8    cpu16    cpu32    cpu64    cpu128
 resolution           8        16       32       64       128

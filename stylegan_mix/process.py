@@ -11,7 +11,16 @@ from pathlib import Path
 
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 
-__all__ = ["cpu_name", "end_with_parent", "machine", "resolve_device", "set_up_process"]
+__all__ = [
+    "computes_natively",
+    "cpu_name",
+    "end_with_parent",
+    "machine",
+    "memory_bytes",
+    "resolve_device",
+    "set_up_process",
+    "slow_precision",
+]
 
 
 def machine() -> dict[str, str]:
@@ -25,6 +34,7 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cpu": f"{os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads",
+        "bfloat16": _IN_WORDS[computes_natively("bfloat16")],
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         **selfcheck.findings(),
     }
@@ -84,11 +94,56 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def memory_bytes() -> int:
+    """Returns the size of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def cpu_name() -> str:
     """Reads the name of this machine's processor, for records."""
+    names = _facts_of_cpu("model name")
+    if names is None:
+        return platform.processor() or platform.machine()
+    return names[0] if names else platform.machine()
+
+
+def computes_natively(precision: str) -> bool | None:
+    """Tells if this processor has instructions for bfloat16 or float16; None if unknown."""
+    if precision not in _INSTRUCTIONS:
+        return True
+    flags = [*(_facts_of_cpu("flags") or ()), *(_facts_of_cpu("Features") or ())]
+    if not flags:
+        return None
+    return not _INSTRUCTIONS[precision].isdisjoint(flags[0].split())
+
+
+def slow_precision(precision: str, device: str) -> str:
+    """Warns of a precision that this processor only imitates; "" if there is nothing to say."""
+    if device != "cpu" or computes_natively(precision) is not False:
+        return ""
+    return (
+        f"warning: this processor has no instructions for {precision}: expect it to be ten times "
+        "slower, or worse, than --precision float32"
+    )
+
+
+# Names in /proc/cpuinfo of the instructions that multiply in a format, on x86 and ARM.
+_INSTRUCTIONS = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+_IN_WORDS = {
+    True: "native on this processor",
+    False: "not native on this processor: ten times slower than float32, or worse",
+    None: "not known of this processor",
+}
+
+
+def _facts_of_cpu(name: str) -> list[str] | None:
+    """Reads the values of a name in /proc/cpuinfo, one a core; None if there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return None
+    pairs = (line.partition(":") for line in lines)
+    return [value.strip() for key, _, value in pairs if key.strip() == name]

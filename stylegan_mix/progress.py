@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +30,6 @@ __all__ = [
     "Silent",
     "Terminal",
     "Track",
-    "in_words",
     "reporter_for",
     "say",
 ]
@@ -91,6 +89,7 @@ class Progress:
     def update(self, done: float, **facts: object) -> None:
         """Reports progress; see `Track`."""
         now = time.monotonic()
+        self._pace.report(done, now)
         if now < self._next:
             return
         self._next = now + (0.5 if self._terminal else 30.0)
@@ -108,29 +107,49 @@ class Progress:
             self._shown = False
 
 
-@dataclass(frozen=True)
 class _Pace:
-    """A piece of work, and the time (monotonic, s) at which it began."""
+    """The pace of a piece of work, counted from its first report on.
 
-    total: float
-    unit: str
-    label: str
-    start: float
-    began: float
+    The first report comes late: it holds the loading of code, and the choice of algorithms.
+    """
+
+    def __init__(self, total: float, unit: str, label: str, start: float, began: float) -> None:
+        self.total, self.unit, self.label = total, unit, label
+        self._since = (start, began)
+        self._reports = 0
+
+    def report(self, done: float, now: float) -> None:
+        """Takes a report at `now` (monotonic, s)."""
+        if self._reports == 0:
+            self._first = (done, now)
+        elif self._reports == 1:
+            self._since = self._first
+        self._reports += 1
 
     def rate(self, done: float, now: float) -> float:
-        """Computes units a second since the beginning."""
-        return (done - self.start) / max(now - self.began, 1e-9)
+        """Computes units a second."""
+        return (done - self._since[0]) / max(now - self._since[1], 1e-9)
+
+    def is_known(self, done: float) -> bool:
+        """Tells if enough was done to know the pace: many reports, or a part of the whole."""
+        part = (done - self._since[0]) / self.total if self.total else 0.0
+        return self._reports > _ENOUGH_REPORTS or (self._reports > 2 and part >= _ENOUGH_PART)
 
     def text(self, done: float, now: float, facts: dict[str, object]) -> str:
         """Puts progress on one line."""
+        pace = "time left not known yet"
         rate = self.rate(done, now)
-        left = (self.total - done) / rate if rate > 0 else float("inf")
+        if self.is_known(done) and rate > 0:
+            left = _duration((self.total - done) / rate)
+            pace = f"{_three(rate)} {self.unit}/s, {left} left"
         numbers = "  ".join(f"{name} {value}" for name, value in facts.items())
-        return (
-            f"{self.label}: {_three(done)} of {_three(self.total)} {self.unit}, "
-            f"{_three(rate)} {self.unit}/s, {_duration(left)} left  {numbers}"
-        ).rstrip()
+        so_far = f"{self.label}: {_three(done)} of {_three(self.total)} {self.unit}"
+        return f"{so_far}, {pace}  {numbers}".rstrip()
+
+
+# Reports after which the pace is known. A training takes its regularisers every 16 steps.
+_ENOUGH_REPORTS = 16
+_ENOUGH_PART = 0.05
 
 
 class Terminal:
@@ -226,8 +245,9 @@ class _JsonTrack:
 
     def update(self, done: float, **facts: object) -> None:
         """Reports progress; see `Track`."""
-        self._waiting = done, facts
-        if time.monotonic() >= self._next:
+        self._waiting, now = (done, facts), time.monotonic()
+        self._pace.report(done, now)
+        if now >= self._next:
             self._write()
 
     def close(self) -> None:
@@ -317,16 +337,6 @@ def _three(number: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "unknown time"
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def in_words(seconds: float) -> str:
-    """Rounds a time to minutes, hours or days, to plan with."""
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.1f} minutes"
-    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.1f} days"

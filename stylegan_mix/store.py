@@ -8,7 +8,6 @@ rewritten. `STYLEGAN_MIX_SHARED` names a second store that is only read.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -22,7 +21,7 @@ import stat
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ __all__ = [
     "locked",
     "publish",
     "read_json",
+    "remove_free_locks",
     "replace_file",
     "roots",
     "sha256_file",
@@ -216,7 +216,7 @@ def _take_over(handle: int, before: os.stat_result) -> None:
     """Gives a file the owner of another, where that is allowed, and its mode."""
     owner = before.st_uid, before.st_gid
     if owner != (os.geteuid(), os.getegid()):
-        with contextlib.suppress(PermissionError):
+        with suppress(PermissionError):
             os.fchown(handle, *owner)
     os.fchmod(handle, stat.S_IMODE(before.st_mode))
 
@@ -242,7 +242,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish(temporary: Path, final: Path) -> bool:
-    """Renames a finished directory to its final name and makes its files read-only.
+    """Renames a finished directory to its final name, and takes the right to write its files.
 
     Returns False, and does not touch `temporary`, if `final` was there first. A rename over a
     directory that is not empty fails, so the loser of a race cannot harm the winner.
@@ -251,7 +251,7 @@ def publish(temporary: Path, final: Path) -> bool:
         final.parent.mkdir(parents=True, exist_ok=True)
         for path in temporary.rglob("*"):
             if path.is_file():
-                path.chmod(0o444)
+                path.chmod(path.stat().st_mode & 0o555)
         try:
             os.rename(temporary, final)
         except OSError as error:
@@ -267,31 +267,67 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
     If another process holds it, `wait` waits and prints one line that names the holder, until the
-    session asks for an end. Without `wait` it raises `Busy` (exit code 75).
+    session asks for an end. Without `wait` it raises `Busy` (exit code 75). The holder may remove
+    the file: a process that waits for it then locks the one that is there.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _hold(path, wait, session)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # A file called plainly "lock" stands for its folder.
-            work = path.stem if path.suffix else path.parent
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            if not wait:
-                raise Busy(
-                    f"{work} is being worked on by {holder}",
-                    remedy="wait for it, then run the same command",
-                ) from None
-            session.say(f"waiting for {holder}, which works on {work}")
-            _wait_for(handle, session.stop, holder)
         with disk_errors(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _hold(path: Path, wait: bool, session: Session) -> int:
+    """Opens and locks the file that is at `path` when it is locked."""
+    while True:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle, path, wait, session)
+            if _is_at(path, handle):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int, path: Path, wait: bool, session: Session) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A file called plainly "lock" stands for its folder.
+        work = path.stem if path.suffix else path.parent
+        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        if not wait:
+            raise Busy(
+                f"{work} is being worked on by {holder}",
+                remedy="wait for it, then run the same command",
+            ) from None
+        session.say(f"waiting for {holder}, which works on {work}")
+        _wait_for(handle, session.stop, holder)
+
+
+def remove_free_locks(root: Path) -> int:
+    """Removes the lock files of a store that no process holds; returns their number."""
+    removed = 0
+    for pattern in ("*.lock", "*/*.lock", "*/*/*.lock"):
+        for path in sorted(root.glob(pattern)):
+            with suppress(Busy, MissingEnvironment, OSError), locked(path, wait=False):
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def is_held(path: Path) -> bool:

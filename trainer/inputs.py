@@ -24,6 +24,7 @@ __all__ = [
     "bank_reference",
     "final_weights",
     "open_inputs",
+    "require_fitting",
     "teacher_facts",
     "teacher_reference",
 ]
@@ -43,19 +44,11 @@ class Inputs:
 def open_inputs(spec: RunSpec) -> Inputs:
     """Opens and checks data set, bank and teacher; their faults are reported here.
 
-    Raises `InvalidInput` (exit code 3), `MissingEnvironment` (4) for absent data, and
-    `UsageFailure` (2) for a batch that is larger than the training set.
+    Raises the errors of `require_fitting`, and `MissingEnvironment` (exit code 4) for absent data.
     """
     data = datasets.load(**asdict(spec.data))
-    count = len(data.train.labels)
-    if spec.batch > count:
-        raise UsageFailure(
-            f"a batch of {spec.batch} is larger than the {count} training images",
-            remedy="choose a smaller --batch",
-        )
+    require_fitting(spec, data)
     bank = bank_for(spec.bank, data) if spec.bank else None
-    if spec.teacher:
-        _check_teacher(spec.teacher, data)
     named = spec.identity()
     identity = {
         "split_id": data.split_id,
@@ -64,6 +57,24 @@ def open_inputs(spec: RunSpec) -> Inputs:
         "teacher": named["teacher"],
     }
     return Inputs(data, bank, identity)
+
+
+def require_fitting(spec: RunSpec, data: Dataset) -> None:
+    """Checks, without reading an image, that batch, bank and teacher fit the data set.
+
+    Raises `UsageFailure` (exit code 2) for a batch that is larger than the training set,
+    `InvalidInput` (3) for a bank or a teacher of another split or shape.
+    """
+    count = len(data.train.labels)
+    if spec.batch > count:
+        raise UsageFailure(
+            f"a batch of {spec.batch} is larger than the {count} training images",
+            remedy="choose a smaller --batch",
+        )
+    if spec.bank:
+        bank_for(spec.bank, data, verify=False)
+    if spec.teacher:
+        _check_teacher(spec.teacher, data)
 
 
 def _check_teacher(reference: TeacherRef, data: Dataset) -> None:
@@ -94,12 +105,13 @@ def bank_reference(folder: Path) -> BankRef:
     )
 
 
-def bank_for(reference: BankRef, data: Dataset) -> Bank:
+def bank_for(reference: BankRef, data: Dataset, *, verify: bool = True) -> Bank:
     """Opens and checks the bank of a run: its bytes, its split, its classes and image shape.
 
-    Raises `InvalidInput` (exit code 3); a bank of another split would leak held-out images.
+    Without `verify` its bytes are left unread. Raises `InvalidInput` (exit code 3); a bank of
+    another split would leak held-out images.
     """
-    bank = open_bank(Path(reference.folder))
+    bank = open_bank(Path(reference.folder), verify=verify)
     if bank.content_sha256 != reference.content_sha256:
         raise InvalidInput(
             f"bank {reference.folder} holds other rows than this run began with",

@@ -1,26 +1,33 @@
-"""The cost of a bank before it is written: exact size, time from a timed block."""
+"""The cost of a bank before it is written: exact size, a range of time from few rows."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stylegan_mix.banks.plan import Plan
 from stylegan_mix.banks.write import Decoder, network_of
+from stylegan_mix.estimates import Form, Span, measured
 from stylegan_mix.latents.plan import BLOCK
 
-__all__ = ["estimate"]
+__all__ = ["block_seconds", "estimate"]
+
+# Rows that are decoded at once: few first, since a block may take minutes.
+_ROWS = (1, 4, 16, BLOCK)
+# Factors for hashes, files and noise, beside decoding.
+_LEAST_MORE, _MOST_MORE = 1.0, 1.3
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
-    """Estimates keys, images, blocks and bytes of a plan with a generator; seconds here."""
+    """Estimates keys, images, blocks, bytes of a plan with a generator; `seconds` is a `Span`."""
     request = plan.request
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator has no block to time")
     # The pairs of a judge are not known yet, and do not change the time of a block.
     timed = replace(request, pairs="uniform")
-    seconds = _seconds_per_block(Decoder(network_of(plan.published, plan.means), timed))
+    decoder = Decoder(network_of(plan.published, plan.means), timed)
     return {
         "state": "absent",
         "key": request.exact_key(plan.means.numerics),
@@ -28,14 +35,18 @@ def estimate(plan: Plan) -> dict[str, Any]:
         "images": request.n,
         "blocks": request.blocks,
         "bytes": request.bytes,
-        "images_per_second": round(BLOCK / seconds, 1),
-        "seconds": round(seconds * request.blocks, 1),
+        "seconds": block_seconds(decoder).times(request.blocks),
     }
 
 
-def _seconds_per_block(decoder: Decoder) -> float:
-    """Times a block on this machine, after a first one that warms up."""
-    decoder.block(0).images()
-    began = time.perf_counter()
-    decoder.block(0).images()
-    return time.perf_counter() - began
+def block_seconds(decoder: Decoder) -> Span:
+    """Estimates the seconds of a block on this machine."""
+
+    def decoding(rows: int) -> Callable[[], None]:
+        def decode() -> None:
+            decoder.first_rows(rows)
+
+        return decode
+
+    forms = [Form(rows, partial(decoding, rows)) for rows in _ROWS]
+    return measured(forms).stretched(_LEAST_MORE, _MOST_MORE)

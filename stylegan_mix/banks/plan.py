@@ -28,7 +28,7 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.numerics import Numerics
-from stylegan_mix.process import resolve_device
+from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
 
 if TYPE_CHECKING:
@@ -182,11 +182,10 @@ class Plan:
         if self.training is None or not self.limited or left.high <= _LONGEST_UNASKED:
             return
         plan = self.training.plan
-        time = left.in_words() if left.says_something else "an unknown time"
         raise InvalidInput(
-            f"no finished generator of {plan.dataset.name}, and to train one takes {time} on this "
-            f"machine; without being asked, generate trains for up to {_LONGEST_UNASKED // 3600} "
-            "hours",
+            f"no finished generator of {plan.dataset.name}, and to train one takes "
+            f"{left.in_words()} on this machine; without being asked, generate trains for up to "
+            f"{_LONGEST_UNASKED // 3600} hours",
             remedy=f"{plan.command} trains it, with --time 4h as far as that goes; --train insists "
             "that this command does",
         )
@@ -256,7 +255,9 @@ def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...])
     means = _means(asked)
     key = request.exact_key(means.numerics)
     same = next((one for one in there if one.key == key), None)
-    return replace(plan, existing=same, means=means)
+    slow = "" if same else slow_precision(asked.precision, means.device)
+    why = (*why, slow) if slow else why
+    return replace(plan, existing=same, means=means, why=why)
 
 
 def _means(asked: Asked) -> Means:

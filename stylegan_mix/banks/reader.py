@@ -19,7 +19,7 @@ from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.spaces import SPACES
 
-__all__ = ["Bank", "control_of", "open_bank"]
+__all__ = ["Bank", "control_of", "open_bank", "reopen"]
 
 _ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
 
@@ -35,16 +35,17 @@ class Bank:
         self._container = container
         self.folder = container.folder
         self.facts: dict[str, Any] = container.facts
-        self.images = container["images"]
-        self.pair = container["pair"]
-        self.lam = container["lam"]
+        # As plain arrays: each access to a part of a memmap object costs some microseconds.
+        self.images = np.asarray(container["images"])
+        self.pair = np.asarray(container["pair"])
+        self.lam = np.asarray(container["lam"])
         self._stamp = self._stamp_on_disk()
 
     def __len__(self) -> int:
         return len(self.lam)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.folder, self.content_sha256))
+        return (reopen, (self.folder, self.content_sha256))
 
     @property
     def key(self) -> str:
@@ -97,6 +98,18 @@ class Bank:
         size = len(self.classes)
         mass = np.bincount(self.pair[:, 0], weights=lam, minlength=size)
         return mass + np.bincount(self.pair[:, 1], weights=1.0 - lam, minlength=size)
+
+    def soft_labels(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Composes the labels of rows: `lam` for the first class of each, the rest for the second.
+
+        [rows, K] float32; a row of one class has 1 there.
+        """
+        pair, lam = self.pair[rows], self.lam[rows]
+        labels = np.zeros((len(lam), len(self.classes)), np.float32)
+        place = np.arange(len(lam))
+        labels[place, pair[:, 0]] = lam
+        labels[place, pair[:, 1]] += 1 - lam
+        return labels
 
     def require_split(self, split_id: str) -> None:
         """Raises `InvalidInput` (exit code 3) unless the bank comes from this training split.
@@ -202,7 +215,8 @@ def _remedy(folder: Path) -> str:
     return f"move {folder} away and make it again: {command(facts)}"
 
 
-def _reopen(folder: Path, content_sha256: str) -> Bank:
+def reopen(folder: Path, content_sha256: str) -> Bank:
+    """Opens a bank again, in another process; `InvalidInput` if another is there by now."""
     bank = open_bank(folder, verify=False)
     if bank.content_sha256 != content_sha256:
         raise InvalidInput(f"{folder} now holds another bank than the one that was opened")

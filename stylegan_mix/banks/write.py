@@ -83,6 +83,14 @@ class Decoder:
         )
         return Block(index, rows, self._decode(rows, noise="random", draws=draws))
 
+    def first_rows(self, count: int) -> np.ndarray:
+        """Decodes the first rows of the plan alone, to time them: images [count, H, W, C].
+
+        Their last bits may differ from those of the block.
+        """
+        rows = plan.rows(self._mixing, 0, count)
+        return self._decode(rows, noise="none").fetch(" in the first rows")
+
     def path(self, pair: tuple[int, int], index: int) -> np.ndarray:
         """Decodes a row of the preview: images [STEPS, H, W, C] of fixed latents and noise."""
         rows = plan.path(self._mixing, pair, index, STEPS)

@@ -13,6 +13,7 @@ from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
 from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "a
 
 @click.group("bank", cls=console.Group)
 def bank() -> None:
-    """Banks of hybrid images: list, show, preview, judge, verify.
+    """Banks of hybrid images: list, show, preview, judge, verify, remove.
 
     KEY is a bank's key, the beginning of one, or a path.
     """
@@ -232,6 +233,8 @@ def judge(
     from stylegan_mix.session import Session
     from stylegan_mix.stopping import StopSignals
 
+    output.check(out)
+    output.check(out)
     opened = _open(key, verify=True)
     asked = plan.decide(opened, folds=folds, seed=seed)
     say(asked.line())
@@ -244,7 +247,7 @@ def judge(
         found = plan.made(
             asked, process.resolve_device(device), Session(stop, reporter_for(progress))
         )
-    path = plan.picture(opened, found, out)
+    path = plan.picture(asked, found, out)
     facts = found.facts
     if as_json:
         console.print_json({**facts, "state": asked.state, "picture": str(path)})
@@ -333,3 +336,8 @@ def _open(key: str, *, verify: bool) -> Bank:
     from stylegan_mix.banks.reader import open_bank
 
     return open_bank(store.resolve(key), verify=verify)
+
+
+bank.add_command(
+    remove_command("bank", "KEY", "Banks that runs in the working folder name are refused.")
+)

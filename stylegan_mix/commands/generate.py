@@ -12,7 +12,7 @@ import click
 from stylegan_mix import console, process
 from stylegan_mix.latents.pairing import FILLS, PAIRINGS, Fill, PairingKind
 from stylegan_mix.latents.spaces import SPACES, Space
-from stylegan_mix.progress import in_words, reporter_for, say
+from stylegan_mix.progress import reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 
@@ -158,7 +158,7 @@ def _made(plan: Plan, session: Session) -> tuple[Record, str]:
 
 
 def _print_cost(plan: Plan, as_json: bool) -> None:
-    """Prints the cost: steps and a block are timed on this machine."""
+    """Prints the cost: steps, or rows, are timed on this machine."""
     from stylegan_mix.banks import cost
 
     if plan.training is not None:
@@ -166,12 +166,11 @@ def _print_cost(plan: Plan, as_json: bool) -> None:
         return
     facts = cost.estimate(plan)
     if as_json:
-        console.print_json(facts)
+        console.print_json({**facts, "seconds": facts["seconds"].plain()})
         return
     console.result(
         f"would write bank {facts['key'][:12]}: {plan.request.n:,} images, "
-        f"{plan.request.bytes / 1e6:,.1f} MB, about {in_words(facts['seconds'])} at "
-        f"{facts['images_per_second']:,.0f} images/s (one block was timed)"
+        f"{plan.request.bytes / 1e6:,.1f} MB, {facts['seconds'].in_words()} on this machine"
     )
 
 

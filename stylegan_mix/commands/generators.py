@@ -11,6 +11,7 @@ import click
 from stylegan_mix import console
 from stylegan_mix.console import result
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
 from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _APART = ("classes", "counts", "diversity", "preset", "network", "imported", "ha
 
 @click.group("generators", cls=console.Group)
 def generators() -> None:
-    """Finished generators: list, show.
+    """Finished generators: list, show, remove.
 
     GENERATOR is the hash of one, or its beginning.
     """
@@ -145,3 +146,8 @@ def _print_classes(card: dict[str, Any]) -> None:
     ]
     result("")
     console.print_table([("class", "images", "diversity"), *rows], right=(1, 2))
+
+
+generators.add_command(
+    remove_command("generator", "GENERATOR", "Generators that banks name are refused.")
+)

@@ -12,7 +12,7 @@ from stylegan_mix import console, output, process
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES
-from stylegan_mix.progress import in_words, reporter_for, say
+from stylegan_mix.progress import reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.special_files import is_special
 
@@ -157,16 +157,16 @@ def _device(name: str) -> torch.device:
 
 
 def _print_cost(plan: Plan, device: torch.device, as_json: bool) -> None:
-    """Prints the cost: a block and a few steps are timed on this machine."""
+    """Prints the cost: rows and a few steps are timed on this machine."""
     from stylegan_mix.metrics import cost
 
     facts = cost.estimate(plan, device)
     if as_json:
-        console.print_json(facts)
+        console.print_json({**facts, "seconds": facts["seconds"].plain()})
         return
     result(
         f"would draw {facts['samples']:,} samples and train {facts['classifiers_to_train']} small "
-        f"classifiers ({facts['training_steps']:,} steps): about {in_words(facts['seconds'])}, "
+        f"classifiers ({facts['training_steps']:,} steps): {facts['seconds'].in_words()}, "
         "and the time of the distances"
         if plan.found is None
         else f"report {plan.request.key[:12]} exists"

@@ -10,9 +10,8 @@ import csv
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stylegan_mix.datasets.archives import Archive, is_hidden
 from stylegan_mix.datasets.label_tables import (
@@ -40,10 +39,12 @@ __all__ = [
 ]
 
 LARGEST_TEXT = 1 << 28
+LARGEST_SAMPLE = 1 << 23
 SAMPLE_LINES = 1000
 KNOWN = ("dataset.json", "metadata.csv", "metadata.jsonl")
 
 _UNREADABLE = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".mat", ".pkl", ".npy", ".npz")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.){1,500}"')
 _LABEL_WORDS = re.compile(r"label|annot|metadata|class|target|train|test|val", re.IGNORECASE)
 _FOLDERS_DECIDE = "if the folders are the classes, add --levels top"
 
@@ -191,13 +192,29 @@ def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[st
             )
     texts = [name for name in there if _is_text(name)]
     lookup = Lookup(roots[0].images()) if texts else Lookup(())
-    for name, content in sorted(archive.read(texts)):
-        command = _command(name, content, lookup, tuple(places))
-        if command:
-            raise InvalidInput(
-                f"{archive.path}: '{name}' names images, and is not used",
-                remedy=f"to take the classes from it: {command}; {_FOLDERS_DECIDE}",
-            )
+    commands = {
+        name: command
+        for name, content in sorted(archive.read(texts))
+        if (command := _command(name, content, lookup, tuple(places)))
+    }
+    if commands:
+        first = next(iter(commands))
+        raise InvalidInput(
+            f"{archive.path}: '{first}' names images, and is not used",
+            remedy=f"to take the classes from it: {_together(commands)}; {_FOLDERS_DECIDE}",
+        )
+
+
+def _together(commands: Mapping[str, str]) -> str:
+    """Joins the options for label files of different parts; else returns those of the first."""
+    roles = {name: found.role for name in commands if (found := _role(name))}
+    if "train" in roles.values() and 1 < len(roles) == len(set(roles.values())):
+        files = " ".join(f"--labels {name.rpartition('/')[2]}" for name in roles)
+        first = next(commands[name] for name in roles)
+        return (
+            f"{files} {first[first.find('--file-column') :]}" if "--file-column" in first else files
+        )
+    return next(iter(commands.values()))
 
 
 def _is_text(name: str) -> bool:
@@ -233,19 +250,12 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
 
 
 def _strings(content: bytes) -> Iterator[str]:
-    """Yields the texts of a JSON, keys and values."""
-    try:
-        waiting: list[Any] = [parse_json(content)]
-    except ValueError:
-        return
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            waiting += one
+    """Yields the short texts at the beginning of a JSON, whole or damaged, keys and values."""
+    for found in _STRING.finditer(content[:LARGEST_SAMPLE]):
+        try:
+            yield parse_json(found[0])
+        except ValueError:
+            continue
 
 
 def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
@@ -253,7 +263,8 @@ def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
 
     Prose has lines of different numbers of words, or a single one: then there are no cells.
     """
-    text = content.decode("utf-8-sig", "replace")
+    sample = content if most is None else content[:LARGEST_SAMPLE]
+    text = sample.decode("utf-8-sig", "replace")
     lines = [line for line in text.splitlines()[:most] if line.strip()]
     divider = next((one for one in "\t,;" if lines and one in lines[-1]), None)
     try:

@@ -18,6 +18,7 @@ from stylegan_mix.datasets.listing import (
     MOST_CLASSES,
     Entry,
     Listing,
+    check_class_names,
     held_out,
     listing_of,
     rare_classes,
@@ -70,6 +71,7 @@ def from_index(archive: Archive, path: Path) -> Listing:
         notes.append(f"{absent:,} of {len(labels['test']):,} test images of the index are absent")
     listed = np.array([labels["train"][place] for place in range(len(labels["train"]))], np.int64)
     _check_labels(path, listed, classes)
+    check_class_names(path, classes)
     ordered = {part: sorted(found, key=lambda one: one.position) for part, found in held.items()}
     entries = _located(archive, path, [*ordered["train"], *ordered["test"]])
     cut = len(ordered["train"])

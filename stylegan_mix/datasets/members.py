@@ -86,7 +86,7 @@ class Archive(Protocol):
 
 def bytewise(name: str) -> bytes:
     """Makes the key that sorts names by their UTF-8 bytes, on every system and in every locale."""
-    return name.encode("utf-8", "surrogateescape")
+    return name.encode("utf-8", "surrogatepass")
 
 
 def is_hidden(name: str) -> bool:

@@ -17,6 +17,7 @@ from stylegan_mix import store
 from stylegan_mix.arrays import Container, open_container
 from stylegan_mix.datasets.facts import check_arrays, check_facts
 from stylegan_mix.datasets.hashes import image_hashes
+from stylegan_mix.datasets.image_files import FITS
 from stylegan_mix.datasets.records import Part
 from stylegan_mix.datasets.splits import (
     PROFILES,
@@ -26,7 +27,17 @@ from stylegan_mix.datasets.splits import (
 )
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, fitting
 
-__all__ = ["KIND", "Pool", "draw", "find_folder", "from_arrays", "moments", "offers", "open_pool"]
+__all__ = [
+    "KIND",
+    "Pool",
+    "draw",
+    "find_folder",
+    "from_arrays",
+    "moments",
+    "offers",
+    "open_pool",
+    "prepared_fit",
+]
 
 KIND = "stylegan-mix-dataset"
 
@@ -110,6 +121,21 @@ def find_folder(name: str) -> Path | None:
         if folder.is_dir():
             return folder
     return None
+
+
+def prepared_fit(name: str) -> str | None:
+    """Tells how the images of a prepared set were made square ("crop", "pad" or "stretch").
+
+    None if they were not, or if there is no sound set of that name.
+    """
+    folder = find_folder(name)
+    if folder is None:
+        return None
+    try:
+        fit = open_container(folder, kind=KIND, verify=False).facts.get("fit")
+    except InvalidInput:
+        return None
+    return fit if fit in FITS else None
 
 
 def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:

@@ -92,6 +92,10 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
+        if content.bad and request.on_bad_image == "error":
+            raise bad_images(archive, dict(content.bad))
+        if content.bad:
+            content = read_source(request, archive, dict(content.bad), session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))
@@ -142,6 +146,7 @@ def verify(name: str) -> dict[str, Any]:
         "content_sha256": container.content_sha256,
         "train_images": len(pool.images),
         "test_images": len(pool.test_images),
+        **({} if pool.val is None else {"val_images": len(pool.val)}),
         "test_id": test_id,
     }
 

@@ -33,7 +33,8 @@ class Content:
 
     `files` are the names of the images of each part, if they are files. `fill(parts)` writes the
     images of "train", "test" and, if there is one, "val", and returns the files that could not be
-    read. `val_labels` [V] is empty without a validation part.
+    read; `bad` are those that their headers show to be so. `val_labels` [V] is empty without a
+    validation part.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Content:
     notes: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -173,6 +175,7 @@ def _image_files(
         notes=listing.notes,
         skipped=skipped,
         files={part: [entry.name for entry in entries] for part, entries in parts.items()},
+        bad=bad,
     )
 
 

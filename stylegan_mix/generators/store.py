@@ -40,6 +40,7 @@ __all__ = [
     "network",
     "none_of",
     "publish",
+    "resolve",
 ]
 
 GENERATOR_KIND = "generator"
@@ -105,6 +106,11 @@ def none_of(dataset: Dataset) -> str:
 
 def load(reference: str) -> Published:
     """Finds the generator with that hash, or the only one whose hash begins so."""
+    return _read(resolve(reference))
+
+
+def resolve(reference: str) -> Path:
+    """Finds the folder of the generator with that hash, or a beginning of it, sound or not."""
     places = [path for path in _folders() if reference and path.name.startswith(reference)]
     names = {path.name for path in places}
     if len(names) > 1:
@@ -114,7 +120,7 @@ def load(reference: str) -> Published:
             f"no generator '{reference}' in {store.home() / 'generators'}",
             remedy="stylegan-mix train --dataset NAME trains one",
         )
-    return _read(places[0])
+    return places[0]
 
 
 def _folders() -> list[Path]:

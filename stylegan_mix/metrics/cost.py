@@ -1,29 +1,37 @@
-"""The cost of a report before it is made: exact samples and steps, time from a few of each."""
+"""The cost of a report before it is made: exact samples and steps, a range of time from few."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.latents.plan import BLOCK
+from stylegan_mix.estimates import Form, Span, measured
+from stylegan_mix.latents.decoding import decode_rows
+from stylegan_mix.latents.plan import BLOCK, Rows
+from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.metrics.plan import Plan
 from stylegan_mix.metrics.probe import schedule_for, train_classifier
-from stylegan_mix.metrics.samples import decode_block, labels_for
+from stylegan_mix.networks import Generator
 from stylegan_mix.progress import SILENT
 from stylegan_mix.session import Session
 
 __all__ = ["estimate"]
 
-# The first steps of a classifier in a process take many times as long as all others.
-_WARM_UP, _TIMED_STEPS = (2,), (1, 11)
+# Few rows and steps are timed first, since a block, or ten steps, may take minutes.
+_ROWS = (1, 4, 16, BLOCK)
+_STEPS = (1, 4, 11)
+# Factors for all other work, beside the distances.
+_LEAST_MORE, _MOST_MORE = 1.0, 1.3
 
 
 def estimate(plan: Plan, device: torch.device) -> dict[str, Any]:
-    """Estimates samples to draw, classifiers and steps to train, and seconds on this machine."""
+    """Estimates samples to draw, classifiers and steps to train, and their time: a `Span`."""
     request, there = plan.request, plan.found is not None
     trainings = len(request.seeds) * request.cas + (plan.probe is None)
     steps = trainings * schedule_for(plan.subject.dataset.resolution).steps
@@ -33,31 +41,40 @@ def estimate(plan: Plan, device: torch.device) -> dict[str, Any]:
         "samples": request.n * len(request.seeds),
         "classifiers_to_train": 0 if there else trainings,
         "training_steps": 0 if there else steps,
-        "seconds": 0.0 if there else round(_seconds(plan, steps, device), 1),
+        "seconds": Span(0.0, 0.0) if there else _seconds(plan, steps, device),
     }
 
 
-def _seconds(plan: Plan, steps: int, device: torch.device) -> float:
-    dataset, request = plan.subject.dataset, plan.request
-    seconds = 0.0
+def _seconds(plan: Plan, steps: int, device: torch.device) -> Span:
+    request, spans = plan.request, [Span(0.0, 0.0)]
     if plan.subject.published:
         network = plan.subject.network(device)
-        labels = labels_for(dataset.counts, "uniform", BLOCK)
-        decode_block(network, labels, 0, seed=0, truncation=1.0)
-        began = time.perf_counter()
-        decode_block(network, labels, 0, seed=0, truncation=1.0)
         blocks = -(-request.n // BLOCK) * len(request.seeds)
-        seconds += (time.perf_counter() - began) * blocks
+        forms = [Form(rows, partial(_decoding, network, rows)) for rows in _ROWS]
+        spans.append(measured(forms).times(blocks))
     if steps:
-        seconds += _seconds_per_step(dataset, device) * steps
-    return seconds
+        training = partial(_training, plan.subject.dataset, device)
+        counts = sorted({*(count for count in _STEPS if count < steps), steps})
+        spans.append(measured([Form(count, partial(training, count), runs=1) for count in counts]))
+    whole = Span(sum(one.low for one in spans), sum(one.high for one in spans))
+    return whole.stretched(_LEAST_MORE, _MOST_MORE)
 
 
-def _seconds_per_step(dataset: Dataset, device: torch.device) -> float:
-    """Times training steps, without the work that a training does once."""
-    took = []
-    for steps in (*_WARM_UP, *_TIMED_STEPS):
-        began = time.perf_counter()
+def _decoding(network: Generator, count: int) -> Callable[[], None]:
+    """Prepares the function that decodes `count` images at once."""
+    z = np.zeros((2, count, network.z_dim), np.float32)
+    rows = Rows(np.zeros((count, 2), np.int32), np.ones(count, np.float32), z)
+
+    def decode() -> None:
+        decode_rows(network, rows, space=SPACES["none"], truncation=1.0, noise="none").fetch()
+
+    return decode
+
+
+def _training(dataset: Dataset, device: torch.device, steps: int) -> Callable[[], None]:
+    """Prepares the function that trains a classifier for some steps."""
+
+    def train() -> None:
         train_classifier(
             dataset.train,
             classes=dataset.num_classes,
@@ -68,6 +85,5 @@ def _seconds_per_step(dataset: Dataset, device: torch.device) -> float:
             label="a few steps",
             session=Session(reporter=SILENT),
         )
-        took.append(time.perf_counter() - began)
-    fewer, more = _TIMED_STEPS
-    return max(took[-1] - took[-2], 0.0) / (more - fewer)
+
+    return train

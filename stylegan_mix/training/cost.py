@@ -1,7 +1,7 @@
 """The cost of a training, before it starts: exact steps and images, a range of time from few steps.
 
-A step of the whole batch may take minutes. So the time is first guessed from the arithmetic of a step
-and the speed of one convolution. Then a step is timed on as many images as there is time for
+A step of the whole batch may take minutes. So the time is first guessed from the arithmetic of a
+step and the speed of one convolution. Then a step is timed on as many images as there is time for
 (`stylegan_mix.estimates`).
 """
 
@@ -68,8 +68,8 @@ class Cost:
         return {
             "steps": self.steps,
             "images": self.images,
-            "seconds": self.whole.plain() if self.whole.says_something else None,
-            "seconds_left": self.left.plain() if self.whole.says_something else None,
+            "seconds": self.whole.plain(),
+            "seconds_left": self.left.plain(),
             "bytes": self.bytes,
         }
 
@@ -104,7 +104,7 @@ def estimate(plan: TrainPlan, *, start: float = 0.0, step: Span | None = None) -
 
 
 def step_seconds(plan: TrainPlan, *, allowance: float = ALLOWANCE) -> Span:
-    """Estimates the seconds of one step with its share of all other work, in about `allowance` s."""
+    """Estimates the seconds of a step with its share of other work, in about `allowance` s."""
     device = torch.device(plan.device)
     require_room(plan.preset, device)
     guess = _guess(plan.preset, device)

@@ -13,7 +13,7 @@ from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
-from stylegan_mix.process import resolve_device
+from stylegan_mix.process import resolve_device, slow_precision
 
 __all__ = [
     "TrainPlan",
@@ -115,6 +115,8 @@ def plan_training(
     warnings = [f"warning: {text}" for text in beyond(chosen, budget)]
     if min(dataset.counts) == 1:
         warnings.insert(0, "warning: a class with one image; its generated images will repeat it")
+    if slow := slow_precision(chosen.precision, chosen_device):
+        warnings.insert(0, slow)
     if chosen.batch < asked:
         warnings.insert(0, smaller_batch(chosen.batch, asked, images))
     return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings))

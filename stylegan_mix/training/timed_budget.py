@@ -49,7 +49,7 @@ def budget_for(
     keep: bool,
     session: Session = Session(),
 ) -> Chosen:
-    """Chooses the budget that this machine trains in about `seconds` from where the training stands.
+    """Chooses the budget that this machine trains in `seconds` from where the training stands.
 
     `measure` gives the range of seconds of a step. With `keep` the choice is stored; a stored one
     is returned at once. Of several processes that ask at once, one measures. `UsageFailure` (exit

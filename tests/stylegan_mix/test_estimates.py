@@ -108,3 +108,10 @@ def test_ranges_to_plan_with_are_readable(low: float, high: float, words: str) -
 def test_a_range_too_wide_to_plan_with_says_nothing() -> None:
     assert Span(1.0, 9.0).says_something
     assert not Span(1.0, 11.0).says_something
+    assert Span(1.0, 11.0).in_words() == "an unknown time"
+    assert Span(1.0, 11.0).plain() is None
+
+
+def test_no_work_takes_no_time() -> None:
+    assert Span(2.0, 3.0).times(0).in_words() == "about 0 seconds"
+    assert Span(2.0, 3.0).times(0).plain() == [0, 0]

@@ -60,8 +60,8 @@ def evaluate(
     else:
         progress.say(
             f"the run had found {stored['overall']:.2f} overall, {stored['balanced']:.2f} "
-            "balanced: another device, precision or torch rounds differently, and images at the "
-            "border change sides"
+            "balanced: another device, torch or version of this package rounds differently, and "
+            "images at the border change sides"
         )
 
 

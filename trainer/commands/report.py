@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors, output
+from stylegan_mix import console, errors, output, progress
 from stylegan_mix.special_files import is_special
 
 if TYPE_CHECKING:
@@ -81,10 +81,12 @@ def report(
     trainer report runs --pairs hybrid:mixup,hybrid:none
     trainer report runs --groups 500,50
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
 
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
     with records.surveyed(paths or (Path("runs"),)) as every:
+        for line in data_now.changed(every):
+            progress.say(line)
         found = records.regrouped(every, groups)
         if into is None:
             if check:

@@ -12,6 +12,7 @@ from stylegan_mix import console, process, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
+    from stylegan_mix.estimates import Span
     from trainer.plan import Asked, Plan
     from trainer.reports.records import Result
 
@@ -23,7 +24,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--aug", str, "Arm, such as mixup, bank, hybrid; a wrong name lists all. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
-    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
+    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: as before, or the newest."),
     ("--teacher", str, "Folder of a finished run that teaches."),
     ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
     (
@@ -83,8 +84,13 @@ def run(ctx: click.Context, **options: Any) -> None:
     """
     from trainer.plan import decide
 
-    plan = decide(asked_for(options))
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
+    for name in _unread_of_file(options, sources):
+        progress.say(
+            f"left out: {name} = {options[name]} of the file, which this run does not read"
+        )
+        options[name], sources[name] = None, "default"
+    plan = decide(asked_for(options))
     for reason in plan.why:
         progress.say(reason)
     if options["dry_run"]:
@@ -99,6 +105,13 @@ def run(ctx: click.Context, **options: Any) -> None:
     with stopping.StopSignals(options["minutes"]) as stop:
         found = execute(plan, Session(stop, reporter), how)
     _print(plan, found, as_json=options["as_json"])
+
+
+def _unread_of_file(options: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
+    """Lists the options of a configuration file without an effect: it may serve several arms."""
+    from trainer.settings import unread_options
+
+    return sorted(name for name in unread_options(options) if sources[name] == "file")
 
 
 def asked_for(options: Mapping[str, Any]) -> Asked:
@@ -127,37 +140,33 @@ def show(plan: Plan) -> None:
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
     from trainer.engine import cost
-    from trainer.reports import records
 
-    open_seeds = [
-        seed
-        for seed in plan.seeds
-        if records.finished(plan.folder(seed), plan.of_seed(seed)) is None
-    ]
+    open_seeds = [seed for seed in plan.seeds if plan.finished(seed) is None]
     found = cost.estimate(plan.spec, plan.data, device)
-    total = found["seconds"] * len(open_seeds)
+    one: Span = found["seconds"]
+    total = one.times(len(open_seeds))
     if as_json:
         run = {"run": plan.spec.plain(), "folder": str(plan.folder(plan.seeds[0]).parent)}
-        to_do = {"seeds": list(plan.seeds), "open_seeds": open_seeds, "total_seconds": total}
-        console.print_json({**run, **to_do, "cost": found})
+        to_do = {
+            "seeds": list(plan.seeds),
+            "open_seeds": open_seeds,
+            "total_seconds": total.plain(),
+        }
+        console.print_json({**run, **to_do, "cost": {**found, "seconds": one.plain()}})
         return
     show(plan)
+    if slow := process.slow_precision(plan.spec.precision, found["device"]):
+        progress.say(slow)
     stages = ", ".join(f"{one['name']} {one['steps']:,}" for one in found["stages"])
     console.result(f"steps       {found['steps']:,} a run ({stages})")
     console.result(f"images      {found['images']:,} a run")
     console.result(f"evaluated   every {found['eval_every']} epochs")
-    console.result(f"time        about {_duration(found['seconds'])} a run on {found['device']}")
+    console.result(f"time        {one.in_words()} a run on {found['device']}")
     console.result(f"disk        about {found['bytes'] / 1e6:,.1f} MB a run")
     console.result(f"bank        {'found' if plan.spec.bank else 'none needed'}")
     console.result(f"to run      {len(open_seeds)} of {len(plan.seeds)} seeds")
-    console.result(f"in all      about {_duration(total)}")
+    console.result(f"in all      {total.in_words()}")
     console.result(f"command     {plan.command(plan.seeds[0])}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _print(plan: Plan, found: list[Result], *, as_json: bool) -> None:

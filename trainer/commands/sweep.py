@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, progress, stopping
+from stylegan_mix import console, errors, process, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
@@ -60,19 +60,24 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer.reports.records import RESULT_FILE, read, sound
 
     items = grid.load(file)
-    if options["print_commands"]:
-        for asked in items:
-            console.result(asked.command())
-        return
     known = sound([results]) if results is not None and results.exists() else []
+    if options["print_commands"]:
+        for command in grid.commands(items, known, out=out):
+            console.result(command)
+        return
     settled = grid.settle(items, known, out=out)
     missing = [one for one in settled if one.found is None]
     progress.say(f"{file}: {len(items)} runs, {len(items) - len(missing)} have a result")
+    for reason in dict.fromkeys(why for one in missing if one.plan for why in one.plan.why):
+        progress.say(reason)
     if options["dry_run"]:
+        _require_startable(missing, options["device"])
         _tell(settled, as_json=options["as_json"])
         return
     how = How(options["device"], options["threads"], {}, options["progress"])
     plans = [one.plan for one in missing if one.plan is not None]
+    for plan in plans:  # before the first begins, so that all have the banks of now
+        plan.keep_choice()
     reporter = progress.reporter_for(options["progress"])
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
@@ -88,6 +93,22 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
     _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
+
+
+def _require_startable(missing: list[Settled], device: str) -> None:
+    """Raises the failure with which a run would be refused, as `trainer run --dry-run` does."""
+    if device != "auto":
+        process.resolve_device(device)
+    refused: list[errors.Failure] = []
+    for plan in (one.plan for one in missing if one.plan is not None):
+        try:
+            plan.finished(plan.spec.seed)
+        except (errors.InvalidInput, errors.UsageFailure) as failure:
+            progress.say(f"refused: {plan.command(plan.spec.seed)}")
+            refused.append(failure)
+    if refused:
+        progress.say(f"{len(refused)} of {len(missing)} runs would be refused; the first:")
+        raise refused[0]
 
 
 def _tell(settled: list[Settled], as_json: bool) -> None:

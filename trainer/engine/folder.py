@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from stylegan_mix import checkpoint, store
 from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.process import cpu_name
+from stylegan_mix.reading import parse_json
 from trainer import models
 from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
@@ -41,7 +42,9 @@ __all__ = [
     "environment_of",
     "load_network",
     "now",
+    "packed",
     "save_network",
+    "unpacked",
 ]
 
 CHECKPOINT = "trainer-checkpoint"
@@ -180,6 +183,19 @@ def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
     }
 
 
+def packed(events: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    """Packs the events of a stage as JSON in bytes, [n] uint8, which may be of any length."""
+    text = json.dumps(list(events), allow_nan=False).encode()
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def unpacked(stored: torch.Tensor) -> list[dict[str, Any]]:
+    """Returns the events of `packed`."""
+    events: list[dict[str, Any]] = parse_json(bytes(stored.numpy()))
+    check_each(events, OBJECT, "history")
+    return events
+
+
 def save_network(
     folder: Path, model: nn.Module, extra: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -195,11 +211,12 @@ class Finished:
     """The result of a finished stage.
 
     The facts name `model`, `classes`, `channels`, `resolution`, `mean`, `std`, `split_id`,
-    `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part.
+    `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part, None
+    with more than `evaluate.MOST_CONFUSED` classes.
     """
 
     facts: dict[str, Any]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | None
     weights: dict[str, torch.Tensor]
 
     @classmethod
@@ -207,10 +224,13 @@ class Finished:
         """Reads and checks a `weights/<stage>` folder; `InvalidInput` if it was altered."""
         state, facts = checkpoint.load(folder, kind=WEIGHTS)
         with fitting(f"{folder} holds no network of a run", remedy=_ASIDE.format(folder)):
+            if "history" in state:  # older networks have it among their facts
+                facts = {**facts, "history": unpacked(state["history"])}
             check_types(facts, _FACTS)
             for name, types in _EACH.items():
                 check_each(facts[name], types, name)
-            return cls(facts, state["confusion"].tolist(), state["model"])
+            confusion = state["confusion"].tolist() if "confusion" in state else None
+            return cls(facts, confusion, state["model"])
 
     @property
     def head(self) -> Head:

@@ -52,6 +52,8 @@ class Ballot:
 
     def identity(self, split_id: str, teacher_sha256: str) -> dict[str, Any]:
         """Composes the key of these votes as plain data."""
+        # Earlier votes in bfloat16 are those of a head in bfloat16.
+        heads = {} if self.precision == "float32" else {"heads": "float32"}
         return {
             "schema": "stylegan-mix-votes/1",
             "split_id": split_id,
@@ -61,6 +63,7 @@ class Ballot:
             "flip": self.transform.flip,
             "seed": self.seed,
             "precision": self.precision,
+            **heads,
         }
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import store
 from stylegan_mix.datasets.groups import GroupRule, group_rule
@@ -26,17 +26,22 @@ from trainer.differences import differing
 from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
 __all__ = [
     "LARGEST_FILE",
     "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
+    "data_ids",
     "finished",
     "named",
     "read",
     "read_events",
     "regrouped",
+    "require_same_data",
     "small",
     "sound",
     "surveyed",
@@ -45,7 +50,8 @@ __all__ = [
 
 LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
-LARGEST_FILE = 16 << 20
+# Far above the record of 65,536 classes with long names, the most that a data set can have.
+LARGEST_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Result:
     @property
     def test_counts(self) -> list[int] | None:
         """The test images of each class [K]; None in a small record of an older version."""
+        if "test_counts" in self.dataset:
+            return list(self.dataset["test_counts"])
         confusion = self.record["confusion"]
         return None if confusion is None else [sum(row) for row in confusion]
 
@@ -161,8 +169,12 @@ def _told_what_next(path: Path) -> Iterator[None]:
         raise
 
 
-def finished(folder: Path, spec: RunSpec) -> Result | None:
-    """Finds the result in a run folder, or None; `UsageFailure` (exit code 2) for another run's."""
+def finished(folder: Path, spec: RunSpec, data: Dataset) -> Result | None:
+    """Finds the result of a run on a data set in its folder; None if the run is not finished.
+
+    Raises `UsageFailure` (exit code 2) for the result of another run, `InvalidInput` (3) for that
+    of the same settings on other images.
+    """
     path = folder / RESULT_FILE
     if not path.exists():
         return None
@@ -176,15 +188,41 @@ def finished(folder: Path, spec: RunSpec) -> Result | None:
             f"{folder} holds a run with other settings:\n  " + "\n  ".join(lines),
             remedy="give this run a --name or --out of its own, or ask for the same settings",
         )
+    require_same_data(
+        found,
+        data,
+        remedy="give this run a --name or --out of its own (the finished one stays as it is), or "
+        "prepare the images of the finished run again",
+    )
     return found
+
+
+def require_same_data(result: Result, data: Dataset, *, remedy: str) -> None:
+    """Raises `InvalidInput` (exit code 3) unless a result is of the images of `data`.
+
+    A data set may have been prepared again under its name, from other images.
+    """
+    told = result.dataset
+    parts = (("training split", "split_id"), ("test part", "test_id"))
+    changed = [
+        f"{part} {told[name][:12]} in the run, {getattr(data, name)[:12]} now"
+        for part, name in parts
+        if told[name] != getattr(data, name)
+    ]
+    if changed:
+        raise InvalidInput(
+            f"{result.path} is of other images than {data.name} has now:\n  "
+            + "\n  ".join(changed),
+            remedy=remedy,
+        )
 
 
 def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
-    Other JSON files are ignored. The same run found twice counts once. Raises `UsageFailure` for a
-    path that is not there, `InvalidInput` for a damaged record, and for two records of one run with
-    different numbers.
+    Other JSON files are ignored. The same run found twice counts once; a run on other images is
+    another run. Raises `UsageFailure` for a path that is not there, `InvalidInput` for a damaged
+    record, and for two records of one run with different numbers.
     """
     found, damaged = _survey(paths)
     if damaged:
@@ -221,7 +259,7 @@ def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
 
 def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     """Finds the sound records, and the errors of the damaged ones in folders."""
-    found: dict[tuple[str, str, int], Result] = {}
+    found: dict[tuple[str, str, str, int], Result] = {}
     damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
@@ -240,14 +278,19 @@ def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     return [found[which] for which in sorted(found)], damaged
 
 
-def _take(result: Result, found: dict[tuple[str, str, int], Result]) -> None:
-    which = (result.key, result.dataset["split_id"], result.seed)
+def _take(result: Result, found: dict[tuple[str, str, str, int], Result]) -> None:
+    which = (result.key, *data_ids(result), result.seed)
     before = found.setdefault(which, result)
     if not _same_numbers(before, result):
         raise InvalidInput(
             f"{before.path} and {result.path} are the same run with different accuracies",
             remedy="give the files to read one by one, and leave one of these out",
         )
+
+
+def data_ids(result: Result) -> tuple[str, str]:
+    """Returns the ids of the training split and of the test part of a result."""
+    return result.dataset["split_id"], result.dataset["test_id"]
 
 
 def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
@@ -289,11 +332,17 @@ def _candidates(path: Path) -> list[Path]:
     open_runs = [run for run in runs if not (run / RESULT_FILE).exists()]
     if open_runs:
         say(f"{len(open_runs)} unfinished run(s) in {path} left out, such as {min(open_runs)}")
+    files = [file for file in path.rglob("*.json") if not _hidden(file.relative_to(path))]
     return sorted(
         file
-        for file in path.rglob("*.json")
+        for file in files
         if file.name == RESULT_FILE or not runs.intersection([file.parent, *file.parents])
     )
+
+
+def _hidden(file: Path) -> bool:
+    """Tells if a file lies in a hidden folder, as the choices of commands do."""
+    return any(part.startswith(".") for part in file.parts)
 
 
 def _read_candidate(file: Path, *, named: bool) -> Result | None:

@@ -128,6 +128,7 @@ _BANK_FIELDS: dict[str, _Kind] = {
 # Older records lack these; their readers compute them.
 _LATER_FIELDS: dict[str, _Kind] = {
     "accuracy.balanced": _PERCENT,
+    "dataset.test_counts": _list(_COUNT),
 }
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {
@@ -218,6 +219,8 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
     for name, mean in means.items():
         if not _same(accuracy[name], mean):
             found.append(f"accuracy.{name} is {accuracy[name]}, its classes' mean is {mean}")
+    if "test_counts" in data:
+        found += _wrong_test_counts(record)
     if record["confusion"] is not None:
         found += _wrong_confusion(record)
     return found + _wrong_config(record)
@@ -240,6 +243,24 @@ def _same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return abs(one - other) <= ROUNDING
+
+
+def _wrong_test_counts(record: Mapping[str, Any]) -> list[str]:
+    """Lists contradictions of the test images by class with their sum, accuracies and confusion."""
+    data, rows = record["dataset"], record["confusion"]
+    counts, per_class = data["test_counts"], record["accuracy"]["per_class"]
+    if len(counts) != len(per_class):
+        return [f"{len(per_class)} classes, but 'dataset.test_counts' has {len(counts)} entries"]
+    if sum(counts) != data["test_images"]:
+        return [f"test_counts add to {sum(counts)}, not to {data['test_images']} images"]
+    untested = [
+        (not count) != (value is None) for count, value in zip(counts, per_class, strict=True)
+    ]
+    if any(untested):
+        return [f"class {untested.index(True)} has an accuracy without images, or none with some"]
+    if rows is not None and [sum(row) for row in rows] != counts:
+        return ["the rows of the confusion matrix do not add to 'dataset.test_counts'"]
+    return []
 
 
 def _wrong_confusion(record: Mapping[str, Any]) -> list[str]:

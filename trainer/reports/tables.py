@@ -206,6 +206,7 @@ def _told(result: Result) -> dict[str, Any]:
     }
     told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
     told.update({name: str(value) for name, value in flat(config).items() if name not in told})
+    told.update(result.spec.versions)
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
         told[f"{result.arm} bank"] = str(bank["key"])[:8]
