@@ -4,8 +4,8 @@
 
 Each way reads one batch of random rows a call: `map` indexes the images alone, `rows` is
 `BankDataset.__getitems__`, which adds the soft labels, `loader` a shuffled `DataLoader` of it, and
-`hybrid` a `HybridLoader`, whose real half are rows of the bank as well. The speed is given as a share of
-that of `map`. The bank is made up, of noise, in a temporary folder. One process, one thread.
+`hybrid` a `HybridLoader`, whose real half are rows of the bank as well. The speed is given as a
+share of that of `map`. The bank is made up, of noise, in a temporary folder. One process, one thread.
 """
 
 from __future__ import annotations
