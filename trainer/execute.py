@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan_mix import process, store
+from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.session import Session
 from trainer.plan import Plan
 from trainer.reports import figures, records
@@ -31,11 +33,14 @@ class How:
 
 def execute(plan: Plan, session: Session, how: How) -> list[Result]:
     """Trains every seed of a plan that is not finished, in order; returns all results."""
-    plan.keep_choice()
+    there = {seed: plan.finished(seed) for seed in plan.seeds}
+    # A folder of finished runs may be one that nothing can be written to.
+    with nullcontext() if None in there.values() else suppress(MissingEnvironment):
+        plan.keep_choice()
     found: list[Result] = []
     for seed in plan.seeds:
         folder = plan.folder(seed)
-        result = plan.finished(seed)
+        result = there[seed] or plan.finished(seed)  # by another process, meanwhile
         if result is not None:
             session.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
         elif found and session.stop.requested:

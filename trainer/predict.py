@@ -143,11 +143,11 @@ def answers(
 ) -> Answers:
     """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
-    Images are normalised with the means of the run's own training images. With `fit` ("crop", "pad",
-    "stretch" or `AS_PREPARED`), images of another size are brought to that of the training. Raises
-    `InvalidInput` (exit code 3) if the run's own data set has other images by now, if the other
-    data set has other classes or channels, or another size without `fit`, and `UsageFailure` (2)
-    if there is no such part.
+    Images are normalised with the means of the run's own training images. With `fit` ("crop",
+    "pad", "stretch" or `AS_PREPARED`), images of another size are brought to that of the training.
+    Raises `InvalidInput` (exit code 3) if the run's own data set has other images by now, if the
+    other data set has other classes or channels, or another size without `fit`, and `UsageFailure`
+    (2) if there is no such part.
     """
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
@@ -201,8 +201,8 @@ def answers_on_files(
     """Computes the answers of a run's network on the image files of a folder, tar or zip.
 
     Channels are converted to those of the training. With `fit` ("crop", "pad", "stretch" or
-    `AS_PREPARED`), images of another size are brought to that of the training; without it they are `InvalidInput` (exit
-    code 3). So are files that cannot be read, unless `skip_bad`.
+    `AS_PREPARED`), images of another size are brought to that of the training; without it they are
+    `InvalidInput` (exit code 3). So are files that cannot be read, unless `skip_bad`.
     """
     network = _Network(run, device)
     shape = Shape(network.resolution, network.fit(fit), network.facts["channels"])

@@ -27,14 +27,21 @@ from typing import Any
 from stylegan_mix import output, store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import read_toml
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
+from stylegan_mix.errors import (
+    Failure,
+    InvalidInput,
+    MissingEnvironment,
+    UsageFailure,
+    nearest,
+)
 from trainer import choices
 from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
+from trainer.engine.mixing import ARMS
 from trainer.plan import Plan, decide, expected, fitting_batch, requested
 from trainer.reports.records import Result, data_ids, read, small
 from trainer.settings import unread_options
-from trainer.spec import LOOP_VERSION, BankRef
+from trainer.spec import LOOP_VERSION, BankRef, RunSpec
 
 __all__ = ["Settled", "commands", "expand", "file_name", "keep", "load", "settle"]
 
@@ -167,17 +174,19 @@ def commands(items: Iterable[Asked], known: Sequence[Result], *, out: str) -> li
     """
     items = list(items)
     banks = _Banks(items, known, Path(out))
-    composed = []
-    for asked in items:
-        try:
-            one = _settle_one(asked, known, banks, out)
-            bank = one.plan.spec.bank if one.plan else one.found and one.found.spec.bank
-        except (InvalidInput, MissingEnvironment):
-            bank = None  # made later, or on another machine
-        if bank is not None and asked.named_bank is None:
-            asked = replace(asked, bank=bank.key[:12])
-        composed.append(asked.command())
-    return composed
+    return [_with_bank(asked, known, banks, out).command() for asked in items]
+
+
+def _with_bank(asked: Asked, known: Sequence[Result], banks: _Banks, out: str) -> Asked:
+    """Names the bank that a run would take now, if it leaves one open and there is one."""
+    if not _leaves_bank_open(asked):
+        return asked
+    try:
+        one = _settle_one(asked, known, banks, out)
+    except Failure:  # it is made later, or on another machine
+        return asked
+    bank = one.plan.spec.bank if one.plan else one.found and one.found.spec.bank
+    return asked if bank is None else replace(asked, bank=bank.key[:12])
 
 
 class _Banks:
@@ -189,16 +198,18 @@ class _Banks:
     def __init__(self, items: Sequence[Asked], known: Sequence[Result], out: Path) -> None:
         self._known = [one for one in known if one.spec.bank is not None]
         self._begun: dict[tuple[Any, ...], Counter[str]] = {}
-        for asked in items:
+        for asked in filter(_leaves_bank_open, items):
             begun = self._begun.setdefault(_kind(asked), Counter())
             choice = choices.recall(out, requested(asked))
             begun.update([choice.bank] if choice and choice.bank else [])
 
     def of(self, asked: Asked) -> list[str]:
-        """Lists keys of banks for a run, the best first."""
+        """Lists keys of banks for a run, the best first; none where the run leaves none open."""
+        if not _leaves_bank_open(asked):
+            return []
         own = [one for one in self._known if _alike(one, replace(asked, seed=one.seed))]
         kin = [one for one in self._known if self._is_kin(one, asked)]
-        begun = self._begun[_kind(asked)]
+        begun = self._begun.get(_kind(asked), Counter())
         ranked = (Counter(map(_bank_key, own)), begun, Counter(map(_bank_key, kin)))
         return [key for counted in ranked for key, _ in counted.most_common()]
 
@@ -206,6 +217,11 @@ class _Banks:
         bank = result.spec.bank
         same_data = result.dataset["name"] == asked.dataset
         return same_data and bank is not None and _right_bank(bank, asked.bank)
+
+
+def _leaves_bank_open(asked: Asked) -> bool:
+    arm = ARMS.get(asked.aug or RunSpec.aug)
+    return arm is not None and arm.bank and asked.named_bank is None
 
 
 def _kind(asked: Asked) -> tuple[Any, ...]:
@@ -228,6 +244,8 @@ def _same(result: Result, plan: Plan) -> bool:
 
 def _alike(result: Result, asked: Asked) -> bool:
     """Tells if a result has all requested settings, and defaults for the others."""
+    if result.spec.recipe != (asked.recipe or RunSpec.recipe):
+        return False  # told quickly, as most of many results are
     actual = flat(result.spec.plain())
     if result.spec.depends_on_loop and result.spec.loop_version != LOOP_VERSION:
         return False

@@ -47,7 +47,8 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
     seeds = ", ".join(str(seed) for seed in report["samples"]["seeds"])
     several = "; whiskers: one standard deviation" if len(report["samples"]["seeds"]) > 1 else ""
     caption = (
-        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. Beside a name: its training images. Black line: "
+        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. "
+        "Beside a name: its training images. Black line: "
         "the floor, what real images get in their place. Dashed: the mean of the shot group "
         f"({report['groups']['rule']}). Diversity and memorisation should be near 1, the others "
         f"high; a bar that is missing is n/a; {origin}, report {report['key'][:12]}."

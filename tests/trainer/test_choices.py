@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.errors import InvalidInput, MissingEnvironment
 from trainer import choices, sweep
 from trainer.choices import Choice
 from trainer.plan import Asked, Plan, decide, requested
-from trainer.reports.records import Result
+from trainer.reports.records import Result, collect
 
 Banks = Callable[..., str]
 
@@ -203,6 +203,33 @@ def test_the_commands_of_a_sweep_name_their_banks(bank: Banks) -> None:
     assert "--bank unmixed" in told[-1]  # there is none yet
     control = bank("none")
     assert f"--bank {control[:12]}" in sweep.commands(GRID, [], out="runs")[-1]
+
+
+def test_the_commands_of_a_sweep_need_neither_data_nor_banks(home: Path) -> None:
+    asked = Asked(dataset="no such set", aug="hybrid")
+    assert sweep.commands([asked], [], out="runs") == [asked.command()]
+
+
+def test_the_files_of_choices_are_no_results(bank: Banks, tmp_path: Path) -> None:
+    bank()
+    begun(Asked(aug="hybrid"))
+    for path in (tmp_path / "runs/.choices").iterdir():
+        path.write_text("damaged")
+    assert collect([tmp_path / "runs"]) == []
+
+
+def test_a_finished_run_is_shown_where_nothing_can_be_written(
+    bank: Banks, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MissingEnvironment("no permission to write")
+
+    bank()
+    words = ("run", "--aug", "hybrid", "--epochs", "1", "--bn-refresh-batches", "1")
+    assert trainer(*words)[0] == 0
+    monkeypatch.setattr(choices, "keep", refuse)
+    assert trainer(*words)[0] == 0
+    assert trainer(*words, "--seeds", "2")[0] == 4
 
 
 def test_the_whole_command_keeps_its_run(bank: Banks, tmp_path: Path, trainer: Any) -> None:

@@ -178,7 +178,7 @@ def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Train
         (("--recipe", "cee"), 2, "did you mean 'ce'"),
         (("--model", "resnet9"), 2, "did you mean 'resnet8'"),
         (("--dataset", "digits"), 2, "digits_lt"),
-        (("--batch", "100000"), 2, "batch"),
+        (("--batch", "1"), 2, "batch"),
         (("--aug", "bank"), 3, "stylegan-mix generate --dataset digits_lt"),
         (("--aug", "bank", "--bank", "abc123"), 3, "no bank 'abc123'"),
         (("--bank", "w"), 2, "reads no bank"),

@@ -103,6 +103,8 @@ def test_report_and_compare_keep_the_runs_apart_and_tell(replaced: str, trainer:
     code, _, err = trainer("compare", str(finished().parent), "runs/again")
     assert code == 2 and "A and B cannot be compared" in err
     assert ("split_id" if replaced == "training split" else "test_id") in err
+    code, _, err = trainer("compare", "none", "mixup")
+    assert code == 2 and "'none' means 2 experiments" in err and "runs/again/seed-0" in err
 
 
 def test_a_sweep_refuses_the_old_run_and_overwrites_no_result(

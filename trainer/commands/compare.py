@@ -99,16 +99,21 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
 
 
 def _only_one(reference: str, found: list[Result]) -> list[Result]:
-    """Returns the results, if all are of one experiment; else `UsageFailure` lists them."""
-    kinds = {one.key: one for one in found}
+    """Returns the results, if all are of one experiment; else `UsageFailure` lists them.
+
+    Results of one key on other images are of another experiment.
+    """
+    from trainer.reports.records import data_ids
+
+    kinds = {(one.key, *data_ids(one)): one for one in found}
     if len(kinds) > 1:
         listed = "\n  ".join(
             f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
-            f"{one.budget['epochs']} epochs"
-            for key, one in sorted(kinds.items())
+            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}, {one.path}"
+            for (key, split, test), one in sorted(kinds.items())
         )
         raise errors.UsageFailure(
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
-            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
+            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d, or name its folder",
         )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -105,14 +105,14 @@ def predict(
 
 
 def _other_data(
-    name: str | None, val_per_class: int | None, draw: dict[str, float | str | int | None]
+    name: str | None, val_per_class: int | None, draw: dict[str, Any]
 ) -> DataSpec | None:
     """Describes the data set named by the options, or None if they name none."""
     from trainer.spec import DataSpec
 
     given = {option: value for option, value in draw.items() if value}
     if name is not None:
-        return DataSpec(name=name, val_per_class=val_per_class or 0, **given)  # type: ignore[arg-type]
+        return DataSpec(name=name, val_per_class=val_per_class or 0, **given)
     if given or val_per_class:
         raise errors.UsageFailure("a split needs --dataset, too")
     return None

@@ -24,7 +24,7 @@ from stylegan_mix.errors import UsageFailure
 from stylegan_mix.rng import stream
 from trainer.differences import differing, flat
 from trainer.reports import figures
-from trainer.reports.records import Result
+from trainer.reports.records import Result, data_ids
 from trainer.reports.tables import aligned, comparable
 
 __all__ = [
@@ -200,9 +200,10 @@ def compare_runs(
     budget differ, if there is no common seed, or if both are the same experiment.
     """
     for name, group in (("A", a), ("B", b)):
-        if len({result.key for result in group}) != 1:
+        if len({(result.key, *data_ids(result)) for result in group}) != 1:
             raise UsageFailure(
-                f"{name} must be one experiment, got {len(group)} results of several"
+                f"{name} must be one experiment on the same images, got {len(group)} results of "
+                "several"
             )
     _require_comparable(a[0], b[0])
     if a[0].key == b[0].key:

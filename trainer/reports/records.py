@@ -279,11 +279,17 @@ def _candidates(path: Path) -> list[Path]:
     open_runs = [run for run in runs if not (run / RESULT_FILE).exists()]
     if open_runs:
         say(f"{len(open_runs)} unfinished run(s) in {path} left out, such as {min(open_runs)}")
+    files = [file for file in path.rglob("*.json") if not _hidden(file.relative_to(path))]
     return sorted(
         file
-        for file in path.rglob("*.json")
+        for file in files
         if file.name == RESULT_FILE or not runs.intersection([file.parent, *file.parents])
     )
+
+
+def _hidden(file: Path) -> bool:
+    """Tells if a file lies in a hidden folder, as the choices of commands do."""
+    return any(part.startswith(".") for part in file.parts)
 
 
 def _read_candidate(file: Path, *, named: bool) -> Result | None:
