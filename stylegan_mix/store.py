@@ -25,7 +25,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix.errors import Busy, InvalidInput, MissingEnvironment, UsageFailure
+from stylegan_mix.errors import Busy, MissingEnvironment, UsageFailure
+from stylegan_mix.reading import read_json, sha256_file
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
@@ -33,6 +34,7 @@ __all__ = [
     "canonical",
     "digest",
     "disk_errors",
+    "expanded",
     "free_space",
     "home",
     "is_held",
@@ -67,15 +69,26 @@ def home() -> Path:
     """Returns the root of the store that is written to."""
     chosen = os.environ.get("STYLEGAN_MIX_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "stylegan-mix"
+    return expanded(cache).absolute() / "stylegan-mix"
 
 
 def shared() -> Path | None:
     """Returns the root of the read-only second store, if one is named."""
     chosen = os.environ.get("STYLEGAN_MIX_SHARED")
-    return Path(chosen).expanduser().absolute() if chosen else None
+    return expanded(chosen).absolute() if chosen else None
+
+
+def expanded(path: str) -> Path:
+    """Makes a path, with "~" for a home folder; `MissingEnvironment` (4) if there is none."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise MissingEnvironment(
+            f"there is no home folder for {path}: {error}",
+            remedy="set STYLEGAN_MIX_HOME to a folder for data sets, generators and banks",
+        ) from error
 
 
 def roots() -> list[Path]:
@@ -116,12 +129,6 @@ def _plain(value: Any) -> Any:
 def digest(spec: Any) -> str:
     """Computes the SHA-256 (64 hex digits) of the canonical form of plain data."""
     return hashlib.sha256(canonical(spec)).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Computes the SHA-256 (64 hex digits) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -223,34 +230,6 @@ def json_bytes(data: Any) -> bytes:
     """Encodes plain data as readable JSON."""
     text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
     return (text + "\n").encode()
-
-
-def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
-    """Reads JSON strictly: at most `limit` bytes, no NaN, no name twice (else exit code 3)."""
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InvalidInput(f"{path} has {size:,} bytes; at most {limit:,} were expected")
-        return json.loads(
-            path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidInput(f"{path} is missing") from error
-    except IsADirectoryError as error:
-        raise InvalidInput(f"{path} is a folder, a file was expected") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def sync_folder(folder: Path) -> None:

@@ -86,12 +86,14 @@ def _say_whose(folder: Path, session: Session) -> None:
     path = folder / "run.json"
     if not path.is_file():
         return
-    note = store.read_json(path)
+    note = store.read_json(path, limit=records.LARGEST_FILE)
+    if type(note) is not dict or type(note.get("process")) is not int:
+        return
     if note.get("status") != "running" or note.get("host") != socket.gethostname():
         return
     try:
-        os.kill(int(note["process"]), 0)
-    except ProcessLookupError:
+        os.kill(note["process"], 0)
+    except (ProcessLookupError, OverflowError):
         session.say(f"{folder}: process {note['process']} is gone; going on from its saved state")
     except PermissionError:
         return

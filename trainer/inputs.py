@@ -12,7 +12,8 @@ from typing import Any
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
+from stylegan_mix.fields import TEXT, check_types
 from trainer.reports import records
 from trainer.spec import BankRef, RunSpec, TeacherRef
 
@@ -133,7 +134,9 @@ def teacher_reference(run: Path) -> TeacherRef:
 def teacher_facts(run: Path) -> dict[str, Any]:
     """Reads the facts of the final network of a finished run."""
     folder = final_weights(run)
-    facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
+    with fitting(f"{folder} holds no network of a run"):
+        facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
+        check_types(facts, {"sha256": TEXT})
     return facts
 
 
@@ -148,4 +151,8 @@ def final_weights(run: Path) -> Path:
     stages = records.read(path).budget.get("stages")
     if not stages:
         raise InvalidInput(f"{path} names no stages; it is a record without a network")
-    return run / "weights" / str(stages[-1]["stage"])
+    with fitting(f"{path} does not name its stages"):
+        name = stages[-1]["stage"]
+        if Path(name).name != name:
+            raise ValueError(f"'{name}' is not the name of a stage")
+    return run / "weights" / name

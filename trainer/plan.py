@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch", "requested"]
 
+_MOST_SEEDS = 10_000
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
@@ -134,8 +135,8 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     that is missing or comes from another split, `MissingEnvironment` (4) for absent data and for
     votes that the memory cannot hold.
     """
-    if asked.seeds < 1:
-        raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
+    if not 1 <= asked.seeds <= _MOST_SEEDS:
+        raise UsageFailure(f"--seeds must be at least 1, at most {_MOST_SEEDS:,}")
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
     # Before any data are loaded.

@@ -321,7 +321,8 @@ def _within(
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and isinstance(low, int) and not isinstance(value, int):
         return f"{name} must be a whole number, got {value!r}"
-    if number and math.isfinite(value) and low <= value <= high:
+    # Compared first: Python cannot tell if a very large whole number is finite.
+    if number and low <= value <= high and math.isfinite(value):
         open_end = (open_low and value == low) or (open_high and value == high)
         if not open_end:
             return ""

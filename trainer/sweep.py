@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ __all__ = ["Settled", "commands", "expand", "file_name", "keep", "load", "settle
 
 _TOP = ("about", "base", "runs")
 _PLACE = {"out", "name", "seed"}
+# Runs of one file: more are a mistake, and take memory before anything is said.
+_MOST_RUNS = 10_000
 
 
 def load(path: Path) -> list[Asked]:
@@ -110,6 +113,12 @@ def _grid(run: Mapping[str, Any], where: str) -> tuple[list[Asked], set[str]]:
         )
     seeds = _seeds(settings.pop("seeds", 1), where)
     spans = [value if isinstance(value, list) else [value] for value in settings.values()]
+    count = math.prod(map(len, spans)) * len(seeds)
+    if count > _MOST_RUNS:
+        raise UsageFailure(
+            f"{where}: its lists span {count:,} runs; at most {_MOST_RUNS:,} are taken",
+            remedy="shorten the lists, or write several sweep files",
+        )
     items: dict[Asked, None] = {}  # in order; runs are equal once unread settings are left out
     read: set[str] = set()
     for values in itertools.product(*spans):
@@ -124,10 +133,14 @@ def _grid(run: Mapping[str, Any], where: str) -> tuple[list[Asked], set[str]]:
 
 
 def _seeds(value: Any, where: str) -> list[int]:
-    seeds = list(range(value)) if type(value) is int else value
+    few = type(value) is int and value <= _MOST_RUNS
+    seeds = list(range(value)) if few else value
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not whole or not seeds:
-        raise UsageFailure(f"{where}: 'seeds' must be a number or a list of seeds, got {value!r}")
+        raise UsageFailure(
+            f"{where}: 'seeds' must be a number or a list of seeds, at most {_MOST_RUNS:,}, "
+            f"got {value!r:.40}"
+        )
     return seeds
 
 

@@ -14,25 +14,14 @@ from typing import Any
 import numpy as np
 
 from stylegan_mix import arrays
-from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
+from stylegan_mix.banks.facts import check, command
+from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.spaces import SPACES
 
 __all__ = ["Bank", "control_of", "open_bank", "reopen"]
 
 _ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
-_FACTS = {
-    "key": str,
-    "request_key": str,
-    "split_id": str,
-    "dataset": str,
-    "generator": str,
-    "space": str,
-    "command": str,
-    "classes": list,
-    "image_shape": list,
-    "n": int,
-}
 
 
 class Bank:
@@ -72,6 +61,11 @@ class Bank:
     def content_sha256(self) -> str:
         """The hash of the arrays, independent of their file."""
         return self._container.content_sha256
+
+    @property
+    def size(self) -> int:
+        """The size of its file in bytes."""
+        return int(self._container.manifest["file_bytes"])
 
     @property
     def split_id(self) -> str:
@@ -162,7 +156,7 @@ def open_bank(folder: Path, verify: bool = True) -> Bank:
     truncated, altered, of a newer schema, or has impossible labels.
     """
     try:
-        if (folder / "bank.h5").is_symlink():
+        if os.path.islink(folder / "bank.h5"):
             raise InvalidInput(f"{folder / 'bank.h5'} is a symbolic link; a bank holds its file")
         container = arrays.open_container(folder, kind=KIND, verify=verify)
         _check_facts(container)
@@ -175,14 +169,10 @@ def open_bank(folder: Path, verify: bool = True) -> Bank:
 
 def _check_facts(container: arrays.Container) -> None:
     facts = container.facts
-    if not isinstance(facts, dict):
-        raise InvalidInput("its facts are not an object")
-    version = facts.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise InvalidInput(f"schema {version} is newer than {SCHEMA_VERSION}, which this one reads")
-    for name, kind in _FACTS.items():
-        if not isinstance(facts.get(name), kind):
-            raise InvalidInput(f"its '{name}' must be {kind.__name__}, got {facts.get(name)!r}")
+    try:
+        check(facts)
+    except ValueError as error:
+        raise InvalidInput(f"its facts: {error}") from error
     entries = container.manifest["arrays"]
     for name, (dtype, dimensions) in _ARRAYS.items():
         if name not in entries:
@@ -219,10 +209,10 @@ def _check_labels(bank: Bank) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    command = "stylegan-mix generate ..."
-    with contextlib.suppress(InvalidInput, KeyError):
-        command = str(arrays.read_manifest(folder, kind=KIND)["facts"]["command"])
-    return f"move {folder} away and make it again: {command}"
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(InvalidInput):
+        facts = arrays.read_manifest(folder, kind=KIND)["facts"]
+    return f"move {folder} away and make it again: {command(facts)}"
 
 
 def reopen(folder: Path, content_sha256: str) -> Bank:

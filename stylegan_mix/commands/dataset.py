@@ -385,18 +385,16 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _save_sheet(data: Dataset, out: Path | None) -> Path:
-    from io import BytesIO
-
     from stylegan_mix import output, store
     from stylegan_mix.datasets.sheet import contact_sheet
+    from stylegan_mix.drawing.png import as_png
 
-    file = BytesIO()
-    contact_sheet(data).save(file, "PNG")
+    content = as_png(contact_sheet(data))
     if out is not None:
-        output.write_bytes(out, file.getvalue())
+        output.write_bytes(out, content)
         return out
     path = store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
-    store.write_bytes(path, file.getvalue())
+    store.write_bytes(path, content)
     return path
 
 

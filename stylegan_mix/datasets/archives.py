@@ -28,6 +28,7 @@ from stylegan_mix.datasets.members import (
     is_hidden,
 )
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import open_regular
 
 __all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
 
@@ -50,7 +51,7 @@ def open_archive(path: Path, names_encoding: str | None = None) -> Iterator[Arch
     if not path.is_file():
         raise InvalidInput(f"{path} is missing, or neither a file nor a folder")
     with damaged(path):
-        stream = path.open("rb")
+        stream = open_regular(path)
     with stream as file:
         start = file.read(265)
         file.seek(0)

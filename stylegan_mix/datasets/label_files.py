@@ -7,8 +7,8 @@ image folders. Any other table that names images is refused until an option says
 from __future__ import annotations
 
 import csv
-import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ from stylegan_mix.datasets.lookup import Lookup
 from stylegan_mix.datasets.part_names import PartName, part_name
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import parse_json, read_bytes
 
 __all__ = [
     "asked_content",
@@ -65,9 +66,10 @@ def asked_content(archive: Archive, path: Path) -> tuple[str, str, bytes]:
             f"--labels {path} is missing, or not a file, and {archive.path} holds none of that name"
             + (f"; it holds {some(there)}" if there else "")
         )
-    if path.stat().st_size > LARGEST_TEXT:
-        raise InvalidInput(f"{path} is larger than {LARGEST_TEXT:,} bytes")
-    return str(path), "", path.read_bytes()
+    try:
+        return str(path), "", read_bytes(path, limit=LARGEST_TEXT)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _within(archive: Archive, path: Path) -> str:
@@ -143,8 +145,8 @@ def _known_in(archive: Archive, folders: Iterable[str], images: Branch) -> Itera
 def _has_labels(content: bytes) -> bool:
     """Tells if a JSON is StyleGAN2-ADA's, also one without labels, which is refused later."""
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
+        data = parse_json(content)
+    except ValueError:
         return False
     return isinstance(data, dict) and "labels" in data
 
@@ -224,14 +226,15 @@ def _is_text(name: str) -> bool:
 def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) -> str | None:
     """Composes the options that use a label file; None if it is none."""
     last = name.rpartition("/")[2]
+    quoted = shlex.quote(last)
     if name.lower().endswith(".json"):
         strings = list(_strings(content))
         hits = {found[0] for word in strings if (found := lookup.find(word, folders))}
-        return f"--train-list {last} if it is iNaturalist's, or a CSV of it" if hits else None
+        return f"--train-list {quoted} if it is iNaturalist's, or a CSV of it" if hits else None
     is_json_lines = name.lower().endswith((".jsonl", ".ndjson"))
     if not is_json_lines and not _names_images(_cells(content), lookup, folders):
         return None
-    headless = f"--train-list {last} for lines of 'path number', or --labels with a header added"
+    headless = f"--train-list {quoted} for lines of 'path number', or --labels with a header added"
     try:
         table = read_table(name, content)
     except InvalidInput:
@@ -242,14 +245,15 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
     labels = label_columns(table, files)
     if not labels:
         return None
-    return f"--labels {last} --file-column {files!r} --label-column {labels[0]!r}"
+    words = ["--labels", last, "--file-column", files, "--label-column", labels[0]]
+    return shlex.join(words)
 
 
 def _strings(content: bytes) -> Iterator[str]:
     """Yields the short texts at the beginning of a JSON, whole or damaged, keys and values."""
     for found in _STRING.finditer(content[:LARGEST_SAMPLE]):
         try:
-            yield json.loads(found[0])
+            yield parse_json(found[0])
         except ValueError:
             continue
 

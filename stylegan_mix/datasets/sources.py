@@ -18,6 +18,7 @@ from stylegan_mix.datasets.listing import Entry, Listing
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.trained_sizes import TRAINED, nearest_size
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import read_bytes
 from stylegan_mix.session import Session
 
 __all__ = ["Content", "bad_images", "read_source", "without"]
@@ -77,10 +78,13 @@ def _official(request: Request, archive: Archive) -> Content:
         _refuse_unknown(request, "a folder and not the published archive")
         batches = cifar.read_batches(archive)
     else:
-        if archive.path.stat().st_size > LARGEST_OFFICIAL:
-            raise InvalidInput(f"{archive.path} is too large for an official CIFAR archive")
         # Parsed are the same bytes that were hashed.
-        content = archive.path.read_bytes()
+        try:
+            content = read_bytes(archive.path, limit=LARGEST_OFFICIAL)
+        except OSError as error:
+            raise InvalidInput(
+                f"{archive.path} is no official CIFAR archive: {error.strerror}"
+            ) from error
         if official.known_by_hash(content) is None:
             _refuse_unknown(request, "not the published file: its hash is another")
         with open_tar_bytes(archive.path, content) as opened:

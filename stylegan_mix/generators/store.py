@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import arrays, store
+from stylegan_mix.drawing.png import as_png
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.card import card_text
 from stylegan_mix.generators.card import check as check_card
@@ -210,8 +211,7 @@ def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Pu
         temporary = final.with_name(f".{name}")
         shutil.rmtree(temporary, ignore_errors=True)
         checkpoint.save(temporary, weights, kind=GENERATOR_KIND, facts={**card, "hash": name})
-        with store.disk_errors(temporary):
-            grid.save(temporary / "grid.png")
+        store.write_bytes(temporary / "grid.png", as_png(grid))
         store.write_bytes(temporary / "GENERATOR_CARD.md", card_text(name, card).encode())
         store.publish(temporary, final)
     return check(_read(final))

@@ -20,7 +20,7 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.layers import RESAMPLING_TAPS, Resampler
 from stylegan_mix.networks.shape import Architecture
-from stylegan_mix.pickles import shown
+from stylegan_mix.showing import shown
 
 __all__ = [
     "check_bounds",

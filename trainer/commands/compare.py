@@ -85,7 +85,7 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
         if not found:
             raise errors.UsageFailure(f"there is no finished run in {path}")
         return _only_one(reference, found)
-    known = records.collect(places)
+    known = records.sound(places)
     found = records.named(known, reference)
     if not known:
         raise errors.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")

@@ -39,7 +39,7 @@ __all__ = ["predict"]
 @click.option("--out", type=click.Path(path_type=Path), help="Write here; .json means --json.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of CSV.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--threads", type=console.THREADS, help="CPU threads.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def predict(
     run: Path,

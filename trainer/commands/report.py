@@ -83,22 +83,26 @@ def report(
     """
     from trainer.reports import data_now, records
 
-    collected = records.collect(paths or (Path("runs"),))
-    for line in data_now.changed(collected):
-        progress.say(line)
-    found = records.regrouped(collected, groups)
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
-    if into is not None:
+    with records.surveyed(paths or (Path("runs"),)) as every:
+        for line in data_now.changed(every):
+            progress.say(line)
+        found = records.regrouped(every, groups)
+        if into is None:
+            if check:
+                raise errors.UsageFailure("--check needs --into FILE")
+            _write(_rendered(found, "json" if as_json else form or _by_ending(out), chosen), out)
+            return
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
         words = ["trainer", "report", *map(str, paths), *chosen.words()]
         words += ["--into", os.path.relpath(into), "--block", block]
         text = _rendered(found, "md", chosen)
         _into(into, block, text, command=shlex.join(words), check=check)
-        return
-    if check:
-        raise errors.UsageFailure("--check needs --into FILE")
-    text = _rendered(found, "json" if as_json else form or _by_ending(out), chosen)
+
+
+def _write(text: str, out: Path | None) -> None:
+    """Prints a report, or writes it to a file and prints the file's name."""
     if out is None:
         console.result(text)
         return

@@ -27,14 +27,14 @@ __all__ = ["sweep"]
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="Runs side by side, each in a process of its own.",
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=console.THREADS,
     help="CPU threads of a run. Default: with several workers, an equal share of the cores.",
 )
 @click.option(
@@ -57,10 +57,10 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer import sweep as grid
     from trainer.carry_out import carry_out
     from trainer.execute import How
-    from trainer.reports.records import RESULT_FILE, collect, read
+    from trainer.reports.records import RESULT_FILE, read, sound
 
     items = grid.load(file)
-    known = collect([results]) if results is not None and results.exists() else []
+    known = sound([results]) if results is not None and results.exists() else []
     if options["print_commands"]:
         for command in grid.commands(items, known, out=out):
             console.result(command)
@@ -92,7 +92,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     if failures:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
-    _tell(grid.settle(items, collect([results or Path(out)]), out=out), options["as_json"])
+    _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
 
 
 def _require_startable(missing: list[Settled], device: str) -> None:

@@ -173,15 +173,22 @@ class State:
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
-        trained = self._trained()
+        trained = dict(enumerate(self._trained()))
         for index, value in state["momentum"].items():
-            buffer = torch.empty_like(trained[index])
-            self.optimiser.state[trained[index]]["momentum_buffer"] = buffer.copy_(value)
-        self.tally.epoch.copy_(state["epoch_sums"])
-        self.tally.teacher.copy_(state["teacher_sums"])
+            buffer = _fill(torch.empty_like(trained[index]), value)
+            self.optimiser.state[trained[index]]["momentum_buffer"] = buffer
+        _fill(self.tally.epoch, state["epoch_sums"])
+        _fill(self.tally.teacher, state["teacher_sums"])
 
     def _trained(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+
+def _fill(target: Tensor, value: Tensor) -> Tensor:
+    """Copies a saved tensor; ValueError for another shape, which `copy_` would spread."""
+    if value.shape != target.shape:
+        raise ValueError(f"a tensor has shape {list(value.shape)}, not {list(target.shape)}")
+    return target.copy_(value)
 
 
 def rate_of(

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.errors import fitting
+from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
 from trainer import models
@@ -35,6 +37,9 @@ from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
 __all__ = ["StageRun", "Work", "steps_of"]
+
+# Facts of a checkpoint.
+_SAVED = {"stage": TEXT, "step": WHOLE, "seconds": NUMBER, "history": LIST}
 
 
 @dataclass(frozen=True)
@@ -159,14 +164,30 @@ class StageRun:
         )
         tally = loop.Tally(self._device, source_names(stage))
         state = loop.State(model, optimiser, tally, objective)
-        found = self._checkpoints.latest()
-        if found and found[2]["stage"] == stage.name:
-            _, tensors, facts = found
-            state.restore(tensors)
-            state.step, state.seconds = facts["step"], facts["seconds"]
-            packed_up = tensors.get("history")  # older checkpoints have it among their facts
-            state.history = facts["history"] if packed_up is None else unpacked(packed_up)
+        self._resume(state)
         return state
+
+    def _resume(self, state: loop.State) -> None:
+        """Takes the newest checkpoint, if it is one of this stage; `InvalidInput` if it is odd."""
+        found = self._checkpoints.latest()
+        folder = self._work.folder.checkpoints
+        with fitting(
+            f"a checkpoint in {folder} is not one of this run",
+            remedy=f"move {folder} away to start again",
+        ):
+            if found and found[2]["stage"] == self._stage.name:
+                total, tensors, facts = found
+                packed_up = tensors.get("history")  # older checkpoints have it among their facts
+                if packed_up is not None:
+                    facts = {**facts, "history": unpacked(packed_up)}
+                check_types(facts, _SAVED)
+                check_each(facts["history"], OBJECT, "history")
+                step = facts["step"]
+                if not 0 <= step <= self._steps or total != self._offset + step:
+                    raise ValueError(f"step {step:,} of {self._steps:,}")
+                state.restore(tensors)
+                state.step, state.seconds = facts["step"], facts["seconds"]
+                state.history = facts["history"]
 
     def _batches(self) -> Batches:
         return Batches(

@@ -13,6 +13,7 @@ from typing import Any
 
 from stylegan_mix.datasets.groups import GROUPS
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.showing import is_plain
 from trainer.spec import RunSpec
 
 __all__ = ["ROUNDING", "SCHEMA", "check", "class_mean", "group_means"]
@@ -51,6 +52,10 @@ def _list(kind: _Kind) -> _Kind:
 
 
 _TEXT = _Kind("a text", lambda value: isinstance(value, str) and value != "")
+_LINE = _Kind(
+    "a line of text",
+    lambda value: isinstance(value, str) and value != "" and is_plain(value),
+)
 _FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
 _COUNT = _Kind("a whole number from 0", _whole)
 _SIZE = _Kind("a whole number from 1", lambda value: _whole(value, 1))
@@ -65,13 +70,13 @@ _TABLE = _Kind("a table", lambda value: isinstance(value, dict))
 
 _FIELDS: dict[str, _Kind] = {
     "schema": _TEXT,
-    "dataset.name": _TEXT,
+    "dataset.name": _LINE,
     "dataset.profile": _TEXT,
     "dataset.imbalance": _or_null(_POSITIVE),
     "dataset.split_seed": _COUNT,
     "dataset.split_id": _HASH,
     "dataset.test_id": _HASH,
-    "dataset.classes": _list(_TEXT),
+    "dataset.classes": _list(_LINE),
     "dataset.counts": _list(_COUNT),
     "dataset.groups.rule": _TEXT,
     "dataset.groups.many": _list(_COUNT),
@@ -81,10 +86,10 @@ _FIELDS: dict[str, _Kind] = {
     "dataset.test_images": _SIZE,
     "dataset.overlap": _COUNT,
     "dataset.dropped_overlap": _FLAG,
-    "arm": _TEXT,
+    "arm": _LINE,
     "aug": _TEXT,
-    "recipe": _TEXT,
-    "model": _TEXT,
+    "recipe": _LINE,
+    "model": _LINE,
     "seed": _COUNT,
     "budget.epochs": _SIZE,
     "budget.steps": _SIZE,
