@@ -217,7 +217,7 @@ def _unexpected(error: Exception, prog: str, debug: bool) -> int:
         return MissingEnvironment.code
     say(f"{prog}: a bug of ours: {type(error).__name__}: {error}")
     if debug:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
     else:
         say("  run the same command with --debug for the traceback, and please report it")
     return 1
@@ -225,7 +225,7 @@ def _unexpected(error: Exception, prog: str, debug: bool) -> int:
 
 def _explain(error: Failure, prog: str, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
     elif surroundings.is_told_elsewhere(error.code, of_one_process=error.of_one_process):
         return
     say(f"{prog}: {error}")

@@ -137,13 +137,24 @@ class _Joined(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, rows: np.ndarray) -> list[Tensor]:
         """Reads one batch: images [B,C,H,W], labels [B,K]."""
-        first_of_bank = len(self.real)
-        real, drawn = rows[rows < first_of_bank], rows[rows >= first_of_bank]
+        count = int(np.count_nonzero(rows < len(self.real)))
+        real, drawn = rows[:count], rows[count:] - len(self.real)
+        if isinstance(self.real, _Part) and self._bank.transform is None:
+            return self._filled(self.real, real, drawn)
         parts = [
             self._stacked(_several(self.real, real), real),
-            self._stacked(_several(self._bank, drawn - first_of_bank), drawn),
+            self._stacked(_several(self._bank, drawn), drawn),
         ]
         return [torch.cat(both) for both in zip(*parts, strict=True)]
+
+    def _filled(self, part: _Part, real: np.ndarray, drawn: np.ndarray) -> list[Tensor]:
+        """Reads a batch of plain arrays, without a copy between."""
+        size, count = len(real) + len(drawn), len(real)
+        images = np.empty((size, *self._bank.bank.images.shape[1:]), np.uint8)
+        labels = np.zeros((size, len(self._bank.classes)), np.float32)
+        part.fill(real, images[:count], labels[:count])
+        self._bank.fill(drawn, images[count:], labels[count:])
+        return [torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)]
 
     def _stacked(self, pairs: Sequence[Any], rows: np.ndarray) -> tuple[Tensor, Tensor]:
         if isinstance(pairs, Rows):
@@ -216,20 +227,19 @@ def _few(names: Sequence[Any]) -> str:
     return ", ".join(map(str, list(names)[:5])) + more
 
 
-class _Part(Dataset[tuple[Tensor, Tensor]]):
+class _Part(Dataset[tuple[Tensor, int]]):
     """The training part of a data set of this project, in the form of a bank's rows."""
 
     def __init__(self, data: datasets.Dataset) -> None:
-        self._images, self._labels = data.train.images, torch.as_tensor(data.train.labels)
-        self._classes = data.num_classes
+        self._images, self._labels = np.asarray(data.train.images), data.train.labels
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.__getitems__([row])[0]
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(self._images[row].copy()).permute(2, 0, 1), int(self._labels[row])
 
-    def __getitems__(self, rows: Sequence[int]) -> Rows:
-        images = torch.from_numpy(self._images.take(rows, axis=0)).permute(0, 3, 1, 2)
-        labels = torch.nn.functional.one_hot(self._labels[rows], self._classes).float()
-        return Rows(images, labels)
+    def fill(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+        """Writes rows into images uint8 [N,H,W,C] and labels [N,K], which hold zeros."""
+        self._images.take(rows, axis=0, out=images, mode="clip")
+        labels[np.arange(len(rows)), self._labels[rows]] = 1

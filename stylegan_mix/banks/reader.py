@@ -105,8 +105,8 @@ class Bank:
         [rows, K] float32; a row of one class has 1 there.
         """
         pair, lam = self.pair[rows], self.lam[rows]
-        labels = np.zeros((len(lam), len(self.classes)), np.float32)
         place = np.arange(len(lam))
+        labels = np.zeros((len(lam), len(self.classes)), np.float32)
         labels[place, pair[:, 0]] = lam
         labels[place, pair[:, 1]] += 1 - lam
         return labels

@@ -123,8 +123,9 @@ def train_classifier(
 
     If `adjusted`, every image is drawn equally often instead, and the log of the class prior is
     added to the logits in the loss (Menon et al. 2021, logit adjustment, equation 10): the logits
-    are those of balanced classes all the same. Images are shifted by up to an eighth and, with `flip`, mirrored. The same arguments give the
-    same network on the same kind of machine. `label` names the progress.
+    are those of balanced classes all the same. Images are shifted by up to an eighth and, with
+    `flip`, mirrored. The same arguments give the same network on the same kind of machine. `label`
+    names the progress.
     """
     there, compact = np.unique(part.labels, return_inverse=True)
     power = 1.0 if adjusted else 0.0

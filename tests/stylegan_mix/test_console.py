@@ -276,6 +276,21 @@ def test_lines_that_nobody_can_read_do_not_stop_the_work(repo_root: Path) -> Non
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
+@pytest.mark.parametrize("words", ["[]", "['--debug']"])
+def test_a_failure_that_nobody_can_read_has_its_exit_code(repo_root: Path, words: str) -> None:
+    script = (
+        "from stylegan_mix import console, errors\n"
+        "import click\n"
+        "@click.command()\n"
+        "@console.debug_option\n"
+        "def stops(): raise errors.Stopped('stopped')\n"
+        f"console.main(stops, 'prog', {words})\n"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", script], cwd=repo_root, stderr=full)
+    assert done.returncode == 75
+
+
 def test_progress_is_quiet_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
     bar = progress.Progress(10, "rows", "writing")
     for done in range(11):

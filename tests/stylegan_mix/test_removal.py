@@ -133,7 +133,7 @@ def test_a_generator_that_banks_name_stays(generator: Any, run: Run, home: Path)
     assert f"is needed by bank {made['key'][:12]}" in err
     assert run("bank", "remove", made["key"])[0] == 0
     begun = home / "banks" / ".partial" / ("e" * 64)
-    asked = {"n": 64, "block": 64, "generator": generator.hash}
+    asked = {"n": 64, "block": 64, "space": "w", "generator": generator.hash}
     store.write_json(begun / "request.json", {"request": asked})
     code, _, err = run("generators", "remove", generator.hash[:9])
     assert (code, "unfinished bank eeeeeeeeeeee" in err) == (2, True)

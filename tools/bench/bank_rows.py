@@ -4,8 +4,8 @@
 
 Each way reads one batch of random rows a call: `map` indexes the images alone, `rows` is
 `BankDataset.__getitems__`, which adds the soft labels, `loader` a shuffled `DataLoader` of it, and
-`hybrid` a `HybridLoader`, whose real half are rows of the bank as well. The speed is given as a share of
-that of `map`. The bank is made up, of noise, in a temporary folder. One process, one thread.
+`hybrid` a `HybridLoader` of a data set of this project. The speed is given as a share of that of
+`map`. The bank is made up, of noise, in a temporary folder. One process, one thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 # The root replaces this folder, whose kernels.py is not the package of that name.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from stylegan_mix import arrays, process
+from stylegan_mix import arrays, datasets, process
 from stylegan_mix.banks import BankDataset, HybridLoader
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
 from tools.bench import timing
@@ -76,7 +76,8 @@ def _measured(bank: BankDataset, batch: int, rounds: int) -> dict[str, Any]:
     images = bank.bank.images
     orders = _endless(lambda: np.random.default_rng(0).permutation(len(bank)).reshape(-1, batch))
     loader = _endless(lambda: DataLoader(bank, batch_size=batch, shuffle=True))
-    hybrid = _endless(lambda: HybridLoader(bank, bank, batch=batch))
+    real = _real(bank)
+    hybrid = _endless(lambda: HybridLoader(real, bank, batch=batch))
     variants: dict[str, Callable[[], object]] = {
         "map": lambda: images[next(orders)],
         "rows": lambda: bank.__getitems__(next(orders)),
@@ -90,6 +91,27 @@ def _measured(bank: BankDataset, batch: int, rounds: int) -> dict[str, Any]:
         "times": {name: one.plain() for name, one in taken.items()},
         "share": {name: round(plain / one.seconds, 3) for name, one in taken.items()},
     }
+
+
+def _real(bank: BankDataset) -> datasets.Dataset:
+    """Makes a data set of the split of a bank, whose images are the bank's."""
+    images = np.array(bank.bank.images)
+    labels = np.arange(len(bank)) % len(CLASSES)
+    return datasets.Dataset(
+        name="noise",
+        classes=bank.classes,
+        train=datasets.Part(images, labels),
+        test=datasets.Part(images[:1], labels[:1]),
+        split_id=bank.bank.split_id,
+        test_id="",
+        profile="natural",
+        imbalance=None,
+        split_seed=0,
+        counts=np.bincount(labels),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        flip=False,
+    )
 
 
 def _endless(made: Callable[[], Iterable[Any]]) -> Iterator[Any]:

@@ -163,8 +163,8 @@ def _told_what_next(path: Path) -> Iterator[None]:
     except InvalidInput as error:
         aside = path.with_suffix(".damaged")
         error.remedy = error.remedy or (
-            f"{shlex.join(['mv', str(path), str(aside)])} and the same command again; `trainer run` or `trainer sweep` as "
-            "before makes the record again"
+            f"{shlex.join(['mv', str(path), str(aside)])} and the same command again; "
+            "`trainer run` or `trainer sweep` as before makes the record again"
         )
         raise
 

@@ -110,6 +110,22 @@ def bank(home: Path, bank_of: Callable[..., BankRef]) -> BankRef:
     return bank_of(home / "banks" / "some", datasets.load("digits_lt"))
 
 
+@pytest.fixture
+def network_facts() -> dict[str, Any]:
+    """The facts of a network of five classes and two channels, as its stage stores them."""
+    return {
+        "model": "resnet8",
+        "classes": list("abcde"),
+        "channels": 2,
+        "resolution": 8,
+        "mean": [0.5, 0.5],
+        "std": [0.25, 0.25],
+        "split_id": "split",
+        "test_id": "test",
+        "history": [],
+    }
+
+
 CLOCKS = {"seconds", "finished_utc", "environment"}
 
 

@@ -72,15 +72,12 @@ def test_a_network_inherits_the_backbone_and_its_head_if_asked() -> None:
 
 
 @pytest.mark.parametrize("head", [Head(), Head("cosine", 16.0), Head("scaled", 2.0)], ids=repr)
-def test_a_saved_network_is_rebuilt_from_its_facts(head: Head, tmp_path: Path) -> None:
+def test_a_saved_network_is_rebuilt_from_its_facts(
+    head: Head, tmp_path: Path, network_facts: dict[str, Any]
+) -> None:
     model, images = network(head, soft=Head("cosine", 4.0)), torch.randn(2, 2, 8, 8)
-    facts: dict[str, Any] = {
-        "model": "resnet8",
-        "classes": list("abcde"),
-        "channels": 2,
-        "head": asdict(head),
-        "others": {"soft": asdict(Head("cosine", 4.0))},
-    }
+    others = {"soft": asdict(Head("cosine", 4.0))}
+    facts = {**network_facts, "head": asdict(head), "others": others}
     save_network(tmp_path / "it", model, {"confusion": torch.zeros(5, 5)}, facts)
     found = Finished.load(tmp_path / "it")
     assert found.head == head
@@ -102,10 +99,11 @@ def test_heads_are_float32_when_the_backbone_is_not(head: Head) -> None:
     assert not torch.equal(out.logits, out.logits.to(torch.bfloat16).float())
 
 
-def test_facts_of_the_time_before_heads_mean_a_linear_one(tmp_path: Path) -> None:
+def test_facts_of_the_time_before_heads_mean_a_linear_one(
+    tmp_path: Path, network_facts: dict[str, Any]
+) -> None:
     model, images = network(), torch.randn(2, 2, 8, 8)
-    facts = {"model": "resnet8", "classes": list("abcde"), "channels": 2}
-    save_network(tmp_path / "it", model, {"confusion": torch.zeros(5, 5)}, facts)
+    save_network(tmp_path / "it", model, {"confusion": torch.zeros(5, 5)}, network_facts)
     assert torch.equal(
         Finished.load(tmp_path / "it").network()(images).logits, model(images).logits
     )

@@ -81,7 +81,7 @@ def test_the_largest_confusion_matrix_that_is_kept_can_be_read(tmp_path: Path) -
     """One of 1,673 classes once made a record that was too large for its reader."""
     full = [[9999] * evaluate.MOST_CONFUSED] * evaluate.MOST_CONFUSED
     store.write_json(tmp_path / "result.json", full)
-    assert (tmp_path / "result.json").stat().st_size < records._LARGEST_FILE // 2
+    assert (tmp_path / "result.json").stat().st_size < records.LARGEST_FILE // 2
 
 
 def test_long_histories_are_thinned_in_records_and_whole_in_containers() -> None:
@@ -98,14 +98,16 @@ def test_long_histories_are_thinned_in_records_and_whole_in_containers() -> None
     assert unpacked(packed(events)) == events
 
 
-def test_a_network_with_a_long_history_is_kept_and_read(tmp_path: Path) -> None:
+def test_a_network_with_a_long_history_is_kept_and_read(
+    tmp_path: Path, network_facts: dict[str, Any]
+) -> None:
     from trainer import models
     from trainer.engine.folder import Finished, save_network
 
-    model = models.build("resnet8", classes=3, channels=1)
+    model = models.build("resnet8", classes=5, channels=2)
+    del network_facts["history"]
     events = [{"stage": "train", "epoch": epoch, "loss": 1 / 3} for epoch in range(100_000)]
-    facts = {"model": "resnet8", "classes": list("abc"), "channels": 1}
-    save_network(tmp_path / "it", model, {"history": packed(events)}, facts)
+    save_network(tmp_path / "it", model, {"history": packed(events)}, network_facts)
     found = Finished.load(tmp_path / "it")
     assert found.facts["history"] == events and found.confusion is None
     assert (tmp_path / "it" / "MANIFEST.json").stat().st_size < 1 << 20
