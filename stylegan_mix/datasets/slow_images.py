@@ -51,7 +51,7 @@ def why_slow(content: bytes) -> str | None:
 
 
 def _has_long_comment(content: bytes) -> bool:
-    """Walks through the blocks of a GIF; a damaged one ends the walk, and is told by the decoder."""
+    """Walks through the blocks of a GIF; at a damaged one it ends, for the decoder to tell."""
     at = 13 + _colours(content, 10)
     while at + 1 < len(content):
         kind, label = content[at], content[at + 1]
