@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 import store_targets
 from mutation import seal
-from targets import command, image_folder
+from targets import EVIL, command, image_folder
 
 from stylegan_mix import showing, store
-
-EVIL = "touch executed; stylegan-mix generate --n 5"
 
 # How facts or cards are changed: each ended a command with exit code 1, or reached the terminal.
 CHANGES: dict[str, Any] = {
