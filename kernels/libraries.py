@@ -6,11 +6,13 @@ of the library) and `build.log`. It appears there by one rename and is never cha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 PREBUILT = Path(sys.prefix) / "share" / "stylegan-mix" / "kernels"
 SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
 HEADERS = (".h", ".cuh")
+LARGEST_MANIFEST, LARGEST_LIBRARY = 1 << 20, 1 << 30
 
 
 def cache() -> Path:
@@ -105,7 +108,20 @@ def digest(data: object) -> str:
 
 def sha256(path: Path) -> str:
     """Computes the SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(_read(path, LARGEST_LIBRARY)).hexdigest()
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Reads a regular file of at most `limit` bytes; OSError for anything else.
+
+    Without O_NONBLOCK, a FIFO in its place would be waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise OSError(errno.EINVAL, "it is no regular file, or a very large one", str(path))
+        return file.read(status.st_size)
 
 
 # --------------------------------------------------------------------- looking it up
@@ -115,11 +131,11 @@ def search(root: Path, wanted: dict[str, Any]) -> Built | None:
     """Finds a library in `root` that fits; of any compiler if `wanted` names none."""
     for manifest in sorted(root.glob("*/build.json")):
         try:
-            facts = json.loads(manifest.read_bytes())
-            built = Built(manifest.parent / facts.pop("library"), facts)
+            facts = json.loads(_read(manifest, LARGEST_MANIFEST))
+            built = Built(manifest.parent / Path(facts.pop("library")).name, facts)
             if _fits(built, wanted) and _whole(built):
                 return built
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue  # damaged, or of another version of this file: not ours
     return None
 

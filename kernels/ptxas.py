@@ -57,7 +57,9 @@ def _demangle(names: Sequence[str]) -> list[str]:
     program = shutil.which("c++filt") or shutil.which("cu++filt")
     if program is None or not names:
         return list(names)
-    done = subprocess.run([program], input="\n".join(names), capture_output=True, text=True)
+    done = subprocess.run(
+        [program], input="\n".join(names), capture_output=True, text=True, errors="replace"
+    )
     told = done.stdout.splitlines()
     if done.returncode or len(told) != len(names):
         return list(names)

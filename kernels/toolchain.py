@@ -229,11 +229,19 @@ def _first(programs: tuple[str, ...] | list[str]) -> str | None:
 def _version(command: tuple[str, ...]) -> str:
     try:
         done = subprocess.run(
-            [*command, "--version"], capture_output=True, text=True, check=True, timeout=60
+            [*command, "--version"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",  # what it prints is none of our business
+            check=True,
+            timeout=60,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise NativeUnavailable(
             f"{command[0]} does not run ({error}); install it anew, or name another with "
             + ("CUDA_HOME" if command[0].endswith("nvcc") else "CXX")
         ) from error
-    return done.stdout.strip() or "unknown"
+    lines = done.stdout.strip().splitlines()
+    plain = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+    return "\n".join(plain) or "unknown"

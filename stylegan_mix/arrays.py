@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from stylegan_mix import store
+from stylegan_mix import reading, store
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.showing import shown
 
 __all__ = ["Container", "Writer", "open_container", "read_manifest", "write"]
 
@@ -254,9 +255,12 @@ def open_container(folder: Path, *, kind: str, verify: bool = True) -> Container
     manifest = read_manifest(folder, kind=kind)
     path = folder / manifest["file"]
     try:
-        size = path.stat().st_size
-    except OSError as error:
+        with reading.open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
         raise InvalidInput(f"{path} is missing") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     if size != manifest["file_bytes"]:
         raise InvalidInput(
             f"{path} has {size:,} bytes; its manifest says {manifest['file_bytes']:,}"
@@ -278,7 +282,7 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     try:
         _check_manifest(manifest, kind)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidInput(f"{path}: {error}") from error
+        raise InvalidInput(f"{path}: {shown(str(error), 300)}") from error
     return dict(manifest)
 
 
@@ -295,6 +299,8 @@ def _check_manifest(manifest: Any, kind: str | None) -> None:
     body = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     if store.digest(body) != manifest["manifest_sha256"]:
         raise ValueError("the manifest was altered: its own hash does not fit")
+    if type(manifest["facts"]) is not dict:
+        raise ValueError(f"its facts must be an object, got {shown(manifest['facts'])}")
     if kind is not None and manifest["kind"] != kind:
         raise ValueError(f"a '{kind}' was expected, this is a '{manifest['kind']}'")
     name = manifest["file"]

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
-from stylegan_mix import columns
+from stylegan_mix import columns, reading, surroundings
 from stylegan_mix.errors import (
     Failure,
     Interrupted,
@@ -31,9 +30,12 @@ from stylegan_mix.errors import (
     nearest,
 )
 from stylegan_mix.progress import say
+from stylegan_mix.showing import printable
 
 __all__ = [
     "DEFAULT_DATASET",
+    "SEED",
+    "THREADS",
     "FiniteRange",
     "Group",
     "LazyGroup",
@@ -62,9 +64,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def result(text: str) -> None:
-    """Prints a line of the result (stdout)."""
+    """Prints a line of the result (stdout), without acting on the terminal (`printable`)."""
     try:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     except BrokenPipeError:
         # click would end the process with code 1.
         raise _ReaderLeft from None
@@ -84,7 +86,10 @@ def print_json(data: Any) -> None:
 def as_json(data: Any) -> str:
     """Renders plain data as readable JSON; letters that stdout cannot show are escaped."""
     shows_all = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=not shows_all)
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=not shows_all)
+    if printable(text) == text:
+        return text
+    return json.dumps(data, indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
@@ -155,6 +160,8 @@ class LazyGroup(Group):
 
 def main(group: click.Command, prog: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a command line and ends the process with its exit code."""
+    if argv is None:
+        surroundings.in_utf8()
     _settle_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = _run(group, prog, arguments)
@@ -182,7 +189,10 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        error.show()
+        if not surroundings.is_told_elsewhere(error.exit_code):
+            told = io.StringIO()
+            error.show(told)
+            say(told.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -193,6 +203,10 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except Failure as error:
         _explain(error, prog, "--debug" in arguments)
         return 128 + error.number if isinstance(error, Interrupted) else error.code
+    except OSError as error:
+        failure = surroundings.as_failure(error)
+        _explain(failure, prog, "--debug" in arguments)
+        return failure.code
     except Exception as error:  # noqa: BLE001  (the one place where our bugs end)
         return _unexpected(error, prog, "--debug" in arguments)
 
@@ -212,6 +226,8 @@ def _unexpected(error: Exception, prog: str, debug: bool) -> int:
 def _explain(error: Failure, prog: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
+    elif surroundings.is_told_elsewhere(error.code, of_one_process=error.of_one_process):
+        return
     say(f"{prog}: {error}")
     if error.remedy:
         say(f"  {error.remedy}")
@@ -242,6 +258,8 @@ def as_typed(value: object) -> str:
     return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+SEED = click.IntRange(-(2**63), 2**63 - 1)
+THREADS = click.IntRange(1, 4096)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 progress_option = click.option(
     "--progress",
@@ -285,10 +303,10 @@ def run_options(command: Command) -> Command:
     for option in reversed(
         [
             click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-            click.option("--threads", type=click.IntRange(1), help="CPU threads."),
+            click.option("--threads", type=THREADS, help="CPU threads."),
             click.option(
                 "--seed",
-                type=click.IntRange(-(2**63), 2**63 - 1),
+                type=SEED,
                 default=0,
                 show_default=True,
                 help="Random seed.",
@@ -337,8 +355,10 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 
 def _typed(value: Any, option: click.Option, ctx: click.Context, where: str) -> Any:
     """Converts the value of a file for an option; else `UsageFailure` with `where` and the type."""
-    if isinstance(value, (dict, list)):
-        raise UsageFailure(f"{where} must be a value, got a {_TOML[type(value)]}")
+    if type(value) not in (str, int, float, bool):
+        raise UsageFailure(f"{where} must be a value, got a {_TOML.get(type(value), _TIME)}")
+    if isinstance(value, str) and "\0" in value:
+        raise UsageFailure(f"{where} has a zero character in it, which no command line can have")
     flag = option.is_flag or isinstance(option.type, click.types.BoolParamType)
     whole = isinstance(option.type, (click.types.IntParamType, click.IntRange))
     if isinstance(value, bool) != flag or (whole and isinstance(value, float)):
@@ -350,18 +370,17 @@ def _typed(value: Any, option: click.Option, ctx: click.Context, where: str) -> 
         raise UsageFailure(f"{where}: {error.message}") from error
 
 
-_TOML = {dict: "table", list: "list"}
+_TOML: dict[type, str] = {dict: "table", list: "list"}
+_TIME = "date or time"
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Reads a TOML file of at most 1 MiB; else `UsageFailure` (exit code 2) with the reason."""
     try:
-        if path.stat().st_size > 1 << 20:
-            raise UsageFailure(f"{what} {path} is larger than 1 MiB")
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return reading.parse_toml(reading.read_text(path, limit=reading.LARGEST_TOML))
     except OSError as error:
         raise UsageFailure(f"cannot read {what} {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageFailure(f"{what} {path} is not TOML: {error}") from error
 
 

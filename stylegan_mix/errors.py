@@ -13,8 +13,11 @@ Failure                  1  a bug of ours
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from stylegan_mix.showing import one_line
 
 __all__ = [
     "Busy",
@@ -25,6 +28,7 @@ __all__ = [
     "MissingEnvironment",
     "Stopped",
     "UsageFailure",
+    "fitting",
     "is_out_of_memory",
     "nearest",
 ]
@@ -34,6 +38,8 @@ class Failure(Exception):
     """A failure that the user can act on: the event, its place, and a remedy."""
 
     code: ClassVar[int] = 1
+    # True if only one of several processes that do the same has met it.
+    of_one_process = False
 
     def __init__(self, what: str, *, remedy: str | None = None) -> None:
         super().__init__(what)
@@ -95,3 +101,23 @@ def is_out_of_memory(error: Exception) -> bool:
     # PyTorch raises RuntimeErrors: a class for CUDA, a sentence for the CPU.
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return memory or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def fitting(what: str, *, remedy: str | None = None) -> Iterator[None]:
+    """Turns the exceptions of values that do not fit into `InvalidInput` (exit code 3).
+
+    For code that takes values out of a file whose hash is right: anyone can write such a file.
+    `what` begins the message.
+    """
+    try:
+        yield
+    except _MISFITS as error:
+        if is_out_of_memory(error):
+            raise
+        why = one_line(f"{type(error).__name__}: {error}")[:_LONGEST_REASON]
+        raise InvalidInput(f"{what}: {why}", remedy=remedy) from error
+
+
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_LONGEST_REASON = 400

@@ -52,9 +52,9 @@ def write_text(path: Path, text: str, *, elsewhere: str = _ELSEWHERE) -> None:
     write_bytes(path, text.encode(), elsewhere=elsewhere)
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, *, elsewhere: str = _ELSEWHERE) -> None:
     """Writes plain data as readable JSON; see `write_bytes`."""
-    write_bytes(path, store.json_bytes(data))
+    write_bytes(path, store.json_bytes(data), elsewhere=elsewhere)
 
 
 def check(path: Path | None, *, elsewhere: str = _ELSEWHERE) -> None:

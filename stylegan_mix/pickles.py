@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -19,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.showing import shown
 
 __all__ = [
     "NUMPY",
@@ -32,7 +34,6 @@ __all__ = [
     "called_with_nothing",
     "instead_of",
     "read",
-    "shown",
     "taken",
 ]
 
@@ -115,20 +116,14 @@ def read(
     """
     machine = _Machine(names, persistent, budget)
     try:
-        for instruction, argument, _ in pickletools.genops(file):
-            machine.step(instruction.name, argument)
+        with warnings.catch_warnings():
+            # An odd escape in a text of Python 2 is no concern of the user's.
+            warnings.simplefilter("ignore")
+            for instruction, argument, _ in pickletools.genops(file):
+                machine.step(instruction.name, argument)
         return machine.result
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise InvalidInput(f"it is a damaged pickle: {shown(str(error), 120)}") from error
-
-
-def shown(value: Any, most: int = 60) -> str:
-    """Shows a value of a foreign file in a message: printable, on one line, not long."""
-    if type(value) not in (str, int, float, bool, type(None)):
-        return f"a {type(value).__name__}"  # its text could be endless
-    text = str(value)
-    plain = ascii(text[: most + 1])[1:-1]
-    return plain if len(plain) <= most else plain[: most - 3] + "..."
 
 
 def instead_of(root: Any, name: str) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "end_with_parent",
     "is_busy",
     "machine",
+    "memory_bytes",
     "one_thread_if_busy",
     "resolve_device",
     "set_up_process",
@@ -120,6 +121,11 @@ def resolve_device(name: str) -> str:
             remedy="use --device cpu or auto",
         )
     return name
+
+
+def memory_bytes() -> int:
+    """Returns the size of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cpu_name() -> str:

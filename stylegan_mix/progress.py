@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from stylegan_mix import special_files
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
+from stylegan_mix.showing import printable
 
 __all__ = [
     "SILENT",
@@ -35,8 +36,8 @@ __all__ = [
 
 
 def say(text: str) -> None:
-    """Prints a line for the user (stderr)."""
-    _print(text + "\n")
+    """Prints a line for the user (stderr), without acting on the terminal (`printable`)."""
+    _print(printable(text) + "\n")
 
 
 def _print(text: str) -> None:
@@ -94,7 +95,7 @@ class Progress:
         self._next = now + (0.5 if self._terminal else 30.0)
         text = self._pace.text(done, now, facts)
         if self._terminal:
-            _print("\r\x1b[K" + text[: max(_columns() - 1, 20)])
+            _print("\r\x1b[K" + printable(text)[: max(_columns() - 1, 20)])
             self._shown = True
         else:
             say(text)

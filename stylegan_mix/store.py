@@ -8,7 +8,6 @@ rewritten. `STYLEGAN_MIX_SHARED` names a second store that is only read.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -22,11 +21,12 @@ import stat
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix.errors import Busy, InvalidInput, MissingEnvironment, UsageFailure
+from stylegan_mix.errors import Busy, MissingEnvironment, UsageFailure
+from stylegan_mix.reading import read_json, sha256_file
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
@@ -34,6 +34,7 @@ __all__ = [
     "canonical",
     "digest",
     "disk_errors",
+    "expanded",
     "free_space",
     "home",
     "is_held",
@@ -41,6 +42,7 @@ __all__ = [
     "locked",
     "publish",
     "read_json",
+    "remove_free_locks",
     "replace_file",
     "roots",
     "sha256_file",
@@ -67,15 +69,26 @@ def home() -> Path:
     """Returns the root of the store that is written to."""
     chosen = os.environ.get("STYLEGAN_MIX_HOME")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "stylegan-mix"
+    return expanded(cache).absolute() / "stylegan-mix"
 
 
 def shared() -> Path | None:
     """Returns the root of the read-only second store, if one is named."""
     chosen = os.environ.get("STYLEGAN_MIX_SHARED")
-    return Path(chosen).expanduser().absolute() if chosen else None
+    return expanded(chosen).absolute() if chosen else None
+
+
+def expanded(path: str) -> Path:
+    """Makes a path, with "~" for a home folder; `MissingEnvironment` (4) if there is none."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise MissingEnvironment(
+            f"there is no home folder for {path}: {error}",
+            remedy="set STYLEGAN_MIX_HOME to a folder for data sets, generators and banks",
+        ) from error
 
 
 def roots() -> list[Path]:
@@ -116,12 +129,6 @@ def _plain(value: Any) -> Any:
 def digest(spec: Any) -> str:
     """Computes the SHA-256 (64 hex digits) of the canonical form of plain data."""
     return hashlib.sha256(canonical(spec)).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Computes the SHA-256 (64 hex digits) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -209,7 +216,7 @@ def _take_over(handle: int, before: os.stat_result) -> None:
     """Gives a file the owner of another, where that is allowed, and its mode."""
     owner = before.st_uid, before.st_gid
     if owner != (os.geteuid(), os.getegid()):
-        with contextlib.suppress(PermissionError):
+        with suppress(PermissionError):
             os.fchown(handle, *owner)
     os.fchmod(handle, stat.S_IMODE(before.st_mode))
 
@@ -225,34 +232,6 @@ def json_bytes(data: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
-    """Reads JSON strictly: at most `limit` bytes, no NaN, no name twice (else exit code 3)."""
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InvalidInput(f"{path} has {size:,} bytes; at most {limit:,} were expected")
-        return json.loads(
-            path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidInput(f"{path} is missing") from error
-    except IsADirectoryError as error:
-        raise InvalidInput(f"{path} is a folder, a file was expected") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
 def sync_folder(folder: Path) -> None:
     """Makes renames inside a directory durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -263,7 +242,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish(temporary: Path, final: Path) -> bool:
-    """Renames a finished directory to its final name and makes its files read-only.
+    """Renames a finished directory to its final name, and takes the right to write its files.
 
     Returns False, and does not touch `temporary`, if `final` was there first. A rename over a
     directory that is not empty fails, so the loser of a race cannot harm the winner.
@@ -272,7 +251,7 @@ def publish(temporary: Path, final: Path) -> bool:
         final.parent.mkdir(parents=True, exist_ok=True)
         for path in temporary.rglob("*"):
             if path.is_file():
-                path.chmod(0o444)
+                path.chmod(path.stat().st_mode & 0o555)
         try:
             os.rename(temporary, final)
         except OSError as error:
@@ -288,31 +267,67 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
     If another process holds it, `wait` waits and prints one line that names the holder, until the
-    session asks for an end. Without `wait` it raises `Busy` (exit code 75).
+    session asks for an end. Without `wait` it raises `Busy` (exit code 75). The holder may remove
+    the file: a process that waits for it then locks the one that is there.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _hold(path, wait, session)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # A file called plainly "lock" stands for its folder.
-            work = path.stem if path.suffix else path.parent
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            if not wait:
-                raise Busy(
-                    f"{work} is being worked on by {holder}",
-                    remedy="wait for it, then run the same command",
-                ) from None
-            session.say(f"waiting for {holder}, which works on {work}")
-            _wait_for(handle, session.stop, holder)
         with disk_errors(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def _hold(path: Path, wait: bool, session: Session) -> int:
+    """Opens and locks the file that is at `path` when it is locked."""
+    while True:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle, path, wait, session)
+            if _is_at(path, handle):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int, path: Path, wait: bool, session: Session) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A file called plainly "lock" stands for its folder.
+        work = path.stem if path.suffix else path.parent
+        holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        if not wait:
+            raise Busy(
+                f"{work} is being worked on by {holder}",
+                remedy="wait for it, then run the same command",
+            ) from None
+        session.say(f"waiting for {holder}, which works on {work}")
+        _wait_for(handle, session.stop, holder)
+
+
+def remove_free_locks(root: Path) -> int:
+    """Removes the lock files of a store that no process holds; returns their number."""
+    removed = 0
+    for pattern in ("*.lock", "*/*.lock", "*/*/*.lock"):
+        for path in sorted(root.glob(pattern)):
+            with suppress(Busy, MissingEnvironment, OSError), locked(path, wait=False):
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def is_held(path: Path) -> bool:

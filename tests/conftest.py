@@ -163,10 +163,3 @@ def dispatched(repo_root: Path, load_file: Callable[[Path], ModuleType]) -> type
     """A mode that notes what PyTorch's dispatcher calls (tests/dispatched.py)."""
     mode: type = load_file(repo_root / "tests" / "dispatched.py").Dispatched
     return mode
-
-
-@pytest.fixture(scope="session")
-def confined(repo_root: Path, load_file: Callable[[Path], ModuleType]) -> Callable[..., str]:
-    """Runs work in a child with little memory and time (tests/confined.py)."""
-    run: Callable[..., str] = load_file(repo_root / "tests" / "confined.py").confined
-    return run

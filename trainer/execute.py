@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan_mix import process, store
+from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.session import Session
 from trainer.plan import Plan
 from trainer.reports import figures, records
@@ -31,10 +33,14 @@ class How:
 
 def execute(plan: Plan, session: Session, how: How) -> list[Result]:
     """Trains every seed of a plan that is not finished, in order; returns all results."""
+    there = {seed: plan.finished(seed) for seed in plan.seeds}
+    # A folder of finished runs may be one that nothing can be written to.
+    with nullcontext() if None in there.values() else suppress(MissingEnvironment):
+        plan.keep_choice()
     found: list[Result] = []
     for seed in plan.seeds:
         folder = plan.folder(seed)
-        result = records.finished(folder, plan.of_seed(seed))
+        result = there[seed] or plan.finished(seed)  # by another process, meanwhile
         if result is not None:
             session.say(f"seed {seed}: finished before, {_brief(result)}, {folder}")
         elif found and session.stop.requested:
@@ -47,11 +53,10 @@ def execute(plan: Plan, session: Session, how: How) -> list[Result]:
 
 def _train(plan: Plan, seed: int, session: Session, how: How) -> Result:
     # Imported late, so that a finished run is shown at once: these load torch and matplotlib.
-    from trainer.engine.run import check, run_recipe
+    from trainer.engine.run import run_recipe
     from trainer.reports import plots
 
     folder = plan.folder(seed)
-    check(plan.spec)
     process.set_up_process(how.threads)
     _say_whose(folder, session)
     label = f"{plan.spec.arm} {plan.spec.recipe} seed {seed}"
@@ -81,12 +86,14 @@ def _say_whose(folder: Path, session: Session) -> None:
     path = folder / "run.json"
     if not path.is_file():
         return
-    note = store.read_json(path)
+    note = store.read_json(path, limit=records.LARGEST_FILE)
+    if type(note) is not dict or type(note.get("process")) is not int:
+        return
     if note.get("status") != "running" or note.get("host") != socket.gethostname():
         return
     try:
-        os.kill(int(note["process"]), 0)
-    except ProcessLookupError:
+        os.kill(note["process"], 0)
+    except (ProcessLookupError, OverflowError):
         session.say(f"{folder}: process {note['process']} is gone; going on from its saved state")
     except PermissionError:
         return

@@ -12,7 +12,8 @@ from typing import Any
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
+from stylegan_mix.fields import TEXT, check_types
 from trainer.reports import records
 from trainer.spec import BankRef, RunSpec, TeacherRef
 
@@ -23,6 +24,7 @@ __all__ = [
     "bank_reference",
     "final_weights",
     "open_inputs",
+    "require_fitting",
     "teacher_facts",
     "teacher_reference",
 ]
@@ -42,19 +44,11 @@ class Inputs:
 def open_inputs(spec: RunSpec) -> Inputs:
     """Opens and checks data set, bank and teacher; their faults are reported here.
 
-    Raises `InvalidInput` (exit code 3), `MissingEnvironment` (4) for absent data, and
-    `UsageFailure` (2) for a batch that is larger than the training set.
+    Raises the errors of `require_fitting`, and `MissingEnvironment` (exit code 4) for absent data.
     """
     data = datasets.load(**asdict(spec.data))
-    count = len(data.train.labels)
-    if spec.batch > count:
-        raise UsageFailure(
-            f"a batch of {spec.batch} is larger than the {count} training images",
-            remedy="choose a smaller --batch",
-        )
+    require_fitting(spec, data)
     bank = bank_for(spec.bank, data) if spec.bank else None
-    if spec.teacher:
-        _check_teacher(spec.teacher, data)
     named = spec.identity()
     identity = {
         "split_id": data.split_id,
@@ -63,6 +57,24 @@ def open_inputs(spec: RunSpec) -> Inputs:
         "teacher": named["teacher"],
     }
     return Inputs(data, bank, identity)
+
+
+def require_fitting(spec: RunSpec, data: Dataset) -> None:
+    """Checks, without reading an image, that batch, bank and teacher fit the data set.
+
+    Raises `UsageFailure` (exit code 2) for a batch that is larger than the training set,
+    `InvalidInput` (3) for a bank or a teacher of another split or shape.
+    """
+    count = len(data.train.labels)
+    if spec.batch > count:
+        raise UsageFailure(
+            f"a batch of {spec.batch} is larger than the {count} training images",
+            remedy="choose a smaller --batch",
+        )
+    if spec.bank:
+        bank_for(spec.bank, data, verify=False)
+    if spec.teacher:
+        _check_teacher(spec.teacher, data)
 
 
 def _check_teacher(reference: TeacherRef, data: Dataset) -> None:
@@ -93,12 +105,13 @@ def bank_reference(folder: Path) -> BankRef:
     )
 
 
-def bank_for(reference: BankRef, data: Dataset) -> Bank:
+def bank_for(reference: BankRef, data: Dataset, *, verify: bool = True) -> Bank:
     """Opens and checks the bank of a run: its bytes, its split, its classes and image shape.
 
-    Raises `InvalidInput` (exit code 3); a bank of another split would leak held-out images.
+    Without `verify` its bytes are left unread. Raises `InvalidInput` (exit code 3); a bank of
+    another split would leak held-out images.
     """
-    bank = open_bank(Path(reference.folder))
+    bank = open_bank(Path(reference.folder), verify=verify)
     if bank.content_sha256 != reference.content_sha256:
         raise InvalidInput(
             f"bank {reference.folder} holds other rows than this run began with",
@@ -121,7 +134,9 @@ def teacher_reference(run: Path) -> TeacherRef:
 def teacher_facts(run: Path) -> dict[str, Any]:
     """Reads the facts of the final network of a finished run."""
     folder = final_weights(run)
-    facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
+    with fitting(f"{folder} holds no network of a run"):
+        facts: dict[str, Any] = arrays.read_manifest(folder, kind=WEIGHTS)["facts"]["facts"]
+        check_types(facts, {"sha256": TEXT})
     return facts
 
 
@@ -136,4 +151,8 @@ def final_weights(run: Path) -> Path:
     stages = records.read(path).budget.get("stages")
     if not stages:
         raise InvalidInput(f"{path} names no stages; it is a record without a network")
-    return run / "weights" / str(stages[-1]["stage"])
+    with fitting(f"{path} does not name its stages"):
+        name = stages[-1]["stage"]
+        if Path(name).name != name:
+            raise ValueError(f"'{name}' is not the name of a stage")
+    return run / "weights" / name

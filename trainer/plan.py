@@ -7,9 +7,10 @@ can be printed.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,135 +18,38 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.console import as_typed
-from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
-from trainer import models
+from stylegan_mix.datasets.pool import find_folder
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer import choices, models
+from trainer.asked import SPLIT, Asked
+from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
-from trainer.inputs import bank_reference, teacher_reference
+from trainer.inputs import bank_reference, require_fitting, teacher_reference
 from trainer.recipes.catalogue import recipe
-from trainer.reports.records import LOCK_FILE
+from trainer.reports import records
+from trainer.settings import check, refuse_unread, require_memory
 from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
+    from trainer.reports.records import Result
 
-__all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch"]
+__all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch", "requested"]
 
+_MOST_SEEDS = 10_000
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
 }
 
 
-_SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of `trainer run` that describe the run; None for options not given.
-
-    `split_seed` is 0 if only a data set is named; without a data set it can be a bank's, as the
-    data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning the
-    newest bank of that space for the data set and split. `teacher` is the folder of a finished
-    run; `views` is the number of questions to a label-only teacher about each image.
-    """
-
-    dataset: str | None = None
-    imbalance: float | None = None
-    profile: str | None = None
-    split_seed: int | None = None
-    drop_overlap: bool = False
-    val_per_class: int = 0
-    aug: str | None = None
-    recipe: str | None = None
-    model: str | None = None
-    bank: str | None = None
-    teacher: str | None = None
-    teacher_model: str | None = None
-    views: int | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    lr: float | None = None
-    precision: str | None = None
-    warmup_epochs: float | None = None
-    weight_decay: float | None = None
-    momentum: float | None = None
-    alpha: float | None = None
-    bank_share: float | None = None
-    bank_weight: float | None = None
-    final_real_fraction: float | None = None
-    bn_refresh_batches: int | None = None
-    pad: int | None = None
-    flip: bool | None = None
-    eval_every: int | None = None
-    seed: int = 0
-    seeds: int = 1
-    out: str = "runs"
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.dataset is not None and self.split_seed is None:
-            object.__setattr__(self, "split_seed", DataSpec.split_seed)
-
-    @property
-    def named_bank(self) -> str | None:
-        """The value of `bank` if it names one bank, not the newest of a space."""
-        return None if bank_store.space_named(self.bank) else self.bank
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
-        """Reads a table of a file; `UsageFailure` for an unknown name or a wrong type."""
-        known = {field.name: str(field.type) for field in fields(cls)}
-        values: dict[str, Any] = {}
-        for key, value in table.items():
-            name = key.replace("-", "_")
-            if name not in known:
-                raise UsageFailure(f"{where}: no option '{key}'{nearest(name, known)}")
-            values[name] = _typed(value, known[name], f"{where}: '{key}'")
-        return cls(**values)
-
-    def words(self) -> list[str]:
-        """Composes the command line of this request, as words, one seed at a time."""
-        words = ["trainer", "run"] + (["--dataset", self.dataset] if self.dataset else [])
-        plain = Asked(dataset=self.dataset)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(plain, field.name) or field.name in ("seeds", "out"):
-                continue
-            option = field.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                words += [f"--{option}", as_typed(value)]
-        return words
-
-    def command(self) -> str:
-        """Composes the command line of this request, as it is typed."""
-        return shlex.join(self.words())
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-}
-
-
-def _typed(value: Any, declared: str, where: str) -> Any:
-    kind = declared.removesuffix(" | None")
-    right = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-    if not right:
-        raise UsageFailure(f"{where} must be {kind}, got {type(value).__name__} {value!r}")
-    return float(value) if kind == "float" else value
-
-
 @dataclass(frozen=True)
 class Plan:
     """A decided run: `spec` of the first seed, the number of seeds, and the folder.
 
-    `why` are reasons to print, `decided` the options that a bank decided.
+    `why` are reasons to print, `decided` the options that a bank decided, `request` the settings
+    that were asked for (see `requested`).
     """
 
     asked: Asked
@@ -154,7 +58,22 @@ class Plan:
     root: Path
     why: tuple[str, ...]
     data: Dataset
+    request: Mapping[str, Any]
     decided: tuple[str, ...] = ()
+
+    def keep_choice(self) -> None:
+        """Writes down a bank and a data set that were left open, so that they stay the same."""
+        if self.asked.named_bank is not None:
+            return
+        draw = {}
+        if "dataset" not in self.request:
+            told = {name: getattr(self.asked, name) for name in choices.DRAW}
+            draw = {name: value for name, value in told.items() if value is not None}
+            draw = {name: value for name, value in draw.items() if name not in self.request}
+        bank = self.spec.bank.key if self.spec.bank else None
+        if draw or bank:
+            command = self.command(self.seeds[0])
+            choices.keep(self.root, self.request, Choice(draw, bank), command)
 
     def of_seed(self, seed: int) -> RunSpec:
         """Returns the same run with another seed."""
@@ -166,9 +85,13 @@ class Plan:
         below = self.of_seed(seed).folder
         return self.root / (f"{name}/seed-{seed}" if name else below)
 
+    def finished(self, seed: int) -> Result | None:
+        """Finds the result of a seed, or None; raises the errors of `records.finished`."""
+        return records.finished(self.folder(seed), self.of_seed(seed), self.data)
+
     def lock(self, seed: int) -> Path:
         """Returns the file that the process holds that works on a seed."""
-        return self.folder(seed) / LOCK_FILE
+        return self.folder(seed) / records.LOCK_FILE
 
     def words(self, seed: int) -> list[str]:
         """Composes the command that repeats the run of one seed, as words."""
@@ -202,30 +125,39 @@ class Plan:
         return found
 
 
-def decide(asked: Asked) -> Plan:
+def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     """Resolves all open options, by the data sets and banks that exist.
 
+    What the same command chose before in the same `out` is chosen again. Else the first bank is
+    taken that has one of the keys `preferred` and fits, else the newest.
+
     Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) for a bank
-    that is missing or comes from another split, `MissingEnvironment` (4) for absent data.
+    that is missing or comes from another split, `MissingEnvironment` (4) for absent data and for
+    votes that the memory cannot hold.
     """
-    if asked.seeds < 1:
-        raise UsageFailure(f"--seeds must be at least 1, got {asked.seeds}")
+    if not 1 <= asked.seeds <= _MOST_SEEDS:
+        raise UsageFailure(f"--seeds must be at least 1, at most {_MOST_SEEDS:,}")
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
     # Before any data are loaded.
     version = recipe(asked.recipe or RunSpec.recipe).version
     for name in (asked.model, asked.teacher_model):
         models.require(name or RunSpec.model)
-    asked, because, decided = _with_dataset(asked)
+    refuse_unread(vars(asked))
+    request = requested(asked)
+    before = choices.recall(Path(asked.out), request)
+    asked, because, decided = _with_dataset(asked, before)
     assert asked.dataset is not None
-    split = {name: getattr(asked, name) for name in _SPLIT}
-    data = _loaded(asked.dataset, **split)
-    bank, which = _bank(asked, data)
+    split = {name: getattr(asked, name) for name in SPLIT}
+    data = _loaded(asked.dataset, _stamp(asked.dataset), **split)
+    bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
     spec = _spec(asked, data, bank, version)
+    require_memory(check(spec), data, spec.votes.views)
+    require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     smaller = _smaller_batch(asked.batch, len(data.train))
     why = tuple(text for text in (because, *data.notes, which, smaller) if text)
-    return Plan(asked, spec, seeds, Path(asked.out), why, data, decided)
+    return Plan(asked, spec, seeds, Path(asked.out), why, data, request, decided)
 
 
 def fitting_batch(wanted: int | None, images: int) -> int:
@@ -253,9 +185,15 @@ def _names_a_folder(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str, **split: Any) -> Dataset:
-    """Loads the data set; a sweep asks for the same one many times."""
+def _loaded(name: str, stamp: int, **split: Any) -> Dataset:
+    """Loads the set that was prepared at `stamp`; a sweep asks for the same one many times."""
     return datasets.load(name, **split)
+
+
+def _stamp(name: str) -> int:
+    """Returns the time at which a set was prepared, 0 for an embedded one."""
+    folder = find_folder(name)
+    return 0 if folder is None else folder.stat().st_ctime_ns
 
 
 def expected(asked: Asked) -> dict[str, Any]:
@@ -271,22 +209,47 @@ def expected(asked: Asked) -> dict[str, Any]:
         if field.name in own.keys() - {"bank", "teacher"}:
             default = by_data.get(field.name, own[field.name])
             found[field.name] = default if value is None else value
-        elif field.name in _SPLIT and value is not None:
+        elif field.name in SPLIT and value is not None:
             found[f"data.{field.name}"] = value
     version = recipe(found["recipe"]).version
     return {**found, "recipe_version": version, "data.name": asked.dataset}
 
 
-def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
-    """Chooses the data set: as named, else the named bank's, the newest bank's, or digits.
+def requested(asked: Asked) -> dict[str, Any]:
+    """Collects the settings that a command asks for, seeds and `out` aside, as plain data.
 
-    Returns the completed options, the reason, and the options that the bank decided.
+    Two commands with the same ones ask for the same run, also where one names a default.
+    """
+    as_typed = {name: value for name, value in vars(asked).items() if value is not None}
+    found = {
+        **as_typed,
+        **expected(asked),
+        "bank": bank_store.space_named(asked.bank) or asked.bank,
+    }
+    return {
+        name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
+        for name, value in found.items()
+        if name not in ("seed", "seeds", "out")
+    }
+
+
+def _with_dataset(asked: Asked, before: Choice | None) -> tuple[Asked, str, tuple[str, ...]]:
+    """Chooses the data set: as named, else the named bank's, that of `before`, of the newest bank.
+
+    Without any bank it is the digits. Returns the completed options, the reason, and the options
+    that the bank decided.
     """
     if asked.dataset is not None:
         return asked, f"data set {asked.dataset}: as asked", ()
     if asked.named_bank is not None:
         bank = open_bank(bank_store.resolve(asked.named_bank), verify=False)
         facts, reason = bank.facts, f"that of bank {bank.key[:12]}"
+    elif before is not None and "dataset" in before.draw:
+        told = f"data set {before.draw['dataset']}: as this command took it before"
+        newest = bank_store.find()[:1]
+        if newest and newest[0].facts["dataset"] != before.draw["dataset"]:
+            told += f", while the newest bank is of {newest[0].facts['dataset']}"
+        return replace(asked, **before.draw), f"{told} (choose with --dataset)", tuple(before.draw)
     else:
         banks = bank_store.find()
         if not banks:
@@ -308,13 +271,14 @@ def _with_dataset(asked: Asked) -> tuple[Asked, str, tuple[str, ...]]:
     return replace(asked, **taken), text, tuple(taken)
 
 
-def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
+def _bank(
+    asked: Asked, data: Dataset, before: str | None, preferred: Sequence[str]
+) -> tuple[BankRef | None, str]:
+    """Chooses the bank: as named, else that of `before`, else of `preferred`, else the newest.
+
+    Returns a reference to it, and the reason.
+    """
     if asked.aug not in ARMS or not ARMS[asked.aug].bank:
-        if asked.bank is not None:
-            raise UsageFailure(
-                f"--aug {asked.aug or 'none'} reads no bank, but --bank {asked.bank} was given",
-                remedy="use --aug bank or --aug hybrid, or leave --bank out",
-            )
         return None, ""
     if asked.named_bank is not None:
         return _checked(bank_store.resolve(asked.named_bank), data, "as asked")
@@ -327,10 +291,26 @@ def _bank(asked: Asked, data: Dataset) -> tuple[BankRef | None, str]:
         kind = f" of space '{bank_store.space_named(asked.bank)}'"
     if not fitting:
         raise _missing_bank(data, asked, kind)
+    by_key = {one.key: one for one in fitting}
+    for key in (before, *preferred):
+        if key in by_key:
+            why = "as this command took it before" if key == before else "as the rest of the sweep"
+            return _checked(by_key[key].folder, data, why + _newer(by_key[key], fitting[0]))
     reason = f"the newest{kind} for this split"
+    if before is not None:
+        reason += (
+            f", as bank {before[:12]}, which this command took before, does not fit or is gone"
+        )
     if asked.bank is None and fitting[0] != banks[0]:
         reason = "the newest of a mixing space for this split; controls are taken only by name"
     return _checked(fitting[0].folder, data, reason)
+
+
+def _newer(taken: bank_store.Record, newest: bank_store.Record) -> str:
+    """Says how to take the newest bank, if it is not the one that is taken."""
+    if newest == taken:
+        return ""
+    return f"; a newer one is there, --bank {newest.key[:12]} takes it"
 
 
 def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:

@@ -17,6 +17,7 @@ from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.datasets.image_files import Shape, resized
 from stylegan_mix.datasets.loose import UNLABELLED, LooseImages, open_loose
+from stylegan_mix.datasets.pool import prepared_fit
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import say
@@ -24,12 +25,15 @@ from stylegan_mix.session import Session
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
-from trainer.reports.records import RESULT_FILE, Result, read
+from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 
-__all__ = ["PARTS", "Answers", "answers", "answers_on_files", "run_folder"]
+__all__ = ["AS_PREPARED", "PARTS", "Answers", "answers", "answers_on_files", "run_folder"]
 
 PARTS = ("train", "test", "val")
+
+AS_PREPARED = "as prepared"
+"""The fit with which the images of the run's data set were made square, or else "crop"."""
 
 _AT_ONCE = 500
 
@@ -66,10 +70,17 @@ class Answers:
         there = self.labelled
         if not there.any():
             return None
-        classes = len(self.classes)
-        confusion = evaluate.confusion_of(self.labels[there], self.predicted[there], classes)
-        groups = self.result.dataset["groups"]
-        changed = {"accuracy": evaluate.scores(confusion, groups), "confusion": confusion.tolist()}
+        labels, predicted, classes = self.labels[there], self.predicted[there], len(self.classes)
+        dataset = dict(self.result.dataset)
+        dataset["test_counts"] = np.bincount(labels, minlength=classes).tolist()
+        accuracy = evaluate.scores(labels, predicted, classes, dataset["groups"])
+        few_enough = classes <= evaluate.MOST_CONFUSED
+        confusion = evaluate.confusion_of(labels, predicted, classes) if few_enough else None
+        changed = {
+            "dataset": dataset,
+            "accuracy": accuracy,
+            "confusion": None if confusion is None else confusion.tolist(),
+        }
         return Result({**self.result.record, **changed}, self.result.path)
 
 
@@ -89,6 +100,14 @@ class _Network:
     def resolution(self) -> int:
         """The side of the training images in pixels."""
         return int(self.facts["resolution"])
+
+    def fit(self, asked: str | None) -> str | None:
+        """Resolves how images are made square: `AS_PREPARED` is the way of the training images."""
+        if asked != AS_PREPARED:
+            return asked
+        fit = prepared_fit(self.result.spec.data.name) or "crop"
+        say(f"images of another size are brought to {self.resolution} pixels by '{fit}'")
+        return fit
 
     def logits(self, part: Part) -> torch.Tensor:
         """Computes the logits of a part, [N, K] float32."""
@@ -124,21 +143,29 @@ def answers(
 ) -> Answers:
     """Computes the answers of a run's network on a part of its own data set, or of `other`.
 
-    Images are normalised with the means of the run's own training images. With `fit` ("crop", "pad"
-    or "stretch"), images of another size are brought to that of the training. Raises `InvalidInput`
-    (exit code 3) if the other data set has other classes or channels, or another size without
-    `fit`, and `UsageFailure` (2) if there is no such part.
+    Images are normalised with the means of the run's own training images. With `fit` ("crop",
+    "pad", "stretch" or `AS_PREPARED`), images of another size are brought to that of the training.
+    Raises `InvalidInput` (exit code 3) if the run's own data set has other images by now, if the
+    other data set has other classes or channels, or another size without `fit`, and `UsageFailure`
+    (2) if there is no such part.
     """
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
     network = _Network(run, device)
     data = datasets.load(**asdict(other or network.result.spec.data))
+    if other is None:
+        require_same_data(
+            network.result,
+            data,
+            remedy="prepare the images of the run again; or score it on those of now: "
+            f"trainer predict {run} --dataset {data.name}",
+        )
     _require_same(network, data, {"classes": list(data.classes), "channels": data.channels})
     chosen = getattr(data, part)
     if chosen is None:
         raise UsageFailure(f"{data.name} has no validation part", remedy="give --val-per-class N")
     if data.resolution != network.resolution:
-        chosen = _refitted(chosen, network, data, fit)
+        chosen = _refitted(chosen, network, data, network.fit(fit))
     return Answers(network.result, np.asarray(chosen.labels), network.logits(chosen))
 
 
@@ -159,7 +186,6 @@ def _refitted(part: Part, network: _Network, data: Dataset, fit: str | None) -> 
             f"was trained on {size} x {size}",
             remedy="--resize brings every image to that size (--fit says how)",
         )
-    say(f"images resized from {data.resolution} to {size} pixels ({fit})")
     return Part(np.stack([resized(image, size, fit) for image in part.images]), part.labels)
 
 
@@ -174,12 +200,12 @@ def answers_on_files(
 ) -> Answers:
     """Computes the answers of a run's network on the image files of a folder, tar or zip.
 
-    Channels are converted to those of the training. With `fit` ("crop", "pad" or "stretch"), images
-    of another size are brought to that of the training; without it they are `InvalidInput` (exit
-    code 3). So are files that cannot be read, unless `skip_bad`.
+    Channels are converted to those of the training. With `fit` ("crop", "pad", "stretch" or
+    `AS_PREPARED`), images of another size are brought to that of the training; without it they are
+    `InvalidInput` (exit code 3). So are files that cannot be read, unless `skip_bad`.
     """
     network = _Network(run, device)
-    shape = Shape(network.resolution, fit, network.facts["channels"])
+    shape = Shape(network.resolution, network.fit(fit), network.facts["channels"])
     bad: dict[str, str] | None = {} if skip_bad else None
     with open_loose(path, network.facts["classes"]) as images:
         _say_unlabelled(images)

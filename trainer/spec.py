@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from stylegan_mix.banks.reader import control_of
@@ -18,13 +19,22 @@ from trainer.engine.mixing import ARMS
 
 __all__ = [
     "FEWEST_IN_BATCH",
+    "LOOP_VERSION",
     "BankRef",
     "DataSpec",
     "Precision",
     "RunSpec",
     "TeacherRef",
     "VoteSpec",
+    "exact",
 ]
+
+LOOP_VERSION = 2
+"""The number of the training loop's definition.
+
+1: the rate falls between epochs only, and heads compute in the run's precision. 2: milestones are
+shares of the steps, and heads compute in float32.
+"""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -85,14 +95,14 @@ class VoteSpec:
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
-    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the epochs at which the rate falls
+    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
     to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
     in the loss. In the arms that mix, the last `final_real_fraction` of the steps sees real unmixed
     images only. `pad` None means an eighth of the image side, `flip` None the data set's default.
     `teacher` is a finished run that replaces the recipe's own teacher stage; `teacher_model` is the
     network of that stage, None for the student's. `eval_every` 0 means every epoch unless that
     would cost much (see `evaluate.interval`). `recipe_version` is the number of the recipe's
-    definition (see `Recipe.version`).
+    definition (see `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 
     data: DataSpec = DataSpec()
@@ -123,6 +133,8 @@ class RunSpec:
     votes: VoteSpec = field(default_factory=VoteSpec)
     # Fields from here on are left out of the identity at their default.
     recipe_version: int = 1
+    # Part of the identity only where the versions of the loop differ.
+    loop_version: int = LOOP_VERSION
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self) if f.type == "float"):
@@ -152,7 +164,10 @@ class RunSpec:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> RunSpec:
-        """Rebuilds a spec from `plain()`; unknown names are `InvalidInput` with the nearest."""
+        """Rebuilds a spec from `plain()`; unknown names are `InvalidInput` with the nearest.
+
+        Settings of the first version of the loop do not name it.
+        """
         known = {f.name for f in fields(cls)}
         inner: dict[str, Any] = {
             "data": DataSpec,
@@ -160,7 +175,7 @@ class RunSpec:
             "teacher": TeacherRef,
             "votes": VoteSpec,
         }
-        made: dict[str, Any] = {}
+        made: dict[str, Any] = {"loop_version": 1}
         for name, value in values.items():
             if name not in known:
                 raise InvalidInput(f"a run has no setting '{name}'{nearest(name, known)}")
@@ -180,10 +195,28 @@ class RunSpec:
         plain["data"] = _naming(DataSpec, plain["data"], "data.")
         plain["votes"] = _naming(VoteSpec, plain["votes"], "votes.")
         del plain["seed"]
+        if self.loop_version != 1 and self.depends_on_loop:
+            plain["loop_version"] = self.loop_version
         for name in ("bank", "teacher"):
             if plain[name]:
                 del plain[name]["folder"]
         return plain
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The versions of recipe and loop, also where the identity leaves them out."""
+        loop = self.loop_version if self.depends_on_loop else 1
+        return {"recipe_version": self.recipe_version, "loop_version": loop}
+
+    @property
+    def depends_on_loop(self) -> bool:
+        """True if the versions of the loop train this run differently.
+
+        They agree on a float32 run whose rate falls between two epochs, such as one of 200 epochs.
+        """
+        falls = ((mark * self.epochs, exact(mark) * self.epochs) for mark in self.milestones)
+        between_epochs = all(math.floor(rounded) == true for rounded, true in falls)
+        return self.precision != "float32" or not between_epochs
 
     @property
     def key(self) -> str:
@@ -194,6 +227,11 @@ class RunSpec:
     def folder(self) -> str:
         """The run's folder below ``runs/``."""
         return f"{self.data.name}-{self.recipe}-{self.arm}-{self.key}/seed-{self.seed}"
+
+
+def exact(share: float) -> Fraction:
+    """Returns the number that a share was written as: 0.9 * 70 is 63, and not a little less."""
+    return Fraction(str(share))
 
 
 # The settings of the first committed results, which every key holds at any value.
@@ -213,7 +251,7 @@ def _naming(kind: type[RunSpec | DataSpec | VoteSpec], plain: Any, before: str =
     return {
         name: value
         for name, value in plain.items()
-        if f"{before}{name}" in _FIRST or value != defaults[name]
+        if f"{before}{name}" in _FIRST or (value != defaults[name] and name != "loop_version")
     }
 
 
@@ -250,6 +288,7 @@ def _problems(spec: RunSpec) -> list[str]:
         _within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
         _within("eval_every", spec.eval_every, 0, 100_000),
         _within("recipe_version", spec.recipe_version, 1, 10**6),
+        _within("loop_version", spec.loop_version, 1, LOOP_VERSION),
         _within("val_per_class", spec.data.val_per_class, 0, 10**6),
         _within("seed", spec.seed, 0, 2**63 - 1),
         "" if spec.pad is None else _within("pad", spec.pad, 0, 64),
@@ -282,7 +321,8 @@ def _within(
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and isinstance(low, int) and not isinstance(value, int):
         return f"{name} must be a whole number, got {value!r}"
-    if number and math.isfinite(value) and low <= value <= high:
+    # Compared first: Python cannot tell if a very large whole number is finite.
+    if number and low <= value <= high and math.isfinite(value):
         open_end = (open_low and value == low) or (open_high and value == high)
         if not open_end:
             return ""

@@ -21,6 +21,7 @@ from stylegan_mix import arrays, store
 from stylegan_mix.banks.request import KIND, Request
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.plan import BLOCK
+from stylegan_mix.reading import parse_json, read_lines
 
 __all__ = ["FILE", "Partial"]
 
@@ -138,12 +139,12 @@ def _read_journal(path: Path) -> dict[int, str]:
     """Reads block number -> SHA-256 of every whole line; torn and foreign lines are skipped."""
     found: dict[int, str] = {}
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
-    except FileNotFoundError:
+        lines = read_lines(path)
+    except OSError:  # what is not there, or no journal, proves no block
         return found
-    for line in text.splitlines():
+    for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             found[int(entry["block"])] = str(entry["sha256"])
         except (ValueError, KeyError, TypeError):
             continue

@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from stylegan_mix.banks.facts import command
 from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.datasets.records import draw_name, draw_options
 from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.showing import for_markdown
 
 __all__ = ["card", "trained_for", "training_command"]
 
@@ -16,16 +18,17 @@ __all__ = ["card", "trained_for", "training_command"]
 def card(facts: Mapping[str, Any], *, content_sha256: str, size: int) -> str:
     """Renders the Markdown text of a bank's card; `size` is that of its file in bytes."""
     height, width, channels = facts["image_shape"]
+    dataset = for_markdown(facts["dataset"])
     return f"""# Bank {facts["key"][:12]}
 
-{facts["n"]:,} generated images of {facts["dataset"]} ({height}x{width}, {channels} channel(s)):
+{facts["n"]:,} generated images of {dataset} ({height}x{width}, {channels} channel(s)):
 {SPACES[facts["space"]].about}.
 
 ![pairs in rows, lam along the columns](preview.png)
 
 | | |
 |---|---|
-| data set | {facts["dataset"]}, {_imbalance(facts)}, {len(facts["classes"])} classes |
+| data set | {dataset}, {_imbalance(facts)}, {len(facts["classes"])} classes |
 | training split | `{facts["split_id"]}`{_declared(facts)} |
 | test part, never seen | `{facts["test_id"]}`{_declared(facts)} |
 | generator | `{facts["generator"]}` |
@@ -59,6 +62,7 @@ Mean pairwise pixel distance among a class's samples over that among its real tr
 
 ```python
 from stylegan_mix.banks import reader, store
+from stylegan_mix.showing import for_markdown
 
 bank = reader.open_bank(store.resolve("{facts["key"][:12]}"))
 ```
@@ -66,7 +70,7 @@ bank = reader.open_bank(store.resolve("{facts["key"][:12]}"))
 Written again, byte for byte on the same kind of machine, by:
 
 ```text
-{facts["command"]}
+{command(facts)}
 ```
 
 ## Limits
@@ -79,7 +83,7 @@ Written again, byte for byte on the same kind of machine, by:
 
 ## Licence
 
-The images derive from a generator, and that from the training images of {facts["dataset"]}. If you
+The images derive from a generator, and that from the training images of {dataset}. If you
 pass them on, keep to the terms of that data and of the generator's weights.
 """
 
@@ -121,7 +125,7 @@ def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:
     if not ratios:
         return "Not recorded for this generator."
     rows = [
-        f"| {name} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        f"| {for_markdown(name)} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
         for name, ratio in zip(classes, ratios, strict=True)
     ]
     return "\n".join(["| class | diversity |", "|---|---|", *rows])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stylegan_mix.errors import InvalidInput, nearest
+from stylegan_mix.reading import read_text
 
 __all__ = ["read_pairs"]
 
@@ -47,16 +48,11 @@ def read_pairs(path: Path, classes: Sequence[str]) -> tuple[tuple[int, int, floa
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        text = content.decode("utf-8-sig")
+        return read_text(path, limit=_MOST_BYTES)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is no text in UTF-8: {error.reason}") from error
-    if len(content) > _MOST_BYTES:
-        raise InvalidInput(f"{path} has more than {_MOST_BYTES:,} bytes; pairs take fewer")
-    return text
 
 
 def _class(word: str, numbers: dict[str, int], where: str) -> int:

@@ -14,25 +14,14 @@ from typing import Any
 import numpy as np
 
 from stylegan_mix import arrays
-from stylegan_mix.banks.request import KIND, SCHEMA_VERSION
+from stylegan_mix.banks.facts import check, command
+from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.spaces import SPACES
 
-__all__ = ["Bank", "control_of", "open_bank"]
+__all__ = ["Bank", "control_of", "open_bank", "reopen"]
 
 _ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
-_FACTS = {
-    "key": str,
-    "request_key": str,
-    "split_id": str,
-    "dataset": str,
-    "generator": str,
-    "space": str,
-    "command": str,
-    "classes": list,
-    "image_shape": list,
-    "n": int,
-}
 
 
 class Bank:
@@ -46,16 +35,17 @@ class Bank:
         self._container = container
         self.folder = container.folder
         self.facts: dict[str, Any] = container.facts
-        self.images = container["images"]
-        self.pair = container["pair"]
-        self.lam = container["lam"]
+        # As plain arrays: each access to a part of a memmap object costs some microseconds.
+        self.images = np.asarray(container["images"])
+        self.pair = np.asarray(container["pair"])
+        self.lam = np.asarray(container["lam"])
         self._stamp = self._stamp_on_disk()
 
     def __len__(self) -> int:
         return len(self.lam)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.folder, self.content_sha256))
+        return (reopen, (self.folder, self.content_sha256))
 
     @property
     def key(self) -> str:
@@ -71,6 +61,11 @@ class Bank:
     def content_sha256(self) -> str:
         """The hash of the arrays, independent of their file."""
         return self._container.content_sha256
+
+    @property
+    def size(self) -> int:
+        """The size of its file in bytes."""
+        return int(self._container.manifest["file_bytes"])
 
     @property
     def split_id(self) -> str:
@@ -103,6 +98,18 @@ class Bank:
         size = len(self.classes)
         mass = np.bincount(self.pair[:, 0], weights=lam, minlength=size)
         return mass + np.bincount(self.pair[:, 1], weights=1.0 - lam, minlength=size)
+
+    def soft_labels(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Composes the labels of rows: `lam` for the first class of each, the rest for the second.
+
+        [rows, K] float32; a row of one class has 1 there.
+        """
+        pair, lam = self.pair[rows], self.lam[rows]
+        labels = np.zeros((len(lam), len(self.classes)), np.float32)
+        place = np.arange(len(lam))
+        labels[place, pair[:, 0]] = lam
+        labels[place, pair[:, 1]] += 1 - lam
+        return labels
 
     def require_split(self, split_id: str) -> None:
         """Raises `InvalidInput` (exit code 3) unless the bank comes from this training split.
@@ -149,7 +156,7 @@ def open_bank(folder: Path, verify: bool = True) -> Bank:
     truncated, altered, of a newer schema, or has impossible labels.
     """
     try:
-        if (folder / "bank.h5").is_symlink():
+        if os.path.islink(folder / "bank.h5"):
             raise InvalidInput(f"{folder / 'bank.h5'} is a symbolic link; a bank holds its file")
         container = arrays.open_container(folder, kind=KIND, verify=verify)
         _check_facts(container)
@@ -162,14 +169,10 @@ def open_bank(folder: Path, verify: bool = True) -> Bank:
 
 def _check_facts(container: arrays.Container) -> None:
     facts = container.facts
-    if not isinstance(facts, dict):
-        raise InvalidInput("its facts are not an object")
-    version = facts.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise InvalidInput(f"schema {version} is newer than {SCHEMA_VERSION}, which this one reads")
-    for name, kind in _FACTS.items():
-        if not isinstance(facts.get(name), kind):
-            raise InvalidInput(f"its '{name}' must be {kind.__name__}, got {facts.get(name)!r}")
+    try:
+        check(facts)
+    except ValueError as error:
+        raise InvalidInput(f"its facts: {error}") from error
     entries = container.manifest["arrays"]
     for name, (dtype, dimensions) in _ARRAYS.items():
         if name not in entries:
@@ -206,13 +209,14 @@ def _check_labels(bank: Bank) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    command = "stylegan-mix generate ..."
-    with contextlib.suppress(InvalidInput, KeyError):
-        command = str(arrays.read_manifest(folder, kind=KIND)["facts"]["command"])
-    return f"move {folder} away and make it again: {command}"
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(InvalidInput):
+        facts = arrays.read_manifest(folder, kind=KIND)["facts"]
+    return f"move {folder} away and make it again: {command(facts)}"
 
 
-def _reopen(folder: Path, content_sha256: str) -> Bank:
+def reopen(folder: Path, content_sha256: str) -> Bank:
+    """Opens a bank again, in another process; `InvalidInput` if another is there by now."""
     bank = open_bank(folder, verify=False)
     if bank.content_sha256 != content_sha256:
         raise InvalidInput(f"{folder} now holds another bank than the one that was opened")

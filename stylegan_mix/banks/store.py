@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
+from stylegan_mix.banks.facts import check, command
 from stylegan_mix.banks.reader import control_of
 from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.fields import TEXT, WHOLE, check_types
 from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.reading import read_lines
 
 __all__ = [
     "Record",
@@ -30,6 +33,9 @@ __all__ = [
     "space_named",
     "unfinished",
 ]
+
+# Fields of a request that a listing shows.
+_ASKED = {"n": WHOLE, "block": WHOLE, "space": TEXT, "generator": TEXT}
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,9 @@ def unfinished() -> list[Unfinished]:
     for path in sorted(partial.iterdir()) if partial.is_dir() else []:
         try:
             request = store.read_json(path / "request.json")["request"]
-            blocks = -(-int(request["n"]) // int(request["block"]))
-        except (InvalidInput, KeyError, TypeError, ValueError, ZeroDivisionError, OSError):
+            check_types(request, _ASKED)
+            blocks = -(-request["n"] // request["block"])
+        except (InvalidInput, KeyError, TypeError, ValueError, ZeroDivisionError):
             continue
         found.append(Unfinished(path.name, path, request, _lines(path / "blocks.jsonl"), blocks))
     return found
@@ -136,7 +143,7 @@ def resolve(ref: str) -> Path:
     Raises `InvalidInput` (exit code 3) if there is none, `UsageFailure` (exit code 2) if several
     keys begin so.
     """
-    path = Path(ref).expanduser() if ref.startswith("~") else Path(ref)
+    path = store.expanded(ref)
     # Unlike Path.is_file, this does not raise for a name that no file can have.
     if os.path.isfile(path / arrays.MANIFEST):
         return path.absolute()
@@ -179,22 +186,26 @@ def record(path: Path) -> Record:
         raise InvalidInput(f"{path} is a symbolic link")
     manifest = arrays.read_manifest(path, kind=KIND)
     facts = manifest["facts"]
-    if facts.get("key") != path.name:
-        raise InvalidInput(f"{path} holds a bank with another key: {facts.get('key')}")
+    try:
+        check(facts)
+    except ValueError as error:
+        raise InvalidInput(f"{path}: its facts: {error}") from error
+    if facts["key"] != path.name:
+        raise InvalidInput(f"{path} holds a bank with another key: {facts['key'][:64]}")
     # The hash takes time, and is checked when the rows are read.
     file = path / manifest["file"]
     size = os.path.getsize(file) if os.path.isfile(file) else 0
     if size != manifest["file_bytes"]:
         raise InvalidInput(
             f"{file} has {size:,} bytes; {manifest['file_bytes']:,} were written",
-            remedy=f"move {path} away and make it again: {facts.get('command')}",
+            remedy=f"move {path} away and make it again: {command(facts)}",
         )
-    made = (path / arrays.MANIFEST).stat().st_mtime
+    made = os.path.getmtime(path / arrays.MANIFEST)
     return Record(path.name, path, facts, manifest["content_sha256"], size, made)
 
 
 def _lines(path: Path) -> int:
     try:
-        return path.read_bytes().count(b"\n")
+        return len(read_lines(path)) - 1
     except OSError:
         return 0

@@ -26,6 +26,7 @@ from stylegan_mix.banks.card import card, trained_for
 from stylegan_mix.banks.plan import Means, Plan
 from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request, command_words
+from stylegan_mix.drawing.png import as_png
 from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
@@ -191,8 +192,8 @@ def _finish(partial: Partial, decoder: Decoder, facts: dict[str, Any]) -> None:
     partial.seal({**facts, "created_utc": made})
     manifest = arrays.read_manifest(partial.folder, kind=KIND)
     text = card(facts, content_sha256=manifest["content_sha256"], size=int(manifest["file_bytes"]))
-    with store.disk_errors(partial.folder):
-        draw(_preview(decoder, facts)).save(partial.folder / "preview.png", optimize=True)
+    preview = as_png(draw(_preview(decoder, facts)), optimize=True)
+    store.write_bytes(partial.folder / "preview.png", preview)
     store.write_bytes(partial.folder / "BANK_CARD.md", text.encode())
     partial.publish()
 

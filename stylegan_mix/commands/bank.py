@@ -13,6 +13,8 @@ from stylegan_mix import console, output
 from stylegan_mix.console import result
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
+from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
     from stylegan_mix.banks.reader import Bank
@@ -24,7 +26,7 @@ _COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "a
 
 @click.group("bank", cls=console.Group)
 def bank() -> None:
-    """Banks of hybrid images: list, show, preview, judge, verify.
+    """Banks of hybrid images: list, show, preview, judge, verify, remove.
 
     KEY is a bank's key, the beginning of one, or a path.
     """
@@ -97,14 +99,18 @@ def _cell(name: str, value: Any) -> str:
 @console.debug_option
 def show(key: str, as_json: bool) -> None:
     """Show everything about a bank: origin, label mass per class, histogram of lam."""
+    from stylegan_mix.banks.facts import command
+
     opened = _open(key, verify=False)
     numbers = _numbers(opened)
     if as_json:
         console.print_json({"folder": str(opened.folder), **opened.facts, **numbers})
         return
     for name, value in opened.facts.items():
-        if name not in ("classes", "diversity", "request"):
-            result(f"{name:18} {_flat(value)}")
+        if name not in ("classes", "command", "diversity", "request"):
+            result(f"{one_line(name):18} {_flat(value)}")
+    # Not the one in the file, which whoever wrote the file chose.
+    result(f"{'command':18} {command(opened.facts)}")
     result(f"{'content_sha256':18} {opened.content_sha256}")
     result(f"{'folder':18} {opened.folder}")
     result(f"{'same class':18} {numbers['same_class_share']:.3f} of rows have a = b")
@@ -131,8 +137,8 @@ def _numbers(opened: Bank) -> dict[str, Any]:
 
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items())
-    return str(value)
+        return one_line(", ".join(f"{name} {one}" for name, one in value.items()))
+    return one_line(value)
 
 
 def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
@@ -147,11 +153,14 @@ def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
 @console.debug_option
 def show_card(key: str) -> None:
     """Print a bank's card."""
-    folder = _open(key, verify=False).folder
-    try:
-        result((folder / "BANK_CARD.md").read_text(encoding="utf-8").rstrip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{folder / 'BANK_CARD.md'} cannot be read: {error}") from error
+    from stylegan_mix.banks.card import card
+    from stylegan_mix.errors import fitting
+
+    opened = _open(key, verify=False)
+    # Written anew: nothing seals the file beside the bank.
+    with fitting(f"the facts of {opened.folder} make no card"):
+        text = card(opened.facts, content_sha256=opened.content_sha256, size=opened.size)
+    result(text.rstrip())
 
 
 @bank.command("preview")
@@ -164,17 +173,14 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
 
     `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
-    from io import BytesIO
-
     from stylegan_mix.banks.preview import default_pairs, stored_sheet
+    from stylegan_mix.drawing.png import as_png
     from stylegan_mix.drawing.sheet import draw
 
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
     path = out or Path(f"preview-{opened.key[:12]}.png")
-    file = BytesIO()
-    draw(stored_sheet(opened, chosen)).save(file, format="PNG")
-    output.write_bytes(path, file.getvalue())
+    output.write_bytes(path, as_png(draw(stored_sheet(opened, chosen))))
     result(str(path))
 
 
@@ -227,6 +233,8 @@ def judge(
     from stylegan_mix.session import Session
     from stylegan_mix.stopping import StopSignals
 
+    output.check(out)
+    output.check(out)
     opened = _open(key, verify=True)
     asked = plan.decide(opened, folds=folds, seed=seed)
     say(asked.line())
@@ -239,7 +247,7 @@ def judge(
         found = plan.made(
             asked, process.resolve_device(device), Session(stop, reporter_for(progress))
         )
-    path = plan.picture(opened, found, out)
+    path = plan.picture(asked, found, out)
     facts = found.facts
     if as_json:
         console.print_json({**facts, "state": asked.state, "picture": str(path)})
@@ -328,3 +336,8 @@ def _open(key: str, *, verify: bool) -> Bank:
     from stylegan_mix.banks.reader import open_bank
 
     return open_bank(store.resolve(key), verify=verify)
+
+
+bank.add_command(
+    remove_command("bank", "KEY", "Banks that runs in the working folder name are refused.")
+)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, errors
+from stylegan_mix.columns import one_line
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import reporter_for, say
+from stylegan_mix.removing import remove_command
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _SHOWN_CLASSES = 40
 
 @click.group("dataset", cls=console.Group)
 def dataset() -> None:
-    """Data sets: list, prepare, show, verify.
+    """Data sets: list, prepare, show, verify, remove.
 
     A source is prepared once; every long-tailed draw of it is taken when it is used.
     """
@@ -334,9 +336,7 @@ def _facts(data: Dataset) -> dict[str, Any]:
         "test_counts": data.test_counts.tolist(),
         "groups": {
             "rule": groups.rule,
-            "many": list(groups.many),
-            "medium": list(groups.medium),
-            "few": list(groups.few),
+            **{name: list(members) for name, members in groups.members.items()},
         },
         "overlap": data.overlap.tolist(),
         "dropped": data.dropped,
@@ -347,25 +347,24 @@ def _facts(data: Dataset) -> dict[str, Any]:
 
 
 def _print_classes(data: Dataset) -> None:
-    groups = data.groups
-    group = {c: one for one in ("many", "medium", "few") for c in getattr(groups, one)}
-    rows = [("class", "", "train", "test", "group")]
-    rows += [
-        (str(c), _printable(name), f"{data.counts[c]:,}", f"{data.test_counts[c]:,}", group[c])
+    from stylegan_mix.datasets.groups import telling
+
+    groups = telling(data.counts, data.groups.members)
+    group = {c: one for one, members in groups.items() for c in members}
+    head = ("class", "", "train", "test", "group") if groups else ("class", "", "train", "test")
+    tested = data.test_counts
+    rows = [
+        (str(c), one_line(name), f"{data.counts[c]:,}", f"{tested[c]:,}", group.get(c, ""))
         for c, name in enumerate(data.classes)
     ]
-    if len(rows) > _SHOWN_CLASSES + 1:
+    if len(rows) > _SHOWN_CLASSES:
         half = _SHOWN_CLASSES // 2
-        left = f"... {len(rows) - 1 - 2 * half:,} more (--json lists all)"
-        rows = [*rows[: half + 1], ("", left, "", "", ""), *rows[-half:]]
-    console.print_table(rows, right=(0, 2, 3))
-    sizes = ", ".join(f"{len(getattr(groups, one))} {one}" for one in ("many", "medium", "few"))
-    result(f"groups: {sizes}; by {groups.rule}")
-
-
-def _printable(name: str) -> str:
-    """Escapes a class name, so that it cannot move the cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+        left = f"... {len(rows) - 2 * half:,} more (--json lists all)"
+        rows = [*rows[:half], ("", left, "", "", ""), *rows[-half:]]
+    console.print_table([head, *(row[: len(head)] for row in rows)], right=(0, 2, 3))
+    if groups:
+        sizes = ", ".join(f"{len(members)} {one}" for one, members in groups.items())
+        result(f"groups: {sizes}; by {data.groups.rule}")
 
 
 def _print_overlap(facts: dict[str, Any]) -> None:
@@ -386,18 +385,16 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _save_sheet(data: Dataset, out: Path | None) -> Path:
-    from io import BytesIO
-
     from stylegan_mix import output, store
     from stylegan_mix.datasets.sheet import contact_sheet
+    from stylegan_mix.drawing.png import as_png
 
-    file = BytesIO()
-    contact_sheet(data).save(file, "PNG")
+    content = as_png(contact_sheet(data))
     if out is not None:
-        output.write_bytes(out, file.getvalue())
+        output.write_bytes(out, content)
         return out
     path = store.home() / "previews" / f"{data.name}-{data.split_id[:8]}.png"
-    store.write_bytes(path, file.getvalue())
+    store.write_bytes(path, content)
     return path
 
 
@@ -432,3 +429,11 @@ def verify(name: str, as_json: bool) -> None:
     result(f"{name}: whole")
     for key, value in facts.items():
         result(f"  {key:15} {_cell(value)}")
+
+
+# remove
+
+
+dataset.add_command(
+    remove_command("dataset", "NAME", "Data sets that generators, banks or runs name are refused.")
+)

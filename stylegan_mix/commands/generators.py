@@ -11,6 +11,8 @@ import click
 from stylegan_mix import console
 from stylegan_mix.console import result
 from stylegan_mix.progress import say
+from stylegan_mix.removing import remove_command
+from stylegan_mix.showing import one_line
 
 if TYPE_CHECKING:
     from stylegan_mix.generators.store import Published
@@ -34,7 +36,7 @@ _APART = ("classes", "counts", "diversity", "preset", "network", "imported", "ha
 
 @click.group("generators", cls=console.Group)
 def generators() -> None:
-    """Finished generators: list, show.
+    """Finished generators: list, show, remove.
 
     GENERATOR is the hash of one, or its beginning.
     """
@@ -109,22 +111,26 @@ def _cell(name: str, value: Any) -> str:
 def show(generator: str, as_json: bool) -> None:
     """Show everything about a generator: origin, settings, diversity of its classes."""
     from stylegan_mix.generators import store as generator_store
+    from stylegan_mix.generators.card import command
 
     published = generator_store.load(generator)
     facts = {"folder": str(published.folder), **published.card, "hash": published.hash}
     if as_json:
         console.print_json(facts)
         return
+    facts["command"] = command(published.card)
     result(f"{'generator':18} {published.hash}")
     for name, value in facts.items():
         if name not in _APART and value is not None:
-            result(f"{name:18} {value}")
+            result(f"{one_line(name):18} {one_line(value)}")
     result(f"{'picture':18} {published.folder / 'grid.png'}")
     for title in ("imported", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")
-            console.print_table([(f"  {name}", str(one)) for name, one in settings.items()])
+            console.print_table(
+                [(f"  {one_line(name)}", one_line(one)) for name, one in settings.items()]
+            )
     _print_classes(published.card)
 
 
@@ -140,3 +146,8 @@ def _print_classes(card: dict[str, Any]) -> None:
     ]
     result("")
     console.print_table([("class", "images", "diversity"), *rows], right=(1, 2))
+
+
+generators.add_command(
+    remove_command("generator", "GENERATOR", "Generators that banks name are refused.")
+)

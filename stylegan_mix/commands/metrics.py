@@ -43,7 +43,10 @@ __all__ = ["metrics"]
     help="Labels of the samples: uniform, or as in the training part.  [default: uniform]",
 )
 @click.option(
-    "--n", "--num-images", type=click.IntRange(2), help=f"Samples a seed.  [default: {SAMPLES}]"
+    "--n",
+    "--num-images",
+    type=click.IntRange(2, 1 << 40),
+    help=f"Samples a seed.  [default: {SAMPLES}]",
 )
 @click.option(
     "--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Sets of samples."
@@ -60,7 +63,11 @@ __all__ = ["metrics"]
 )
 @click.option("--features-sha256", metavar="HEX", help="The hash that the file must have.")
 @click.option(
-    "--probe-seed", type=int, default=0, show_default=True, help="Seed of the probe's training."
+    "--probe-seed",
+    type=console.SEED,
+    default=0,
+    show_default=True,
+    help="Seed of the probe's training.",
 )
 @click.option(
     "--cas/--no-cas", default=True, help="Train a classifier on the samples and test it on reals."

@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _MOST_KIMG = 1e9
+_MOST_STEPS = 1 << 31
 _POSITIVE = console.FiniteRange(0, min_open=True)
 _SHARE = console.FiniteRange(0, 1)
 _WEIGHT = console.FiniteRange(0)
 
 # The options that change a field of the preset, under the same name.
 _CHANGES: list[tuple[str, Any, str]] = [
-    ("channel_base", click.IntRange(32), "Channels at a resolution R: this / R."),
-    ("channel_max", click.IntRange(4), "Channels at most."),
+    ("channel_base", click.IntRange(32, 1 << 28), "Channels at a resolution R: this / R."),
+    ("channel_max", click.IntRange(4, 1 << 14), "Channels at most."),
     ("mapping_layers", click.IntRange(1, 16), "Layers of the mapping network."),
     ("discriminator", click.Choice(["orig", "resnet", "skip"]), "Its architecture."),
-    ("batch", click.IntRange(2), "Images a step."),
+    ("batch", click.IntRange(2, 1 << 20), "Images a step."),
     ("lr", _POSITIVE, "Learning rate of both networks."),
     ("r1_gamma", _WEIGHT, "Weight of the R1 penalty."),
-    ("r1_interval", click.IntRange(1), "Steps between R1 penalties."),
+    ("r1_interval", click.IntRange(1, _MOST_STEPS), "Steps between R1 penalties."),
     ("merged_r1", bool, "R1 and the loss on reals from one pass."),
     ("path_weight", _WEIGHT, "Weight of path length regularisation."),
-    ("path_interval", click.IntRange(0), "Steps between them."),
+    ("path_interval", click.IntRange(0, _MOST_STEPS), "Steps between them."),
     ("style_mixing", _SHARE, "Probability of mixing styles."),
     ("ema_kimg", _POSITIVE, "Half-life of the weight average, in kimg."),
     ("ema_ramp", _WEIGHT, "Half-life at most this share of the images seen; 0: no ramp."),
@@ -62,7 +63,11 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("gsr_beta", console.FiniteRange(0, 1, max_open=True), "Effective number in it."),
     ("lecam", _WEIGHT, "Weight of LeCam regularisation."),
     ("lecam_kimg", _WEIGHT, "Start of LeCam, in kimg."),
-    ("utlo_resolution", click.IntRange(0), "UTLO: no label up to this resolution; 0: off."),
+    (
+        "utlo_resolution",
+        click.IntRange(0, 1 << 14),
+        "UTLO: no label up to this resolution; 0: off.",
+    ),
     ("utlo_weight", _WEIGHT, "Weight of its unconditional loss."),
     ("transition_start", _WEIGHT, "Start of fading in the label, in kimg."),
     ("transition_end", _WEIGHT, "End of fading it in; 0: full from the start."),

@@ -28,6 +28,7 @@ from stylegan_mix.datasets.members import (
     is_hidden,
 )
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import open_regular
 
 __all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
 
@@ -50,14 +51,17 @@ def open_archive(path: Path, names_encoding: str | None = None) -> Iterator[Arch
     if not path.is_file():
         raise InvalidInput(f"{path} is missing, or neither a file nor a folder")
     with damaged(path):
-        opened = path.open("rb")
-    with opened as file:
+        stream = open_regular(path)
+    with stream as file:
         start = file.read(265)
         file.seek(0)
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             with damaged(path):
-                encoding, notes = _zip_encoding(path, zipfile.ZipFile(file), names_encoding)
-                found = _Zip(path, zipfile.ZipFile(file, metadata_encoding=encoding), notes)
+                opened = zipfile.ZipFile(file)
+                encoding, notes = _zip_encoding(path, opened, names_encoding)
+                if encoding is not None:
+                    opened = zipfile.ZipFile(file, metadata_encoding=encoding)
+                found = _Zip(path, opened, notes)
             yield found
         else:
             with _open_tar(path, file, path.stat().st_size, names_encoding) as tar:

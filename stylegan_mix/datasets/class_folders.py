@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from stylegan_mix.datasets.archives import Archive, bytewise, is_hidden
 from stylegan_mix.datasets.listing import some
-from stylegan_mix.datasets.part_names import roles_of
+from stylegan_mix.datasets.part_names import roles_of, says_nothing
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
 
@@ -44,8 +44,10 @@ def check_levels(levels: str | None) -> None:
     )
 
 
-def decide_levels(part: Branch, archive: Archive) -> str:
+def decide_levels(part: Branch, archive: Archive) -> tuple[str, list[str]]:
     """Decides that the first folders of a part are its classes, where their content says so.
+
+    Returns the levels, and notes on folders inside of classes.
 
     A class holds images, and may hold more in subfolders; or it holds nothing but one folder, such
     as "images". Raises `InvalidInput` (exit code 3) for other nested folders and for shards.
@@ -59,7 +61,11 @@ def decide_levels(part: Branch, archive: Archive) -> str:
         )
     nested = [child for child in part.inner if not child.own and child.splits]
     if not nested:
-        return TOP
+        mixed = [child for child in part.inner if child.own and child.children]
+        if not mixed:
+            return TOP, []
+        inner = mixed[0].inner[0]
+        return TOP, [f"folders inside of a class belong to it, such as {_path(inner)}"]
     deeper = Counter(name for child in part.inner for name in child.children)
     shared = [name for name, times in deeper.items() if times > 1]
     first = [child.name for child in part.inner]
@@ -99,20 +105,24 @@ def _path(branch: Branch) -> str:
 def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
     """Raises `InvalidInput` (exit code 3) where folders named as parts hold images and no classes.
 
-    One such name among others is a class: CIFAR-100 has a class "train".
+    One class among others may be called "train", as in CIFAR-100, or "valid"; a folder "test"
+    among classes is hardly one.
     """
-    names = {name: one for name, one in roles_of(around.children).items() if one.plain}
-    roles = {one.role for one in names.values()}
-    if not names or (
-        len(names) < len(around.children) and (len(roles) < 2 or "train" not in roles)
-    ):
+    if not around.children:
         return
-    paths = [_path(child) for child in around.inner if child.name in names]
+    names = {name: one.role for name, one in roles_of(around.children).items() if one.plain}
+    if len(names) == len(around.children) or "test" in names.values():
+        unlabelled = [_path(child) for child in around.inner if child.name in names]
+    elif len(around.children) == 1 and all(map(says_nothing, around.children)):
+        unlabelled = []
+    else:
+        return
+    text = f" in folders with the names of parts ({some(unlabelled)})" if unlabelled else ""
     raise InvalidInput(
-        f"{archive.path}: images lie in folders with the names of parts ({some(paths)}), without "
-        "class folders in them",
-        remedy="expected train/CLASS/FILE and test/CLASS/FILE; if these folders are the classes, "
-        f"add --levels top; {_ADVICE}",
+        f"{archive.path}: the images lie{text or f' in {_path(around.inner[0])}'}, and in no class "
+        "folders",
+        remedy="expected train/CLASS/FILE and test/CLASS/FILE, or CLASS/FILE; if these folders are "
+        f"the classes, add --levels top; {_ADVICE}",
     )
 
 
@@ -128,12 +138,13 @@ def class_of_files(
         part: {name: name[len(branch.path) :].split("/")[:-1] for name in branch.images()}
         for part, branch in parts.items()
     }
-    paths = {tuple(one) for files in folders.values() for one in files.values()}
+    paths = {part: {tuple(one) for one in files.values() if one} for part, files in folders.items()}
     notes: list[str] = []
     if levels == LEAF:
         names = _leaves(paths)
     else:
-        names, notes = _at_depth(paths, 1 if levels == TOP else int(levels))
+        everywhere = set().union(*paths.values())
+        names, notes = _at_depth(everywhere, 1 if levels == TOP else int(levels))
     classes = {
         part: {name: names[tuple(one)] for name, one in files.items() if tuple(one) in names}
         for part, files in folders.items()
@@ -141,9 +152,19 @@ def class_of_files(
     return classes, notes
 
 
-def _leaves(paths: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    times = Counter(path[-1] for path in paths if path)
-    return {path: path[-1] if times[path[-1]] == 1 else "/".join(path) for path in paths if path}
+def _leaves(paths: Mapping[str, set[tuple[str, ...]]]) -> dict[tuple[str, ...], str]:
+    """Names folders by their last word, or by their path if a part has the word twice."""
+    repeated = {
+        name
+        for found in paths.values()
+        for name, times in Counter(path[-1] for path in found).items()
+        if times > 1
+    }
+    return {
+        path: "/".join(path) if path[-1] in repeated else path[-1]
+        for found in paths.values()
+        for path in found
+    }
 
 
 def _at_depth(

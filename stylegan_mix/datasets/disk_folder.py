@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stylegan_mix.datasets.members import Members, bytewise, damaged
+from stylegan_mix.datasets.members import LARGEST_MEMBER, Members, bytewise, damaged
 from stylegan_mix.errors import InvalidInput, MissingEnvironment
+from stylegan_mix.reading import read_bytes
 
 __all__ = ["DiskFolder"]
 
@@ -105,7 +106,7 @@ class DiskFolder:
             if name in self.broken:
                 raise InvalidInput(f"{self.path}: '{name}' {self.broken[name]}")
             with damaged(self.path, name):
-                content = (self.path / name).read_bytes()
+                content = read_bytes(self.path / name, limit=LARGEST_MEMBER)
             yield name, content
 
     def sha256(self) -> str:

@@ -40,7 +40,7 @@ def folder_listing(archive: Archive, root: Branch, request: Request) -> Listing:
     """
     parts = _parts(archive, root, request)
     train = parts.folders["train"]
-    levels = request.levels or decide_levels(train, archive)
+    levels, said = (request.levels, []) if request.levels else decide_levels(train, archive)
     by_folder = {part: one for part, one in parts.folders.items() if part not in parts.labels}
     files, notes = class_of_files(by_folder, levels)
     for part, labels in parts.labels.items():
@@ -63,7 +63,7 @@ def folder_listing(archive: Archive, root: Branch, request: Request) -> Listing:
         part: ordered((index[label], name) for name, label in named.items())
         for part, named in files.items()
     }
-    notes = [*parts.notes, *twins(classes), *notes]
+    notes = [*parts.notes, *twins(classes), *said, *notes]
     if "test" not in pairs:
         keys = {name: name[len(train.path) :] for _, name in pairs["train"]}
         cut, changed = held_out(pairs["train"], keys, classes)

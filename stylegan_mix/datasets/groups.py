@@ -7,14 +7,23 @@ taken (`shot_groups`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stylegan_mix.errors import UsageFailure
 
-__all__ = ["GROUPS", "GroupRule", "Ranks", "ShotGroups", "Thresholds", "group_rule", "shot_groups"]
+__all__ = [
+    "GROUPS",
+    "GroupRule",
+    "Ranks",
+    "ShotGroups",
+    "Thresholds",
+    "group_rule",
+    "shot_groups",
+    "telling",
+]
 
 GROUPS = ("many", "medium", "few")
 FEW_CLASSES = 10
@@ -123,6 +132,18 @@ def group_rule(text: str) -> GroupRule:
             )
         return Thresholds(high, low)
     raise UsageFailure(f"--groups '{text}' is no rule of shot groups", remedy=_EXAMPLES)
+
+
+def telling(
+    counts: Sequence[int] | np.ndarray, members: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[int, ...]]:
+    """Selects the shot groups, by name, that say more than the mean over all classes.
+
+    Empty groups are left out. None is left if all classes have as many training images, or if one
+    group holds them all.
+    """
+    filled = {name: tuple(members[name]) for name in GROUPS if members[name]}
+    return filled if len(filled) > 1 and len({int(count) for count in counts}) > 1 else {}
 
 
 def shot_groups(counts: Sequence[int] | np.ndarray) -> ShotGroups:

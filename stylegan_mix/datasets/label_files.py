@@ -7,12 +7,11 @@ image folders. Any other table that names images is refused until an option says
 from __future__ import annotations
 
 import csv
-import json
 import re
+import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stylegan_mix.datasets.archives import Archive, is_hidden
 from stylegan_mix.datasets.label_tables import (
@@ -28,6 +27,7 @@ from stylegan_mix.datasets.lookup import Lookup
 from stylegan_mix.datasets.part_names import PartName, part_name
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import parse_json, read_bytes
 
 __all__ = [
     "asked_content",
@@ -39,10 +39,12 @@ __all__ = [
 ]
 
 LARGEST_TEXT = 1 << 28
+LARGEST_SAMPLE = 1 << 23
 SAMPLE_LINES = 1000
 KNOWN = ("dataset.json", "metadata.csv", "metadata.jsonl")
 
 _UNREADABLE = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".mat", ".pkl", ".npy", ".npz")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.){1,500}"')
 _LABEL_WORDS = re.compile(r"label|annot|metadata|class|target|train|test|val", re.IGNORECASE)
 _FOLDERS_DECIDE = "if the folders are the classes, add --levels top"
 
@@ -64,9 +66,10 @@ def asked_content(archive: Archive, path: Path) -> tuple[str, str, bytes]:
             f"--labels {path} is missing, or not a file, and {archive.path} holds none of that name"
             + (f"; it holds {some(there)}" if there else "")
         )
-    if path.stat().st_size > LARGEST_TEXT:
-        raise InvalidInput(f"{path} is larger than {LARGEST_TEXT:,} bytes")
-    return str(path), "", path.read_bytes()
+    try:
+        return str(path), "", read_bytes(path, limit=LARGEST_TEXT)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _within(archive: Archive, path: Path) -> str:
@@ -142,8 +145,8 @@ def _known_in(archive: Archive, folders: Iterable[str], images: Branch) -> Itera
 def _has_labels(content: bytes) -> bool:
     """Tells if a JSON is StyleGAN2-ADA's, also one without labels, which is refused later."""
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
+        data = parse_json(content)
+    except ValueError:
         return False
     return isinstance(data, dict) and "labels" in data
 
@@ -189,13 +192,29 @@ def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[st
             )
     texts = [name for name in there if _is_text(name)]
     lookup = Lookup(roots[0].images()) if texts else Lookup(())
-    for name, content in sorted(archive.read(texts)):
-        command = _command(name, content, lookup, tuple(places))
-        if command:
-            raise InvalidInput(
-                f"{archive.path}: '{name}' names images, and is not used",
-                remedy=f"to take the classes from it: {command}; {_FOLDERS_DECIDE}",
-            )
+    commands = {
+        name: command
+        for name, content in sorted(archive.read(texts))
+        if (command := _command(name, content, lookup, tuple(places)))
+    }
+    if commands:
+        first = next(iter(commands))
+        raise InvalidInput(
+            f"{archive.path}: '{first}' names images, and is not used",
+            remedy=f"to take the classes from it: {_together(commands)}; {_FOLDERS_DECIDE}",
+        )
+
+
+def _together(commands: Mapping[str, str]) -> str:
+    """Joins the options for label files of different parts; else returns those of the first."""
+    roles = {name: found.role for name in commands if (found := _role(name))}
+    if "train" in roles.values() and 1 < len(roles) == len(set(roles.values())):
+        files = " ".join(f"--labels {name.rpartition('/')[2]}" for name in roles)
+        first = next(commands[name] for name in roles)
+        return (
+            f"{files} {first[first.find('--file-column') :]}" if "--file-column" in first else files
+        )
+    return next(iter(commands.values()))
 
 
 def _is_text(name: str) -> bool:
@@ -207,14 +226,15 @@ def _is_text(name: str) -> bool:
 def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) -> str | None:
     """Composes the options that use a label file; None if it is none."""
     last = name.rpartition("/")[2]
+    quoted = shlex.quote(last)
     if name.lower().endswith(".json"):
         strings = list(_strings(content))
         hits = {found[0] for word in strings if (found := lookup.find(word, folders))}
-        return f"--train-list {last} if it is iNaturalist's, or a CSV of it" if hits else None
+        return f"--train-list {quoted} if it is iNaturalist's, or a CSV of it" if hits else None
     is_json_lines = name.lower().endswith((".jsonl", ".ndjson"))
     if not is_json_lines and not _names_images(_cells(content), lookup, folders):
         return None
-    headless = f"--train-list {last} for lines of 'path number', or --labels with a header added"
+    headless = f"--train-list {quoted} for lines of 'path number', or --labels with a header added"
     try:
         table = read_table(name, content)
     except InvalidInput:
@@ -225,23 +245,17 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
     labels = label_columns(table, files)
     if not labels:
         return None
-    return f"--labels {last} --file-column {files!r} --label-column {labels[0]!r}"
+    words = ["--labels", last, "--file-column", files, "--label-column", labels[0]]
+    return shlex.join(words)
 
 
 def _strings(content: bytes) -> Iterator[str]:
-    """Yields the texts of a JSON, keys and values."""
-    try:
-        waiting: list[Any] = [json.loads(content)]
-    except (ValueError, RecursionError):
-        return
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            waiting += one
+    """Yields the short texts at the beginning of a JSON, whole or damaged, keys and values."""
+    for found in _STRING.finditer(content[:LARGEST_SAMPLE]):
+        try:
+            yield parse_json(found[0])
+        except ValueError:
+            continue
 
 
 def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
@@ -249,7 +263,8 @@ def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
 
     Prose has lines of different numbers of words, or a single one: then there are no cells.
     """
-    text = content.decode("utf-8-sig", "replace")
+    sample = content if most is None else content[:LARGEST_SAMPLE]
+    text = sample.decode("utf-8-sig", "replace")
     lines = [line for line in text.splitlines()[:most] if line.strip()]
     divider = next((one for one in "\t,;" if lines and one in lines[-1]), None)
     try:

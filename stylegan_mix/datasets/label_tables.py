@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.reading import parse_json, table_rows
 
 __all__ = [
     "ENDINGS",
@@ -76,11 +75,9 @@ def _delimited(name: str, text: str) -> Table:
     head = text.split("\n", 1)[0]
     delimiter = max("\t,;", key=head.count)
     try:
-        rows = [
-            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
-        ]
-    except csv.Error as error:
-        raise InvalidInput(f"{name} is no table: {error}") from error
+        rows = [row for row in table_rows(text, delimiter=delimiter) if row]
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}") from error
     if not rows:
         raise InvalidInput(f"{name} is empty: expected a header with the names of the columns")
     columns = tuple(cell.strip() for cell in rows[0])
@@ -95,8 +92,8 @@ def _delimited(name: str, text: str) -> Table:
 
 def _parsed(name: str, text: str, where: str = "") -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits are a ValueError too
+        return parse_json(text)
+    except ValueError as error:
         raise InvalidInput(f"{name}{where} is not JSON: {type(error).__name__} {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from stylegan_mix.datasets.parts import parts_of_tiers
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.reading import MOST_DIGITS
 
 __all__ = ["FEWEST_SHARE", "LabelFile", "file_column", "labelled_listing"]
 
@@ -236,10 +238,11 @@ def _label_column(table: Table, files: str, split: str | None, asked: str | None
         return column_named(table, "--label-column", asked)
     found = label_columns(table, files, [split] if split else [])
     if len(found) != 1:
+        words = ["--labels", table.name, "--file-column", files]
+        words += ["--label-column", (found or ["NAME"])[0]]
         raise InvalidInput(
             f"{table.name}: which column holds the labels? {described(table)}",
-            remedy=f"choose one: --labels {table.name} --file-column {files!r} --label-column "
-            f"{(found or ['NAME'])[0]!r}",
+            remedy=f"choose one: {shlex.join(words)}",
         )
     return column_named(table, "--label-column", found[0])
 
@@ -315,7 +318,7 @@ def _folder_role(name: str) -> str | None:
 
 def _spelled_alike(rows: Sequence[_Row]) -> list[_Row]:
     """Spells the number of a class in one way: 7 for "7", "07" and "7.0"; names stay."""
-    if not all(_INTEGER.fullmatch(row.label) for row in rows):
+    if not all(_INTEGER.fullmatch(row.label) and len(row.label) < MOST_DIGITS for row in rows):
         return list(rows)
     return [replace(row, label=str(int(row.label.partition(".")[0]))) for row in rows]
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,7 @@ __all__ = [
     "Entry",
     "Labelled",
     "Listing",
+    "check_class_names",
     "counted",
     "held_out",
     "listing_of",
@@ -34,6 +37,9 @@ __all__ = [
 MOST_CLASSES = 1 << 16
 HELD_OUT_SHARE = 0.2
 FEWEST_HELD_OUT = 2
+LONGEST_NAME = 1000
+
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 Labelled = list[tuple[int, str]]
 """(class index, file name) of each image of a part."""
@@ -71,7 +77,11 @@ class Listing:
 def listing_of(
     archive: Archive, classes: Sequence[str], parts: Mapping[str, Labelled], notes: Iterable[str]
 ) -> Listing:
-    """Numbers the images of the parts "train", "test" and perhaps "val" in their order."""
+    """Numbers the images of the parts "train", "test" and perhaps "val" in their order.
+
+    Raises `InvalidInput` (exit code 3) without a test image, and for impossible names of classes.
+    """
+    check_class_names(archive.path, classes)
     entries = {
         part: tuple(Entry(place, label, name) for place, (label, name) in enumerate(pairs))
         for part, pairs in parts.items()
@@ -85,6 +95,18 @@ def listing_of(
     said = (*notes, *rare_classes(classes, entries["train"], entries["test"]))
     val = entries.get("val", ())
     return Listing(tuple(classes), entries["train"], entries["test"], listed, False, said, val)
+
+
+def check_class_names(path: Path, classes: Iterable[str]) -> None:
+    """Raises `InvalidInput` (exit code 3) for names that are no text of one line, or too long."""
+    for name in classes:
+        spelled = name.encode("utf-8", "replace").decode("utf-8") == name
+        if not spelled or not name or len(name) > LONGEST_NAME or _CONTROL.search(name):
+            raise InvalidInput(
+                f"{path}: a class cannot be named {name[:80]!a}: expected 1 to "
+                f"{LONGEST_NAME:,} letters of Unicode without control characters",
+                remedy="rename the class",
+            )
 
 
 def ordered(pairs: Iterable[tuple[int, str]]) -> Labelled:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from stylegan_mix.datasets.listing import (
     MOST_CLASSES,
     Entry,
     Listing,
+    check_class_names,
     held_out,
     listing_of,
     rare_classes,
@@ -27,6 +26,7 @@ from stylegan_mix.datasets.listing import (
     twins,
 )
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import is_count, read_text, table_rows
 
 __all__ = ["from_index", "from_lists"]
 
@@ -43,7 +43,10 @@ def from_index(archive: Archive, path: Path) -> Listing:
 
     The indices of each split must be 0 to n - 1, each once. Paths are names in the archive.
     """
-    rows = list(csv.reader(io.StringIO(_text(path), newline="")))
+    try:
+        rows = table_rows(_text(path))
+    except ValueError as error:
+        raise InvalidInput(f"{path}: {error}") from error
     if not rows or rows[0] != _INDEX_HEADER:
         raise InvalidInput(f"{path}, row 1: expected {','.join(_INDEX_HEADER)}")
     classes = tuple(sorted({row[2] for row in rows[1:] if len(row) == 4}, key=bytewise))
@@ -51,7 +54,7 @@ def from_index(archive: Archive, path: Path) -> Listing:
     labels: dict[str, dict[int, int]] = {"train": {}, "test": {}}
     held: dict[str, list[Entry]] = {"train": [], "test": []}
     for number, row in enumerate(rows[1:], 2):
-        if len(row) != 4 or row[0] not in labels or not row[1].isascii() or not row[1].isdigit():
+        if len(row) != 4 or row[0] not in labels or not is_count(row[1]):
             raise InvalidInput(f"{path}, row {number}: expected train|test,number,class,path")
         split, place, name = row[0], int(row[1]), row[3]
         if place in labels[split]:
@@ -68,6 +71,7 @@ def from_index(archive: Archive, path: Path) -> Listing:
         notes.append(f"{absent:,} of {len(labels['test']):,} test images of the index are absent")
     listed = np.array([labels["train"][place] for place in range(len(labels["train"]))], np.int64)
     _check_labels(path, listed, classes)
+    check_class_names(path, classes)
     ordered = {part: sorted(found, key=lambda one: one.position) for part, found in held.items()}
     entries = _located(archive, path, [*ordered["train"], *ordered["test"]])
     cut = len(ordered["train"])
@@ -123,7 +127,7 @@ def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()):
+        if not name or not is_count(label):
             raise InvalidInput(f"{path}, row {number}: expected 'path label', got {line[:80]!r}")
         if int(label) >= MOST_CLASSES:
             raise InvalidInput(f"{path}, row {number}: label {label}; at most {MOST_CLASSES - 1}")
@@ -174,9 +178,7 @@ def _folder_names(pairs: Iterable[tuple[int, str]], count: int) -> tuple[str, ..
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_TEXT:
-            raise InvalidInput(f"{path} is larger than {LARGEST_TEXT:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, limit=LARGEST_TEXT)
     except OSError as error:
         raise UsageFailure(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

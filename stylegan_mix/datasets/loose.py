@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from stylegan_mix.datasets.archives import Archive, bytewise, open_archive
-from stylegan_mix.datasets.image_files import SUFFIXES, BadImage, Shape, decode, inspect
+from stylegan_mix.datasets.image_files import (
+    SUFFIXES,
+    BadImage,
+    Shape,
+    decode,
+    inspect,
+    is_image_name,
+)
 from stylegan_mix.errors import InvalidInput
 
 __all__ = ["UNLABELLED", "LooseImages", "open_loose"]
@@ -50,17 +57,15 @@ class LooseImages:
         `InvalidInput` (exit code 3).
         """
         place = {name: number for number, name in enumerate(self.names)}
-        for name, content in self.archive.read(self.names):
+        broken = self._broken(bad)
+        for name, content in self.archive.read([one for one in self.names if one not in broken]):
             try:
                 if shape.fit is None and shape.size is not None:
                     _require_size(content, shape.size)
                 yield place[name], name, decode(content, shape)
             except BadImage as error:
                 if bad is None:
-                    raise InvalidInput(
-                        f"{self.path}: '{name}' {error}",
-                        remedy="--on-bad-image skip leaves such files out",
-                    ) from error
+                    raise self._refusal(name, str(error)) from error
                 bad[name] = str(error)
             except _OtherSize as error:
                 raise InvalidInput(
@@ -68,6 +73,20 @@ class LooseImages:
                     f"{shape.size} x {shape.size}",
                     remedy="--resize brings every image to that size (--fit says how)",
                 ) from error
+
+    def _broken(self, bad: dict[str, str] | None) -> dict[str, str]:
+        """Finds the names that are links to nothing, which count as files that cannot be taken."""
+        found = {name: why for name, why in self.archive.broken.items() if name in self.names}
+        if bad is not None:
+            bad |= found
+        elif found:
+            raise self._refusal(*next(iter(found.items())))
+        return found
+
+    def _refusal(self, name: str, why: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self.path}: '{name}' {why}", remedy="--on-bad-image skip leaves such files out"
+        )
 
 
 class _OtherSize(Exception):
@@ -100,13 +119,7 @@ def open_loose(path: Path, classes: Sequence[str]) -> Iterator[LooseImages]:
 
 
 def _images(archive: Archive) -> list[str]:
-    kept = [
-        name
-        for name in archive.names
-        if name.lower().endswith(SUFFIXES)
-        and not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    ]
-    return sorted(kept, key=bytewise)
+    return sorted(filter(is_image_name, archive.names), key=bytewise)
 
 
 class _Labels:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.showing import is_plain, one_line
 
 __all__ = [
     "DEEPEST",
@@ -85,7 +86,7 @@ class Archive(Protocol):
 
 def bytewise(name: str) -> bytes:
     """Makes the key that sorts names by their UTF-8 bytes, on every system and in every locale."""
-    return name.encode("utf-8", "surrogateescape")
+    return name.encode("utf-8", "surrogatepass")
 
 
 def is_hidden(name: str) -> bool:
@@ -147,14 +148,14 @@ class Members:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":" or "\\" in name:
             self.refuse(name, "leads out of the archive, or has a name that could")
-        if any(ord(letter) < 32 for letter in name):
-            self.refuse(name.encode("unicode_escape").decode(), "has control characters in it")
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             self.refuse(
                 ascii(name), "has a name that is not UTF-8", "say its encoding: --names-encoding"
             )
+        if not is_plain(name):
+            self.refuse(one_line(name), "has control characters in it")
         if len(parts) > DEEPEST:
             self.refuse(f"{name[:80]}...", f"lies more than {DEEPEST} folders deep")
         return "/".join(parts)

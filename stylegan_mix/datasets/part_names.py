@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["PART_OF_TIERS", "TIERS", "PartName", "part_name", "roles_of"]
+__all__ = ["PART_OF_TIERS", "TIERS", "PartName", "part_name", "roles_of", "says_nothing"]
 
-_WORDS = {
+_ROLE_WORDS = {
     "train": ("train", "training", "trn"),
     "test": ("test", "testing", "tst"),
     "eval": ("eval", "evaluation", "holdout"),
@@ -20,7 +20,7 @@ TIERS = ("test", "eval", "val")
 PART_OF_TIERS = ("test", "val")
 """The parts that the first and the second of these roles become."""
 
-_ROLE = {word: role for role, words in _WORDS.items() for word in words}
+_ROLE = {word: role for role, words in _ROLE_WORDS.items() for word in words}
 # Words that say nothing of the part, alone ("train_images") or glued on ("trainset").
 _NEUTRAL = (
     *("dataset", "datasets", "data", "sets", "set", "images", "image", "imgs", "img", "pictures"),
@@ -46,12 +46,21 @@ class PartName:
         return not self.others
 
 
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", _CAMEL.sub(" ", name).casefold()) if word]
+
+
+def says_nothing(name: str) -> bool:
+    """Tells if a name, such as "images" or "data_64x64", is neither a part's nor a class's."""
+    words = _words(name)
+    return bool(words) and all(word in _NEUTRAL or _NUMBER.fullmatch(word) for word in words)
+
+
 def part_name(name: str) -> PartName | None:
     """Finds the role in the name of a folder or file; None without one, or with two of them."""
-    words = [word for word in re.split(r"[\W_]+", _CAMEL.sub(" ", name).casefold()) if word]
     roles: list[str] = []
     others: list[str] = []
-    for word in words:
+    for word in _words(name):
         glued = _GLUED.fullmatch(word)
         if glued:
             roles.append(_ROLE[glued[1]])

@@ -112,7 +112,7 @@ def find_parts(
     if beside and settled:
         return None
     train_part = _unwrapped(train, set())
-    known = {name.casefold() for name in train_part.children}
+    known = {name.casefold() for name in _class_names(train_part, deep=settled)}
     if beside:
         raise InvalidInput(
             f"{archive.path}: {_path(train)} can be the training part, or a class beside "
@@ -147,6 +147,14 @@ def parts_of_tiers(roles: Iterable[str]) -> dict[str, str] | None:
     if len(there) > len(PART_OF_TIERS):
         return None
     return dict(zip(there, PART_OF_TIERS, strict=False))
+
+
+def _class_names(branch: Branch, *, deep: bool) -> set[str]:
+    """Collects the names of the folders in a part, and of those in them if `deep`."""
+    found = set(branch.children)
+    for child in branch.children.values() if deep else ():
+        found |= _class_names(child, deep=True)
+    return found
 
 
 def _search(branch: Branch, archive: Archive) -> tuple[Branch, Branch] | None:

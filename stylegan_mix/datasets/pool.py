@@ -15,7 +15,9 @@ import numpy as np
 
 from stylegan_mix import store
 from stylegan_mix.arrays import Container, open_container
+from stylegan_mix.datasets.facts import check_arrays, check_facts
 from stylegan_mix.datasets.hashes import image_hashes
+from stylegan_mix.datasets.image_files import FITS
 from stylegan_mix.datasets.records import Part
 from stylegan_mix.datasets.splits import (
     PROFILES,
@@ -23,9 +25,19 @@ from stylegan_mix.datasets.splits import (
     long_tailed_counts,
     long_tailed_indices,
 )
-from stylegan_mix.errors import InvalidInput, MissingEnvironment
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, fitting
 
-__all__ = ["KIND", "Pool", "draw", "find_folder", "from_arrays", "moments", "offers", "open_pool"]
+__all__ = [
+    "KIND",
+    "Pool",
+    "draw",
+    "find_folder",
+    "from_arrays",
+    "moments",
+    "offers",
+    "open_pool",
+    "prepared_fit",
+]
 
 KIND = "stylegan-mix-dataset"
 
@@ -111,6 +123,21 @@ def find_folder(name: str) -> Path | None:
     return None
 
 
+def prepared_fit(name: str) -> str | None:
+    """Tells how the images of a prepared set were made square ("crop", "pad" or "stretch").
+
+    None if they were not, or if there is no sound set of that name.
+    """
+    folder = find_folder(name)
+    if folder is None:
+        return None
+    try:
+        fit = open_container(folder, kind=KIND, verify=False).facts.get("fit")
+    except InvalidInput:
+        return None
+    return fit if fit in FITS else None
+
+
 def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
     """Opens a prepared set; the images stay on the disk, memory-mapped.
 
@@ -124,14 +151,13 @@ def open_pool(name: str, *, verify: bool = True) -> tuple[Pool, Container]:
             remedy=f"stylegan-mix dataset prepare {name} --from PATH",
         )
     container = open_container(folder, kind=KIND, verify=verify)
-    try:
-        pool = _from_container(name, container)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"{folder} is not a prepared data set of this version: {error}",
-            remedy=f"stylegan-mix dataset prepare {name} --from PATH --replace",
-        ) from error
-    return pool, container
+    with fitting(
+        f"{folder} is not a prepared data set of this version",
+        remedy=f"stylegan-mix dataset prepare {name} --from PATH --replace",
+    ):
+        check_facts(container.facts)
+        check_arrays(container)
+        return _from_container(name, container), container
 
 
 def _from_container(name: str, container: Container) -> Pool:
@@ -141,9 +167,9 @@ def _from_container(name: str, container: Container) -> Pool:
     if "val_images" in container.names:
         val = Part(container["val_images"], np.asarray(container["val_labels"]))
         val_hashes = np.asarray(container["val_hashes"])
-    pool = Pool(
+    return Pool(
         name=name,
-        classes=tuple(str(one) for one in facts["classes"]),
+        classes=tuple(facts["classes"]),
         images=container["images"],
         labels=np.asarray(container["labels"]),
         position=np.asarray(container["position"]),
@@ -153,25 +179,12 @@ def _from_container(name: str, container: Container) -> Pool:
         test_images=container["test_images"],
         test_labels=np.asarray(container["test_labels"]),
         test_hashes=np.asarray(container["test_hashes"]),
-        head=int(facts["head"]),
-        flip=bool(facts["flip"]),
-        default=(str(profile), None if imbalance is None else float(imbalance)),
+        head=facts["head"],
+        flip=facts["flip"],
+        default=(profile, None if imbalance is None else float(imbalance)),
         val=val,
         val_hashes=val_hashes,
     )
-    count = len(pool.classes)
-    lengths = {len(pool.images), len(pool.labels), len(pool.position), len(pool.hashes)}
-    if len(lengths) > 1 or len(pool.test_images) != len(pool.test_labels):
-        raise ValueError("its arrays differ in length")
-    if val is not None and len(val.images) != len(val.labels):
-        raise ValueError("the arrays of its validation part differ in length")
-    parts = [pool.labels, pool.test_labels, pool.listed, *([val.labels] if val else [])]
-    for labels in parts:
-        if len(labels) and not (labels.min() >= 0 and labels.max() < count):
-            raise ValueError(f"its labels do not lie in 0 to {count - 1}")
-    if not np.array_equal(pool.listed[pool.position], pool.labels):
-        raise ValueError("its labels do not fit its official order")
-    return pool
 
 
 def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.ndarray:

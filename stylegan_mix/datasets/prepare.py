@@ -21,6 +21,7 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
+from stylegan_mix.datasets.facts import check_facts
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.label_files import asked_content
 from stylegan_mix.datasets.layouts import recognise
@@ -30,8 +31,9 @@ from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.request_checks import check_request
 from stylegan_mix.datasets.sources import Content, bad_images, read_source, without
 from stylegan_mix.datasets.trained_sizes import size_note
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.session import Session
+from stylegan_mix.showing import is_plain, one_line
 
 __all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
@@ -90,6 +92,10 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     with open_archive(request.source, request.names_encoding) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
+        if content.bad and request.on_bad_image == "error":
+            raise bad_images(archive, dict(content.bad))
+        if content.bad:
+            content = read_source(request, archive, dict(content.bad), session)
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))
@@ -140,6 +146,7 @@ def verify(name: str) -> dict[str, Any]:
         "content_sha256": container.content_sha256,
         "train_images": len(pool.images),
         "test_images": len(pool.test_images),
+        **({} if pool.val is None else {"val_images": len(pool.val)}),
         "test_id": test_id,
     }
 
@@ -148,7 +155,10 @@ def _present(final: Path, replace: bool) -> Container | None:
     if not final.is_dir():
         return None
     try:
-        return arrays.open_container(final, kind=KIND)
+        container = arrays.open_container(final, kind=KIND)
+        with fitting("its facts"):
+            check_facts(container.facts)
+        return container
     except InvalidInput as error:
         if replace:
             return None
@@ -263,6 +273,12 @@ def _check_set(request: Request, content: Content) -> None:
             f"{request.name} has {known.classes} classes; {request.source} has "
             f"{len(content.classes)}",
             remedy="choose another name for this data set",
+        )
+    odd = [name for name in content.classes if not is_plain(name)]
+    if odd:
+        raise InvalidInput(
+            f"{request.source}: the class name '{one_line(odd[0])}' has control characters in it",
+            remedy="rename the class",
         )
     counts = np.bincount(content.labels, minlength=len(content.classes))
     empty = [content.classes[c] for c in np.flatnonzero(counts == 0)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stylegan_mix.datasets.groups import telling
 from stylegan_mix.datasets.records import Dataset
 from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
 from stylegan_mix.drawing.lettering import font, legible
@@ -99,17 +100,19 @@ def contact_sheet(dataset: Dataset, *, images: int | None = None) -> Image.Image
     return canvas
 
 
-def _grouped(dataset: Dataset) -> bool:
-    """Tells if shot groups say anything: the class sizes differ."""
-    return len(set(dataset.counts.tolist())) > 1
+def _ungrouped(dataset: Dataset) -> str:
+    """Says why there are no shot groups."""
+    if len(set(dataset.counts.tolist())) == 1:
+        return "all classes have equally many training images"
+    return f"one shot group holds all classes, by {dataset.groups.rule}"
 
 
 def _class_colours(dataset: Dataset) -> dict[int, str]:
     """Chooses the colour of each class's bar: that of its shot group, or one for all."""
-    if not _grouped(dataset):
+    groups = telling(dataset.counts, dataset.groups.members)
+    if not groups:
         return dict.fromkeys(range(dataset.num_classes), COLOURS[0])
-    groups = dataset.groups.members.items()
-    return {c: GROUP_COLOURS[name] for name, members in groups for c in members}
+    return {c: GROUP_COLOURS[name] for name, members in groups.items() for c in members}
 
 
 def _draw_name(dataset: Dataset) -> str:
@@ -128,13 +131,12 @@ def _legend(pen: ImageDraw.ImageDraw, dataset: Dataset, small: Any) -> None:
         fill=_QUIET,
         font=small,
     )
-    if not _grouped(dataset):
-        pen.text(
-            (_MARGIN, 72), "all classes have as many images", fill=_QUIET, font=small, anchor="lm"
-        )
+    groups = telling(dataset.counts, dataset.groups.members)
+    if not groups:
+        pen.text((_MARGIN, 72), _ungrouped(dataset), fill=_QUIET, font=small, anchor="lm")
         return
     x = _MARGIN
-    for name, members in dataset.groups.members.items():
+    for name, members in groups.items():
         colour, text = GROUP_COLOURS[name], f"{name} ({len(members)})"
         pen.rectangle((x, 66, x + 11, 77), fill=colour)
         pen.text((x + 17, 72), text, fill=_INK, font=small, anchor="lm")

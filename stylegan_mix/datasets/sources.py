@@ -18,6 +18,7 @@ from stylegan_mix.datasets.listing import Entry, Listing
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.trained_sizes import TRAINED, nearest_size
 from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.reading import read_bytes
 from stylegan_mix.session import Session
 
 __all__ = ["Content", "bad_images", "read_source", "without"]
@@ -32,7 +33,8 @@ class Content:
 
     `files` are the names of the images of each part, if they are files. `fill(parts)` writes the
     images of "train", "test" and, if there is one, "val", and returns the files that could not be
-    read. `val_labels` [V] is empty without a validation part.
+    read; `bad` are those that their headers show to be so. `val_labels` [V] is empty without a
+    validation part.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Content:
     notes: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -75,10 +78,13 @@ def _official(request: Request, archive: Archive) -> Content:
         _refuse_unknown(request, "a folder and not the published archive")
         batches = cifar.read_batches(archive)
     else:
-        if archive.path.stat().st_size > LARGEST_OFFICIAL:
-            raise InvalidInput(f"{archive.path} is too large for an official CIFAR archive")
         # Parsed are the same bytes that were hashed.
-        content = archive.path.read_bytes()
+        try:
+            content = read_bytes(archive.path, limit=LARGEST_OFFICIAL)
+        except OSError as error:
+            raise InvalidInput(
+                f"{archive.path} is no official CIFAR archive: {error.strerror}"
+            ) from error
         if official.known_by_hash(content) is None:
             _refuse_unknown(request, "not the published file: its hash is another")
         with open_tar_bytes(archive.path, content) as opened:
@@ -169,6 +175,7 @@ def _image_files(
         notes=listing.notes,
         skipped=skipped,
         files={part: [entry.name for entry in entries] for part, entries in parts.items()},
+        bad=bad,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import ImageFont
 
 from stylegan_mix.columns import width
 
-__all__ = ["LONGEST", "Face", "face_of", "font", "legible"]
+__all__ = ["LONGEST", "Face", "drawable", "face_of", "font", "legible"]
 
 LONGEST = 40
 """The longest name in a picture, in letters; a Chinese letter counts twice."""
@@ -40,27 +41,27 @@ class Face:
 def legible(names: Sequence[str], longest: int = LONGEST) -> list[str]:
     """Writes names so that they can be drawn, on one line and with at most `longest` letters.
 
-    A long name loses its middle, since the names of species begin alike. Where two names would
-    look the same, they end in four digits of their hash.
+    A long name loses its middle, since the names of species begin alike. Where two different names
+    would look the same, they end in four digits of their hash.
     """
-    found = [_shortened(_drawable(name), longest) for name in names]
-    doubled = {text for text in found if found.count(text) > 1} if _repeated(found) else set()
-    return [
-        f"{_shortened(text, longest - 7)} ({_digits(name)})" if text in doubled else text
-        for name, text in zip(names, found, strict=True)
-    ]
-
-
-def _repeated(texts: Sequence[str]) -> bool:
-    return len(set(texts)) < len(texts)
+    found = {name: _shortened(drawable(name), longest) for name in names}
+    times = Counter(found.values())
+    for name, text in found.items():
+        if times[text] > 1:
+            found[name] = f"{_shortened(text, longest - 7)} ({_digits(name)})"
+    return [found[name] for name in names]
 
 
 def _digits(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:4]
 
 
-def _drawable(name: str) -> str:
-    """Replaces line breaks and control characters, and letters that no font here has."""
+def drawable(name: str) -> str:
+    """Writes a text of any length so that it can be drawn, on one line.
+
+    Line breaks and control characters become spaces. If no font here has all of its letters, it is
+    written in Latin ones.
+    """
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     if text and face_of(text) is not None:
         return text

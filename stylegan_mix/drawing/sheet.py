@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stylegan_mix.drawing.lettering import font, legible
+from stylegan_mix.drawing.lettering import drawable, font, legible
 from stylegan_mix.drawing.tiles import tile, tile_side
 
 __all__ = ["Sheet", "draw"]
@@ -44,18 +44,21 @@ class Sheet:
 def draw(sheet: Sheet) -> Image.Image:
     """Draws a sheet: tiny images are enlarged by whole factors, unsmoothed, large ones shrunk."""
     size = _side(sheet)
-    small, big = font(_SMALL), font(_BIG)
-    lefts, rights = legible(sheet.left), legible(sheet.right or ())
+    title = drawable(sheet.title)
+    small, big = font(_SMALL), font(_BIG, title)
+    # Together, so that two names do not look the same across the sheet.
+    names = legible([*sheet.left, *(sheet.right or ())])
+    lefts, rights = names[: len(sheet.left)], names[len(sheet.left) :]
     left = 28 + _widest([*lefts, sheet.corner])
     right = 28 + _widest(rights)
     places = [left + offset for offset in _offsets(sheet, size)]
     tall = size + _GAP + (_CAPTION if sheet.captions else 0)
     notes = _wrapped(sheet.note, small, max(places[-1] + size + _GAP, 480))
     top = 50 + 20 * len(notes) + 30
-    width = max(places[-1] + size + right, int(big.getlength(sheet.title)) + 32)
+    width = max(places[-1] + size + right, int(big.getlength(title)) + 32)
     canvas = Image.new("RGB", (width, top + len(sheet.cells) * tall + 12), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((16, 12), sheet.title, fill=_INK, font=big)
+    pen.text((16, 12), title, fill=_INK, font=big)
     for index, line in enumerate(notes):
         pen.text((16, 42 + 20 * index), line, fill=_QUIET, font=small)
     pen.text((left - 12, top - 8), sheet.corner, fill=_QUIET, font=small, anchor="rs")

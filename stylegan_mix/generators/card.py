@@ -11,75 +11,64 @@ from types import NoneType
 from typing import Any
 
 from stylegan_mix.datasets.records import draw_name
+from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
 from stylegan_mix.presets import preset_of
+from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check"]
+__all__ = ["card_text", "check", "command"]
 
-_Types = tuple[type, ...]
-
-_TEXT, _WHOLE, _NUMBER, _LIST, _OBJECT = (str,), (int,), (int, float), (list,), (dict,)
-_EVERY: dict[str, _Types] = {
-    "classes": _LIST,
-    "counts": _LIST,
-    "resolution": _WHOLE,
-    "channels": _WHOLE,
-    "preset": _OBJECT,
-    "profile": (*_TEXT, NoneType),
-    "imbalance": (*_NUMBER, NoneType),
-    "split_seed": (*_WHOLE, NoneType),
-    "test_id": (*_TEXT, NoneType),
+_EVERY: dict[str, Types] = {
+    "classes": LIST,
+    "counts": LIST,
+    "resolution": WHOLE,
+    "channels": WHOLE,
+    "preset": OBJECT,
+    "profile": (*TEXT, NoneType),
+    "imbalance": (*NUMBER, NoneType),
+    "split_seed": (*WHOLE, NoneType),
+    "test_id": (*TEXT, NoneType),
 }
 # Fields that an imported generator may lack.
-_ORIGIN: dict[str, _Types] = {
-    "dataset": _TEXT,
-    "split_id": _TEXT,
-    "training": _TEXT,
-    "kimg": _NUMBER,
-    "seed": _WHOLE,
-    "diversity": _LIST,
+_ORIGIN: dict[str, Types] = {
+    "dataset": TEXT,
+    "split_id": TEXT,
+    "training": TEXT,
+    "kimg": NUMBER,
+    "seed": WHOLE,
+    "diversity": LIST,
 }
 _TRAINED = {**_EVERY, **_ORIGIN}
 _IMPORTED = {
     **_EVERY,
     **{name: (*types, NoneType) for name, types in _ORIGIN.items()},
-    "network": _OBJECT,
-    "imported": _OBJECT,
+    "network": OBJECT,
+    "imported": OBJECT,
 }
-_SOURCE: dict[str, _Types] = {"file": _TEXT, "sha256": _TEXT, "what": _TEXT, "split": _TEXT}
-_OF_CLASSES: dict[str, _Types] = {
-    "classes": _TEXT,
-    "counts": _WHOLE,
-    "diversity": (*_NUMBER, NoneType),
+_SOURCE: dict[str, Types] = {"file": TEXT, "sha256": TEXT, "what": TEXT, "split": TEXT}
+_OF_CLASSES: dict[str, Types] = {
+    "classes": TEXT,
+    "counts": WHOLE,
+    "diversity": (*NUMBER, NoneType),
 }
-_SOMETIMES: dict[str, _Types] = {"command": _TEXT, "operators": _TEXT, "half_life": _NUMBER}
+_SOMETIMES: dict[str, Types] = {"command": TEXT, "operators": TEXT, "half_life": NUMBER}
 
 
 def check(card: Any) -> None:
     """Raises ValueError, with the reason, unless this is the card of a generator."""
-    if type(card) is not dict:
-        raise ValueError(f"it must be an object, got {card!r:.40}")
+    check_types(card, {})
     imported = card.get("imported") is not None
-    _check_types(card, _IMPORTED if imported else _TRAINED)
-    _check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
+    check_types(card, _IMPORTED if imported else _TRAINED)
+    check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
     _check_lists(card)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
+    check_types(card["preset"], {"name": TEXT})
     if imported:
-        _check_types(card["imported"], _SOURCE)
-        _check_types(card["preset"], {"name": _TEXT})
+        check_types(card["imported"], _SOURCE)
         return
     preset_of(card["preset"])
     if not card["classes"]:
         raise ValueError("'classes' is empty: only an imported one is unconditional")
-
-
-def _check_types(values: Mapping[str, Any], fields: Mapping[str, _Types]) -> None:
-    for name, types in fields.items():
-        if name not in values:
-            raise ValueError(f"'{name}' is missing")
-        if type(values[name]) not in types:
-            wanted = " or ".join("None" if one is NoneType else one.__name__ for one in types)
-            raise ValueError(f"'{name}' must be {wanted}, got {values[name]!r:.40}")
 
 
 def _check_lists(card: Mapping[str, Any]) -> None:
@@ -87,13 +76,20 @@ def _check_lists(card: Mapping[str, Any]) -> None:
     classes = card["classes"]
     for name, types in _OF_CLASSES.items():
         values = card[name] or []
-        if any(type(value) not in types for value in values):
-            raise ValueError(f"'{name}' holds something else than it should: {values!r:.60}")
+        check_each(values, types, name)
         if classes and card[name] is not None and len(values) != len(classes):
             raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
 
 
 # In words
+
+
+def command(card: Mapping[str, Any]) -> str | None:
+    """Shows the command on a card, if it is a plain one that makes generators; None without one."""
+    if "command" not in card:
+        return None
+    verb = "train" if card.get("imported") is None else "import-generator"
+    return shown_command(card["command"], "stylegan-mix", verb)
 
 
 def card_text(name: str, card: Mapping[str, Any]) -> str:
@@ -103,7 +99,7 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
 
 def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f"| {label} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
+        f"| {for_markdown(label)} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
         for label, count, ratio in zip(
             card["classes"], card["counts"], card["diversity"], strict=True
         )
@@ -114,7 +110,7 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
         average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
     return f"""# Generator {name[:12]}
 
-StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {card["dataset"]},
+StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
 {split}, for {card["kimg"]:g} thousand images, seed
 {card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
 
@@ -139,7 +135,7 @@ def _imported_text(name: str, card: Mapping[str, Any]) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
     return f"""# Generator {name[:12]}
 
-Imported from `{source["file"]}`, a {source["what"]}, of {source["bytes"]:,} bytes.
+Imported from `{_coded(source["file"])}`, a {source["what"]}, of {source["bytes"]:,} bytes.
 It was read as data: no code in it or named by it was run. Left in it: {left}.
 
 | | |
@@ -167,13 +163,18 @@ images. Written again by: `{card["command"]}`
 """
 
 
+def _coded(text: str) -> str:
+    """Prepares a text for a place between backticks."""
+    return one_line(text).replace("`", "'")
+
+
 def _declared_text(card: Mapping[str, Any]) -> str:
     if card["split_id"] is None:
         return "Not said when it was imported: nothing is known of the images that it has seen."
     factor = card["imbalance"]
     drawn = f"profile {card['profile']}" if factor is None else f"imbalance {factor:g}"
     word = card["imported"]["split"]
-    return f"""{card["dataset"]} ({drawn}), split `{card["split_id"]}`: **{word}** who
+    return f"""{for_markdown(card["dataset"])} ({drawn}), split `{card["split_id"]}`: **{word}** who
 imported it. Nothing in the file says so and nothing here could check it. If it has seen other
 images of this data set, test images among them, results with its banks are worth nothing."""
 
@@ -183,7 +184,7 @@ def _use_text(classes: list[str], counts: list[int]) -> str:
         return """It is unconditional: it draws images of no known class, so no bank, whose rows
 need labels, can be written from it. It can be looked at, and its latent space searched."""
     rows = "\n".join(
-        f"| {index} | {label} | {count} |"
+        f"| {index} | {for_markdown(label)} | {count} |"
         for index, (label, count) in enumerate(zip(classes, counts, strict=True))
     )
     return f"""Its class numbers are taken for these, in this order; the picture shows, in each row,

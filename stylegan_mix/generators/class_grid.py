@@ -12,6 +12,7 @@ from torch import Tensor
 from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.drawing.lettering import font, legible
+from stylegan_mix.drawing.png import as_png
 from stylegan_mix.drawing.tiles import tile, tile_side
 from stylegan_mix.generators.diversity import class_samples
 
@@ -69,6 +70,4 @@ def class_grid(samples: Mapping[int, Tensor], dataset: Dataset) -> Image.Image:
 
 def save_grid(samples: Mapping[int, Tensor], dataset: Dataset, path: Path) -> None:
     """Writes `class_grid` to a file, and makes its folder if it is missing."""
-    with store.disk_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        class_grid(samples, dataset).save(path)
+    store.write_bytes(path, as_png(class_grid(samples, dataset)))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import arrays, store
+from stylegan_mix.drawing.png import as_png
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.card import card_text
 from stylegan_mix.generators.card import check as check_card
@@ -39,6 +40,7 @@ __all__ = [
     "network",
     "none_of",
     "publish",
+    "resolve",
 ]
 
 GENERATOR_KIND = "generator"
@@ -104,6 +106,11 @@ def none_of(dataset: Dataset) -> str:
 
 def load(reference: str) -> Published:
     """Finds the generator with that hash, or the only one whose hash begins so."""
+    return _read(resolve(reference))
+
+
+def resolve(reference: str) -> Path:
+    """Finds the folder of the generator with that hash, or a beginning of it, sound or not."""
     places = [path for path in _folders() if reference and path.name.startswith(reference)]
     names = {path.name for path in places}
     if len(names) > 1:
@@ -113,7 +120,7 @@ def load(reference: str) -> Published:
             f"no generator '{reference}' in {store.home() / 'generators'}",
             remedy="stylegan-mix train --dataset NAME trains one",
         )
-    return _read(places[0])
+    return places[0]
 
 
 def _folders() -> list[Path]:
@@ -204,8 +211,7 @@ def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Pu
         temporary = final.with_name(f".{name}")
         shutil.rmtree(temporary, ignore_errors=True)
         checkpoint.save(temporary, weights, kind=GENERATOR_KIND, facts={**card, "hash": name})
-        with store.disk_errors(temporary):
-            grid.save(temporary / "grid.png")
+        store.write_bytes(temporary / "grid.png", as_png(grid))
         store.write_bytes(temporary / "GENERATOR_CARD.md", card_text(name, card).encode())
         store.publish(temporary, final)
     return check(_read(final))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stylegan_mix import pickles
+from stylegan_mix import pickles, reading
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop.torch_files import MAGIC, Tensor, read_stream, read_zip
-from stylegan_mix.pickles import Budget, shown
+from stylegan_mix.pickles import Budget
+from stylegan_mix.showing import shown
 
 if TYPE_CHECKING:
     from stylegan_mix.networks import Generator
@@ -75,15 +76,9 @@ class Foreign:
 def read_bytes(path: Path) -> tuple[bytes, str]:
     """Reads a file: its content and SHA-256; `InvalidInput` (exit code 3) if there is none."""
     try:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "is missing, or no regular file"
-            raise InvalidInput(f"{path} {what}", remedy=EXPECTED)
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise InvalidInput(f"{path} has {size:,} bytes; at most {LARGEST_FILE:,} are read")
-        content = path.read_bytes()
+        content = reading.read_bytes(path, limit=LARGEST_FILE)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", remedy=EXPECTED) from error
     return content, hashlib.sha256(content).hexdigest()
 
 

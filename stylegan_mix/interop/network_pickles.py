@@ -19,9 +19,9 @@ from stylegan_mix.pickles import (
     OddArguments,
     called_with_nothing,
     instead_of,
-    shown,
     taken,
 )
+from stylegan_mix.showing import shown
 
 __all__ = ["NETWORK", "TAKEN", "admitted", "settings_and_state"]
 

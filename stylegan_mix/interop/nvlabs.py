@@ -20,7 +20,7 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.layers import RESAMPLING_TAPS, Resampler
 from stylegan_mix.networks.shape import Architecture
-from stylegan_mix.pickles import shown
+from stylegan_mix.showing import shown
 
 __all__ = [
     "check_bounds",
@@ -160,6 +160,12 @@ def discriminator(
     settings = _Settings(meta, "D")
     mapping = settings.nested("mapping_kwargs", {"num_layers": 8})
     epilogue = settings.nested("epilogue_kwargs", {"mbstd_group_size": 4})
+    group = epilogue["mbstd_group_size"]  # None: the whole batch
+    if group is not None and (type(group) is not int or group < 1):
+        raise InvalidInput(
+            f"network settings: mbstd_group_size must be a whole number from 1 or null, got "
+            f"{shown(group)}"
+        )
     own = settings.flat(
         {
             "architecture": "resnet",
@@ -177,7 +183,7 @@ def discriminator(
             channel_base=own["channel_base"],
             channel_max=own["channel_max"],
             architecture=own["architecture"],
-            minibatch_std_group=epilogue["mbstd_group_size"],
+            minibatch_std_group=group,
             mapping_layers=mapping["num_layers"],
             conv_clamp=own["conv_clamp"],
             compute_dtype=compute_dtype,

@@ -30,7 +30,8 @@ from stylegan_mix.interop.torch_files import TENSORS, Tensor
 from stylegan_mix.networks import Generator
 from stylegan_mix.networks.layers import RESAMPLING_TAPS
 from stylegan_mix.networks.shape import block_resolutions
-from stylegan_mix.pickles import Left, Names, instead_of, shown
+from stylegan_mix.pickles import Left, Names, instead_of
+from stylegan_mix.showing import shown
 
 __all__ = ["ADMITTED", "NETWORK", "TAKEN", "network", "settings_and_state"]
 

@@ -30,6 +30,7 @@ from stylegan_mix.pickles import (
     called_with_nothing,
     taken,
 )
+from stylegan_mix.showing import shown
 
 __all__ = ["MAGIC", "TENSORS", "Storage", "Tensor", "read_stream", "read_zip", "storage_maker"]
 
@@ -283,7 +284,7 @@ class _Members:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(content))
         except _DAMAGED as error:
-            raise InvalidInput(f"it is a damaged zip: {pickles.shown(str(error), 120)}") from error
+            raise InvalidInput(f"it is a damaged zip: {shown(str(error), 120)}") from error
         listed = self._zip.infolist()
         self._members = {member.filename: member for member in listed}
         if len(self._members) != len(listed):
@@ -302,11 +303,9 @@ class _Members:
         found = -1 if member is None else member.file_size
         if member is None or found != size:
             there = "it is missing" if member is None else f"{found:,} are there"
-            raise InvalidInput(
-                f"member '{pickles.shown(name)}' of {size:,} bytes is declared, {there}"
-            )
+            raise InvalidInput(f"member '{shown(name)}' of {size:,} bytes is declared, {there}")
         if member.compress_type != zipfile.ZIP_STORED:
-            raise InvalidInput(f"member '{pickles.shown(name)}' is compressed")
+            raise InvalidInput(f"member '{shown(name)}' is compressed")
 
     def read(self, name: str, most: int) -> bytes:
         """Reads a member of at most `most` bytes, and checks its CRC."""

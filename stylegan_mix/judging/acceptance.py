@@ -1,4 +1,4 @@
-"""Which rows of a bank to keep, by a judge's annotations; and the calibration of lam. No torch.
+"""Rules that keep rows of a bank by a judge's annotations; the calibration of lam. No torch.
 
 `N` rows, `K` classes; `pair` [N,2] and `lam` [N] are those of the bank, `posterior` [N,K] is the
 judge's.

@@ -18,8 +18,9 @@ from stylegan_mix.judging.annotations import (
     KIND,
     SCHEMA_VERSION,
     Annotations,
-    folder,
+    named,
     open_annotations,
+    places,
 )
 from stylegan_mix.judging.judge import FOLDS, Judge, ensure_judge, judge_key
 from stylegan_mix.metrics.neighbours import nearest
@@ -35,10 +36,9 @@ def existing(
 ) -> Annotations | None:
     """Opens the annotations of a bank by this judge of the data set, if they have been made."""
     key = judge_key(dataset, folds=folds, seed=seed)
-    for root in store.roots():
-        place = root / "annotations" / bank.key / key
-        if place.is_dir():
-            return open_annotations(place, bank)
+    for folder in places(bank):
+        if (folder / named(key)).is_dir():
+            return open_annotations(folder / named(key), bank)
     return None
 
 
@@ -57,7 +57,7 @@ def annotate(
     was trained on.
     """
     bank.require_split(dataset.split_id)
-    place = folder(bank.key, judge_key(dataset, folds=folds, seed=seed))
+    place = places(bank)[0] / named(judge_key(dataset, folds=folds, seed=seed))
     lock = place.with_name(f".{place.name}.lock")
     with store.locked(lock, session=session):
         found = existing(bank, dataset, folds=folds, seed=seed)

@@ -1,7 +1,7 @@
 """Annotations: what a judge says of each row of a bank, kept beside the sealed bank; no torch.
 
-`annotations/<bank key>/<judge key>/` in the store is a container of its own. Nothing is generated
-again, and the bank stays as it was. `N` rows, `K` classes.
+`annotations/<content hash of the bank>/judge-<judge key>/` in the store is a container of its own.
+Nothing is generated again, and the bank stays as it was. `N` rows, `K` classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from stylegan_mix.banks.reader import Bank
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.judging.acceptance import dominant, far, third
 
-__all__ = ["KIND", "Annotations", "find", "folder", "open_annotations"]
+__all__ = ["KIND", "Annotations", "find", "named", "open_annotations", "places"]
 
 KIND = "annotations"
 SCHEMA_VERSION = 1
+_BY_JUDGE = "judge-"
 _ARRAYS = {"posterior": ("f2", 2), "distance": ("f4", 2), "nearest": ("f4", 1), "copy": ("i4", 1)}
 
 
@@ -61,9 +62,14 @@ class Annotations:
         return dominant(bank.pair, bank.lam)
 
 
-def folder(bank_key: str, judge_key: str) -> Path:
-    """Returns the folder of the annotations of a bank by a judge, in our own store."""
-    return store.home() / "annotations" / bank_key / judge_key
+def places(bank: Bank) -> list[Path]:
+    """Lists the folders that can hold annotations of a bank, that of our own store first."""
+    return [root / "annotations" / bank.content_sha256 for root in store.roots()]
+
+
+def named(judge_key: str) -> str:
+    """Names the annotations by a judge."""
+    return f"{_BY_JUDGE}{judge_key}"
 
 
 def find(bank: Bank) -> list[Path]:
@@ -72,16 +78,16 @@ def find(bank: Bank) -> list[Path]:
     Only names are read here; `open_annotations` checks the content.
     """
     found = []
-    for root in store.roots():
-        place = root / "annotations" / bank.key
-        there = [one for one in place.iterdir() if _is_key(one.name)] if place.is_dir() else []
+    for place in places(bank):
+        there = [one for one in place.iterdir() if _is_judges(one.name)] if place.is_dir() else []
         made = [one for one in there if (one / arrays.MANIFEST).is_file()]
         found += sorted(made, key=lambda one: -(one / arrays.MANIFEST).stat().st_mtime)
     return found
 
 
-def _is_key(name: str) -> bool:
-    return len(name) == 64 and set(name) <= set("0123456789abcdef")
+def _is_judges(name: str) -> bool:
+    key = name.removeprefix(_BY_JUDGE)
+    return name != key and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 
 def open_annotations(place: Path, bank: Bank) -> Annotations:
@@ -95,7 +101,7 @@ def open_annotations(place: Path, bank: Bank) -> Annotations:
         _check(container, bank)
     except InvalidInput as error:
         raise InvalidInput(
-            f"annotations {place.name[:12]} of bank {bank.key[:12]}: {error}",
+            f"annotations {place.name[:18]} of bank {bank.key[:12]}: {error}",
             remedy=f"move {place} away and make them again: stylegan-mix bank judge "
             f"{bank.key[:12]}",
         ) from error
@@ -111,7 +117,7 @@ def _check(container: arrays.Container, bank: Bank) -> None:
         "content_sha256": bank.content_sha256,
         "split_id": bank.split_id,
         "classes": list(bank.classes),
-        "judge": container.folder.name,
+        "judge": container.folder.name.removeprefix(_BY_JUDGE),
     }
     for name, value in wanted.items():
         if facts.get(name) != value:

@@ -10,25 +10,31 @@ from matplotlib.figure import Figure
 
 from stylegan_mix import rng
 from stylegan_mix.banks.reader import Bank
-from stylegan_mix.drawing.plots import COLOURS, styled
+from stylegan_mix.datasets import Dataset
+from stylegan_mix.drawing.class_rows import class_rows, label_rows, letters
+from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
+from stylegan_mix.drawing.lettering import legible
+from stylegan_mix.drawing.plots import styled
 from stylegan_mix.judging.acceptance import FEW
 from stylegan_mix.judging.annotations import Annotations
 
 __all__ = ["draw"]
 
 _SHOWN = 12
-_MOST_CLASSES = 30
 
 
 @styled
-def draw(bank: Bank, found: Annotations) -> Figure:
-    """Draws the judged bank: two plots above, rows that are kept and left out below."""
+def draw(bank: Bank, found: Annotations, dataset: Dataset) -> Figure:
+    """Draws the judged bank: two plots above, rows that are kept and left out below.
+
+    `dataset` is that of the bank's generator; its training images order the classes.
+    """
     figure = Figure(figsize=(11, 8.2), layout="constrained")
     parts = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)
     above, below = parts[0, 0], parts[1, 0]
     curve, bars = above.subplots(1, 2)
     _draw_calibration(curve, found)
-    _draw_kept(bars, bank, found)
+    _draw_kept(bars, found, dataset)
     strips = below.subplots(2, _SHOWN)
     clean = found.clean(bank)
     for line, (kept, title) in enumerate(((True, "kept rows"), (False, "rows left out"))):
@@ -56,22 +62,17 @@ def _draw_calibration(axes: Axes, found: Annotations) -> None:
         axes.legend(loc="upper left")
 
 
-def _draw_kept(axes: Axes, bank: Bank, found: Annotations) -> None:
-    known = [
-        (name, kept)
-        for name, kept in zip(bank.classes, found.facts["kept"], strict=True)
-        if kept is not None
-    ]
+def _draw_kept(axes: Axes, found: Annotations, dataset: Dataset) -> None:
+    rows = class_rows(dataset.classes, dataset.counts.tolist(), dataset.groups.members)
+    kept = found.facts["kept"]
+    for place, row in enumerate(rows):
+        known = [kept[label] for label in row.members if kept[label] is not None]
+        if known:
+            axes.barh(
+                place, sum(known) / len(known), color=GROUP_COLOURS.get(row.group, COLOURS[0])
+            )
+    label_rows(axes, rows)
     axes.set(xlim=(0, 1), title="Share of kept rows, by the class of the larger share")
-    if len(known) > _MOST_CLASSES:
-        axes.hist([kept for _, kept in known], bins=20, range=(0, 1), color=COLOURS[0])
-        axes.set(xlabel="share of kept rows", ylabel="classes")
-    else:
-        places = range(len(known))
-        axes.barh(places, [kept for _, kept in known], color=COLOURS[0])
-        axes.set_yticks(places, [name for name, _ in known])
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
     axes.axvline(FEW, color=COLOURS[3], linestyle="--", linewidth=1)
 
 
@@ -79,6 +80,7 @@ def _draw_rows(
     axes: Sequence[Axes], bank: Bank, found: Annotations, rows: np.ndarray, title: str
 ) -> None:
     """Draws some of the rows, each with its label and the class that the judge sees."""
+    names = legible(bank.classes, 10)
     order = rng.stream(0, "judge.picture").permutation(len(rows))[:_SHOWN]
     shown = rows[np.sort(order)].tolist()
     for axis in axes:
@@ -87,20 +89,16 @@ def _draw_rows(
         image = bank.images[row]
         grey = image.shape[2] == 1
         axis.imshow(image[:, :, 0] if grey else image[:, :, :3], cmap="gray", vmin=0, vmax=255)
-        axis.set_title(_label(bank, found, row), fontsize=7, loc="center", pad=2)
+        axis.set_title(_label(bank, found, row, names), fontsize=7, loc="center", pad=2)
+        letters([axis.title])
     axes[0].text(
         0, 1.75, title if shown else f"no {title}", transform=axes[0].transAxes, fontsize=10.5
     )
 
 
-def _label(bank: Bank, found: Annotations, row: int) -> str:
+def _label(bank: Bank, found: Annotations, row: int, names: Sequence[str]) -> str:
     a, b = bank.pair[row].tolist()
     lam = float(bank.lam[row])
     top = int(found.posterior[row].argmax())
-    names = [_short(bank.classes[one]) for one in (a, b, top)]
-    mixed = f"{names[0]} {lam:.1f}\n{names[1]} {1 - lam:.1f}" if a != b else f"{names[0]}\n"
-    return f"{mixed}\nseen {names[2]} {float(found.posterior[row, top]):.1f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 10 else f"{name[:9]}…"
+    mixed = f"{names[a]} {lam:.1f}\n{names[b]} {1 - lam:.1f}" if a != b else f"{names[a]}\n"
+    return f"{mixed}\nseen {names[top]} {float(found.posterior[row, top]):.1f}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylegan_mix import store
+from stylegan_mix import output
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.asked import AskedDraw
@@ -79,13 +79,11 @@ def made(plan: Plan, device: torch.device | str, session: Session = Session()) -
     )
 
 
-def picture(bank: Bank, found: Annotations, out: Path | None) -> Path:
+def picture(plan: Plan, found: Annotations, out: Path | None) -> Path:
     """Draws the judged bank to `out`, by default a PNG named by the bank in the working folder."""
     from stylegan_mix.drawing.plots import png
     from stylegan_mix.judging.picture import draw
 
-    path = out or Path(f"judged-{bank.key[:12]}.png")
-    data = png(draw(bank, found))
-    with store.disk_errors(path):
-        path.write_bytes(data)
+    path = out or Path(f"judged-{plan.bank.key[:12]}.png")
+    output.write_bytes(path, png(draw(plan.bank, found, plan.dataset)))
     return path

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.metrics.probe import SmallNet, answers
+from stylegan_mix.reading import read_bytes
 from stylegan_mix.session import Session
 
 __all__ = ["Backbone", "of_probe", "of_script", "script_hash"]
@@ -144,9 +145,7 @@ def _three_channels(images: np.ndarray) -> Tensor:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UsageFailure(f"{path} is larger than {MOST_BYTES >> 30} GiB")
-        return path.read_bytes()
+        return read_bytes(path, limit=MOST_BYTES)
     except OSError as error:
         raise UsageFailure(
             f"cannot read --features {path}: {error.strerror}",

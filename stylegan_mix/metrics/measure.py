@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.datasets.groups import telling
 from stylegan_mix.generators.diversity import diversity_ratios
 from stylegan_mix.metrics.distances import (
     Kernel,
@@ -49,12 +50,10 @@ Scope = tuple[str, tuple[int, ...]]
 
 
 def scopes(dataset: Dataset) -> list[Scope]:
-    """Lists (name, classes): "all", the shot groups that have classes, then every class."""
-    groups = dataset.groups
-    named = {"many": groups.many, "medium": groups.medium, "few": groups.few}
+    """Lists (name, classes): "all", the shot groups that tell more, then every class."""
     return [
         ("all", tuple(range(dataset.num_classes))),
-        *((name, classes) for name, classes in named.items() if classes),
+        *telling(dataset.counts, dataset.groups.members).items(),
         *((dataset.classes[c], (c,)) for c in range(dataset.num_classes)),
     ]
 

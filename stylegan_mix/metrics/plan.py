@@ -18,6 +18,7 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics.choices import AGAINST, LABELS, SAMPLES, parse_against
 from stylegan_mix.metrics.features import script_hash
+from stylegan_mix.metrics.memory import check_memory
 from stylegan_mix.metrics.probe import Probe, find_probe, probe_key
 from stylegan_mix.metrics.request import Found, Request, find
 from stylegan_mix.metrics.subject import Subject
@@ -138,7 +139,8 @@ def decide(asked: Asked) -> Plan:
     """Resolves all open options, by the generators, banks, data and reports that exist.
 
     Raises `UsageFailure` (exit code 2) for an impossible request, `InvalidInput` (3) if there is
-    nothing to judge or it is of another split, `MissingEnvironment` (4) for absent data.
+    nothing to judge or it is of another split, `MissingEnvironment` (4) for absent data and for
+    more classes than the memory holds.
     """
     if problems := asked.problems():
         raise UsageFailure("; ".join(problems))
@@ -151,6 +153,8 @@ def decide(asked: Asked) -> Plan:
     request = _request(asked, subject, tuple(references), features)
     notes: list[str] = []
     found = find(request, notes.append)
+    if found is None:
+        check_memory(subject.dataset.num_classes, len(references))
     probe = find_probe(subject.dataset, asked.probe_seed)
     why = (*why, *subject.dataset.notes, *notes)
     return Plan(asked, subject, references, absent, request, found, probe, why)

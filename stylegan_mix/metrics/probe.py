@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from stylegan_mix import arrays, checkpoint, rng, store
 from stylegan_mix.datasets import Dataset, Part
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.errors import InvalidInput, fitting
+from stylegan_mix.fields import LIST, TEXT, WHOLE, check_types
 from stylegan_mix.metrics.scores import class_accuracy, class_mean
 from stylegan_mix.session import Session
 from stylegan_mix.training.batches import RealImages
@@ -122,8 +123,9 @@ def train_classifier(
 
     If `adjusted`, every image is drawn equally often instead, and the log of the class prior is
     added to the logits in the loss (Menon et al. 2021, logit adjustment, equation 10): the logits
-    are those of balanced classes all the same. Images are shifted by up to an eighth and, with `flip`, mirrored. The same arguments give the
-    same network on the same kind of machine. `label` names the progress.
+    are those of balanced classes all the same. Images are shifted by up to an eighth and, with
+    `flip`, mirrored. The same arguments give the same network on the same kind of machine. `label`
+    names the progress.
     """
     there, compact = np.unique(part.labels, return_inverse=True)
     power = 1.0 if adjusted else 0.0
@@ -223,18 +225,19 @@ class Probe:
 
     def network(self, device: torch.device) -> SmallNet:
         """Loads the network to a device, checked against its hash."""
+        again = f"move {self.folder} away: the same command trains it again"
         try:
             state, card = checkpoint.load(self.folder, kind=KIND)
-            network = SmallNet(
-                resolution=card["resolution"],
-                channels=card["channels"],
-                classes=len(card["classes"]),
-            )
-            network.load_state_dict(state)
-        except (InvalidInput, RuntimeError) as error:
+            with fitting("its weights do not fit its card"):
+                network = SmallNet(
+                    resolution=card["resolution"],
+                    channels=card["channels"],
+                    classes=len(card["classes"]),
+                )
+                network.load_state_dict(state)
+        except InvalidInput as error:
             raise InvalidInput(
-                f"probe {self.hash[:12]} is not as it was written: {error}",
-                remedy=f"move {self.folder} away: the same command trains it again",
+                f"probe {self.hash[:12]} is not as it was written: {error}", remedy=again
             ) from error
         return network.to(device).eval().requires_grad_(False)
 
@@ -261,9 +264,16 @@ def find_probe(dataset: Dataset, seed: int) -> Probe | None:
     for root in store.roots():
         folder = root / "probes" / key
         if folder.is_dir():
-            card = arrays.read_manifest(folder, kind=KIND)["facts"]["facts"]
-            return Probe(str(card["hash"]), folder, card)
+            again = f"move {folder} away: the same command trains it again"
+            with fitting(f"{folder} has no card of a probe", remedy=again):
+                card = arrays.read_manifest(folder, kind=KIND)["facts"]["facts"]
+                check_types(card, _CARD)
+            return Probe(card["hash"], folder, card)
     return None
+
+
+# Fields of a card that others rely on.
+_CARD = {"hash": TEXT, "classes": LIST, "resolution": WHOLE, "channels": WHOLE}
 
 
 def ensure_probe(

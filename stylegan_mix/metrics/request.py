@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.errors import InvalidInput, fitting
 from stylegan_mix.metrics import report
 from stylegan_mix.progress import say
 
@@ -92,10 +92,11 @@ def find(request: Request, say: Callable[[str], None] = say) -> Found | None:
 def _read(place: Path, say: Callable[[str], None]) -> Found | None:
     try:
         kept = arrays.open_container(place, kind=KIND)
+        if kept.facts.get("schema_version") != report.SCHEMA_VERSION:
+            return None  # of another version of this project: it is made again
+        with fitting(f"{place} is no report"):
+            rows = report.unpacked(kept.facts["figures"], {name: kept[name] for name in kept})
     except InvalidInput as error:
         say(f"left out: {error}")
         return None
-    if kept.facts["schema_version"] != report.SCHEMA_VERSION:
-        return None  # of another version of this project: it is made again
-    rows = report.unpacked(kept.facts["figures"], {name: kept[name] for name in kept})
     return Found({**kept.facts, "figures": rows}, place)

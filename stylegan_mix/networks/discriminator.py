@@ -27,14 +27,14 @@ __all__ = ["Discriminator", "minibatch_std"]
 FLAT = 16  # pixels of the last features, which are 4x4
 
 
-def minibatch_std(x: Tensor, group: int) -> Tensor:
+def minibatch_std(x: Tensor, group: int | None) -> Tensor:
     """Appends one channel, the mean standard deviation in a group: [N,C,H,W] -> [N,C+1,H,W].
 
-    Groups have G = min(group, N) samples, which must divide N; sample i is with i + N/G,
-    i + 2N/G, ... (Karras et al. 2018, section 3; Karras et al. 2020 for the grouping).
+    Groups have G = min(group, N) samples, which must divide N; None means all N. Sample i is with
+    i + N/G, i + 2N/G, ... (Karras et al. 2018, section 3; Karras et al. 2020 for the grouping).
     """
     n = len(x)
-    size = min(group, n)
+    size = n if group is None else min(group, n)
     if n % size:
         raise ValueError(f"minibatch-std: groups of {size} must divide the batch of {n}")
     deviation = x.reshape(size, n // size, -1)  # [G,N/G,C*H*W]
@@ -102,7 +102,7 @@ class DiscriminatorEpilogue(nn.Module):
         *,
         image_channels: int,
         architecture: Architecture,
-        minibatch_std_group: int,
+        minibatch_std_group: int | None,
         clamp: float | None,
     ) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Discriminator(nn.Module):
     With classes the logit is the projection of the image's features on the mapped label; there is
     no unconditional term. Blocks above 4x4 run in `compute_dtype`, the rest in float32.
     `conv_clamp` bounds activations; in float16 it is 256 unless given. N must be a multiple of
-    `minibatch_std_group` or not larger than it.
+    `minibatch_std_group` or not larger than it; None means one group, the whole batch.
 
     With a `utlo_resolution`, `low` judges images of that size too. They enter the shared blocks at
     that resolution and have an unconditional head (Khorram et al. 2024, UTLO). With `transitional`
@@ -145,7 +145,7 @@ class Discriminator(nn.Module):
         channel_base: int = 32768,
         channel_max: int = 512,
         architecture: Architecture = "orig",
-        minibatch_std_group: int = 4,
+        minibatch_std_group: int | None = 4,
         mapping_layers: int = 8,
         conv_clamp: float | None = None,
         utlo_resolution: int = 0,

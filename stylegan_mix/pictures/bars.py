@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stylegan_mix.datasets.groups import GROUPS
+from stylegan_mix.datasets.groups import GROUPS, telling
 from stylegan_mix.drawing.class_rows import ClassRow, class_rows, label_rows
 from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
 from stylegan_mix.drawing.plots import styled
@@ -47,7 +47,8 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
     seeds = ", ".join(str(seed) for seed in report["samples"]["seeds"])
     several = "; whiskers: one standard deviation" if len(report["samples"]["seeds"]) > 1 else ""
     caption = (
-        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. Beside a name: its training images. Black line: "
+        f"Bars: {report['samples']['n']:,} samples a seed, seeds {seeds}{several}. "
+        "Beside a name: its training images. Black line: "
         "the floor, what real images get in their place. Dashed: the mean of the shot group "
         f"({report['groups']['rule']}). Diversity and memorisation should be near 1, the others "
         f"high; a bar that is missing is n/a; {origin}, report {report['key'][:12]}."
@@ -62,7 +63,7 @@ def drawn(report: Mapping[str, Any]) -> Figure:
     Classes stand below one another from head to tail; of many, several make one bar.
     """
     shown = shown_rows(report)
-    groups = {name: report["groups"][name] for name in GROUPS if name in report["scopes"]}
+    groups = telling(report["counts"], report["groups"])
     rows = class_rows(report["classes"], report["counts"], groups)
     deep = -(-len(shown) // 2)
     height = deep * (_ROW * len(rows) + 0.8) + 0.6

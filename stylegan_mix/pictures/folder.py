@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stylegan_mix import store
+from stylegan_mix import output, store
 from stylegan_mix.errors import InvalidInput, UsageFailure
 
 __all__ = ["INDEX", "check", "write"]
@@ -86,10 +86,12 @@ def write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Any]) ->
         need = sum(map(len, files.values()))
         store.free_space(folder, need, f"the page in {folder}", elsewhere=_ANOTHER)
     record = {"schema": _SCHEMA, "schema_version": 1, **facts}
-    store.write_json(folder / _RECORD, {**record, "files": sorted({*before, *files})})
+    output.write_json(
+        folder / _RECORD, {**record, "files": sorted({*before, *files})}, elsewhere=_ANOTHER
+    )
     for name, data in files.items():
-        store.write_bytes(folder / name, data)
+        output.write_bytes(folder / name, data, elsewhere=_ANOTHER)
     with store.disk_errors(folder):
         for name in set(before) - set(files):
             (folder / name).unlink(missing_ok=True)
-    store.write_json(folder / _RECORD, {**record, "files": sorted(files)})
+    output.write_json(folder / _RECORD, {**record, "files": sorted(files)}, elsewhere=_ANOTHER)

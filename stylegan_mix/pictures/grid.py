@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 from PIL import Image
 
-from stylegan_mix import rng, store
+from stylegan_mix import rng
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.generators.class_grid import class_grid, shown_classes
 from stylegan_mix.latents.plan import Rows
 from stylegan_mix.pictures.picture import Picture, of_image
 from stylegan_mix.pictures.viewer import Subject
+from stylegan_mix.reading import read_bytes
 
 __all__ = ["grid", "stored_grid"]
 
 SAMPLES = 10
+_LARGEST_GRID = 256 << 20
 
 
 def grid(subject: Subject, dataset: Dataset) -> Picture:
@@ -44,8 +49,12 @@ def _samples(subject: Subject, label: int) -> np.ndarray:
 def stored_grid(subject: Subject) -> Picture:
     """Returns the grid that was drawn when the generator was published, without the data set."""
     path = subject.published.folder / "grid.png"
-    with store.disk_errors(path), Image.open(path) as opened:
-        image = opened.copy()
+    try:
+        content = read_bytes(path, limit=_LARGEST_GRID)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
+            image = opened.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"{path} is not the picture of a generator: {error}") from error
     caption = (
         "The picture that was drawn when this generator came into the store, with its own seed "
         f"(generator {subject.published.hash[:12]}): its data set is not here to draw it again."

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from stylegan_mix import store
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.reading import parse_json, read_lines
 
 __all__ = ["Panel", "find_log", "panels", "read"]
 
@@ -49,9 +50,13 @@ def read(path: Path, *, kimg: float) -> list[dict[str, Any]]:
     A training that went on has logged more than the generator of a shorter budget has seen.
     """
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        texts = read_lines(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    for text in texts:
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             at = float(line["kimg"])
         except (ValueError, KeyError, TypeError):
             continue

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from stylegan_mix.drawing.page import document, folded, listed, picture, table
+from stylegan_mix.generators.card import command as generator_command
 from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics import report as reports
 from stylegan_mix.pictures.picture import Picture
@@ -71,7 +72,7 @@ def _facts(published: Published) -> list[list[str]]:
         "operators": card.get("operators"),
         "imported from": source and f"{source['file']}, {source['what']}",
         "its training images": source and source["split"],
-        "made by": card.get("command"),
+        "made by": generator_command(card),
     }
     return [[name, str(value)] for name, value in found.items() if value is not None]
 

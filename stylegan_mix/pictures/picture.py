@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from stylegan_mix.drawing.plots import png
+from stylegan_mix.drawing.png import as_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +37,7 @@ def of_image(
     file: str, title: str, caption: str, image: Image.Image, table: Sequence[Sequence[str]] = ()
 ) -> Picture:
     """Makes a picture of pixels."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return Picture(file, title, caption, buffer.getvalue(), image.size, table)
+    return Picture(file, title, caption, as_png(image, optimize=True), image.size, table)
 
 
 def of_figure(file: str, title: str, caption: str, figure: Figure) -> Picture:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import store
+from stylegan_mix.errors import InvalidInput
+from stylegan_mix.reading import LARGEST_LOG, parse_json, read_bytes
 
 __all__ = ["Journal"]
 
@@ -32,10 +34,15 @@ class Journal:
 
     def cut(self, step: int) -> None:
         """Drops the log lines of steps that will be taken again, and damaged lines."""
-        with store.disk_errors(self._metrics):
-            if not self._metrics.exists():
-                return
-            text = self._metrics.read_bytes()
+        try:
+            text = read_bytes(self._metrics, limit=LARGEST_LOG)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InvalidInput(
+                f"{self._metrics} cannot be read: {error.strerror}",
+                remedy=f"move {self._metrics} away; the training goes on with a new one",
+            ) from error
         lines = [(line, _step_of(line)) for line in text.splitlines()]
         if damaged := sum(1 for _, at in lines if at is None):
             self._say(f"left out {damaged} line(s) of {self._metrics} that cannot be read")
@@ -47,8 +54,8 @@ class Journal:
 def _step_of(line: bytes) -> int | None:
     """Reads the step of a log line; None if the line is torn or damaged."""
     try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        step = parse_json(line)["step"]
+    except (ValueError, KeyError, TypeError):
         return None
     return step if type(step) is int else None
 

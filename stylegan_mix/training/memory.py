@@ -5,10 +5,9 @@ A system that overcommits memory kills a process that asks for too much, without
 
 from __future__ import annotations
 
-import os
-
 import torch
 
+from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.networks.shape import block_resolutions, channels_at
 from stylegan_mix.presets import Preset
@@ -56,4 +55,4 @@ def check_memory(preset: Preset, device: torch.device, processes: int = 1) -> No
 def _memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return process.memory_bytes()

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stylegan_mix import checkpoint
+from stylegan_mix.errors import Diverged
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.class_grid import class_grid, save_grid, watched_classes
 from stylegan_mix.generators.collapse import ONE_PICTURE, dead, warning
@@ -46,10 +47,12 @@ class _Looked:
 def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Published]:
     """Publishes each distinct EMA. The main one is published last, so that it is the newest.
 
-    If every class of the main one has collapsed, raises `Diverged` (exit code 5) and publishes
-    nothing.
+    If every class of the main one has collapsed, or if a number of any is not finite, raises
+    `Diverged` (exit code 5) and publishes nothing.
     """
     (average, _), *more = trained.state.averages(plan.preset)
+    for one, _ in (*more, (average, None)):
+        _check_finite(one, plan)
     weights = _weights(average)
     main = _Looked.at(average, plan, trained)
     _check_alive(main, plan)
@@ -73,6 +76,17 @@ def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Pub
 
 def _weights(network: Generator) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in network.state_dict().items()}
+
+
+def _check_finite(average: Generator, plan: TrainPlan) -> None:
+    """Raises `Diverged` if a number of an EMA is not finite."""
+    bad = [name for name, value in _weights(average).items() if not value.isfinite().all()]
+    if bad:
+        raise Diverged(
+            f"training ended at {plan.kimg:g} kimg with numbers that are not finite, in "
+            f"{', '.join(bad[:3])}; nothing was published, the state stays in {plan.folder}",
+            remedy="try a smaller --lr or another --r1-gamma, or --precision float32",
+        )
 
 
 def _check_alive(main: _Looked, plan: TrainPlan) -> None:

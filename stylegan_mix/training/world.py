@@ -223,12 +223,17 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
             world_size=size,
         )
     except (RuntimeError, ValueError, TimeoutError) as error:
-        raise MissingEnvironment(
+        failure = MissingEnvironment(
             f"process {rank} of {size} could not join the others: " + f"{error}".partition("\n")[0],
             remedy=_TOGETHER,
-        ) from error
+        )
+        failure.of_one_process = True
+        raise failure from error
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
+    except MissingEnvironment as error:
+        error.of_one_process = True
+        raise
     finally:
         distributed.destroy_process_group()
 

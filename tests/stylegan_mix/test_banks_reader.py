@@ -189,7 +189,7 @@ def test_labels_that_cannot_be_are_refused(folder: Path, changed: Any, message: 
     ("facts", "message"),
     [
         ({"schema_version": 2}, "newer"),
-        ({"schema_version": "1"}, "newer"),
+        ({"schema_version": "1"}, "'schema_version' must be int, got '1'"),
         ({"n": 99}, "rows are declared"),
         ({"classes": ["ant", "bee"]}, "there are 2"),
         ({"image_shape": [8, 8, 1]}, "declared"),

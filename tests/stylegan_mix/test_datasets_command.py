@@ -61,7 +61,7 @@ def test_a_set_is_prepared_shown_listed_and_verified(run: Run, home: Path, sourc
     code, out, err = run("show", "insects")
     assert code == 0
     assert "insects: 1 of 2 classes have a single training image" in err
-    for text in ("ant", "30", "groups: 1 many, 0 medium, 1 few", "do not keep", "overlap: none"):
+    for text in ("ant", "30", "groups: 1 many, 1 few", "do not keep", "overlap: none"):
         assert text in out
     sheet = Path(out.splitlines()[-1].removeprefix("contact sheet: "))
     assert sheet.is_relative_to(home)
@@ -139,7 +139,7 @@ def test_labels_in_a_table_and_a_validation_part_are_shown(run: Run, tmp_path: P
     counts = {"train": 8, "test": 4, "dev": 4}
     files = [f"{part}/{n:03}" for part, n in zip(["train"] * 8 + ["test"] * 4 + ["dev"] * 4,
                                                  range(1, 17), strict=True)]  # fmt: skip
-    rows = "".join(f"{name}\t{'猫 кот'.split()[n % 2]}\n" for n, name in enumerate(files))
+    rows = "".join(f"{name}\t{['猫', 'кот'][n % 2]}\n" for n, name in enumerate(files))
     source = folder(tmp_path / "pets", counts, {"all.tsv": "id\tbreed\n" + rows})
     asked = ("prepare", "pets", "--from", source, "--labels", "all.tsv")
     code, out, err = run(*asked, "--file-column", "id", "--label-column", "breed")
@@ -210,6 +210,13 @@ def test_a_contact_sheet_shows_every_class_and_the_same_images_each_time() -> No
     assert wider.height == sheet.height
     colours = {colour for _, colour in sheet.getcolors(1 << 20)}
     assert {ImageColor.getrgb(colour) for colour in GROUP_COLOURS.values()} <= colours
+
+
+def test_a_draw_of_equal_classes_is_shown_without_shot_groups(run: Run) -> None:
+    code, out, _ = run("show", "digits_lt", "--imbalance", "1", "--no-sheet")
+    assert code == 0 and "group" not in out
+    code, out, _ = run("show", "digits_lt", "--no-sheet")
+    assert code == 0 and "groups: 3 many, 4 medium, 3 few" in out
 
 
 def test_a_contact_sheet_of_equal_classes_has_no_shot_groups() -> None:

@@ -298,6 +298,17 @@ def test_json_lines_that_cannot_be_read_are_invalid_input(home: Path, bad: str) 
     assert "l.jsonl, row 1" in said
 
 
+@pytest.mark.parametrize("label", ["\\ud800", "\\u0007", "a\\nb", "x" * 2000])
+def test_labels_that_cannot_be_class_names_are_invalid_input(home: Path, label: str) -> None:
+    rows = [f'{{"f": "{name}", "l": "{("cat", label)[n % 2]}"}}' for n, name in enumerate(FILES)]
+    said = refused(home.parent, {".": 8}, {"l.jsonl": "\n".join(rows)}, labels=(Path("l.jsonl"),))
+    assert "a class cannot be named" in said
+
+
+def test_a_path_of_megabytes_names_nothing() -> None:
+    assert Lookup(["a/1.png"]).find("a/" * 1_000_000 + "1.png") == []
+
+
 def test_a_column_that_is_not_there_is_a_usage_error(home: Path) -> None:
     texts = {"l.csv": table(FILES)}
     for option in ("file_column", "label_column"):
@@ -353,6 +364,25 @@ def test_a_label_file_that_is_not_used_is_an_error_that_names_it(
     assert "--levels top" in said
     found = planned(home.parent, layout, {}, levels="top")
     assert found["classes"] == list(layout)
+
+
+def test_the_tables_of_several_parts_are_proposed_together(home: Path) -> None:
+    texts = {
+        f"{part}.csv": table(files, header="Filename,ClassName")
+        for part, files in (
+            ("train", named(range(1, 5), "cat/")),
+            ("test", named(range(5, 7), "cat/")),
+            ("validation", named(range(7, 9), "dog/")),
+        )
+    }
+    said = refused(home.parent, {"cat": 6, "dog": 6}, texts)
+    assert (
+        "--labels test.csv --labels train.csv --labels validation.csv --file-column 'Filename' "
+        "--label-column 'ClassName'"
+    ) in said
+    paths = tuple(map(Path, texts))
+    found = planned(home.parent, {"cat": 6, "dog": 6}, texts, labels=paths)
+    assert [found[f"{part}_images"] for part in ("train", "test", "val")] == [4, 2, 2]
 
 
 def test_texts_that_name_no_image_are_left_aside(home: Path) -> None:

@@ -115,6 +115,22 @@ def test_a_class_may_be_called_train(home: Path) -> None:
     assert found["classes"] == ["bus", "train", "tram"]
 
 
+def test_classes_may_be_called_valid_and_invalid(home: Path) -> None:
+    assert planned(home.parent, {"valid": 6, "invalid": 6})["classes"] == ["invalid", "valid"]
+
+
+def test_folders_inside_of_a_class_belong_to_it_and_are_said(home: Path) -> None:
+    found = planned(home.parent, {**pets("train", "test"), "train/cat/more": 5})
+    assert found["counts"] == [9, 3]
+    assert "folders inside of a class belong to it, such as train/cat/more" in found["notes"]
+
+
+def test_a_test_part_may_lie_at_another_depth_if_levels_are_given(home: Path) -> None:
+    counts = {"train/a/cat": 4, "train/a/dog": 3, "train/b/cow": 3, "test/cat": 2}
+    found = planned(home.parent, counts, levels="leaf")
+    assert (found["classes"], found["test_images"]) == (["cat", "cow", "dog"], 2)
+
+
 def test_digits_are_classes(home: Path) -> None:
     found = planned(home.parent, {str(digit): 6 for digit in range(11)})
     assert found["classes"] == sorted(map(str, range(11)))
@@ -189,10 +205,24 @@ DOUBT: dict[str, tuple[dict[str, int], str, tuple[str, ...], dict[str, str], lis
     ),
     "no class folders in the parts": (
         {"train": 4, "test": 4},
-        "without class folders in them",
+        "in folders with the names of parts (test, train), and in no class folders",
         ("train/CLASS/FILE", "--levels top", "--labels FILE"),
         {"levels": "top"},
         ["test", "train"],
+    ),
+    "an unlabelled test folder among classes": (
+        {"cat": 4, "dog": 4, "test": 4},
+        "in folders with the names of parts (test), and in no class folders",
+        ("--levels top",),
+        {"levels": "top"},
+        ["cat", "dog", "test"],
+    ),
+    "one folder of images": (
+        {"Images_64x64": 9},
+        "the images lie in Images_64x64, and in no class folders",
+        ("CLASS/FILE", "--labels FILE"),
+        {"levels": "top"},
+        ["Images_64x64"],
     ),
     "a class of that name with folders": (
         {"bus": 9, "tram": 9, "train/steam": 3, "train/diesel": 3},
@@ -347,7 +377,7 @@ def test_sets_of_earlier_rules_are_looked_at_again(
     source = folder(home.parent / "source", {"00000": 6, "00001": 6})
     with monkeypatch.context() as patch:
         patch.setattr(preparing, "FOLDER_RULES", 1)
-        patch.setattr("stylegan_mix.datasets.folders.decide_levels", lambda *_: "top")
+        patch.setattr("stylegan_mix.datasets.folders.decide_levels", lambda *_: ("top", []))
         prepare(Request("old", source))
         good = folder(home.parent / "good", pets("train", "test"))
         prepare(Request("good", good))

@@ -13,6 +13,8 @@ from image_folders import folder, picture
 
 from stylegan_mix import datasets
 from stylegan_mix.datasets.archives import open_archive
+from stylegan_mix.datasets.image_files import Shape
+from stylegan_mix.datasets.loose import open_loose
 from stylegan_mix.datasets.prepare import Request, plan, prepare
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure
 
@@ -96,6 +98,9 @@ def test_a_broken_link_obeys_the_option_for_bad_images(home: Path, name: str) ->
     (source / name).symlink_to(home / "nowhere")
     with pytest.raises(InvalidInput, match=f"'{name}' is a link to nothing"):
         prepare(Request("pets", source))
+    with pytest.raises(InvalidInput, match=f"'{name}' is a link to nothing"):
+        plan(Request("pets", source))
+    assert plan(Request("pets", source, on_bad_image="skip"))["counts"] == [4, 3]
     done = prepare(Request("pets", source, on_bad_image="skip"))
     assert done.facts["skipped"] == {name: "is a link to nothing"}
     assert datasets.load("pets").counts.tolist() == [4, 3]
@@ -210,3 +215,14 @@ def test_an_encoding_that_is_none_or_needless_is_a_usage_error(home: Path) -> No
         plan(Request("odd", source, names_encoding="klingon"))
     with pytest.raises(UsageFailure, match="this is a folder"):
         plan(Request("odd", source, names_encoding="cp932"))
+
+
+def test_loose_images_obey_the_option_for_broken_links_too(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source", {"cat": 2})
+    (source / "cat" / "x.png").symlink_to(tmp_path / "nowhere")
+    with open_loose(source, ["cat"]) as loose:
+        bad: dict[str, str] = {}
+        assert len(list(loose.decoded(Shape(None, None, 3), bad))) == 2
+        assert bad == {"cat/x.png": "is a link to nothing"}
+        with pytest.raises(InvalidInput, match="'cat/x.png' is a link to nothing"):
+            list(loose.decoded(Shape(None, None, 3), None))

@@ -362,6 +362,9 @@ def test_inaturalist_lists_carry_categories(home: Path) -> None:
     data = datasets.load("toads")
     assert data.classes == ("Rana", "Bufo")
     assert data.train.labels.tolist() == [1, 0]
+    odd = inaturalist(home.parent / "odd.json", {"train/n1/001.png": 7}, {7: "\ud800", 3: "b"})
+    with pytest.raises(InvalidInput):
+        prepare(Request("toads", request.source, train_list=odd))
     for bad in ("[]", "{}", '{"images": [], "annotations": [], "categories": []}'):
         train.write_text(bad)
         with pytest.raises(InvalidInput):

@@ -52,7 +52,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no data": (lambda facts: facts["facts"].update(split_id=None), "'split_id' must be str"),
     "text": (lambda facts: facts["facts"].update(kimg="9"), "'kimg' must be int or float, got '9'"),
     "truth": (lambda facts: facts["facts"].update(seed=True), "'seed' must be int, got True"),
-    "names": (lambda facts: facts["facts"].update(classes=[1] * 10), "'classes' holds something"),
+    "names": (lambda facts: facts["facts"].update(classes=[1] * 10), "'classes' number"),
     "fewer": (lambda facts: facts["facts"]["counts"].pop(), "'counts' has 9 values for 10 classes"),
     "none": (lambda facts: facts["facts"].update(classes=[]), "'classes' is empty"),
     "size": (lambda facts: facts["facts"].update(resolution=-8), "must be positive"),

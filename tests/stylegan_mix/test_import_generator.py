@@ -471,8 +471,8 @@ def test_an_absent_file_or_a_folder_is_error_3(
 ) -> None:
     monkeypatch.setattr(foreign, "LARGEST_FILE", 1000)
     code, _, err = run("import-generator", digits_file, "--dataset", "digits_lt")
-    assert (code, "bytes; at most 1,000 are read" in err) == (3, True)
-    for path, why in ((tmp_path / "no.pkl", "is missing"), (tmp_path, "is a folder")):
+    assert (code, "more than 1,000 bytes" in err) == (3, True)
+    for path, why in ((tmp_path / "no.pkl", "No such file"), (tmp_path, "is a folder")):
         code, out, err = run("import-generator", path)
         assert (code, out) == (3, "")
         assert why in err

@@ -245,7 +245,7 @@ def made(generator: Published, run: Run, quick: None) -> Iterator[Made]:
     assert code == 0, err
     bank = open_bank(banks.resolve(json.loads(out)["key"]))
     found = annotate.annotate(bank, datasets.load("digits_lt"), device=CPU)
-    yield Made(bank, found, annotations.folder(bank.key, found.judge))
+    yield Made(bank, found, annotations.places(bank)[0] / annotations.named(found.judge))
 
 
 def test_annotations_say_of_each_row_what_the_judge_does(made: Made) -> None:
@@ -260,7 +260,7 @@ def test_annotations_say_of_each_row_what_the_judge_does(made: Made) -> None:
     np.testing.assert_allclose(made.found.nearest, apart.min(axis=1), atol=1e-5)
     rows = np.arange(len(made.bank))
     np.testing.assert_allclose(apart[rows, made.found.copy], apart.min(axis=1), atol=1e-5)
-    assert [place.name for place in annotations.find(made.bank)] == [by.key]
+    assert [place.name for place in annotations.find(made.bank)] == [f"judge-{by.key}"]
     clean = made.found.clean(made.bank)
     assert made.found.facts["kept"] == kept_by_class(clean, made.found.dominant(made.bank), 10)
 
@@ -279,7 +279,7 @@ def test_annotations_of_another_bank_are_refused(made: Made, run: Run) -> None:
     code, out, _ = run("generate", "--n", 130, "--seed", 5, "--json")
     assert code == 0
     other = open_bank(banks.resolve(json.loads(out)["key"]))
-    place = annotations.folder(other.key, made.found.judge)
+    place = annotations.places(other)[0] / annotations.named(made.found.judge)
     shutil.copytree(made.folder, place)
     with pytest.raises(InvalidInput, match=f"their bank is {made.bank.key[:12]}") as caught:
         annotations.open_annotations(place, other)

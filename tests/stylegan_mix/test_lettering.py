@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from stylegan_mix.columns import aligned, width
 from stylegan_mix.drawing import lettering
 from stylegan_mix.drawing.lettering import LONGEST, face_of, font, legible
+from stylegan_mix.drawing.sheet import Sheet, draw
 
 NAMES = {
     "Latin": "Großer Käfer",
@@ -66,6 +67,33 @@ def test_two_names_never_look_the_same(few_fonts: None) -> None:
     assert found[0].startswith("Mao (") and found[1].startswith("Mao (")
     # The digits are the name's own, whatever stands beside it.
     assert legible(["x", "貓", "猫"])[2] == found[0]
+
+
+def test_a_name_that_stands_twice_is_written_the_same(few_fonts: None) -> None:
+    assert legible(["cat", "dog", "cat"]) == ["cat", "dog", "cat"]
+    first, other, again = legible(["猫", "貓", "猫"])
+    assert first == again != other
+
+
+def test_names_at_both_sides_of_a_sheet_do_not_look_the_same(
+    few_fonts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    original = ImageDraw.ImageDraw.text
+
+    def recorded(
+        self: ImageDraw.ImageDraw, xy: object, text: str, *rest: object, **how: object
+    ) -> None:
+        drawn.append(text)
+        original(self, xy, text, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", recorded)
+    cell = np.zeros((8, 8, 3), np.uint8)
+    draw(Sheet("猫 preview", "", ["猫", "cat"], ["貓", "cat"], ["1"], [[cell], [cell]]))
+    left, right = (name for name in drawn if name.startswith("Mao ("))
+    assert left != right
+    assert drawn.count("cat") == 2
+    assert "Mao preview" in drawn
 
 
 def test_long_names_keep_their_ends_and_stay_different() -> None:

@@ -158,7 +158,7 @@ def formula_generator() -> Generator:
     return nvlabs.generator(state, FORMULA)
 
 
-def formula_discriminator(architecture: str) -> Discriminator:
+def formula_discriminator(architecture: str, **epilogue: Any) -> Discriminator:
     blank = Discriminator(
         resolution=16,
         image_channels=3,
@@ -170,6 +170,8 @@ def formula_discriminator(architecture: str) -> Discriminator:
     state = by_formula(blank)
     assert len(state) == (42 if architecture == "orig" else 46)
     settings: dict[str, Any] = {**FORMULA["D"], "architecture": architecture}
+    if epilogue:
+        settings["epilogue_kwargs"] = epilogue
     return nvlabs.discriminator(state, {**FORMULA, "D": settings})
 
 
@@ -237,6 +239,24 @@ def test_formula_logits(
 ) -> None:
     images = formula_generator(Z, LABEL, noise="none")
     near(formula_discriminator(architecture)(images, LABEL), logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_no_size_of_a_minibatch_std_group_means_the_whole_batch(rows: int) -> None:
+    """Published settings say so with null; 6 rows are no multiple of the default, 4."""
+    images, label = torch.randn(rows, 3, 16, 16), torch.eye(3)[torch.arange(rows) % 3]
+    whole = formula_discriminator("orig", mbstd_group_size=None)
+    same = formula_discriminator("orig", mbstd_group_size=rows)
+    assert torch.equal(whole(images, label), same(images, label))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, "4", True])
+def test_a_minibatch_std_group_of_no_size_is_refused(size: Any) -> None:
+    with pytest.raises(
+        InvalidInput, match="mbstd_group_size must be a whole number from 1 or null"
+    ):
+        formula_discriminator("orig", mbstd_group_size=size)
 
 
 def test_formula_r1_and_its_gradients(formula_generator: Generator) -> None:

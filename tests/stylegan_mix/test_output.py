@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import stat
@@ -307,3 +308,28 @@ def test_progress_follows_a_link_and_keeps_the_mode(tmp_path: Path) -> None:
     JsonLines(link).say("one")
     assert target.read_bytes().count(b"\n") == 1
     assert (link.is_symlink(), mode(target)) == (True, 0o600)
+
+
+# every writer
+
+
+def foreign_writers(root: Path) -> list[str]:
+    """Calls that write a whole file past `store` and `output`, which know links and modes."""
+    found = []
+    for path in sorted(
+        file for name in ("stylegan_mix", "trainer") for file in (root / name).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if node.func.attr in ("write_bytes", "write_text") and owner not in ("store", "output"):
+                found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_whole_files_are_written_by_two_modules_only(repo_root: Path, tmp_path: Path) -> None:
+    assert foreign_writers(repo_root) == []
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "a.py").write_text("path.write_text(text)\nPath(out).write_bytes(b)")
+    assert foreign_writers(tmp_path) == ["a.py:1", "a.py:2"]

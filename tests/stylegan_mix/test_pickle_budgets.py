@@ -6,11 +6,11 @@ import io
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from confined import confined
 
 from stylegan_mix import pickles
 from stylegan_mix.datasets import cifar
@@ -18,8 +18,6 @@ from stylegan_mix.errors import InvalidInput
 from stylegan_mix.interop import foreign
 from stylegan_mix.interop.torch_files import MAGIC
 from stylegan_mix.pickles import Budget
-
-Confined = Callable[..., str]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -131,9 +129,7 @@ FORMS = {"pickle": as_pickle, "zip": as_zip, "stream": as_stream, "nested": as_n
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", BODIES)
-def test_a_small_file_stays_small_in_memory_and_quick(
-    name: str, form: str, confined: Confined
-) -> None:
+def test_a_small_file_stays_small_in_memory_and_quick(name: str, form: str) -> None:
     content = FORMS[form](BODIES[name])
     assert len(content) < 8 << 20
     ended = confined(lambda: foreign.open_generator(content, Path("bad")), memory=384 << 20)
@@ -150,7 +146,7 @@ def test_a_small_file_stays_small_in_memory_and_quick(
         pytest.param(long_keys(300_000), id="long keys"),
     ],
 )
-def test_a_cifar_pickle_is_held_to_the_same(body: bytes, confined: Confined) -> None:
+def test_a_cifar_pickle_is_held_to_the_same(body: bytes) -> None:
     ended = confined(lambda: cifar.unpickle(as_pickle(body)), memory=384 << 20)
     assert ended.startswith("InvalidInput: it"), ended
 

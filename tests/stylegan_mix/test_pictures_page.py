@@ -289,22 +289,32 @@ def test_an_interrupted_page_is_known_as_one(
 ) -> None:
     place = tmp_path / "page"
 
-    def full(path: Path, _: bytes) -> None:
-        with folder.store.disk_errors(path):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as broken:
-        write_bytes = folder.store.write_bytes
-        broken.setattr(
-            folder.store,
-            "write_bytes",
-            lambda path, data: (full if path.suffix == ".html" else write_bytes)(path, data),
-        )
+        write_bytes = folder.output.write_bytes
+
+        def fill_up(path: Path, data: bytes, **words: str) -> None:
+            if path.suffix != ".html":
+                return write_bytes(path, data, **words)
+            with folder.store.disk_errors(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        broken.setattr(folder.output, "write_bytes", fill_up)
         with pytest.raises(folder.store.MissingEnvironment, match="disk is full"):
             folder.write(place, {"a.png": b"1", "index.html": b"2"}, {})
     assert sorted(files_of(str(place))) == ["a.png", "page.json"]
     folder.write(place, {"a.png": b"1", "index.html": b"2"}, {})
     assert files_of(str(place))["index.html"] == b"2"
+
+
+def test_a_page_keeps_links_and_modes(tmp_path: Path) -> None:
+    place, target = tmp_path / "page", tmp_path / "private.html"
+    folder.write(place, {"index.html": b"1"}, {})
+    target.touch(0o600)
+    (place / "index.html").unlink()
+    (place / "index.html").symlink_to(target)
+    folder.write(place, {"index.html": b"2"}, {})
+    assert (place / "index.html").is_symlink()
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"2", 0o600)
 
 
 def test_no_room_and_no_permission_are_error_4(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylegan_mix import store
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix import progress, store
+from stylegan_mix.errors import Busy, InvalidInput, MissingEnvironment, Stopped, UsageFailure
+from stylegan_mix.session import Session
 
 
 def test_canonical_form_ignores_order_and_tuples() -> None:
@@ -46,11 +48,11 @@ def test_strict_json(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=r"a\.json"):
             store.read_json(path)
     path.write_text(" " * 2000)
-    with pytest.raises(InvalidInput, match="at most 1,000"):
+    with pytest.raises(InvalidInput, match="more than 1,000 bytes"):
         store.read_json(path, limit=1000)
     store.write_json(path, {"a": [1, 2.5, None]})
     assert store.read_json(path) == {"a": [1, 2.5, None]}
-    with pytest.raises(InvalidInput, match="is a folder, a file was expected"):
+    with pytest.raises(InvalidInput, match="it is a folder"):
         store.read_json(tmp_path)
 
 
@@ -91,6 +93,17 @@ def test_publish_gives_way_to_whoever_was_first(tmp_path: Path) -> None:
     assert not store.publish(tmp_path / "second", tmp_path / "final")
     assert (tmp_path / "final" / "who").read_text() == "first"
     assert (tmp_path / "final" / "who").stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o600, 0o400), (0o644, 0o444), (0o660, 0o440)])
+def test_what_is_published_stays_as_private_as_it_was(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "file").touch()
+    (tmp_path / "made" / "file").chmod(before)
+    assert store.publish(tmp_path / "made", tmp_path / "final")
+    assert (tmp_path / "final" / "file").stat().st_mode & 0o777 == after
 
 
 _HOLDER = """
@@ -172,3 +185,27 @@ def test_a_disk_that_fills_up_names_the_option_of_the_place(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     option = "STYLEGAN_MIX_HOME" if inside else "--out"
     assert str(end.value.remedy).endswith(option)
+
+
+def test_a_lock_file_that_its_holder_removes_is_not_held_twice(tmp_path: Path) -> None:
+    """A process that waited for the removed file locks the one that is there by then."""
+    path = tmp_path / "thing.lock"
+    waited = []
+
+    class Reporter(progress.Silent):
+        """Lets the holder go once the other process waits."""
+
+        def say(self, text: str) -> None:
+            waited.append(text)
+            path.unlink()
+            os.close(holder)
+
+    holder = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with store.locked(path, session=Session(reporter=Reporter())):
+        assert len(waited) == 1
+        assert store.is_held(path)
+        with pytest.raises(Busy), store.locked(path, wait=False):
+            pass
+    assert not store.is_held(path)
+    assert not store.is_held(tmp_path / "never.lock")

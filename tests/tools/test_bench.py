@@ -276,3 +276,20 @@ def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_
     ms = {name: one["ms"] for name, one in row["times"].items()}
     saved = sum(ms[f"both {size}"] - ms[f"filter {size}"] for size in (8, 16, 32))
     assert row["share_saved_at_most"] == pytest.approx(saved / ms["generator"], abs=2e-4)
+
+
+def test_the_ways_to_read_a_bank_are_compared(tmp_path: Path, repo_root: Path) -> None:
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "tools/bench/bank_rows.py", "--rounds", "1", "--side", "4"),
+            *("--rows", "32", "--batch", "16", "--out", str(out)),
+        ],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert set(row["times"]) == set(row["share"]) == {"map", "rows", "loader", "hybrid"}
+    assert row["share"]["map"] == 1.0

@@ -142,6 +142,20 @@ def test_the_newest_bank_decides_the_split_of_the_command_line_too(
     assert json.loads(out)["run"]["data"]["split_seed"] == 0
 
 
+def test_one_config_file_serves_runs_that_read_it_and_others(
+    home: Path, trainer: Trainer, tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text('dataset = "digits_lt"\nalpha = 0.5\nviews = 4\n')
+    code, out, err = trainer("run", "--config", "run.toml", "--aug", "mixup", "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["run"]["alpha"] == 0.5
+    assert "left out: views = 4 of the file, which this run does not read" in err
+    assert "alpha" not in err
+    code, out, err = trainer("run", "--config", "run.toml", "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["run"]["alpha"] == 1.0
+    assert "left out: alpha = 0.5 of the file" in err
+    assert trainer("run", "--config", "run.toml", "--alpha", "0.5", "--dry-run")[0] == 2
+
+
 def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Trainer) -> None:
     Path("run.toml").write_text('dataset = "digits_lt"\nepochs = 9\nlr = 1e-2\n')
     code, _, _ = trainer(
@@ -164,11 +178,13 @@ def test_config_file_and_flags_are_resolved_and_saved(home: Path, trainer: Train
         (("--recipe", "cee"), 2, "did you mean 'ce'"),
         (("--model", "resnet9"), 2, "did you mean 'resnet8'"),
         (("--dataset", "digits"), 2, "digits_lt"),
-        (("--batch", "100000"), 2, "batch"),
+        (("--batch", "1"), 2, "batch"),
         (("--aug", "bank"), 3, "stylegan-mix generate --dataset digits_lt"),
         (("--aug", "bank", "--bank", "abc123"), 3, "no bank 'abc123'"),
         (("--bank", "w"), 2, "reads no bank"),
-        (("--teacher", "nowhere"), 3, "nowhere"),
+        (("--recipe", "kd", "--teacher", "nowhere"), 3, "nowhere"),
+        (("--teacher", "nowhere"), 2, "recipe ce reads no teacher"),
+        (("--alpha", "0.5"), 2, "--aug none reads no alpha"),
         (("--device", "cuda:99"), 4, "CUDA"),
         (("--device", "tpu"), 2, "--device must be auto, cpu, cuda or cuda:<index>, got 'tpu'"),
         (("--name", "../elsewhere"), 2, "--name must name a folder"),

@@ -90,6 +90,56 @@ def test_equal_differences_still_have_the_spread_of_half_an_image() -> None:
     assert compare.difference("few", [10.0] * 3, level=0.95, grain=0.1).distinguishable
 
 
+def test_the_bootstrap_has_the_least_spread_too() -> None:
+    """Twenty equal differences, from where the bootstrap decides."""
+    one = compare.difference("few", [10.0] * 20, level=0.95, grain=50.0)
+    assert one.decides == "bootstrap" and one.bootstrap is not None
+    low, high = one.bootstrap
+    assert (10 - low, high - 10) == pytest.approx([1.959964 * 25 / 20**0.5] * 2, abs=1e-4)
+    assert not one.distinguishable
+    wide = [0.0, 100.0] * 10
+    assert (
+        compare.difference("few", wide, level=0.95, grain=1.0).bootstrap
+        == compare.difference("few", wide, level=0.95).bootstrap
+    )
+
+
+def uneven(record: Maker, *, kept: str) -> records.Result:
+    """A result with 2, 4, 8, ... test images, whose least step is known in several ways."""
+    one = record()
+    counts = [2, 4, 8, 16, 32, 64, 128, 0, 1, 485]
+    one["dataset"] = {**one["dataset"], "test_counts": counts}
+    right = [count // 2 for count in counts]
+    one["confusion"] = [
+        [half if i == j else count - half if j == (i + 1) % 10 else 0 for j in range(10)]
+        for i, (count, half) in enumerate(zip(counts, right, strict=True))
+    ]
+    if kept != "counts":
+        del one["dataset"]["test_counts"]
+    if kept != "confusion":
+        one["confusion"] = None
+    return records.Result(one)
+
+
+@pytest.mark.parametrize("kept", ["counts", "confusion"])
+def test_one_image_moves_a_group_by_the_images_of_its_fullest_class(
+    record: Maker, kept: str
+) -> None:
+    one = uneven(record, kept=kept)
+    assert compare._grain(one, "overall") == pytest.approx(100 / 740)
+    assert compare._grain(one, "many") == pytest.approx(100 / (3 * 8))
+    assert compare._grain(one, "medium") == pytest.approx(100 / (4 * 128))
+    # Of the few, one class has no test images, so its mean is over two.
+    assert compare._grain(one, "few") == pytest.approx(100 / (2 * 485))
+
+
+def test_a_record_without_counts_is_taken_as_even(record: Maker) -> None:
+    """Committed records of an older version, of more than 20 classes, lack both."""
+    one = record()
+    one["confusion"] = None
+    assert compare._grain(records.Result(one), "few") == pytest.approx(100 / (3 * 74))
+
+
 def test_seeds_are_paired_and_those_without_a_partner_said(record: Maker) -> None:
     a, b = runs(record, "hybrid", [50, 52, 54]), runs(record, "none", [40, 41])
     found = compare.compare_runs(a, b)

@@ -359,7 +359,7 @@ def test_a_misspelt_recipe_or_model_is_refused_before_any_data_are_loaded(
 
 @pytest.mark.parametrize(
     ("images", "asked", "batch"),
-    [(128, None, 128), (127, None, 127), (40, None, 40), (40, 64, 40), (40, 16, 16), (1, None, 2)],
+    [(128, None, 128), (127, None, 127), (40, None, 40), (40, 64, 40), (40, 16, 16)],
 )
 def test_a_set_smaller_than_the_batch_trains_with_a_smaller_one_and_says_so(
     home: Path, monkeypatch: pytest.MonkeyPatch, images: int, asked: int | None, batch: int
@@ -373,6 +373,17 @@ def test_a_set_smaller_than_the_batch_trains_with_a_smaller_one_and_says_so(
     wanted = asked or 128
     expected = [f"batch {batch}, not {wanted}: the training part has {images} images"]
     assert told == (expected if batch < wanted else [])
+
+
+def test_a_single_training_image_makes_no_batch(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm needs two; a dry run says so before anything is begun."""
+    data = datasets.load("digits_lt")
+    one = datasets.Part(data.train.images[:1], data.train.labels[:1])
+    monkeypatch.setattr(plan, "_loaded", lambda *_, **__: replace(data, train=one))
+    with pytest.raises(UsageFailure, match="a batch of 2 is larger than the 1 training images"):
+        decide(Asked(dataset="digits_lt"))
 
 
 def test_a_batch_that_cannot_be_is_refused_whatever_the_set(home: Path) -> None:

@@ -91,6 +91,20 @@ def test_a_labelled_folder_gives_files_names_probabilities_and_accuracy(
     assert err.index("balanced (3 classes)") < err.index("overall (images)")  # 4, 1 and 1 images
 
 
+def test_accuracies_are_those_of_the_shot_groups_that_are_asked_for(
+    run: Path, trainer: Trainer
+) -> None:
+    put(Path("photos/Amphipod/a.png"))
+    put(Path("photos/copépode/b.png"))
+    code, out, _ = trainer("predict", str(run), "photos", "--groups", "25,10", "--json")
+    accuracy = json.loads(out)["accuracy"]
+    assert code == 0
+    assert accuracy["many"] == accuracy["per_class"][0]
+    assert accuracy["medium"] == accuracy["per_class"][1]
+    assert accuracy["few"] is None
+    assert accuracy["balanced"] == accuracy["overall"]
+
+
 def test_an_unlabelled_folder_has_no_accuracy_and_no_labels(run: Path, trainer: Trainer) -> None:
     for number in range(3):
         put(Path(f"photos/{number}.png"), seed=number)
@@ -146,10 +160,29 @@ def test_another_size_is_refused_or_resized_as_asked(run: Path, trainer: Trainer
         assert code == 0
         answers.add(lines(out)[1]["p:Amphipod"])
     assert len(answers) == 3
-    _, default, _ = trainer("predict", str(run), "photos", "--resize")
-    assert lines(default)[1]["p:Amphipod"] in answers
+    _, default, err = trainer("predict", str(run), "photos", "--resize")
+    assert lines(default)[1]["p:Amphipod"] in answers and "by 'crop'" in err
     code, _, err = trainer("predict", str(run), "photos", "--fit", "pad")
     assert code == 2 and "add --resize" in err
+
+
+def test_images_are_resized_as_those_of_the_data_set_were(
+    run: Path, trainer: Trainer, home: Path
+) -> None:
+    from stylegan_mix.datasets.prepare import prepare
+    from stylegan_mix.datasets.request import Request
+
+    for name in CLASSES[:2]:
+        for number in range(5):
+            put(Path(f"mine/{name}/{number}.png"), size=(20, 12), seed=number)
+    prepare(Request("digits_of_mine", Path("mine"), size=SIDE, fit="stretch"))
+    result = records.read(run / "result.json").record
+    result["dataset"]["name"] = result["config"]["data"]["name"] = "digits_of_mine"
+    records.write(run / "result.json", result)
+    put(Path("photos/b.png"), size=(20, 12))
+    code, out, err = trainer("predict", str(run), "photos", "--resize")
+    assert code == 0 and "by 'stretch'" in err
+    assert out == trainer("predict", str(run), "photos", "--resize", "--fit", "stretch")[1]
 
 
 def test_a_data_set_of_another_size_is_refused_or_resized_as_asked(
@@ -169,7 +202,7 @@ def test_a_data_set_of_another_size_is_refused_or_resized_as_asked(
     code, _, err = trainer("predict", str(run), "--dataset", "digits_lt")
     assert code == 3 and "images of 8 x 8 pixels; the network was trained on 12 x 12" in err
     code, out, err = trainer("predict", str(run), "--dataset", "digits_lt", "--resize")
-    assert code == 0 and "resized from 8 to 12 pixels (crop)" in err
+    assert code == 0 and "brought to 12 pixels by 'crop'" in err
     assert len(lines(out)) == 740
 
 

@@ -51,6 +51,14 @@ def test_one_value_has_no_spread_and_none_no_mean() -> None:
     assert tables.spread([None]) is None
 
 
+def test_rows_of_another_version_are_told_apart(record: Maker) -> None:
+    new = record(precision="bfloat16")
+    old = record(precision="bfloat16", right=(70,) * 10)
+    del old["config"]["loop_version"]
+    (table,) = tables.tables([Result(new), Result(old)])
+    assert sorted(row.setting for row in table.rows) == ["loop_version 1", "loop_version 2"]
+
+
 def test_rows_are_experiments_in_the_order_of_the_story(record: Maker) -> None:
     found = [
         *arms(record, "hybrid", "none", "bank", "mixup"),

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,11 @@ def test_a_sound_record_passes_and_reads_back_as_written(record: Maker, tmp_path
             {"name": "kd", "version": 1, "stages": []},
             "'method.name' is 'kd', but the configuration says 'ce'",
         ),
+        ("dataset.test_counts", [74] * 9, "10 classes, but 'dataset.test_counts' has 9 entries"),
+        ("dataset.test_counts", [74] * 9 + [75], "test_counts add to 741, not to 740 images"),
+        ("dataset.test_counts", [75, 73] + [74] * 8, "do not add to 'dataset.test_counts'"),
+        ("dataset.test_counts", [148, 0] + [74] * 8, "class 1 has an accuracy without images"),
+        ("dataset.test_counts", [74.0] * 10, "a whole number from 0"),
         ("extra", 1, "no field 'extra' is known"),
         ("schema", "trainer-result/2", "this version reads 'trainer-result/1'"),
     ],
@@ -187,18 +193,52 @@ def test_a_torn_line_elsewhere_is_refused_with_its_number(tmp_path: Path, line: 
         records.read_events(path)
 
 
+def data_of(record: dict[str, Any], **changes: str) -> Any:
+    """The ids of a record's data set, as those of a loaded one."""
+    names = ("name", "split_id", "test_id")
+    return SimpleNamespace(**{name: record["dataset"][name] for name in names} | changes)
+
+
 def test_a_folder_with_another_run_names_what_differs(record: Maker, tmp_path: Path) -> None:
     wanted = records.Result(record(lr=0.05)).spec
     records.write(tmp_path / "result.json", record())
     with pytest.raises(UsageFailure, match="lr: 0.1 there, 0.05 here"):
-        records.finished(tmp_path, wanted)
+        records.finished(tmp_path, wanted, data_of(record()))
 
 
 def test_a_finished_folder_gives_its_result_and_an_empty_one_none(
     record: Maker, tmp_path: Path
 ) -> None:
     spec = records.Result(record()).spec
-    assert records.finished(tmp_path, spec) is None
+    data = data_of(record())
+    assert records.finished(tmp_path, spec, data) is None
     records.write(tmp_path / "result.json", record())
-    found = records.finished(tmp_path, spec)
+    found = records.finished(tmp_path, spec, data)
     assert found is not None and found.record == record()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"split_id": "1" * 64}, "training split {split_id} in the run, 111111111111 now"),
+        ({"test_id": "2" * 64}, "test part {test_id} in the run, 222222222222 now"),
+    ],
+)
+def test_a_finished_run_on_other_images_is_not_the_run_asked_for(
+    record: Maker, tmp_path: Path, changed: dict[str, str], told: str
+) -> None:
+    one = record()
+    records.write(tmp_path / "result.json", one)
+    with pytest.raises(InvalidInput) as error:
+        records.finished(tmp_path, records.Result(one).spec, data_of(one, **changed))
+    ids = {name: one["dataset"][name][:12] for name in ("split_id", "test_id")}
+    assert told.format(**ids) in str(error.value)
+    assert error.value.remedy is not None and "--name or --out" in error.value.remedy
+
+
+def test_runs_on_other_test_images_are_two_runs(record: Maker, tmp_path: Path) -> None:
+    one, other = record(), record(right=(70,) * 10)
+    other["dataset"] = {**other["dataset"], "test_id": "2" * 64}
+    for name, content in (("one", one), ("other", other)):
+        records.write(tmp_path / name / "result.json", content)
+    assert len(records.collect([tmp_path])) == 2

@@ -63,9 +63,45 @@ def test_lists_span_a_grid_and_seeds_stand_together(tmp_path: Path) -> None:
     assert found[-1].command() == "trainer run --dataset digits_lt --aug hybrid --bank unmixed"
 
 
+def test_a_setting_is_left_out_for_the_arms_and_recipes_that_do_not_read_it(
+    tmp_path: Path,
+) -> None:
+    found = grid(
+        """
+        [base]
+        dataset = "digits_lt"
+        alpha = 0.5
+        bank = "w"
+        [[runs]]
+        aug = ["none", "mixup", "bank"]
+        bank-weight = [1.0, 2.0]
+        [[runs]]
+        recipe = ["kd", "patched-one-hot"]
+        aug = "mixup"
+        alpha = 1.0
+        views = [4, 8]
+        """,
+        tmp_path,
+    )
+    first, second = found[:4], found[4:]
+    assert [(one.aug, one.alpha, one.bank, one.bank_weight) for one in first] == [
+        ("none", None, None, None),
+        ("mixup", 0.5, None, None),
+        ("bank", None, "w", 1.0),
+        ("bank", None, "w", 2.0),
+    ]
+    assert [(one.recipe, one.alpha, one.views) for one in second] == [
+        ("kd", 1.0, None),
+        ("patched-one-hot", 1.0, 4),
+        ("patched-one-hot", 1.0, 8),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ('[[runs]]\ndataset = "x"\nviews = 4', "number 1: no run there reads 'views'"),
+        ('[base]\nbank = "w"\n[[runs]]\ndataset = "x"', "[base]: no run there reads 'bank'"),
         ('[[runs]]\ndatset = "x"', "no option 'datset'; did you mean 'dataset'?"),
         ('[bas]\n[[runs]]\ndataset = "x"', "no entry 'bas'; did you mean 'base'?"),
         ('[[runs]]\ndataset = "x"\nepochs = "many"', "'epochs' must be int, got str 'many'"),
@@ -105,7 +141,8 @@ def committed(record: Maker, asked: Asked, **dataset: Any) -> Result:
     one["config"] = plan.spec.plain()
     one["model"], one["recipe"] = plan.spec.model, plan.spec.recipe
     one["budget"] = {**one["budget"], "epochs": plan.spec.epochs}
-    one["dataset"] = {**one["dataset"], "split_id": plan.data.split_id, **dataset}
+    ids = {"split_id": plan.data.split_id, "test_id": plan.data.test_id}
+    one["dataset"] = {**one["dataset"], **ids, **dataset}
     return Result(one)
 
 
@@ -156,7 +193,7 @@ def test_without_its_bank_a_result_of_the_same_settings_counts(home: Path, recor
 
 
 @pytest.mark.parametrize(
-    "other", [{"lr": 0.05}, {"bank": "pixel"}, {"seed": 1}, {"imbalance": 10.0}, {"views": 8}]
+    "other", [{"lr": 0.05}, {"bank": "pixel"}, {"seed": 1}, {"imbalance": 10.0}, {"alpha": 0.5}]
 )
 def test_without_its_bank_other_settings_do_not_count(
     home: Path, record: Maker, other: Any
@@ -164,6 +201,20 @@ def test_without_its_bank_other_settings_do_not_count(
     settings = {"dataset": "digits_lt", "aug": "hybrid", "model": "resnet8", "epochs": 12}
     with pytest.raises(InvalidInput, match="there is no bank"):
         sweep.settle([Asked(**{**settings, **other})], [Result(record("hybrid"))], out="runs")
+
+
+def test_without_its_bank_a_result_of_an_earlier_loop_counts_where_it_trains_alike(
+    home: Path, record: Maker
+) -> None:
+    for settings, counts in (({"epochs": 20}, True), ({"epochs": 12}, False)):
+        one = record("hybrid", **settings)
+        del one["config"]["loop_version"]
+        asked = Asked(dataset="digits_lt", aug="hybrid", model="resnet8", **settings)
+        if counts:
+            assert sweep.settle([asked], [Result(one)], out="runs")[0].found
+        else:
+            with pytest.raises(InvalidInput, match="there is no bank"):
+                sweep.settle([asked], [Result(one)], out="runs")
 
 
 def test_with_another_bank_than_the_results_it_is_run_again(bank: Any, record: Maker) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors
+from stylegan_mix import console, errors, progress
 
 if TYPE_CHECKING:
     from trainer.reports.records import Result
@@ -59,7 +59,7 @@ def compare(
     trainer compare hybrid none
     trainer compare hybrid/kd/resnet8 none/kd/resnet8 --in tools/results
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
     from trainer.reports.compare import compare_runs
 
     chosen = level or (0.95 if equivalence is None else 0.90)
@@ -67,6 +67,8 @@ def compare(
         records.regrouped(_group(reference, places or (Path("runs"),)), groups)
         for reference in (a, b)
     )
+    for line in data_now.changed([*left, *right]):
+        progress.say(line)
     found = compare_runs(left, right, level=chosen, margin=equivalence)
     if as_json:
         console.print_json(found.plain())
@@ -83,7 +85,7 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
         if not found:
             raise errors.UsageFailure(f"there is no finished run in {path}")
         return _only_one(reference, found)
-    known = records.collect(places)
+    known = records.sound(places)
     found = records.named(known, reference)
     if not known:
         raise errors.UsageFailure(f"there is no finished run in {', '.join(map(str, places))}")
@@ -97,16 +99,21 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
 
 
 def _only_one(reference: str, found: list[Result]) -> list[Result]:
-    """Returns the results, if all are of one experiment; else `UsageFailure` lists them."""
-    kinds = {one.key: one for one in found}
+    """Returns the results, if all are of one experiment; else `UsageFailure` lists them.
+
+    Results of one key on other images are of another experiment.
+    """
+    from trainer.reports.records import data_ids
+
+    kinds = {(one.key, *data_ids(one)): one for one in found}
     if len(kinds) > 1:
         listed = "\n  ".join(
             f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
-            f"{one.budget['epochs']} epochs"
-            for key, one in sorted(kinds.items())
+            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}, {one.path}"
+            for (key, split, test), one in sorted(kinds.items())
         )
         raise errors.UsageFailure(
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
-            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
+            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d, or name its folder",
         )
     return found

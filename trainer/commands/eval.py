@@ -19,7 +19,7 @@ __all__ = ["evaluate"]
 @click.argument("run", type=click.Path(path_type=Path))
 @console.groups_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--threads", type=console.THREADS, help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def evaluate(
@@ -60,8 +60,8 @@ def evaluate(
     else:
         progress.say(
             f"the run had found {stored['overall']:.2f} overall, {stored['balanced']:.2f} "
-            "balanced: another device, precision or torch rounds differently, and images at the "
-            "border change sides"
+            "balanced: another device, torch or version of this package rounds differently, and "
+            "images at the border change sides"
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +26,7 @@ __all__ = ["predict"]
 @click.option(
     "--fit",
     type=click.Choice(["crop", "pad", "stretch"]),
-    help="How --resize makes squares, as in dataset prepare.  [default: crop]",
+    help="How --resize makes squares.  [default: as its data set was prepared]",
 )
 @click.option(
     "--on-bad-image",
@@ -34,10 +35,11 @@ __all__ = ["predict"]
     show_default=True,
     help="Files of IMAGES that cannot be read.",
 )
+@console.groups_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write here; .json means --json.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of CSV.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--threads", type=console.THREADS, help="CPU threads.")
 @click.option("--debug", is_flag=True, help="Print tracebacks.")
 def predict(
     run: Path,
@@ -51,6 +53,7 @@ def predict(
     resize: bool,
     fit: str | None,
     on_bad_image: str,
+    groups: str | None,
     out: Path | None,
     as_json: bool,
     device: str,
@@ -70,6 +73,7 @@ def predict(
     """
     from trainer import answers
     from trainer import predict as network
+    from trainer.reports import records
 
     if fit and not resize:
         raise errors.UsageFailure("--fit says how --resize makes squares", remedy="add --resize")
@@ -80,7 +84,7 @@ def predict(
             f"--part and --dataset name images of a data set; {images} has others",
             remedy="leave one of them out",
         )
-    how = (fit or "crop") if resize else None
+    how = (fit or network.AS_PREPARED) if resize else None
     output.check(out)
     process.set_up_process(threads)
     if images is None:
@@ -88,6 +92,8 @@ def predict(
     else:
         skip_bad = on_bad_image == "skip"
         found = network.answers_on_files(run, images, device=device, fit=how, skip_bad=skip_bad)
+    (grouped,) = records.regrouped([found.result], groups)
+    found = replace(found, result=grouped)
     plain = as_json or (out is not None and out.suffix == ".json")
     text = console.as_json(answers.as_plain(found)) if plain else answers.as_csv(found)
     if out is None:
@@ -99,14 +105,14 @@ def predict(
 
 
 def _other_data(
-    name: str | None, val_per_class: int | None, draw: dict[str, float | str | int | None]
+    name: str | None, val_per_class: int | None, draw: dict[str, Any]
 ) -> DataSpec | None:
     """Describes the data set named by the options, or None if they name none."""
     from trainer.spec import DataSpec
 
     given = {option: value for option, value in draw.items() if value}
     if name is not None:
-        return DataSpec(name=name, val_per_class=val_per_class or 0, **given)  # type: ignore[arg-type]
+        return DataSpec(name=name, val_per_class=val_per_class or 0, **given)
     if given or val_per_class:
         raise errors.UsageFailure("a split needs --dataset, too")
     return None

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from stylegan_mix import console, errors, progress, store
+from stylegan_mix import console, errors, fields, progress, store
 
 __all__ = ["queries"]
+
+_FACTS = {
+    "views": fields.OBJECT,
+    "teacher_sha256": fields.TEXT,
+    "split_id": fields.TEXT,
+    "seed": fields.WHOLE,
+}
 
 
 @click.command()
@@ -36,17 +44,24 @@ def queries(as_json: bool, debug: bool) -> None:
 
 def stored() -> list[dict[str, Any]]:
     """Lists votes in the stores: key, folder, facts, number of images; reports damaged ones."""
-    from stylegan_mix import arrays
-
     found = []
     for root in store.roots():
         for folder in sorted(root.glob("annotations/*/votes")):
             try:
-                manifest = arrays.read_manifest(folder, kind="votes")
+                found.append(_record(folder))
             except errors.InvalidInput as error:
                 progress.say(f"left out: {error}")
-                continue
-            images = manifest["arrays"]["counts"]["shape"][0]
-            one = {"key": folder.parent.name, "folder": str(folder), "images": images}
-            found.append({**one, "facts": manifest["facts"]})
     return found
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Describes the votes in a folder; `InvalidInput` if there are none."""
+    from stylegan_mix import arrays
+
+    manifest = arrays.read_manifest(folder, kind="votes")
+    facts = manifest["facts"]
+    with errors.fitting(f"{folder} holds no votes"):
+        fields.check_types(facts, _FACTS)
+        fields.check_types(facts["views"], {"views": fields.WHOLE})
+        images = manifest["arrays"]["counts"]["shape"][0]
+    return {"key": folder.parent.name, "folder": str(folder), "images": images, "facts": facts}

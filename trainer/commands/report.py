@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import console, errors, output
+from stylegan_mix import console, errors, output, progress
 from stylegan_mix.special_files import is_special
 
 if TYPE_CHECKING:
@@ -81,21 +81,28 @@ def report(
     trainer report runs --pairs hybrid:mixup,hybrid:none
     trainer report runs --groups 500,50
     """
-    from trainer.reports import records
+    from trainer.reports import data_now, records
 
-    found = records.regrouped(records.collect(paths or (Path("runs"),)), groups)
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
-    if into is not None:
+    with records.surveyed(paths or (Path("runs"),)) as every:
+        for line in data_now.changed(every):
+            progress.say(line)
+        found = records.regrouped(every, groups)
+        if into is None:
+            if check:
+                raise errors.UsageFailure("--check needs --into FILE")
+            _write(_rendered(found, "json" if as_json else form or _by_ending(out), chosen), out)
+            return
         if form not in (None, "md") or as_json or out is not None:
             raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
         words = ["trainer", "report", *map(str, paths), *chosen.words()]
         words += ["--into", os.path.relpath(into), "--block", block]
         text = _rendered(found, "md", chosen)
         _into(into, block, text, command=shlex.join(words), check=check)
-        return
-    if check:
-        raise errors.UsageFailure("--check needs --into FILE")
-    text = _rendered(found, "json" if as_json else form or _by_ending(out), chosen)
+
+
+def _write(text: str, out: Path | None) -> None:
+    """Prints a report, or writes it to a file and prints the file's name."""
     if out is None:
         console.result(text)
         return

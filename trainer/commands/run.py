@@ -24,7 +24,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--aug", str, "Arm, such as mixup, bank, hybrid; a wrong name lists all. Default: none."),
     ("--recipe", str, "Method, see `trainer recipes`. Default: ce."),
     ("--model", str, "Network, see `trainer models`. Default: by data set."),
-    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: the newest, no control."),
+    ("--bank", str, "Key, path, or space: w, unmixed, pixel. Default: as before, or the newest."),
     ("--teacher", str, "Folder of a finished run that teaches."),
     ("--teacher-model", str, "Network of the recipe's own teacher. Default: --model."),
     (
@@ -84,8 +84,13 @@ def run(ctx: click.Context, **options: Any) -> None:
     """
     from trainer.plan import decide
 
-    plan = decide(asked_for(options))
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
+    for name in _unread_of_file(options, sources):
+        progress.say(
+            f"left out: {name} = {options[name]} of the file, which this run does not read"
+        )
+        options[name], sources[name] = None, "default"
+    plan = decide(asked_for(options))
     for reason in plan.why:
         progress.say(reason)
     if options["dry_run"]:
@@ -100,6 +105,13 @@ def run(ctx: click.Context, **options: Any) -> None:
     with stopping.StopSignals(options["minutes"]) as stop:
         found = execute(plan, Session(stop, reporter), how)
     _print(plan, found, as_json=options["as_json"])
+
+
+def _unread_of_file(options: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
+    """Lists the options of a configuration file without an effect: it may serve several arms."""
+    from trainer.settings import unread_options
+
+    return sorted(name for name in unread_options(options) if sources[name] == "file")
 
 
 def asked_for(options: Mapping[str, Any]) -> Asked:
@@ -128,13 +140,8 @@ def show(plan: Plan) -> None:
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:
     from trainer.engine import cost
-    from trainer.reports import records
 
-    open_seeds = [
-        seed
-        for seed in plan.seeds
-        if records.finished(plan.folder(seed), plan.of_seed(seed)) is None
-    ]
+    open_seeds = [seed for seed in plan.seeds if plan.finished(seed) is None]
     found = cost.estimate(plan.spec, plan.data, device)
     one: Span = found["seconds"]
     total = one.times(len(open_seeds))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_mix import console, progress, stopping
+from stylegan_mix import console, errors, process, progress, stopping
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -26,14 +27,14 @@ __all__ = ["sweep"]
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="Runs side by side, each in a process of its own.",
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=console.THREADS,
     help="CPU threads of a run. Default: with several workers, an equal share of the cores.",
 )
 @click.option(
@@ -56,22 +57,27 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer import sweep as grid
     from trainer.carry_out import carry_out
     from trainer.execute import How
-    from trainer.reports.records import RESULT_FILE, collect, read
+    from trainer.reports.records import RESULT_FILE, read, sound
 
     items = grid.load(file)
+    known = sound([results]) if results is not None and results.exists() else []
     if options["print_commands"]:
-        for asked in items:
-            console.result(asked.command())
+        for command in grid.commands(items, known, out=out):
+            console.result(command)
         return
-    known = collect([results]) if results is not None and results.exists() else []
     settled = grid.settle(items, known, out=out)
     missing = [one for one in settled if one.found is None]
     progress.say(f"{file}: {len(items)} runs, {len(items) - len(missing)} have a result")
+    for reason in dict.fromkeys(why for one in missing if one.plan for why in one.plan.why):
+        progress.say(reason)
     if options["dry_run"]:
+        _require_startable(missing, options["device"])
         _tell(settled, as_json=options["as_json"])
         return
     how = How(options["device"], options["threads"], {}, options["progress"])
     plans = [one.plan for one in missing if one.plan is not None]
+    for plan in plans:  # before the first begins, so that all have the banks of now
+        plan.keep_choice()
     reporter = progress.reporter_for(options["progress"])
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
@@ -86,7 +92,23 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     if failures:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
-    _tell(grid.settle(items, collect([results or Path(out)]), out=out), options["as_json"])
+    _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
+
+
+def _require_startable(missing: list[Settled], device: str) -> None:
+    """Raises the failure with which a run would be refused, as `trainer run --dry-run` does."""
+    if device != "auto":
+        process.resolve_device(device)
+    refused: list[errors.Failure] = []
+    for plan in (one.plan for one in missing if one.plan is not None):
+        try:
+            plan.finished(plan.spec.seed)
+        except (errors.InvalidInput, errors.UsageFailure) as failure:
+            progress.say(f"refused: {plan.command(plan.spec.seed)}")
+            refused.append(failure)
+    if refused:
+        progress.say(f"{len(refused)} of {len(missing)} runs would be refused; the first:")
+        raise refused[0]
 
 
 def _tell(settled: list[Settled], as_json: bool) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from stylegan_mix.datasets import Part
     from trainer.spec import RunSpec
 
-__all__ = ["confusion_of", "interval", "logits_of", "scores"]
+__all__ = ["MOST_CONFUSED", "confusion_of", "interval", "logits_of", "predicted_by", "scores"]
 
 # Budget of test images for the curves of a run: this many, or an eighth of the trained images.
 EVALUATED_IMAGES = 150_000
+_BATCH = 500
+MOST_CONFUSED = 1000
+"""The most classes of which a confusion matrix is kept: it grows with their square."""
 
 
 def interval(spec: RunSpec, train_images: int, test_images: int) -> int:
@@ -41,17 +44,35 @@ def logits_of(
     *,
     device: torch.device,
     precision: str,
-    batch: int = 500,
+    batch: int = _BATCH,
 ) -> Tensor:
     """Computes the logits of a part in evaluation mode, [N, K] float32 on the CPU."""
+    return torch.cat(list(_logits(model, part, transform, device, precision, batch)))
+
+
+def predicted_by(
+    model: nn.Module, part: Part, transform: Transform, *, device: torch.device, precision: str
+) -> np.ndarray:
+    """Computes the class of the largest logit of a part, [N] int64; the logits are not kept."""
+    batches = _logits(model, part, transform, device, precision, _BATCH)
+    return torch.cat([logits.argmax(1) for logits in batches]).numpy()
+
+
+def _logits(
+    model: nn.Module,
+    part: Part,
+    transform: Transform,
+    device: torch.device,
+    precision: str,
+    batch: int,
+) -> Iterator[Tensor]:
+    """Yields the logits of a part batch by batch, [n, K] float32 on the CPU."""
     images = Images(part.images, device)
     model.eval()
-    found = []
     with torch.no_grad(), autocast(precision, device):
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
-            found.append(model(transform.plain(images.take(rows))).logits.cpu())
-    return torch.cat(found)
+            yield model(transform.plain(images.take(rows))).logits.cpu()
 
 
 def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -60,14 +81,18 @@ def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def scores(confusion: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def scores(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, groups: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
     """Computes overall, balanced, many, medium, few and per class.
 
     "overall" is the share of all images, "balanced" the mean over the classes (the balanced
-    accuracy of scikit-learn), and a group the mean over its classes.
+    accuracy of scikit-learn), and a group the mean over its classes. labels, predicted: [N] class
+    indices. No memory grows with the square of the classes.
     """
-    totals = confusion.sum(1)
-    right = confusion.diagonal()
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    totals = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[labels == predicted], minlength=classes)
     per_class = [100 * int(r) / int(n) if n else None for r, n in zip(right, totals, strict=True)]
     return {
         "overall": 100 * int(right.sum()) / max(int(totals.sum()), 1),

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,10 @@ import torch
 from torch import nn
 
 from stylegan_mix import checkpoint, store
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
+from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.process import cpu_name
+from stylegan_mix.reading import parse_json
 from trainer import models
 from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
@@ -40,7 +42,9 @@ __all__ = [
     "environment_of",
     "load_network",
     "now",
+    "packed",
     "save_network",
+    "unpacked",
 ]
 
 CHECKPOINT = "trainer-checkpoint"
@@ -49,6 +53,23 @@ _COLUMNS = (
     *("stage", "epoch", "step", "lr", "loss", "loss_real", "loss_bank"),
     *("accuracy", "balanced", "seconds"),
 )
+
+
+# Facts of a network that others rely on.
+_FACTS = {
+    "model": TEXT,
+    "classes": LIST,
+    "channels": WHOLE,
+    "resolution": WHOLE,
+    "mean": LIST,
+    "std": LIST,
+    "split_id": TEXT,
+    "test_id": TEXT,
+    "sha256": TEXT,
+    "history": LIST,
+}
+_EACH = {"classes": TEXT, "mean": NUMBER, "std": NUMBER, "history": OBJECT}
+_ASIDE = "move {} away; the same command goes on without it"
 
 
 def now() -> str:
@@ -83,16 +104,21 @@ class RunFolder:
         store.write_json(self.path / "run.json", note)
 
     def _stored(self) -> dict[str, Any] | None:
-        if not (self.path / "run.json").is_file():
+        path = self.path / "run.json"
+        if not path.exists():
             return None
-        stored: dict[str, Any] = store.read_json(self.path / "run.json")
+        stored: dict[str, Any] = store.read_json(path, limit=records.LARGEST_FILE)
+        with fitting(f"{path} does not describe a run", remedy=_ASIDE.format(path)):
+            check_types(stored, {"spec": OBJECT})
         return stored
 
     def _require_same(self, spec: RunSpec) -> None:
         stored = self._stored()
         if stored is None:
             return
-        before = RunSpec.from_plain(stored["spec"])
+        path = self.path / "run.json"
+        with fitting(f"{path} does not describe a run", remedy=_ASIDE.format(path)):
+            before = RunSpec.from_plain(stored["spec"])
         different = differing(
             {"seed": before.seed, **before.identity()},
             {"seed": spec.seed, **spec.identity()},
@@ -107,8 +133,10 @@ class RunFolder:
     def require_inputs(self, inputs: dict[str, Any]) -> None:
         """Stores the inputs of the run; `InvalidInput` if they were different before."""
         path = self.path / "inputs.json"
-        if path.is_file():
+        if path.exists():
             before = store.read_json(path)
+            with fitting(f"{path} does not list inputs", remedy=_ASIDE.format(path)):
+                check_types(before, {})
             changed = [name for name in inputs if before.get(name) != inputs[name]]
             if changed:
                 raise InvalidInput(
@@ -155,6 +183,19 @@ def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
     }
 
 
+def packed(events: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    """Packs the events of a stage as JSON in bytes, [n] uint8, which may be of any length."""
+    text = json.dumps(list(events), allow_nan=False).encode()
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def unpacked(stored: torch.Tensor) -> list[dict[str, Any]]:
+    """Returns the events of `packed`."""
+    events: list[dict[str, Any]] = parse_json(bytes(stored.numpy()))
+    check_each(events, OBJECT, "history")
+    return events
+
+
 def save_network(
     folder: Path, model: nn.Module, extra: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -170,18 +211,26 @@ class Finished:
     """The result of a finished stage.
 
     The facts name `model`, `classes`, `channels`, `resolution`, `mean`, `std`, `split_id`,
-    `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part.
+    `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part, None
+    with more than `evaluate.MOST_CONFUSED` classes.
     """
 
     facts: dict[str, Any]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | None
     weights: dict[str, torch.Tensor]
 
     @classmethod
     def load(cls, folder: Path) -> Finished:
         """Reads and checks a `weights/<stage>` folder; `InvalidInput` if it was altered."""
         state, facts = checkpoint.load(folder, kind=WEIGHTS)
-        return cls(facts, state["confusion"].tolist(), state["model"])
+        with fitting(f"{folder} holds no network of a run", remedy=_ASIDE.format(folder)):
+            if "history" in state:  # older networks have it among their facts
+                facts = {**facts, "history": unpacked(state["history"])}
+            check_types(facts, _FACTS)
+            for name, types in _EACH.items():
+                check_each(facts[name], types, name)
+            confusion = state["confusion"].tolist() if "confusion" in state else None
+            return cls(facts, confusion, state["model"])
 
     @property
     def head(self) -> Head:
@@ -191,14 +240,15 @@ class Finished:
     def network(self) -> Classifier:
         """Loads the network to the CPU, in evaluation mode."""
         facts = self.facts
-        model = models.build(
-            facts["model"],
-            classes=len(facts["classes"]),
-            channels=facts["channels"],
-            head=self.head,
-            others={name: Head(**one) for name, one in facts.get("others", {}).items()},
-        )
-        model.load_state_dict(self.weights)
+        with fitting(f"the stored network '{facts['model']}' does not fit its own facts"):
+            model = models.build(
+                facts["model"],
+                classes=len(facts["classes"]),
+                channels=facts["channels"],
+                head=self.head,
+                others={name: Head(**one) for name, one in facts.get("others", {}).items()},
+            )
+            model.load_state_dict(self.weights)
         model.eval()
         return model
 

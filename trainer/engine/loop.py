@@ -26,9 +26,19 @@ from trainer.models import Outputs
 from trainer.models.classifier import Classifier
 from trainer.objectives import Loss, Objective, Rows, Task, TeacherAnswer
 from trainer.recipes.stage import Stage
-from trainer.spec import RunSpec
+from trainer.spec import RunSpec, exact
 
-__all__ = ["Job", "Losses", "State", "Tally", "Teacher", "rate_of", "refresh_norms", "train"]
+__all__ = [
+    "Job",
+    "Losses",
+    "State",
+    "Tally",
+    "Teacher",
+    "rate_of",
+    "refresh_norms",
+    "require_finite",
+    "train",
+]
 
 # Steps between two checks on the device for a loss that is not finite.
 CHECK_EVERY_STEPS = 20
@@ -163,15 +173,22 @@ class State:
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
-        trained = self._trained()
+        trained = dict(enumerate(self._trained()))
         for index, value in state["momentum"].items():
-            buffer = torch.empty_like(trained[index])
-            self.optimiser.state[trained[index]]["momentum_buffer"] = buffer.copy_(value)
-        self.tally.epoch.copy_(state["epoch_sums"])
-        self.tally.teacher.copy_(state["teacher_sums"])
+            buffer = _fill(torch.empty_like(trained[index]), value)
+            self.optimiser.state[trained[index]]["momentum_buffer"] = buffer
+        _fill(self.tally.epoch, state["epoch_sums"])
+        _fill(self.tally.teacher, state["teacher_sums"])
 
     def _trained(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+
+def _fill(target: Tensor, value: Tensor) -> Tensor:
+    """Copies a saved tensor; ValueError for another shape, which `copy_` would spread."""
+    if value.shape != target.shape:
+        raise ValueError(f"a tensor has shape {list(value.shape)}, not {list(target.shape)}")
+    return target.copy_(value)
 
 
 def rate_of(
@@ -180,22 +197,24 @@ def rate_of(
     """Makes the learning rate as a function of the step.
 
     "step": epoch e = 1, 2, ... of the first `warmup_epochs` (at most a quarter of all) has rate
-    lr e / warmup_epochs; after each milestone the rate is lr times its factor (LDAM-DRW's schedule
-    with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020). lr is the stage's factor
-    times the run's.
+    lr e / warmup_epochs; after each milestone, a share of the steps, the rate is lr times its
+    factor (LDAM-DRW's schedule with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020).
+    lr is the stage's factor times the run's.
     """
     highest = spec.lr * stage.lr
     if stage.schedule == "cosine":
         return lambda step: highest * 0.5 * (1 + math.cos(math.pi * step / steps))
     epochs = steps / steps_per_epoch
     warmup = min(spec.warmup_epochs, epochs / 4)
+    marks = zip(spec.milestones, spec.decay, strict=True)
+    falls = [(round(exact(mark) * steps), lower) for mark, lower in marks]  # from which step on
 
     def rate(step: int) -> float:
         epoch = step // steps_per_epoch + 1
         factor = min(1.0, epoch / warmup) if warmup else 1.0
-        for mark, value in zip(spec.milestones, spec.decay, strict=True):
-            if epoch > mark * epochs:
-                factor = value
+        for first, lower in falls:
+            if step >= first:
+                factor = lower
         return highest * factor
 
     return rate
@@ -325,9 +344,31 @@ class _FiniteWatch:
             )
 
 
+def require_finite(model: nn.Module, stage: str) -> None:
+    """Raises `Diverged` (exit code 5) if any number of a network is not finite.
+
+    A loss can be finite in every step while a batch-norm variance is not, as it only acts at test.
+    """
+    bad = [
+        name
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise Diverged(
+            f"the network of stage '{stage}' holds numbers that are not finite, in "
+            f"{', '.join(bad[:3])}{more}; it was not kept",
+            remedy="try a lower --lr, or --precision float32",
+        )
+
+
 @contextmanager
 def autocast(precision: str, device: torch.device) -> Iterator[None]:
-    """Sets the number format of a forward: float32, or bfloat16 where torch deems it safe."""
+    """Sets the number format of a forward: float32, or bfloat16 where torch deems it safe.
+
+    Heads stay in float32 (see `Classifier.answer`).
+    """
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         yield
 

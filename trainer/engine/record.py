@@ -12,7 +12,10 @@ from trainer.recipes.catalogue import recipe
 from trainer.reports.schema import SCHEMA
 from trainer.spec import RunSpec
 
-__all__ = ["of_run"]
+__all__ = ["MOST_EVENTS", "of_run", "thinned"]
+
+MOST_EVENTS = 2000
+"""The most events of a history in a record."""
 
 
 def of_run(
@@ -44,7 +47,9 @@ def of_run(
         "teacher": _teacher(spec, taught_by),
         "accuracy": final["accuracy"],
         "test_oracle": _best(final["history"]),
-        "history": [event for stage in trained.values() for event in stage.facts["history"]],
+        "history": thinned(
+            [event for stage in trained.values() for event in stage.facts["history"]]
+        ),
         "confusion": confusion,
         "diagnostics": {
             "weights_sha256": final["sha256"],
@@ -76,6 +81,7 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
             **{name: list(indices) for name, indices in groups.members.items()},
         },
         "train_images": len(data.train.labels),
+        "test_counts": [int(count) for count in data.test_counts],
         "test_images": len(data.test.labels),
         "overlap": len(data.overlap) + data.dropped,
         "dropped_overlap": spec.data.drop_overlap,
@@ -129,6 +135,26 @@ def _teacher(spec: RunSpec, taught_by: Sequence[Finished]) -> dict[str, Any] | N
         "sha256": first["sha256"],
         "accuracy": first["accuracy"]["overall"],
     }
+
+
+def thinned(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Selects at most `MOST_EVENTS` events, with the first and the last of all, in their order.
+
+    Half of them are evaluated ones, so that a curve stays. `metrics.jsonl` has all.
+    """
+    if len(history) <= MOST_EVENTS:
+        return history
+    evaluated = [place for place, event in enumerate(history) if event["accuracy"] is not None]
+    kept = {*_spaced(range(len(history))), *_spaced(evaluated)}
+    return [history[place] for place in sorted(kept)]
+
+
+def _spaced(places: Sequence[int]) -> list[int]:
+    """Selects half of `MOST_EVENTS` places, evenly spaced, with the first and the last."""
+    most = MOST_EVENTS // 2
+    if len(places) <= most:
+        return list(places)
+    return [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,19 +7,19 @@ goes on with the same command and, on a CPU, ends with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stylegan_mix import store
+from stylegan_mix import datasets, store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import (
     Diverged,
     Failure,
     Interrupted,
     Stopped,
-    UsageFailure,
 )
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
@@ -28,42 +28,16 @@ from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.stage import StageRun, Work, steps_of
 from trainer.inputs import final_weights, open_inputs
-from trainer.recipes.catalogue import recipe
-from trainer.recipes.stage import Recipe, Stage
 from trainer.reports import records
+from trainer.settings import check
 from trainer.spec import RunSpec
 
-__all__ = ["budget", "check", "disk_bytes", "run_recipe"]
-
-
-def check(spec: RunSpec) -> Recipe:
-    """Finds the recipe of a run, and checks all names in the run; `UsageFailure` (exit code 2)."""
-    chosen = recipe(spec.recipe)
-    if spec.recipe_version != chosen.version:
-        raise UsageFailure(
-            f"recipe '{spec.recipe}' is at version {chosen.version}, "
-            f"but the run asks for version {spec.recipe_version}",
-            remedy="run it with the release of its time, or ask for the recipe as it is now",
-        )
-    for name in (spec.model, spec.teacher_model):
-        models.require(name or spec.model)
-    if not chosen.teachers and (spec.teacher or spec.teacher_model):
-        raise UsageFailure(f"recipe '{spec.recipe}' has no teacher")
-    if spec.teacher and spec.teacher_model:
-        raise UsageFailure("a teacher run is given, so no teacher network is trained")
-    if spec.teacher and len(chosen.teachers) > 1:
-        raise UsageFailure(f"recipe '{spec.recipe}' has {len(chosen.teachers)} teachers of its own")
-    if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
-        raise UsageFailure(
-            f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images",
-            remedy="give --val-per-class N",
-        )
-    return chosen
+__all__ = ["budget", "disk_bytes", "run_recipe"]
 
 
 def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
     """Computes the cost of a run: epochs and steps of its stages, images, evaluations."""
-    own = own_stages(spec, check(spec))
+    own = check(spec).own_stages(given_teacher=bool(spec.teacher))
     steps = sum(steps_of(spec, stage, data) for stage in own)
     return {
         "stages": [
@@ -83,7 +57,8 @@ def disk_bytes(spec: RunSpec, data: Dataset) -> int:
     """
     model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
     numbers = sum(value.numel() for value in model.state_dict().values())
-    return 4 * numbers * (len(own_stages(spec, check(spec))) + 4)
+    own = check(spec).own_stages(given_teacher=bool(spec.teacher))
+    return 4 * numbers * (len(own) + 4)
 
 
 def run_recipe(
@@ -107,9 +82,10 @@ def run_recipe(
     chosen = check(spec)
     at = RunFolder(folder)
     with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
-        finished = records.finished(folder, spec)
-        if finished is not None:
-            return finished.record
+        if (folder / records.RESULT_FILE).exists():
+            found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
+            if found is not None:
+                return found.record
         at.begin(spec, sources or {}, command)
         try:
             place = torch.device(resolve_device(device))
@@ -127,11 +103,6 @@ def run_recipe(
         return result
 
 
-def own_stages(spec: RunSpec, chosen: Recipe) -> list[Stage]:
-    """Lists the stages that the run trains itself: with `--teacher`, all but a teacher's."""
-    return [s for s in chosen.stages if not (spec.teacher and s.name in chosen.teachers)]
-
-
 def _stage_after_stage(
     work: Work, command: str, label: str, checkpoint_seconds: float
 ) -> dict[str, Any]:
@@ -139,7 +110,7 @@ def _stage_after_stage(
     work.folder.require_inputs(work.inputs.identity)
     environment = environment_of(work.device, spec.precision)
     store.write_json(work.folder.path / "env.json", environment)
-    own = own_stages(spec, work.recipe)
+    own = work.recipe.own_stages(given_teacher=bool(spec.teacher))
     done: dict[str, Finished] = {}
     before: list[dict[str, Any]] = []  # events of the finished stages of this run
     for number, stage in enumerate(work.recipe.stages):

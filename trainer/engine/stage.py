@@ -13,12 +13,21 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.errors import fitting
+from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
 from trainer.engine.batches import Batches, source_names, transform_of
-from trainer.engine.folder import CHECKPOINT, Finished, RunFolder, save_network
+from trainer.engine.folder import (
+    CHECKPOINT,
+    Finished,
+    RunFolder,
+    packed,
+    save_network,
+    unpacked,
+)
 from trainer.engine.mixing import Streams
 from trainer.inputs import Inputs
 from trainer.models import Head
@@ -28,6 +37,9 @@ from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
 __all__ = ["StageRun", "Work", "steps_of"]
+
+# Facts of a checkpoint.
+_SAVED = {"stage": TEXT, "step": WHOLE, "seconds": NUMBER, "history": LIST}
 
 
 @dataclass(frozen=True)
@@ -152,13 +164,30 @@ class StageRun:
         )
         tally = loop.Tally(self._device, source_names(stage))
         state = loop.State(model, optimiser, tally, objective)
-        found = self._checkpoints.latest()
-        if found and found[2]["stage"] == stage.name:
-            _, tensors, facts = found
-            state.restore(tensors)
-            state.step, state.seconds = facts["step"], facts["seconds"]
-            state.history = facts["history"]
+        self._resume(state)
         return state
+
+    def _resume(self, state: loop.State) -> None:
+        """Takes the newest checkpoint, if it is one of this stage; `InvalidInput` if it is odd."""
+        found = self._checkpoints.latest()
+        folder = self._work.folder.checkpoints
+        with fitting(
+            f"a checkpoint in {folder} is not one of this run",
+            remedy=f"move {folder} away to start again",
+        ):
+            if found and found[2]["stage"] == self._stage.name:
+                total, tensors, facts = found
+                packed_up = tensors.get("history")  # older checkpoints have it among their facts
+                if packed_up is not None:
+                    facts = {**facts, "history": unpacked(packed_up)}
+                check_types(facts, _SAVED)
+                check_each(facts["history"], OBJECT, "history")
+                step = facts["step"]
+                if not 0 <= step <= self._steps or total != self._offset + step:
+                    raise ValueError(f"step {step:,} of {self._steps:,}")
+                state.restore(tensors)
+                state.step, state.seconds = facts["step"], facts["seconds"]
+                state.history = facts["history"]
 
     def _batches(self) -> Batches:
         return Batches(
@@ -258,19 +287,22 @@ class StageRun:
             "stage": self._stage.name,
             "step": state.step,
             "seconds": state.seconds,
-            "history": state.history,
         }
-        self._checkpoints.save(self._offset + state.step, state.dump(), facts)
+        state_now = {**state.dump(), "history": packed(state.history)}
+        self._checkpoints.save(self._offset + state.step, state_now, facts)
         self._work.folder.write_history(self._before + state.history)
 
     def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
-        return evaluate.scores(self._confusion(model, part), self._data.groups.members)
+        return self._scored(part, self._predicted(model, part))
 
-    def _confusion(self, model: Classifier, part: Part) -> Any:
-        logits = evaluate.logits_of(
+    def _scored(self, part: Part, predicted: np.ndarray) -> dict[str, Any]:
+        data = self._data
+        return evaluate.scores(part.labels, predicted, data.num_classes, data.groups.members)
+
+    def _predicted(self, model: Classifier, part: Part) -> np.ndarray:
+        return evaluate.predicted_by(
             model, part, self._transform, device=self._device, precision=self._spec.precision
         )
-        return evaluate.confusion_of(part.labels, logits.argmax(1).numpy(), self._data.num_classes)
 
     # After the loop
 
@@ -279,14 +311,14 @@ class StageRun:
     ) -> None:
         """Refreshes batch-norm statistics, corrects, scores and writes the network."""
         data, spec, stage = self._data, self._spec, self._stage
-        # A head that was trained alone fits the statistics that it was trained with.
-        if stage.train == "all" and stage.norms == "follow":
+        if stage.refreshes_norms:
             loop.refresh_norms(
                 state.model, batches.refresh, spec.bn_refresh_batches, spec.precision
             )
         corrected = self._corrected(state.model, task)
-        confusion = self._confusion(state.model, data.test)
-        accuracy = evaluate.scores(confusion, data.groups.members)
+        loop.require_finite(state.model, stage.name)
+        predicted = self._predicted(state.model, data.test)
+        accuracy = self._scored(data.test, predicted)
         state.history[-1]["accuracy"] = accuracy["overall"]
         state.history[-1]["balanced"] = accuracy["balanced"]
         facts = {
@@ -311,9 +343,17 @@ class StageRun:
             "validation": self._scores(state.model, data.val) if data.val else None,
             "disagreement": state.tally.disagreement() if job.teachers else None,
             "votes": self._votes,
-            "history": state.history,
         }
-        save_network(weights, state.model, {"confusion": torch.from_numpy(confusion)}, facts)
+        extra = {"history": packed(state.history), **self._confused(predicted)}
+        save_network(weights, state.model, extra, facts)
+
+    def _confused(self, predicted: np.ndarray) -> dict[str, Tensor]:
+        """Makes the confusion matrix of the test part, if there are not too many classes."""
+        classes = self._data.num_classes
+        if classes > evaluate.MOST_CONFUSED:
+            return {}
+        counted = evaluate.confusion_of(self._data.test.labels, predicted, classes)
+        return {"confusion": torch.from_numpy(counted)}
 
     def _corrected(self, model: Classifier, task: Task) -> dict[str, Any] | None:
         """Applies the recipe's correction to the network that is its result."""

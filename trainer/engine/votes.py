@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix import arrays, store
+from stylegan_mix.errors import fitting
 from stylegan_mix.progress import say
 from stylegan_mix.rng import stream
 from stylegan_mix.session import Session
@@ -51,6 +52,8 @@ class Ballot:
 
     def identity(self, split_id: str, teacher_sha256: str) -> dict[str, Any]:
         """Composes the key of these votes as plain data."""
+        # Earlier votes in bfloat16 are those of a head in bfloat16.
+        heads = {} if self.precision == "float32" else {"heads": "float32"}
         return {
             "schema": "stylegan-mix-votes/1",
             "split_id": split_id,
@@ -60,6 +63,7 @@ class Ballot:
             "flip": self.transform.flip,
             "seed": self.seed,
             "precision": self.precision,
+            **heads,
         }
 
 
@@ -72,14 +76,26 @@ def ensure(ballot: Ballot, identity: dict[str, Any], session: Session) -> np.nda
     for root in store.roots():
         folder = root / "annotations" / key / "votes"
         if folder.is_dir():
-            return arrays.open_container(folder, kind=KIND)["counts"]
+            return _counts(folder, ballot)
     folder = store.home() / "annotations" / key / "votes"
     with store.locked(folder.parent / "votes.lock", session=session):
         if not folder.is_dir():
             counts = collect(ballot, folder.with_name("votes.partial"), session)
             arrays.write(folder, {"counts": counts}, kind=KIND, facts=identity)
         shutil.rmtree(folder.with_name("votes.partial"), ignore_errors=True)
-    return arrays.open_container(folder, kind=KIND)["counts"]
+    return _counts(folder, ballot)
+
+
+def _counts(folder: Path, ballot: Ballot) -> np.ndarray:
+    """Reads stored counts, [N, K]; `InvalidInput` if they are not votes of this ballot."""
+    container = arrays.open_container(folder, kind=KIND)
+    with fitting(f"{folder} holds no votes", remedy=f"move {folder} away, and ask again"):
+        counts = container["counts"]
+        if counts.shape != (len(ballot.part.labels), ballot.classes):
+            raise ValueError(f"counts of shape {counts.shape}")
+        if not (counts.min() >= 0 and (counts.sum(1, dtype=np.int64) == ballot.spec.views).all()):
+            raise ValueError(f"images without {ballot.spec.views} votes")
+    return counts
 
 
 def collect(ballot: Ballot, partial: Path, session: Session) -> np.ndarray:

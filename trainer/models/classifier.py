@@ -43,9 +43,15 @@ class Classifier(nn.Module):
         return maps.mean((2, 3)).float()
 
     def answer(self, features: Tensor) -> Outputs:
-        """Maps features [N, D] to the outputs of all heads, float32."""
-        others = {name: part(features).float() for name, part in self.others.items()}
-        return Outputs(features, self.head(features).float(), others)
+        """Maps features [N, D] to the outputs of all heads, float32 at every precision.
+
+        bfloat16 has 8 bits: the largest logits would often be equal, and the first of equals, a
+        larger class where classes are sorted by size, would be the answer.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            others = {name: part(features) for name, part in self.others.items()}
+            return Outputs(features, self.head(features), others)
 
     def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
         return self.answer(self.pool(self.maps(images)))

@@ -17,7 +17,7 @@ from trainer.objectives import Needs, Objective
 if TYPE_CHECKING:
     from trainer.recipes.posthoc import PostHoc
 
-__all__ = ["Draw", "Recipe", "Stage"]
+__all__ = ["READ_BY_RECIPES", "Draw", "Recipe", "Stage"]
 
 Rows = Literal["arm", "real"]
 Sampler = Literal["instance", "class"]
@@ -40,6 +40,21 @@ class Draw:
     sampler: Sampler = "instance"
     share: float = 1.0
     judged: bool = True
+
+
+READ_BY_RECIPES = frozenset(
+    {
+        "bn_refresh_batches",
+        "decay",
+        "milestones",
+        "teacher",
+        "teacher_model",
+        "votes",
+        "warmup_epochs",
+        "weight_decay",
+    }
+)
+"""The settings of a run that some recipes read and others do not."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,22 @@ class Stage:
         """Counts the images of a step of this stage in a run with batches of `batch`."""
         return sum(round(draw.share * batch) for draw in self.draws)
 
+    @property
+    def refreshes_norms(self) -> bool:
+        """True if batch-norm statistics are refreshed when the stage ends.
+
+        A head that was trained alone fits the statistics that it was trained with.
+        """
+        return self.train == "all" and self.norms == "follow"
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The settings of a run, of those in `READ_BY_RECIPES`, that have an effect on it."""
+        read = {"warmup_epochs", "milestones", "decay"} if self.schedule == "step" else set()
+        read |= {"weight_decay"} if self.weight_decay is None else set()
+        read |= {"bn_refresh_batches"} if self.refreshes_norms else set()
+        return frozenset(read | ({"votes"} if "votes" in self.objective.needs.answers else set()))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -111,6 +142,23 @@ class Recipe:
     def teachers(self) -> frozenset[str]:
         """The stages that teach another one."""
         return frozenset(name for stage in self.stages for name in stage.teachers)
+
+    def own_stages(self, *, given_teacher: bool = False) -> tuple[Stage, ...]:
+        """Lists the stages that a run trains: all but a teacher's where a finished run teaches."""
+        gone = self.teachers if given_teacher else frozenset()
+        return tuple(stage for stage in self.stages if stage.name not in gone)
+
+    def follows_arm(self, *, given_teacher: bool = False) -> bool:
+        """Tells if any stage that a run trains has the rows of its arm."""
+        return any(stage.rows == "arm" for stage in self.own_stages(given_teacher=given_teacher))
+
+    def reads(self, *, given_teacher: bool = False) -> frozenset[str]:
+        """Lists the settings, of those in `READ_BY_RECIPES`, that have an effect on a run."""
+        stages = self.own_stages(given_teacher=given_teacher)
+        read = frozenset[str]().union(*(stage.reads for stage in stages))
+        if self.teachers:
+            read |= {"teacher"} if given_teacher else {"teacher", "teacher_model"}
+        return read
 
     def plain(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""

@@ -24,7 +24,7 @@ from stylegan_mix.errors import UsageFailure
 from stylegan_mix.rng import stream
 from trainer.differences import differing, flat
 from trainer.reports import figures
-from trainer.reports.records import Result
+from trainer.reports.records import Result, data_ids
 from trainer.reports.tables import aligned, comparable
 
 __all__ = [
@@ -200,9 +200,10 @@ def compare_runs(
     budget differ, if there is no common seed, or if both are the same experiment.
     """
     for name, group in (("A", a), ("B", b)):
-        if len({result.key for result in group}) != 1:
+        if len({(result.key, *data_ids(result)) for result in group}) != 1:
             raise UsageFailure(
-                f"{name} must be one experiment, got {len(group)} results of several"
+                f"{name} must be one experiment on the same images, got {len(group)} results of "
+                "several"
             )
     _require_comparable(a[0], b[0])
     if a[0].key == b[0].key:
@@ -257,20 +258,39 @@ def _told(result: Result) -> dict[str, Any]:
 
 
 def _grain(result: Result, part: str) -> float:
-    """Computes the least points by which one test image moves a figure."""
-    counts, groups = result.test_counts, result.dataset["groups"]
-    if part == "overall" or counts is None:
-        return 100.0 / int(result.dataset["test_images"])
-    members = range(len(counts)) if part == "balanced" else groups[part]
-    fullest = max((counts[index] for index in members), default=0)
-    return 100.0 / max(fullest * len(members), 1)
+    """Computes the least points by which one test image moves a figure.
+
+    One other than "overall" is the mean over its classes that have test images.
+    """
+    data = result.dataset
+    if part == "overall":
+        return 100.0 / int(data["test_images"])
+    counts = _test_counts(result)
+    members = range(len(counts)) if part == "balanced" else data["groups"][part]
+    tested = [counts[index] for index in members if counts[index]]
+    return 100.0 / (max(tested) * len(tested)) if tested else 0.0
+
+
+def _test_counts(result: Result) -> Sequence[float]:
+    """Counts the test images of each class [K].
+
+    Committed records of an older version may lack them; the classes then share the test part
+    evenly, as in the data sets that these records are of.
+    """
+    counts = result.test_counts
+    if counts is not None:
+        return counts
+    tested = sum(value is not None for value in result.per_class)
+    each = result.dataset["test_images"] / max(tested, 1)
+    return [0 if value is None else each for value in result.per_class]
 
 
 def difference(part: str, each: Sequence[float], *, level: float, grain: float = 0.0) -> Difference:
     """Averages paired differences, with both intervals.
 
     `grain` is the effect of one image. Equal differences do not prove that there is no spread, only
-    that it is finer than the test part shows. So the spread is taken as at least half of that.
+    that it is finer than the test part shows. So both intervals take the spread as at least half of
+    that.
     """
     values = np.asarray(each, np.float64)
     if len(values) < 2:
@@ -279,7 +299,7 @@ def difference(part: str, each: Sequence[float], *, level: float, grain: float =
         part,
         float(values.mean()),
         tuple(map(float, each)),
-        bootstrap_interval(values, level=level),
+        bootstrap_interval(values, level=level, least_sd=grain / 2),
         t_interval(values, level=level, least_sd=grain / 2),
         "t" if len(values) < BOOTSTRAP_FROM else "bootstrap",
     )
@@ -296,10 +316,18 @@ def t_interval(values: np.ndarray, *, level: float, least_sd: float = 0.0) -> In
     return mean - half, mean + half
 
 
-def bootstrap_interval(values: np.ndarray, *, level: float) -> Interval:
-    """Computes the percentile bootstrap of the mean (Efron 1979), with the same draws always."""
+def bootstrap_interval(values: np.ndarray, *, level: float, least_sd: float = 0.0) -> Interval:
+    """Computes the percentile bootstrap of the mean (Efron 1979), with the same draws always.
+
+    It reaches at least as far to both sides as the mean of n normal values of deviation `least_sd`
+    does.
+    """
+    from scipy.special import ndtri
+
     draws = stream(0, "compare.bootstrap", len(values))
     rows = draws.integers(len(values), size=(RESAMPLES, len(values)))
     means = values[rows].mean(axis=1)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+    mean = float(values.mean())
+    half = float(ndtri(0.5 + level / 2)) * least_sd / math.sqrt(len(values))
+    return min(float(low), mean - half), max(float(high), mean + half)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stylegan_mix.datasets.groups import GROUPS
+from stylegan_mix.datasets.groups import GROUPS, telling
 from trainer.reports.records import Result
 
 __all__ = ["FIGURES", "explained", "heading", "leading", "shown"]
@@ -24,19 +24,13 @@ def leading(results: Sequence[Result]) -> str:
 def shown(results: Sequence[Result]) -> tuple[str, ...]:
     """Selects the figures of results, in the order of their columns.
 
-    Shot groups are left out if all classes have as many training images, or if one group holds all
-    classes: they would repeat "balanced".
+    Shot groups are left out where they would repeat "balanced", see `groups.telling`.
     """
     first = leading(results)
     both = (first, "balanced" if first == "overall" else "overall")
-    filled = {name for result in results for name in _filled_groups(result)}
-    return (*both, *(name for name in GROUPS if name in filled))
-
-
-def _filled_groups(result: Result) -> list[str]:
-    data = result.dataset
-    filled = [name for name in GROUPS if data["groups"][name]]
-    return filled if len(filled) > 1 and len(set(data["counts"])) > 1 else []
+    sets = [result.dataset for result in results]
+    told = {name for data in sets for name in telling(data["counts"], data["groups"])}
+    return (*both, *(name for name in GROUPS if name in told))
 
 
 def heading(figure: str, results: Sequence[Result]) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from stylegan_mix import output
 from stylegan_mix.errors import UsageFailure, nearest
+from stylegan_mix.reading import read_bytes
 
 __all__ = ["commands", "fill", "is_fresh"]
 
+_LARGEST_TEXT = 64 << 20
 _BEGIN = re.compile(r"^<!-- block ([^\s:]+):(?: written by `(.*)`)? *-->$", re.MULTILINE)
 
 
@@ -40,8 +42,10 @@ def is_fresh(path: Path, name: str, text: str, *, command: str) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, limit=_LARGEST_TEXT).decode()
+    except OSError as error:
+        raise UsageFailure(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise UsageFailure(f"cannot read {path}: {error}") from error
 
 

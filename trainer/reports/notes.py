@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stylegan_mix.datasets.groups import GROUPS
+from stylegan_mix.datasets.groups import GROUPS, telling
 from trainer.reports import figures
 from trainer.reports.records import Result
 
@@ -51,13 +51,15 @@ def groups_note(data: Mapping[str, Any]) -> str:
     groups = data["groups"]
     if len(set(data["counts"])) == 1:
         return "All classes have equally many training images, so there are no shot groups."
-    filled = [name for name in GROUPS if groups[name]]
-    if len(filled) == 1:
+    told = telling(data["counts"], groups)
+    if not told:
+        only = next(name for name in GROUPS if groups[name])
         return (
-            f"Shot groups by {groups['rule']}: all classes are {filled[0]}; --groups sets "
-            "another rule."
+            f"Shot groups by {groups['rule']}: all classes are {only}; --groups sets another rule."
         )
-    sizes = ", ".join(f"{name} {_members(groups[name], data['classes'])}" for name in filled)
+    sizes = ", ".join(
+        f"{name} {_members(members, data['classes'])}" for name, members in told.items()
+    )
     return f"Shot groups by {groups['rule']}: {sizes}."
 
 

@@ -55,7 +55,7 @@ def _names(table: Table) -> list[str]:
 def _section(table: Table, oracle: bool, row: Row) -> str:
     pictures = [plots.class_bars(table), plots.curves(table), plots.confusion(row)]
     drawn = [f"<figure>{plots.svg(one)}</figure>" for one in pictures if one is not None]
-    commands = "\n".join(escape(result.record["command"]) for result in table.results)
+    commands = "\n".join(escape(result.command) for result in table.results)
     head, lines = cells(table, oracle=oracle)
     return "\n".join(
         [

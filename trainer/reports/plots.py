@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stylegan_mix import store
+from stylegan_mix.datasets.groups import telling
 from stylegan_mix.drawing.class_rows import (
     ClassRow,
     class_rows,
@@ -41,8 +42,7 @@ _MOST_WRITTEN = 20
 def _rows_of(results: Sequence[Result]) -> list[ClassRow]:
     """Divides the classes of a data set into rows, with the shot groups that its tables show."""
     data = results[0].dataset
-    shown = [name for name in figures.shown(results) if name in data["groups"]]
-    groups = {name: data["groups"][name] for name in shown}
+    groups = telling(data["counts"], data["groups"])
     return class_rows(data["classes"], data["counts"], groups)
 
 

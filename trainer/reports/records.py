@@ -7,40 +7,51 @@ teacher, command, configuration and machine. `K` classes; accuracies are in perc
 
 from __future__ import annotations
 
-import json
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import store
 from stylegan_mix.datasets.groups import GroupRule, group_rule
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
+from stylegan_mix.reading import parse_json, read_lines
+from stylegan_mix.showing import shown_command
 from trainer.differences import differing
 from trainer.reports.schema import ROUNDING, check, class_mean, group_means
 from trainer.spec import RunSpec
 
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
 __all__ = [
+    "LARGEST_FILE",
     "LOCK_FILE",
     "RESULT_FILE",
     "Result",
     "collect",
+    "data_ids",
     "finished",
     "named",
     "read",
     "read_events",
     "regrouped",
+    "require_same_data",
     "small",
+    "sound",
+    "surveyed",
     "write",
 ]
 
 LOCK_FILE = "lock"  # of a run folder, held by the process that works on it
 RESULT_FILE = "result.json"
-_LARGEST_FILE = 16 << 20
+# Far above the record of 65,536 classes with long names, the most that a data set can have.
+LARGEST_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,11 @@ class Result:
     def key(self) -> str:
         """The name of the experiment: results of one key differ by seed alone."""
         return self.spec.key
+
+    @property
+    def command(self) -> str:
+        """The command of the run, to show; not one that a foreign file could have chosen."""
+        return shown_command(self.record["command"], "trainer", "run")
 
     @property
     def arm(self) -> str:
@@ -100,6 +116,8 @@ class Result:
     @property
     def test_counts(self) -> list[int] | None:
         """The test images of each class [K]; None in a small record of an older version."""
+        if "test_counts" in self.dataset:
+            return list(self.dataset["test_counts"])
         confusion = self.record["confusion"]
         return None if confusion is None else [sum(row) for row in confusion]
 
@@ -134,7 +152,7 @@ def write(path: Path, record: dict[str, Any]) -> Result:
 def read(path: Path) -> Result:
     """Reads and checks one record; `InvalidInput` (exit code 3) names the fault and its place."""
     with _told_what_next(path):
-        return Result(check(store.read_json(path, limit=_LARGEST_FILE), str(path)), path)
+        return Result(check(store.read_json(path, limit=LARGEST_FILE), str(path)), path)
 
 
 @contextmanager
@@ -145,14 +163,18 @@ def _told_what_next(path: Path) -> Iterator[None]:
     except InvalidInput as error:
         aside = path.with_suffix(".damaged")
         error.remedy = error.remedy or (
-            f"mv {path} {aside} and the same command again; `trainer run` or `trainer sweep` as "
-            "before makes the record again"
+            f"{shlex.join(['mv', str(path), str(aside)])} and the same command again; "
+            "`trainer run` or `trainer sweep` as before makes the record again"
         )
         raise
 
 
-def finished(folder: Path, spec: RunSpec) -> Result | None:
-    """Finds the result in a run folder, or None; `UsageFailure` (exit code 2) for another run's."""
+def finished(folder: Path, spec: RunSpec, data: Dataset) -> Result | None:
+    """Finds the result of a run on a data set in its folder; None if the run is not finished.
+
+    Raises `UsageFailure` (exit code 2) for the result of another run, `InvalidInput` (3) for that
+    of the same settings on other images.
+    """
     path = folder / RESULT_FILE
     if not path.exists():
         return None
@@ -166,16 +188,79 @@ def finished(folder: Path, spec: RunSpec) -> Result | None:
             f"{folder} holds a run with other settings:\n  " + "\n  ".join(lines),
             remedy="give this run a --name or --out of its own, or ask for the same settings",
         )
+    require_same_data(
+        found,
+        data,
+        remedy="give this run a --name or --out of its own (the finished one stays as it is), or "
+        "prepare the images of the finished run again",
+    )
     return found
+
+
+def require_same_data(result: Result, data: Dataset, *, remedy: str) -> None:
+    """Raises `InvalidInput` (exit code 3) unless a result is of the images of `data`.
+
+    A data set may have been prepared again under its name, from other images.
+    """
+    told = result.dataset
+    parts = (("training split", "split_id"), ("test part", "test_id"))
+    changed = [
+        f"{part} {told[name][:12]} in the run, {getattr(data, name)[:12]} now"
+        for part, name in parts
+        if told[name] != getattr(data, name)
+    ]
+    if changed:
+        raise InvalidInput(
+            f"{result.path} is of other images than {data.name} has now:\n  "
+            + "\n  ".join(changed),
+            remedy=remedy,
+        )
 
 
 def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
-    Other JSON files are ignored. The same run found twice counts once; with different numbers it is
-    `InvalidInput`. Raises `UsageFailure` for a path that is not there.
+    Other JSON files are ignored. The same run found twice counts once; a run on other images is
+    another run. Raises `UsageFailure` for a path that is not there, `InvalidInput` for a damaged
+    record, and for two records of one run with different numbers.
     """
-    found: dict[tuple[str, str, int], Result] = {}
+    found, damaged = _survey(paths)
+    if damaged:
+        raise damaged[0]
+    return found
+
+
+def sound(paths: Iterable[Path]) -> list[Result]:
+    """Finds the finished runs as `collect` does; damaged records are left out, and told."""
+    found, damaged = _survey(paths)
+    for error in damaged:
+        say(f"left out: {error}")
+    return found
+
+
+@contextmanager
+def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
+    """Gives the sound records to a block of code; then `InvalidInput` if there are damaged ones.
+
+    So a damaged record stops no table, and is not passed over either.
+    """
+    found, damaged = _survey(paths)
+    if damaged and not found:
+        raise damaged[0]
+    for error in damaged:
+        say(f"left out: {error}")
+    yield found
+    if damaged:
+        raise InvalidInput(
+            f"{len(damaged)} damaged record(s) left out; the first: {damaged[0]}",
+            remedy=damaged[0].remedy,
+        )
+
+
+def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
+    """Finds the sound records, and the errors of the damaged ones in folders."""
+    found: dict[tuple[str, str, str, int], Result] = {}
+    damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
             raise UsageFailure(
@@ -183,17 +268,29 @@ def collect(paths: Iterable[Path]) -> list[Result]:
                 remedy="trainer run makes a run below runs/; or name where yours are",
             )
         for file in _candidates(path):
-            result = _read_candidate(file, named=path.is_file())
-            if result is None:
+            try:
+                result = _read_candidate(file, named=not path.is_dir())
+            except InvalidInput as error:
+                damaged.append(error)
                 continue
-            which = (result.key, result.dataset["split_id"], result.seed)
-            before = found.setdefault(which, result)
-            if not _same_numbers(before, result):
-                raise InvalidInput(
-                    f"{before.path} and {file} are the same run with different accuracies",
-                    remedy="give the files to read one by one, and leave one of these out",
-                )
-    return [found[which] for which in sorted(found)]
+            if result is not None:
+                _take(result, found)
+    return [found[which] for which in sorted(found)], damaged
+
+
+def _take(result: Result, found: dict[tuple[str, str, str, int], Result]) -> None:
+    which = (result.key, *data_ids(result), result.seed)
+    before = found.setdefault(which, result)
+    if not _same_numbers(before, result):
+        raise InvalidInput(
+            f"{before.path} and {result.path} are the same run with different accuracies",
+            remedy="give the files to read one by one, and leave one of these out",
+        )
+
+
+def data_ids(result: Result) -> tuple[str, str]:
+    """Returns the ids of the training split and of the test part of a result."""
+    return result.dataset["split_id"], result.dataset["test_id"]
 
 
 def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
@@ -229,22 +326,28 @@ def _same_numbers(one: Result, other: Result) -> bool:
 
 
 def _candidates(path: Path) -> list[Path]:
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     runs = {file.parent for file in path.rglob("run.json")}
     open_runs = [run for run in runs if not (run / RESULT_FILE).exists()]
     if open_runs:
         say(f"{len(open_runs)} unfinished run(s) in {path} left out, such as {min(open_runs)}")
+    files = [file for file in path.rglob("*.json") if not _hidden(file.relative_to(path))]
     return sorted(
         file
-        for file in path.rglob("*.json")
+        for file in files
         if file.name == RESULT_FILE or not runs.intersection([file.parent, *file.parents])
     )
 
 
+def _hidden(file: Path) -> bool:
+    """Tells if a file lies in a hidden folder, as the choices of commands do."""
+    return any(part.startswith(".") for part in file.parts)
+
+
 def _read_candidate(file: Path, *, named: bool) -> Result | None:
     with _told_what_next(file):
-        data = store.read_json(file, limit=_LARGEST_FILE)
+        data = store.read_json(file, limit=LARGEST_FILE)
         ours = isinstance(data, dict) and str(data.get("schema", "")).startswith("trainer-result/")
         if not ours and not named:
             return None
@@ -291,13 +394,16 @@ def _rounded(value: Any, digits: int) -> Any:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Reads the events of a JSONL file; a torn last line is dropped, any other is refused."""
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = read_lines(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event = json.loads(line)
+            event = parse_json(line)
             if not isinstance(event, dict):
                 raise ValueError("not a table")
         except ValueError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from stylegan_mix.datasets.groups import GROUPS
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
+from stylegan_mix.showing import is_plain
 from trainer.spec import RunSpec
 
 __all__ = ["ROUNDING", "SCHEMA", "check", "class_mean", "group_means"]
@@ -51,6 +52,10 @@ def _list(kind: _Kind) -> _Kind:
 
 
 _TEXT = _Kind("a text", lambda value: isinstance(value, str) and value != "")
+_LINE = _Kind(
+    "a line of text",
+    lambda value: isinstance(value, str) and value != "" and is_plain(value),
+)
 _FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
 _COUNT = _Kind("a whole number from 0", _whole)
 _SIZE = _Kind("a whole number from 1", lambda value: _whole(value, 1))
@@ -65,13 +70,13 @@ _TABLE = _Kind("a table", lambda value: isinstance(value, dict))
 
 _FIELDS: dict[str, _Kind] = {
     "schema": _TEXT,
-    "dataset.name": _TEXT,
+    "dataset.name": _LINE,
     "dataset.profile": _TEXT,
     "dataset.imbalance": _or_null(_POSITIVE),
     "dataset.split_seed": _COUNT,
     "dataset.split_id": _HASH,
     "dataset.test_id": _HASH,
-    "dataset.classes": _list(_TEXT),
+    "dataset.classes": _list(_LINE),
     "dataset.counts": _list(_COUNT),
     "dataset.groups.rule": _TEXT,
     "dataset.groups.many": _list(_COUNT),
@@ -81,10 +86,10 @@ _FIELDS: dict[str, _Kind] = {
     "dataset.test_images": _SIZE,
     "dataset.overlap": _COUNT,
     "dataset.dropped_overlap": _FLAG,
-    "arm": _TEXT,
+    "arm": _LINE,
     "aug": _TEXT,
-    "recipe": _TEXT,
-    "model": _TEXT,
+    "recipe": _LINE,
+    "model": _LINE,
     "seed": _COUNT,
     "budget.epochs": _SIZE,
     "budget.steps": _SIZE,
@@ -123,6 +128,7 @@ _BANK_FIELDS: dict[str, _Kind] = {
 # Older records lack these; their readers compute them.
 _LATER_FIELDS: dict[str, _Kind] = {
     "accuracy.balanced": _PERCENT,
+    "dataset.test_counts": _list(_COUNT),
 }
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {
@@ -213,6 +219,8 @@ def _inconsistencies(record: Mapping[str, Any]) -> list[str]:
     for name, mean in means.items():
         if not _same(accuracy[name], mean):
             found.append(f"accuracy.{name} is {accuracy[name]}, its classes' mean is {mean}")
+    if "test_counts" in data:
+        found += _wrong_test_counts(record)
     if record["confusion"] is not None:
         found += _wrong_confusion(record)
     return found + _wrong_config(record)
@@ -235,6 +243,24 @@ def _same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return abs(one - other) <= ROUNDING
+
+
+def _wrong_test_counts(record: Mapping[str, Any]) -> list[str]:
+    """Lists contradictions of the test images by class with their sum, accuracies and confusion."""
+    data, rows = record["dataset"], record["confusion"]
+    counts, per_class = data["test_counts"], record["accuracy"]["per_class"]
+    if len(counts) != len(per_class):
+        return [f"{len(per_class)} classes, but 'dataset.test_counts' has {len(counts)} entries"]
+    if sum(counts) != data["test_images"]:
+        return [f"test_counts add to {sum(counts)}, not to {data['test_images']} images"]
+    untested = [
+        (not count) != (value is None) for count, value in zip(counts, per_class, strict=True)
+    ]
+    if any(untested):
+        return [f"class {untested.index(True)} has an accuracy without images, or none with some"]
+    if rows is not None and [sum(row) for row in rows] != counts:
+        return ["the rows of the confusion matrix do not add to 'dataset.test_counts'"]
+    return []
 
 
 def _wrong_confusion(record: Mapping[str, Any]) -> list[str]:

@@ -109,8 +109,8 @@ def _notes(found: Sequence[Table], lines: Sequence[_Line]) -> list[str]:
         notes.append(f"{table.title}: {models}, {runs} runs an arm.")
     numbers = (
         "Accuracy in percent on the test part after the last epoch, mean ± standard deviation "
-        "over the runs. Overall: the share of all test images; balanced: the mean over the classes, "
-        "first where their test images differ in number; few: the mean over the few-shot "
+        "over the runs. Overall: the share of all test images; balanced: the mean over the "
+        "classes, first where their test images differ in number; few: the mean over the few-shot "
         "classes."
     )
     return [*notes, numbers]

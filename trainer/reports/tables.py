@@ -14,6 +14,7 @@ from typing import Any
 
 from stylegan_mix import columns
 from stylegan_mix.errors import UsageFailure
+from stylegan_mix.showing import for_markdown
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.reports import figures, notes
@@ -205,6 +206,7 @@ def _told(result: Result) -> dict[str, Any]:
     }
     told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
     told.update({name: str(value) for name, value in flat(config).items() if name not in told})
+    told.update(result.spec.versions)
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
         told[f"{result.arm} bank"] = str(bank["key"])[:8]
@@ -279,19 +281,23 @@ def markdown_table(results: Sequence[Result], *, oracle: bool = False) -> str:
     for table in tables(results):
         head, lines = cells(table, oracle=oracle)
         rows = markdown_rows(head, lines, left=head.index("n"))
-        parts.append("\n".join([f"**{table.title}**", "", *rows, "", *_quoted(table.notes())]))
+        parts.append(
+            "\n".join([f"**{for_markdown(table.title)}**", "", *rows, "", *_quoted(table.notes())])
+        )
     return "\n\n".join(parts)
 
 
 def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], *, left: int) -> list[str]:
     """Renders the lines of a Markdown table; its first `left` columns stand left, others right."""
     rule = ["---" if index < left else "---:" for index in range(len(head))]
+    told = [head, *lines]
+    head, *lines = ([for_markdown(cell) for cell in line] for line in told)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *lines)]
 
 
 def _quoted(notes: Sequence[str]) -> list[str]:
     # A star would open emphasis.
-    return [f"- {note}".replace("*-", "\\*-") for note in notes]
+    return [f"- {for_markdown(note)}".replace("*-", "\\*-") for note in notes]
 
 
 def plain(results: Sequence[Result]) -> dict[str, Any]:
@@ -325,7 +331,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "accuracy": {name: _numbers(row.accuracy(name)) for name in figures.FIGURES},
         "test_oracle": _numbers(row.oracle()),
         "per_class": [_numbers(value) for value in row.per_class()],
-        "commands": [result.record["command"] for result in row.results],
+        "commands": [result.command for result in row.results],
     }
 
 

@@ -24,15 +24,34 @@ def test_confusion_counts_called_by_true() -> None:
 
 
 def test_groups_are_means_of_classes_and_empty_ones_are_none() -> None:
-    confusion = np.array([[3, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
-    found = evaluate.scores(confusion, GROUPS)
+    labels, said = np.array([0, 0, 0, 0, 1, 3]), np.array([0, 0, 0, 1, 1, 0])
+    found = evaluate.scores(labels, said, 4, GROUPS)
     assert found["per_class"] == [75.0, 100.0, None, 0.0]
     assert found["overall"] == pytest.approx(100 * 4 / 6)
     assert found["balanced"] == pytest.approx(175 / 3)
     assert (found["many"], found["medium"], found["few"]) == (75.0, 100.0, 0.0)
     nobody = {"many": (), "medium": (2,), "few": (0, 1)}
-    empty = evaluate.scores(confusion, nobody)
+    empty = evaluate.scores(labels, said, 4, nobody)
     assert (empty["many"], empty["medium"], empty["few"]) == (None, None, 87.5)
+
+
+def test_scores_need_no_memory_for_pairs_of_classes() -> None:
+    classes = 200_000  # pairs of them would take 320 GB
+    labels = np.arange(classes)
+    few = {"many": (0,), "medium": (1, 2), "few": tuple(range(3, classes))}
+    found = evaluate.scores(labels, np.where(labels % 2, labels, 0), classes, few)
+    assert found["overall"] == pytest.approx(50.0, abs=0.01)
+
+
+def test_predictions_are_those_of_the_logits(data: Any) -> None:
+    model = models.build("resnet8", classes=3, channels=2)
+    models.initialise(model, 0)
+    cpu = torch.device("cpu")
+    transform = Transform(data.mean, data.std, pad=2, flip=True, device=cpu)
+    how: dict[str, Any] = {"device": cpu, "precision": "float32"}
+    logits = evaluate.logits_of(model, data.train, transform, **how)
+    said = evaluate.predicted_by(model, data.train, transform, **how)
+    assert said.tolist() == logits.argmax(1).tolist()
 
 
 def test_logits_do_not_depend_on_the_batch_they_are_computed_in(data: Any) -> None:

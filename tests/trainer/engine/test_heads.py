@@ -89,6 +89,19 @@ def test_a_saved_network_is_rebuilt_from_its_facts(head: Head, tmp_path: Path) -
     assert torch.equal(out.others["soft"], expected.others["soft"])
 
 
+@pytest.mark.parametrize("head", [Head(), Head("cosine", 16.0), Head("scaled", 2.0)], ids=repr)
+def test_heads_are_float32_when_the_backbone_is_not(head: Head) -> None:
+    """bfloat16 logits of 200 classes have many ties, of which the first class wins."""
+    model, images = network(head, soft=Head()), torch.randn(8, 2, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(images)
+    alone = model.answer(out.features)
+    assert out.logits.dtype == torch.float32
+    assert torch.equal(out.logits, alone.logits)
+    assert torch.equal(out.others["soft"], alone.others["soft"])
+    assert not torch.equal(out.logits, out.logits.to(torch.bfloat16).float())
+
+
 def test_facts_of_the_time_before_heads_mean_a_linear_one(tmp_path: Path) -> None:
     model, images = network(), torch.randn(2, 2, 8, 8)
     facts = {"model": "resnet8", "classes": list("abcde"), "channels": 2}

@@ -24,7 +24,6 @@ SPEC = RunSpec(
     model="resnet8",
     epochs=4,
     bn_refresh_batches=2,
-    votes=VoteSpec(views=4),
 )
 
 CHILD = """
@@ -99,7 +98,7 @@ def test_a_killed_run_of_many_stages_ends_with_the_same_bytes(
     draws = np.random.default_rng()
     steps = sorted(int(step) for step in draws.integers(1, 23, 6))
     print("killed at steps", steps)
-    spec = replace(SPEC, recipe="patched-one-hot", bank=bank)
+    spec = replace(SPEC, recipe="patched-one-hot", votes=VoteSpec(views=4), bank=bank)
     survives(spec, tmp_path, steps, require_same)
 
 

@@ -17,6 +17,7 @@ from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Plain
 from trainer.models import Outputs
 from trainer.objectives import CrossEntropy, Rows, Task, TeacherAnswer
+from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
@@ -38,6 +39,65 @@ def test_the_step_schedule_is_that_of_the_protocol() -> None:
     assert by_epoch[179:181] == pytest.approx([0.01, 0.001])
     assert by_epoch[-1] == pytest.approx(0.001)
     assert found[0] == found[1] == found[2]
+
+
+def first_version(epochs: int, per_epoch: int, marks: tuple[float, ...]) -> list[float]:
+    """The rates of the loop's first version, which falls between two epochs only."""
+    warmup, found = min(5.0, epochs / 4), []
+    for step in range(epochs * per_epoch):
+        epoch = step // per_epoch + 1
+        factor = min(1.0, epoch / warmup)
+        for mark, lower in zip(marks, (0.1, 0.01), strict=True):
+            factor = lower if epoch > mark * epochs else factor
+        found.append(0.1 * factor)
+    return found
+
+
+@pytest.mark.parametrize("epochs", [10, 20, 30, 60, 70, 100, 200, 400])
+@pytest.mark.parametrize("per_epoch", [1, 3, 79, 97])
+def test_where_milestones_end_an_epoch_the_rate_is_that_of_the_first_version_to_the_bit(
+    epochs: int, per_epoch: int
+) -> None:
+    stage = Stage("train", CrossEntropy())
+    found = rates(stage, epochs * per_epoch, per_epoch, epochs=epochs)
+    assert found == first_version(epochs, per_epoch, (0.8, 0.9))
+    assert not RunSpec(epochs=epochs).depends_on_loop
+
+
+@pytest.mark.parametrize("marks", [(0.8, 0.9), (0.57, 0.58), (0.3, 0.55), (1 / 3, 2 / 3)])
+@pytest.mark.parametrize("per_epoch", [1, 3, 79])
+def test_milestones_are_shares_of_the_steps_in_runs_of_any_length(
+    marks: tuple[float, float], per_epoch: int
+) -> None:
+    for epochs in (*range(1, 13), 57, 100):
+        steps = epochs * per_epoch
+        settings: dict[str, Any] = {"warmup_epochs": 0.0, "milestones": marks, "epochs": epochs}
+        found = rates(Stage("train", CrossEntropy()), steps, per_epoch, **settings)
+        high, low = (sum(rate > level for rate in found) for level in (0.05, 0.005))
+        assert abs(high - marks[0] * steps) <= 0.5 + 1e-9
+        assert abs(low - marks[1] * steps) <= 0.5 + 1e-9
+        same = found == _without_warmup(first_version(epochs, per_epoch, marks))
+        # Runs that the versions of the loop train alike keep their keys; no others do.
+        assert same or RunSpec(**settings).depends_on_loop
+
+
+def _without_warmup(rates: list[float]) -> list[float]:
+    """The rates with the first, rising ones at their end value."""
+    top = max(rates)
+    last = rates.index(top)
+    return [top] * last + rates[last:]
+
+
+def test_no_short_run_is_at_a_lowered_rate_from_the_start() -> None:
+    for steps in range(1, 40):
+        assert rates(Stage("train", CrossEntropy()), steps, steps, epochs=1)[0] == 0.1
+
+
+def test_stages_of_another_length_than_the_run_have_another_schedule() -> None:
+    """The key says whether milestones fall within an epoch by the epochs of the whole run."""
+    for recipe in RECIPES.values():
+        for stage in recipe.stages:
+            assert stage.schedule == "cosine" or stage.share == 1
 
 
 def test_a_short_run_warms_up_for_a_quarter_of_it() -> None:
@@ -335,3 +395,19 @@ def test_disagreement_counts_rows_for_which_the_teacher_names_neither_label() ->
     tally.add_answers(batch, {name: (answer, answer) for name, answer in about.items()})
     assert tally.disagreement() == {"real": 0.5, "bank": 0.5}
     assert loop.Tally(CPU).disagreement() == {"real": None, "bank": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stem_norm.running_var", float("inf")),
+        ("blocks.0.norm1.running_mean", float("nan")),
+        ("head.bias", float("-inf")),
+    ],
+)
+def test_a_network_with_a_number_that_is_not_finite_is_refused(name: str, value: float) -> None:
+    model = state().model
+    loop.require_finite(model, "train")
+    model.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(Diverged, match=f"'train' holds numbers that are not finite, in {name}"):
+        loop.require_finite(model, "train")

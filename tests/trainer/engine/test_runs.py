@@ -38,14 +38,9 @@ DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
 
 def small(**settings: Any) -> RunSpec:
     """Two epochs of three steps, and a head of one epoch where a recipe has one."""
-    base = RunSpec(
-        data=DIGITS,
-        model="resnet8",
-        epochs=2,
-        bn_refresh_batches=2,
-        votes=VoteSpec(views=4),
-    )
-    return replace(base, **settings)
+    base = RunSpec(data=DIGITS, model="resnet8", epochs=2, bn_refresh_batches=2)
+    votes = {"votes": VoteSpec(views=4)} if settings.get("recipe") == "patched-one-hot" else {}
+    return replace(base, **votes, **settings)
 
 
 def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any]:
@@ -386,6 +381,55 @@ def test_a_run_that_diverges_says_so_and_leaves_no_result(
     note = json.loads((tmp_path / "run/run.json").read_text())
     assert (note["status"], note["exit_code"]) == ("diverged", 5)
     assert not (tmp_path / "run/result.json").exists()
+
+
+def test_a_network_that_is_not_finite_is_never_kept(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    """Every loss is finite at this rate, while the variances of the refresh are not."""
+    spec = small(lr=100.0, epochs=5, warmup_epochs=0.0)
+    with pytest.raises(Diverged, match="not finite") as error:
+        run(spec, tmp_path / "run", stop_after())
+    assert error.value.code == 5
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
+    assert not (tmp_path / "run/result.json").exists()
+    assert not (tmp_path / "run/weights").exists()
+
+
+@pytest.mark.parametrize("recipe", ["ce", "crt", "kd", "tau-norm"])
+def test_no_stage_keeps_a_network_whose_refresh_is_not_finite(
+    recipe: str, home: Path, stop_after: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def refresh(model: torch.nn.Module, *others: Any) -> None:
+        model.get_buffer("stem_norm.running_var")[3] = float("inf")
+
+    monkeypatch.setattr("trainer.engine.loop.refresh_norms", refresh)
+    with pytest.raises(Diverged, match="not finite, in stem_norm.running_var; it was not kept"):
+        run(small(recipe=recipe), tmp_path / "run", stop_after())
+    assert not (tmp_path / "run/weights").exists()
+
+
+@pytest.mark.parametrize("changed", [{"test_id": "0" * 64}, {"split_id": "0" * 64}])
+def test_a_finished_run_on_other_images_is_not_given_as_the_one_of_now(
+    home: Path, stop_after: Any, tmp_path: Path, monkeypatch: Any, changed: dict[str, str]
+) -> None:
+    run(small(), tmp_path / "run", stop_after())
+    data = datasets.load("digits_lt")
+    monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: replace(data, **changed))
+    before = _written(tmp_path / "run/result.json")
+    with pytest.raises(InvalidInput, match="of other images than digits_lt has now") as error:
+        run(small(), tmp_path / "run", stop_after())
+    assert "000000000000 now" in str(error.value)
+    assert _written(tmp_path / "run/result.json") == before
+
+
+def test_a_run_of_the_first_version_of_the_loop_is_not_gone_on_with(
+    home: Path, stop_after: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageFailure, match="the training loop is at version 2"):
+        run(small(loop_version=1), tmp_path / "run", stop_after())
+    both = small(epochs=10, loop_version=1)  # the same bits in both versions
+    run(both, tmp_path / "run", stop_after())
 
 
 def test_a_plan_counts_what_the_run_will_do(home: Path, stop_after: Any, tmp_path: Path) -> None:

@@ -60,6 +60,31 @@ def test_a_later_setting_renames_only_the_runs_that_use_it() -> None:
     assert replace(FULL, recipe_version=2).key != FULL.key
 
 
+@pytest.mark.parametrize(
+    ("settings", "differ"),
+    [
+        ({}, False),
+        ({"epochs": 20}, False),
+        ({"epochs": 70}, False),  # 0.9 * 70 is 63, also in floating point
+        ({"epochs": 1}, True),
+        ({"epochs": 5}, True),
+        ({"epochs": 25}, True),
+        ({"epochs": 20, "milestones": (0.5, 0.75)}, False),
+        ({"epochs": 100, "milestones": (0.57, 0.75)}, True),  # once 56.99... epochs
+        ({"precision": "bfloat16"}, True),
+    ],
+)
+def test_the_version_of_the_loop_is_part_of_the_key_where_versions_differ(
+    settings: Any, differ: bool
+) -> None:
+    new = RunSpec(**settings)
+    plain = {name: value for name, value in new.plain().items() if name != "loop_version"}
+    old = RunSpec.from_plain(plain)
+    assert (new.loop_version, old.loop_version) == (2, 1)
+    assert (new.key != old.key) == differ == ("loop_version" in new.identity())
+    assert RunSpec.from_plain(new.plain()).key == new.key
+
+
 def test_later_settings_of_data_and_votes_are_left_out_at_their_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

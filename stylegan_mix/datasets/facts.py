@@ -1,0 +1,126 @@
+"""The facts and arrays of a prepared set, checked in one place before anything relies on them.
+
+Anyone can write a manifest with a fitting hash. Letters as in `pool`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from stylegan_mix.arrays import Container
+from stylegan_mix.datasets.splits import PROFILES, check_draw
+from stylegan_mix.errors import UsageFailure
+from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
+
+__all__ = ["check_arrays", "check_facts"]
+
+_FLAG: Types = (bool,)
+_FACTS: dict[str, Types] = {
+    "name": TEXT,
+    "classes": LIST,
+    "train_images": WHOLE,
+    "train_listed": WHOLE,
+    "test_images": WHOLE,
+    "shape": LIST,
+    "test_id": TEXT,
+    "head": WHOLE,
+    "flip": _FLAG,
+    "default": LIST,
+    "source": OBJECT,
+    "notes": LIST,
+    "request": TEXT,
+}
+# Array -> dtype, number of dimensions.
+_ARRAYS = {
+    "images": ("u1", 4),
+    "labels": ("i8", 1),
+    "position": ("i8", 1),
+    "listed": ("i8", 1),
+    "hashes": ("u1", 2),
+    "sums": ("i8", 3),
+    "test_images": ("u1", 4),
+    "test_labels": ("i8", 1),
+    "test_hashes": ("u1", 2),
+}
+# Of a set with a validation part of its own.
+_VALIDATION = {"val_images": ("u1", 4), "val_labels": ("i8", 1), "val_hashes": ("u1", 2)}
+_HASH_BYTES = 32
+
+
+def check_facts(facts: Any) -> None:
+    """Raises ValueError, with the reason, unless these are the facts of a prepared set."""
+    check_types(facts, _FACTS)
+    check_each(facts["classes"], TEXT, "classes")
+    check_each(facts["shape"], WHOLE, "shape")
+    check_each(facts["default"], (*TEXT, *NUMBER, NoneType), "default")
+    check_types(facts["source"], {"kind": TEXT})
+    if type(facts.get("skipped", {})) is not dict:
+        raise ValueError("'skipped' must be an object")
+    if not facts["classes"] or len(set(facts["classes"])) != len(facts["classes"]):
+        raise ValueError("a data set needs classes of different names")
+    if len(facts["default"]) != 2 or facts["default"][0] not in PROFILES:
+        raise ValueError("'default' must be a profile and an imbalance factor")
+    try:
+        profile, imbalance = facts["default"]
+        check_draw(profile, imbalance, 0)
+    except (UsageFailure, TypeError) as error:
+        raise ValueError(f"'default': {error}") from error
+
+
+def check_arrays(container: Container) -> None:
+    """Raises ValueError unless the arrays fit one another and the facts."""
+    entries, facts = container.manifest["arrays"], container.facts
+    for name, (dtype, dimensions) in _ARRAYS.items():
+        _check_kind(entries, name, dtype, dimensions)
+    shapes = {name: tuple(entries[name]["shape"]) for name in _ARRAYS}
+    held, tested = shapes["labels"][0], shapes["test_labels"][0]
+    pixels = tuple(facts["shape"])
+    wanted: dict[str, tuple[int, ...]] = {
+        "images": (held, *pixels),
+        "position": (held,),
+        "hashes": (held, _HASH_BYTES),
+        "sums": (held, 2, pixels[-1]),
+        "test_images": (tested, *pixels),
+        "test_hashes": (tested, _HASH_BYTES),
+    }
+    if "val_images" in entries:
+        for name, (dtype, dimensions) in _VALIDATION.items():
+            _check_kind(entries, name, dtype, dimensions)
+        validated = entries["val_labels"]["shape"][0]
+        shapes |= {name: tuple(entries[name]["shape"]) for name in _VALIDATION}
+        wanted["val_images"] = (validated, *pixels)
+        wanted["val_hashes"] = (validated, _HASH_BYTES)
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise ValueError(f"array '{name}' has shape {shapes[name]} instead of {shape}")
+    if not (held and tested and min(pixels) > 0):
+        raise ValueError("it has no training image, no test image, or no pixels")
+    _check_values(container, len(facts["classes"]))
+
+
+def _check_kind(entries: Mapping[str, Any], name: str, dtype: str, dimensions: int) -> None:
+    if name not in entries:
+        raise ValueError(f"array '{name}' is missing")
+    if entries[name]["dtype"] != dtype or len(entries[name]["shape"]) != dimensions:
+        raise ValueError(f"array '{name}' must be {dtype} with {dimensions} dimensions")
+
+
+def _check_values(container: Container, classes: int) -> None:
+    labels, position = (np.asarray(container[name]) for name in ("labels", "position"))
+    listed = np.asarray(container["listed"])
+    named = ("labels", "test_labels", "listed", "val_labels")
+    for name in (one for one in named if one in container):
+        values = container[name]
+        if len(values) and not (values.min() >= 0 and values.max() < classes):
+            raise ValueError(f"its {name} do not lie in 0 to {classes - 1}")
+    inside = len(listed) and position[0] >= 0 and position[-1] < len(listed)
+    if not inside or not (np.diff(position) > 0).all():
+        raise ValueError("its positions do not rise within its official order")
+    if not np.array_equal(listed[position], labels):
+        raise ValueError("its labels do not fit its official order")
+    if container.facts["head"] != int(np.bincount(listed).max()):
+        raise ValueError("its 'head' is not the size of its largest class")

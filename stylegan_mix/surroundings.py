@@ -1,0 +1,48 @@
+"""The surroundings of a command: its locale, torchrun, and what the operating system refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure
+
+__all__ = ["as_failure", "in_utf8", "is_told_elsewhere"]
+
+# No file can have such a path: too long, in a loop of links, below a file.
+_NO_PATH = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EINVAL),
+    errno.ENXIO,
+}
+_REFUSALS = (2, 3, 4)
+
+
+def in_utf8() -> None:
+    """Starts this program again in Python's UTF-8 mode, if file names are not in UTF-8 here.
+
+    In the locale POSIX, a name with other letters than ASCII could neither be read nor written.
+    """
+    if sys.getfilesystemencoding().lower() in ("utf-8", "utf8"):
+        return
+    if os.environ.get("PYTHONUTF8") == "1" or not sys.orig_argv[1:]:
+        return  # it was tried, or there is no command line to repeat
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def as_failure(error: OSError) -> Failure:
+    """Describes an error of the operating system that no code expected."""
+    known = isinstance(error.filename, (str, bytes))
+    place = f": {os.fsdecode(error.filename)}" if known else ""
+    text = f"{error.strerror or error}{place}"
+    if error.errno in _NO_PATH:
+        return UsageFailure(text, remedy="no file can be read or written under that name")
+    return MissingEnvironment(text, remedy="look at permissions, space and limits of this machine")
+
+
+def is_told_elsewhere(code: int, *, of_one_process: bool = False) -> bool:
+    """Tells if torchrun's first process on this machine prints the same refusal."""
+    if of_one_process or code not in _REFUSALS:
+        return False
+    return os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ

@@ -1,0 +1,65 @@
+"""A setting that a run is said not to read changes no weight of it, and one that it reads does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stylegan_mix.session import Session
+from trainer.engine.mixing import ARMS
+from trainer.engine.run import run_recipe
+from trainer.recipes.catalogue import RECIPES, recipe
+from trainer.settings import unread
+from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+
+# Another value than the default; the bank and the teacher are read by the choice of their arm.
+OTHER: dict[str, Any] = {
+    "alpha": 0.5,
+    "bank_share": 0.25,
+    "bank_weight": 2.0,
+    "bn_refresh_batches": 3,
+    "decay": (0.5, 0.05),
+    "final_real_fraction": 0.5,
+    "milestones": (0.4, 0.7),
+    "teacher_model": "resnet20",
+    "votes": VoteSpec(views=4),
+    "warmup_epochs": 0.0,
+    "weight_decay": 0.01,
+}
+# Every recipe in one arm, and every arm with one recipe.
+SOME = [("none", name) for name in RECIPES] + [(aug, "ce") for aug in ARMS if aug != "none"]
+
+
+def trained(spec: RunSpec, folder: Path, stop_after: Any, monkeypatch: Any) -> str:
+    """The hash of the weights; a setting that the run does not read is let through."""
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.engine.run.check", lambda spec: recipe(spec.recipe))
+        record = run_recipe(spec, folder, session=Session(stop_after()), checkpoint_seconds=1e9)
+    return str(record["diagnostics"]["weights_sha256"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("aug", "name"), [*SOME, ("hybrid", "cbd"), ("mixup", "crt")])
+def test_unread_settings_change_nothing_and_each_other_one_something(
+    aug: str, name: str, bank: BankRef, stop_after: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    spec = RunSpec(
+        data=DataSpec("digits_lt", imbalance=20.0, profile="exp"),
+        aug=aug,
+        recipe=name,
+        bank=bank if ARMS[aug].bank else None,
+        model="resnet8",
+        epochs=5,  # of the first of which the rate is below its top
+        bn_refresh_batches=1,
+        votes=VoteSpec(views=3),
+    )
+    first = trained(spec, tmp_path / "first", stop_after, monkeypatch)
+    gone = unread(aug, RECIPES[name], given_teacher=False) & OTHER.keys()
+    same = replace(spec, **{one: OTHER[one] for one in gone})
+    assert trained(same, tmp_path / "same", stop_after, monkeypatch) == first
+    for one in sorted(OTHER.keys() - gone):
+        other = replace(spec, **{one: OTHER[one]})
+        assert trained(other, tmp_path / one, stop_after, monkeypatch) != first, one

@@ -1,0 +1,156 @@
+"""The settings of a run against its arm and its recipe: read, or refused; no torch.
+
+A setting without an effect would make two experiments, with two keys, of one training. `Arm.reads`
+and `Stage.reads` say who reads which setting; all others are read by every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stylegan_mix import process
+from stylegan_mix.errors import MissingEnvironment, UsageFailure
+from trainer import models
+from trainer.engine.mixing import ARMS, READ_BY_ARMS
+from trainer.recipes.catalogue import RECIPES, recipe
+from trainer.recipes.stage import READ_BY_RECIPES, Recipe
+from trainer.spec import LOOP_VERSION, RunSpec
+
+if TYPE_CHECKING:
+    from stylegan_mix.datasets import Dataset
+
+__all__ = ["check", "refuse_unread", "require_memory", "unread", "unread_options"]
+
+# The option of a setting, where it is not called the same.
+_OPTIONS = {"votes": "views"}
+# The arm itself is read by recipes that have a stage of the arm's rows.
+_SOMETIMES_READ = READ_BY_ARMS | READ_BY_RECIPES | {"aug"}
+
+
+def unread(aug: str, method: Recipe, *, given_teacher: bool) -> frozenset[str]:
+    """Lists the settings of `RunSpec` that have no effect on a run of an arm and a recipe.
+
+    `given_teacher` is True if a finished run teaches in place of the recipe's own teacher stage.
+    """
+    read = method.reads(given_teacher=given_teacher)
+    if method.follows_arm(given_teacher=given_teacher):
+        read |= ARMS[aug].reads | {"aug"}
+    return _SOMETIMES_READ - read
+
+
+def unread_options(asked: Mapping[str, Any]) -> set[str]:
+    """Lists the given options without an effect; none for an arm or a recipe that is unknown."""
+    aug = asked.get("aug") or RunSpec.aug
+    name = asked.get("recipe") or RunSpec.recipe
+    if aug not in ARMS or name not in RECIPES:
+        return set()
+    gone = unread(aug, RECIPES[name], given_teacher=bool(asked.get("teacher")))
+    options = {_OPTIONS.get(setting, setting) for setting in gone}
+    if aug == RunSpec.aug:  # the arm without anything to read
+        options.discard("aug")
+    return {option for option in options if asked.get(option) is not None}
+
+
+def refuse_unread(asked: Mapping[str, Any]) -> None:
+    """Raises `UsageFailure` (exit code 2) for options that were given and have no effect."""
+    gone = sorted(unread_options(asked))
+    if not gone:
+        return
+    lines = [f"--{name.replace('_', '-')} {asked[name]}: {_why(asked, name)}" for name in gone]
+    raise UsageFailure(
+        "without an effect on this run:\n  " + "\n  ".join(lines),
+        remedy="leave out what has no effect, or choose an arm and a recipe that read it",
+    )
+
+
+def _why(asked: Mapping[str, Any], option: str) -> str:
+    """Says who does not read an option, and who would."""
+    aug, name = asked.get("aug") or RunSpec.aug, asked.get("recipe") or RunSpec.recipe
+    setting = next((one for one, called in _OPTIONS.items() if called == option), option)
+    taught = bool(asked.get("teacher"))
+    whole = f"recipe {name} with --teacher" if taught else f"recipe {name}"
+    if setting == "aug":
+        return f"{whole} trains on real images alone"
+    if setting in READ_BY_ARMS:
+        if not RECIPES[name].follows_arm(given_teacher=taught):
+            return f"{whole} trains on real images alone, so it reads no setting of an arm"
+        readers = [arm for arm, one in ARMS.items() if setting in one.reads]
+        return f"--aug {aug} reads no {option}; arms that do: {', '.join(readers)}"
+    if setting == "teacher_model" and taught:
+        return "a teacher run is given, so no teacher network is trained"
+    readers = [one.name for one in RECIPES.values() if setting in one.reads()]
+    return f"recipe {name} reads no {option}; recipes that do: {', '.join(readers) or 'none'}"
+
+
+def check(spec: RunSpec) -> Recipe:
+    """Finds the recipe of a run, and checks the run against it; `UsageFailure` (exit code 2)."""
+    chosen = recipe(spec.recipe)
+    for problem, remedy in _misfits(spec, chosen):
+        raise UsageFailure(problem, remedy=remedy)
+    return chosen
+
+
+def _misfits(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str | None]]:
+    """Yields each reason why a run cannot be of its recipe, with the remedy."""
+    ours = "run it with the release of its time, or ask for the recipe as it is now"
+    if spec.recipe_version != chosen.version:
+        yield (
+            (
+                f"recipe '{spec.recipe}' is at version {chosen.version}, "
+                f"but the run asks for version {spec.recipe_version}"
+            ),
+            ours,
+        )
+    if spec.depends_on_loop and spec.loop_version != LOOP_VERSION:
+        yield (
+            (
+                f"the training loop is at version {LOOP_VERSION}, "
+                f"but the run asks for version {spec.loop_version}"
+            ),
+            ours,
+        )
+    for name in (spec.model, spec.teacher_model):
+        models.require(name or spec.model)
+    if not chosen.teachers and (spec.teacher or spec.teacher_model):
+        yield f"recipe '{spec.recipe}' has no teacher", "leave out --teacher and --teacher-model"
+    if spec.teacher and spec.teacher_model:
+        yield "a teacher run is given, so no teacher network is trained", "leave one of them out"
+    if spec.teacher and len(chosen.teachers) > 1:
+        yield f"recipe '{spec.recipe}' has {len(chosen.teachers)} teachers of its own", None
+    for name in sorted(unread(spec.aug, chosen, given_teacher=bool(spec.teacher))):
+        value = getattr(spec, name)
+        if value != _default(name):
+            yield (
+                (
+                    f"'{name}' is set to {value}, but a run of arm '{spec.aug}' and recipe "
+                    f"'{spec.recipe}' does not read it"
+                ),
+                f"leave it at its default, {_default(name)}",
+            )
+    if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
+        tuned = f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images"
+        yield tuned, "give --val-per-class N"
+
+
+def require_memory(chosen: Recipe, data: Dataset, views: int) -> None:
+    """Raises `MissingEnvironment` (exit code 4) for votes that cannot fit into this machine.
+
+    They are counts by image and class, and shares by pair of classes in float64, twice.
+    """
+    if "votes" not in chosen.reads():
+        return
+    images, classes = len(data.train.labels), data.num_classes
+    needed = images * classes * (1 if views <= 255 else 4) + 2 * 8 * classes**2
+    there = process.memory_bytes()
+    if needed > there:
+        raise MissingEnvironment(
+            f"votes on {images:,} images of {classes:,} classes need more than "
+            f"{needed / 1e9:,.1f} GB; this machine has {there / 1e9:,.1f} GB",
+            remedy="take another recipe: one-hot asks the same teacher and keeps no votes",
+        )
+
+
+def _default(name: str) -> Any:
+    """Returns the default of a setting of `RunSpec`."""
+    return getattr(RunSpec(), name)
