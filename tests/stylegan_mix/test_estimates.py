@@ -75,6 +75,13 @@ def test_a_guess_that_was_far_too_small_costs_the_tiny_form_alone() -> None:
     assert machine.now == 3 + 3 * 1
 
 
+def test_a_guess_bounds_what_one_form_says() -> None:
+    machine = Machine(fixed=0.0, each=0.5)
+    found = measured(machine.forms(), guess=Span(30.0, 100.0), clock=machine.clock)
+    assert machine.tried == [1]
+    assert (found.low, found.high) == (30.0, 32.0)
+
+
 def test_a_busy_moment_does_not_make_a_range_meaningless() -> None:
     machine = Machine(fixed=0.3, each=0.05, cold=30.0)
     found = measured(machine.forms(), guess=Span(1.5, 10.0), clock=machine.clock)
