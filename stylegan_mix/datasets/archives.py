@@ -11,7 +11,7 @@ import io
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from stylegan_mix.datasets.disk_folder import DiskFolder
 from stylegan_mix.datasets.members import (
     HARMLESS,
     LARGEST_RATIO,
+    MOST_MEMBERS,
     Archive,
     Members,
     bytewise,
@@ -29,6 +30,8 @@ from stylegan_mix.datasets.members import (
 )
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.reading import open_regular
+from stylegan_mix.session import Session
+from stylegan_mix.zips import open_zip
 
 __all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
 
@@ -37,7 +40,9 @@ _ZIP_STANDARD = "cp437"
 
 
 @contextmanager
-def open_archive(path: Path, names_encoding: str | None = None) -> Iterator[Archive]:
+def open_archive(
+    path: Path, names_encoding: str | None = None, session: Session = Session()
+) -> Iterator[Archive]:
     """Opens a folder, `.tar`, `.tar.gz`, `.tgz` or `.zip`, by its content and not its name.
 
     `names_encoding` is that of the names in a zip or tar that are not marked as UTF-8. Raises
@@ -57,14 +62,15 @@ def open_archive(path: Path, names_encoding: str | None = None) -> Iterator[Arch
         file.seek(0)
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
             with damaged(path):
-                opened = zipfile.ZipFile(file)
+                opened = open_zip(file, most=MOST_MEMBERS)
                 encoding, notes = _zip_encoding(path, opened, names_encoding)
                 if encoding is not None:
-                    opened = zipfile.ZipFile(file, metadata_encoding=encoding)
+                    opened = open_zip(file, most=MOST_MEMBERS, names_encoding=encoding)
                 found = _Zip(path, opened, notes)
             yield found
         else:
-            with _open_tar(path, file, path.stat().st_size, names_encoding) as tar:
+            size = path.stat().st_size
+            with _open_tar(path, file, size, names_encoding, session) as tar:
                 yield tar
 
 
@@ -122,7 +128,11 @@ def open_tar_bytes(path: Path, content: bytes) -> Iterator[Archive]:
 
 @contextmanager
 def _open_tar(
-    path: Path, file: IO[bytes], size: int, names_encoding: str | None = None
+    path: Path,
+    file: IO[bytes],
+    size: int,
+    names_encoding: str | None = None,
+    session: Session = Session(),
 ) -> Iterator[Archive]:
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
@@ -132,7 +142,9 @@ def _open_tar(
         opened = tarfile.open(  # noqa: SIM115  (closed below)
             fileobj=inner, mode="r:", encoding=names_encoding or "utf-8"
         )
-        found = _Tar(path, opened)
+        track = session.track(size, "bytes", f"the members of {path.name}")
+        found = _Tar(path, opened, lambda: track.update(file.tell()))
+        track.close()
         _check_end(opened, inner)
     try:
         yield found
@@ -190,12 +202,15 @@ class _Tar:
     broken: Mapping[str, str] = {}
     notes: Sequence[str] = ()
 
-    def __init__(self, path: Path, opened: tarfile.TarFile) -> None:
+    def __init__(self, path: Path, opened: tarfile.TarFile, told: Callable[[], None]) -> None:
         self.path = path
         self._opened = opened
         listing = Members(path)
         self._members: dict[str, tarfile.TarInfo] = {}
-        for member in opened:
+        source: Any = opened
+        while (member := source.next()) is not None:
+            told()
+            source.members = []  # its own list of all members takes a gigabyte for a million
             kind = (
                 "file"
                 if member.isreg() and not member.issparse()

@@ -7,7 +7,6 @@ are taken, of an animation the first frame, and CMYK becomes RGB without its pro
 from __future__ import annotations
 
 import importlib
-import io
 import struct
 import warnings
 import zlib
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from stylegan_mix.datasets.archives import is_hidden
+from stylegan_mix.datasets.slow_images import Pieces, why_slow
 
 __all__ = [
     "CHANNELS",
@@ -154,11 +154,15 @@ def resized(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
 def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:
     if not content:
         raise BadImage("is empty")
+    if slow := why_slow(content):
+        raise BadImage(slow)
+    pieces = Pieces(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # odd metadata that is not used
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(pieces, formats=FORMATS)
+            pieces.go_on()
             _check(image, content, convert)
             # The base class's method: a PNG's own would decode the image to look behind it.
             exif = Image.Image.getexif(image)

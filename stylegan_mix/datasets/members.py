@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 MOST_MEMBERS = 1_000_000
+# Folders and files without content: they take a reader's time and memory, and no room.
+MOST_EMPTY = 100_000
 LARGEST_MEMBER = 256 << 20
 LARGEST_WHOLE = 1 << 40
 LARGEST_RATIO = 200
@@ -113,6 +115,7 @@ class Members:
         self._path = path
         self._whole = 0
         self._seen = 0
+        self._empty = 0
         self.files: dict[str, int] = {}
         self.folders: set[str] = set()
 
@@ -123,7 +126,9 @@ class Members:
             raise InvalidInput(f"{self._path} has {MOST_MEMBERS:,} members or more: refused")
         plain = self._plain(name)
         if kind == "folder":
+            self._empty += 1
             self._imply(f"{plain}/" if plain else "")
+            self._check_empty()
             return None
         if kind != "file":
             self.refuse(name, f"is {kind}; only regular files are read")
@@ -136,9 +141,17 @@ class Members:
         self._whole += size
         if self._whole > LARGEST_WHOLE:
             raise InvalidInput(f"{self._path} unpacks to more than {LARGEST_WHOLE:,} bytes")
+        self._empty += not size
+        self._check_empty()
         self.files[plain] = size
         self._imply(plain)
         return plain
+
+    def _check_empty(self) -> None:
+        if self._empty > MOST_EMPTY:
+            raise InvalidInput(
+                f"{self._path} has more than {MOST_EMPTY:,} empty members: it is no set of images"
+            )
 
     def refuse(self, name: str, why: str, remedy: str | None = None) -> None:
         """Raises `InvalidInput` that names a member."""

@@ -66,7 +66,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = _present(final, replace)
-        with open_archive(request.source, request.names_encoding) as archive:
+        with open_archive(request.source, request.names_encoding, session) as archive:
             key = _request_key(request, archive)
             if present is not None and _made_of(present, key, request, archive):
                 return Prepared(final, True, present.facts)
@@ -89,7 +89,7 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
 def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
     """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
     check_request(request)
-    with open_archive(request.source, request.names_encoding) as archive:
+    with open_archive(request.source, request.names_encoding, session) as archive:
         _check_lists(request)
         content = read_source(request, archive, {}, session)
         if content.bad and request.on_bad_image == "error":

@@ -31,6 +31,7 @@ from stylegan_mix.pickles import (
     taken,
 )
 from stylegan_mix.showing import shown
+from stylegan_mix.zips import open_zip
 
 __all__ = ["MAGIC", "TENSORS", "Storage", "Tensor", "read_stream", "read_zip", "storage_maker"]
 
@@ -38,6 +39,7 @@ MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
 _LARGEST_PROGRAM = 64 << 20
+_MOST_MEMBERS = 100_000
 _MOST_DIMENSIONS = 8
 # Parts of a reference to a storage; letters of its key, a number in most files.
 _REFERENCE, _LONGEST_KEY = 6, 200
@@ -282,7 +284,7 @@ class _Members:
         self._left = len(content)
         self._read: dict[str, bytes] = {}
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(content))
+            self._zip = open_zip(io.BytesIO(content), most=_MOST_MEMBERS)
         except _DAMAGED as error:
             raise InvalidInput(f"it is a damaged zip: {shown(str(error), 120)}") from error
         listed = self._zip.infolist()

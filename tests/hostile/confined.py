@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import NoReturn
 
 RETURNED = "returned"
+_WAIT = 600  # seconds
 
 
 def confined(work: Callable[[], object], *, memory: int = 256 << 20, seconds: int = 5) -> str:
     """Runs `work` in a child that may take so many more bytes, and so many seconds of a CPU.
 
-    Gives "returned", "NameOfTheException: its text", or "ended by SIGSEGV" and the like. Whatever
-    waits without working is ended by SIGALRM after four times the seconds.
+    Gives "returned", "NameOfTheException: its text", or "ended by SIGSEGV" and the like. Seconds of
+    a CPU do not depend on other work of the machine. SIGALRM ends what waits without working.
     """
     read, write = os.pipe()
     child = os.fork()
@@ -42,7 +43,7 @@ def _work(work: Callable[[], object], write: int, memory: int, seconds: int) -> 
         spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         until = int(spent) + seconds + 1
         resource.setrlimit(resource.RLIMIT_CPU, (until, until + 1))
-        signal.alarm(4 * seconds)
+        signal.alarm(_WAIT)
         work()
     except BaseException as error:  # noqa: BLE001  (told to the parent)
         told = f"{type(error).__name__}: {error}"
