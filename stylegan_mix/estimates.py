@@ -20,10 +20,17 @@ ALLOWANCE = 6.0
 
 # A first run chooses algorithms and fetches memory, so it takes up to three times as long.
 _COLD = 3
+# Growth of the time with the work, as an exponent, if one form was measured. A form that leaves no
+# time for another does not consist of fixed costs alone.
+_GROWTH_OF_ONE = 0.5
+# Widest range around a measurement that a guess leaves.
+_DOUBT = 4.0
 # The least time that a run is taken to last, in seconds: a clock may stand still.
 _TICK = 1e-6
+# Threads make work faster by their number to this power, at best.
+_GAIN_OF_THREADS = 0.75
 # A range as wide as this says nothing about the time that somebody will wait.
-_MEANINGLESS = 10.0
+_MEANINGLESS = 20.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Span:
     def stretched(self, least: float, most: float) -> Span:
         """Returns a wider range, for work that adds between `least` and `most` times the time."""
         return Span(self.low * least, self.high * most)
+
+    def in_threads(self, threads: int) -> Span:
+        """Returns the range of work in several threads, if this one was measured in one."""
+        return self.stretched(threads**-_GAIN_OF_THREADS, 1.0)
 
     @property
     def middle(self) -> float:
@@ -101,32 +112,30 @@ def measured(
 ) -> Span:
     """Measures as large a form of some work as fits into `allowance` seconds; scales it up.
 
-    `forms` ascend by their work; the last is the work itself. A `guess` of its time decides if a
-    form is tried at all, and bounds the result from below unless the work itself was measured.
-    Without one the first form is always measured, so it must be tiny.
+    `forms` ascend by their work; the last is the work itself. The first is measured on any machine,
+    so it must be tiny, unless a `guess` of the time of the work says that even this takes too long.
+    If the work itself is not measured, the guess also bounds the result: the one form may have been
+    measured while the machine was busy.
     """
-    until, known, whole = clock() + allowance, list[_Known](), forms[-1].work
-    while not known or known[-1].work < whole:
-        left = until - clock()
-        larger = [form for form in forms if not known or form.work > known[-1].work]
-        fits = [form for form in larger if (_COLD + 1) * _ahead(known, guess, form, whole) <= left]
-        if not fits and (known or guess is not None):
-            break
-        known.append(_timed(fits[-1] if fits else forms[0], until, clock))
-    if not known:
-        assert guess is not None
+    until, whole = clock() + allowance, forms[-1].work
+    if guess is not None and _COLD * guess.high * forms[0].work / whole > allowance:
         return guess
-    least = _least(known, whole)
+    known = [_timed(forms[0], math.inf, clock)]
+    while known[-1].work < whole:
+        left = until - clock()
+        larger = [form for form in forms if form.work > known[-1].work]
+        fits = [form for form in larger if (_COLD + 1) * _most(known, form.work) <= left]
+        # One form cannot tell fixed costs from others, so the next one gets the benefit of doubt.
+        if not fits and len(known) == 1 and (_COLD + 1) * _least(known, larger[0].work) <= left:
+            fits = larger[:1]
+        if not fits:
+            break
+        known.append(_timed(fits[-1], until, clock))
+    least, most = _least(known, whole), _most(known, whole)
     if guess is not None and known[-1].work < whole:
         least = max(least, guess.low)
-    return Span(least, max(least, _most(known, whole)))
-
-
-def _ahead(known: Sequence[_Known], guess: Span | None, form: Form, whole: float) -> float:
-    """Predicts the time of a form that has not been measured; without any sign, for ever."""
-    if known:
-        return _most(known, form.work)
-    return math.inf if guess is None else guess.high * form.work / whole
+        most = min(most, max(guess.high, _DOUBT * least))
+    return Span(least, max(least, most))
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,7 @@ def _most(known: Sequence[_Known], work: float) -> float:
 
 def _least(known: Sequence[_Known], work: float) -> float:
     """Bounds the time of `work` from below, by the growth between the two largest forms."""
-    last, growth = known[-1], 0.0
+    last, growth = known[-1], _GROWTH_OF_ONE
     if len(known) > 1:
         before = known[-2]
         growth = math.log(last.fastest / before.fastest) / math.log(last.work / before.work)

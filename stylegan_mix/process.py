@@ -7,6 +7,8 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
@@ -15,8 +17,10 @@ __all__ = [
     "computes_natively",
     "cpu_name",
     "end_with_parent",
+    "is_busy",
     "machine",
     "memory_bytes",
+    "one_thread_if_busy",
     "resolve_device",
     "set_up_process",
     "slow_precision",
@@ -63,6 +67,31 @@ def set_up_process(threads: int | None = None) -> None:
         (m_top_pad, 64 << 20),
     ):
         mallopt(ctypes.c_int(option), ctypes.c_int(min(value, 2**31 - 1)))
+
+
+def is_busy() -> bool:
+    """Tells if other work fills the cores of this machine."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
+@contextmanager
+def one_thread_if_busy() -> Iterator[int]:
+    """Lets torch compute in one thread while this machine is busy; yields the number it had.
+
+    Threads that share a core wait for each other, and a short measurement shows little else. The
+    number is 1 if nothing changes.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if not is_busy():
+        yield 1
+        return
+    try:
+        torch.set_num_threads(1)
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def end_with_parent() -> None:

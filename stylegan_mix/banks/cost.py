@@ -11,6 +11,7 @@ from stylegan_mix.banks.plan import Plan
 from stylegan_mix.banks.write import Decoder, network_of
 from stylegan_mix.estimates import Form, Span, measured
 from stylegan_mix.latents.plan import BLOCK
+from stylegan_mix.process import one_thread_if_busy
 
 __all__ = ["block_seconds", "estimate"]
 
@@ -49,4 +50,6 @@ def block_seconds(decoder: Decoder) -> Span:
         return decode
 
     forms = [Form(rows, partial(decoding, rows)) for rows in _ROWS]
-    return measured(forms).stretched(_LEAST_MORE, _MOST_MORE)
+    with one_thread_if_busy() as threads:
+        block = measured(forms)
+    return block.in_threads(threads).stretched(_LEAST_MORE, _MOST_MORE)

@@ -18,6 +18,7 @@ from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.metrics.plan import Plan
 from stylegan_mix.metrics.probe import schedule_for, train_classifier
 from stylegan_mix.networks import Generator
+from stylegan_mix.process import one_thread_if_busy
 from stylegan_mix.progress import SILENT
 from stylegan_mix.session import Session
 
@@ -46,6 +47,12 @@ def estimate(plan: Plan, device: torch.device) -> dict[str, Any]:
 
 
 def _seconds(plan: Plan, steps: int, device: torch.device) -> Span:
+    with one_thread_if_busy() as threads:
+        whole = _measured(plan, steps, device)
+    return whole.in_threads(threads).stretched(_LEAST_MORE, _MOST_MORE)
+
+
+def _measured(plan: Plan, steps: int, device: torch.device) -> Span:
     request, spans = plan.request, [Span(0.0, 0.0)]
     if plan.subject.published:
         network = plan.subject.network(device)
@@ -56,8 +63,7 @@ def _seconds(plan: Plan, steps: int, device: torch.device) -> Span:
         training = partial(_training, plan.subject.dataset, device)
         counts = sorted({*(count for count in _STEPS if count < steps), steps})
         spans.append(measured([Form(count, partial(training, count), runs=1) for count in counts]))
-    whole = Span(sum(one.low for one in spans), sum(one.high for one in spans))
-    return whole.stretched(_LEAST_MORE, _MOST_MORE)
+    return Span(sum(one.low for one in spans), sum(one.high for one in spans))
 
 
 def _decoding(network: Generator, count: int) -> Callable[[], None]:

@@ -20,6 +20,7 @@ from stylegan_mix.estimates import ALLOWANCE, Form, Span, measured
 from stylegan_mix.networks.build import PRECISIONS
 from stylegan_mix.networks.shape import block_resolutions, channels_at
 from stylegan_mix.presets import Preset
+from stylegan_mix.process import one_thread_if_busy
 from stylegan_mix.training.batch_sizes import batches_up_to
 from stylegan_mix.training.captured_steps import player_of
 from stylegan_mix.training.plan import TrainPlan
@@ -107,8 +108,10 @@ def step_seconds(plan: TrainPlan, *, allowance: float = ALLOWANCE) -> Span:
     """Estimates the seconds of a step with its share of other work, in about `allowance` s."""
     device = torch.device(plan.device)
     require_room(plan.preset, device)
-    guess = _guess(plan.preset, device)
-    return measured(forms(plan), guess=guess, allowance=allowance).stretched(_LEAST, _MOST)
+    with one_thread_if_busy() as threads:
+        guess = _guess(plan.preset, device)
+        step = measured(forms(plan), guess=guess, allowance=allowance)
+    return step.in_threads(threads).stretched(_LEAST, _MOST)
 
 
 def forms(plan: TrainPlan) -> list[Form]:

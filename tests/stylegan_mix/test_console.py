@@ -98,7 +98,7 @@ def test_values_come_from_flag_then_file_then_default(
         (b"seed = true", "run.toml: 'seed' must be integer, got True"),
         (b"seed = 2.5", "run.toml: 'seed' must be integer, got 2.5"),
         (b"dry_run = 1", "run.toml: 'dry_run' must be true or false, got 1"),
-        (b"threads = 0", "run.toml: 'threads': 0 is not in the range x>=1"),
+        (b"threads = 0", "run.toml: 'threads': 0 is not in the range 1<=x<=4096"),
         (b"profile = 'stap'", "run.toml: 'profile': 'stap' is not one of"),
     ],
     ids=[

@@ -115,3 +115,27 @@ def test_a_training_and_a_bank_tell_of_a_slow_format_before_the_first_step(
         _, _, err = run(command, *words, "--json")
         assert ("no instructions for bfloat16" in err) == warns, err
     assert "instructions" not in run("train", *words[:4], "--dry-run", "--json")[2]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_busy_machine_is_measured_in_one_thread_and_gives_back_the_others(
+    monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    monkeypatch.setattr(process.os, "getloadavg", lambda: (1e3 if busy else 0.0, 0.0, 0.0))
+    torch.set_num_threads(2)
+    with pytest.raises(KeyboardInterrupt), process.one_thread_if_busy() as threads:
+        assert (torch.get_num_threads(), threads) == ((1, 2) if busy else (2, 1))
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 2
+    assert Span(8.0, 16.0).in_threads(1) == Span(8.0, 16.0)
+    assert Span(8.0, 16.0).in_threads(16) == Span(1.0, 16.0)
+
+
+def test_every_estimate_knows_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stylegan_mix.banks import cost as banks
+    from stylegan_mix.metrics import cost as metrics
+    from stylegan_mix.training import cost as training
+    from trainer.engine import cost as runs
+
+    for module in (banks, metrics, training, runs):
+        assert module.one_thread_if_busy is process.one_thread_if_busy

@@ -358,7 +358,10 @@ def test_the_cost_of_a_batch_that_cannot_be_is_refused_as_its_training_is(home: 
 def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
     home: Path, changes: dict[str, int]
 ) -> None:
-    plan = tiny_plan(**{**changes, "channel_max": 10**6})
+    # As if the set were large enough for the batch.
+    plan = tiny_plan()
+    large = dataclasses.replace(plan.preset, **{**changes, "channel_max": 10**6})
+    plan = dataclasses.replace(plan, preset=large)
     for way in (cost.estimate, _train):
         with pytest.raises(MissingEnvironment, match=r"need more than [\d,]+ GB"):
             way(plan)

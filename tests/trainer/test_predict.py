@@ -25,6 +25,8 @@ Maker = Callable[..., dict[str, Any]]
 Trainer = Callable[..., tuple[int, str, str]]
 CLASSES = ["Amphipod", "copépode", "ж/猫"]
 SIDE = 8
+# Facts of a stored network that no answer depends on.
+STORED: dict[str, Any] = {"split_id": "split", "test_id": "test", "history": []}
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def run(
         "resolution": SIDE,
         "mean": [0.5] * 3,
         "std": [0.25] * 3,
+        **STORED,
     }
     save_network(
         folder / "weights" / "train", network, {"confusion": torch.zeros(3, 3).long()}, facts
@@ -192,7 +195,7 @@ def test_a_data_set_of_another_size_is_refused_or_resized_as_asked(
     network = models.build("resnet8", classes=10, channels=1)
     models.initialise(network, 0)
     facts = {"model": "resnet8", "classes": list(digits.classes), "channels": 1, "resolution": 12}
-    facts |= {"mean": [0.5], "std": [0.25]}
+    facts |= {"mean": [0.5], "std": [0.25], **STORED}
     arrays = {"confusion": torch.zeros(10, 10).long()}
     shutil.rmtree(run / "weights")
     save_network(run / "weights" / "train", network, arrays, facts)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.estimates import Form, Span, measured
-from stylegan_mix.process import resolve_device
+from stylegan_mix.process import one_thread_if_busy, resolve_device
 from trainer import models
 from trainer.engine.loop import autocast
 from trainer.engine.run import budget, disk_bytes
@@ -49,7 +49,9 @@ def step_seconds(spec: RunSpec, data: Dataset, device: torch.device) -> Span:
         Form(batch, partial(_steps, spec, data, batch, device), runs=TIMED_STEPS)
         for batch in batches
     ]
-    return measured(forms).stretched(LEAST_MORE, MOST_MORE)
+    with one_thread_if_busy() as threads:
+        step = measured(forms)
+    return step.in_threads(threads).stretched(LEAST_MORE, MOST_MORE)
 
 
 def _steps(spec: RunSpec, data: Dataset, batch: int, device: torch.device) -> Callable[[], None]:
