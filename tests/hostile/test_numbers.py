@@ -11,6 +11,8 @@ import pytest
 from confined import RETURNED, confined
 from targets import command
 
+from stylegan_mix.training import cost
+
 NUMBERS = ("9" * 5000, "1" + "0" * 400, "1e400", "-1e400", "nan", "-1", "0", str(1 << 63))
 NUMBERS += (str(1 << 31), str(-(1 << 70)), "1e-320", "1e308")
 
@@ -44,8 +46,18 @@ def numeric(one: click.Command) -> list[str]:
     return [option.opts[0] for option in options if isinstance(option.type, kinds)]
 
 
-@pytest.mark.parametrize("words", DRY)
-def test_odd_numbers_on_a_command_line_are_refused(words: str, home: Path) -> None:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine so slow that a dry run times no step of a training."""
+    monkeypatch.setattr(cost, "_operations_a_second", lambda *_: 1e8)
+
+
+# Some two hundred commands, each with a data set to load.
+MANY = pytest.param("stylegan_mix train", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("words", [MANY, *sorted(set(DRY) - {"stylegan_mix train"})])
+def test_odd_numbers_on_a_command_line_are_refused(words: str, home: Path, slow: None) -> None:
     package, *names = words.split()
     Path("sweep.toml").write_text('[base]\ndataset = "digits_lt"\n[[runs]]\naug = "none"\n')
     one = found(words)
@@ -60,7 +72,9 @@ def test_odd_numbers_on_a_command_line_are_refused(words: str, home: Path) -> No
 
 @pytest.mark.parametrize("value", [NUMBERS[1], NUMBERS[7], "inf", "1979-05-27", "[1e400]", '"x"'])
 @pytest.mark.parametrize("words", ["stylegan_mix train", "trainer run", "trainer sweep"])
-def test_odd_values_in_a_file_of_options_are_refused(words: str, value: str, home: Path) -> None:
+def test_odd_values_in_a_file_of_options_are_refused(
+    words: str, value: str, home: Path, slow: None
+) -> None:
     package, *names = words.split()
     runs = found("trainer run")
     one = runs if names == ["sweep"] else found(words)

@@ -73,7 +73,12 @@ def test_a_store_of_then_is_found(record: Any, then: Facts, repo_root: Path, sto
 
 # Two in a process: to import torch takes as long as to train one.
 @pytest.mark.parametrize(
-    "names", [("ce", "crt"), ("balanced-softmax", "kd"), ("one-hot", "patched-one-hot")]
+    "names",
+    [
+        ("ce", "crt"),
+        pytest.param(("balanced-softmax", "kd"), marks=pytest.mark.slow),
+        pytest.param(("one-hot", "patched-one-hot"), marks=pytest.mark.slow),
+    ],
 )
 def test_recipes_train_to_the_same_bits(
     record: Any, then: Facts, repo_root: Path, stored: Path, names: tuple[str, ...]

@@ -190,9 +190,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers of a few steps."""
-    from stylegan_mix.metrics import measure, probe
+    from stylegan_mix.metrics import cost, measure, probe
 
-    for module in (probe, measure):
+    for module in (probe, measure, cost):
         monkeypatch.setattr(module, "schedule_for", lambda _: probe.Schedule(steps=20))
 
 

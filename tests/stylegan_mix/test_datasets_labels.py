@@ -176,7 +176,7 @@ def test_a_kaggle_set_takes_its_labels_from_a_table(home: Path) -> None:
     }
     said = refused(home.parent, counts, texts)
     assert "'labels.csv' names images, and is not used" in said
-    assert "--labels labels.csv --file-column 'id' --label-column 'breed'" in said
+    assert "--labels labels.csv --file-column id --label-column breed" in said
     found = planned(home.parent, counts, texts, labels=(Path("labels.csv"),), label_column="breed")
     assert found["classes"] == ["corgi", "pug"]
     assert found["train_images"] + found["test_images"] == 8
@@ -377,8 +377,8 @@ def test_the_tables_of_several_parts_are_proposed_together(home: Path) -> None:
     }
     said = refused(home.parent, {"cat": 6, "dog": 6}, texts)
     assert (
-        "--labels test.csv --labels train.csv --labels validation.csv --file-column 'Filename' "
-        "--label-column 'ClassName'"
+        "--labels test.csv --labels train.csv --labels validation.csv --file-column Filename "
+        "--label-column ClassName"
     ) in said
     paths = tuple(map(Path, texts))
     found = planned(home.parent, {"cat": 6, "dog": 6}, texts, labels=paths)

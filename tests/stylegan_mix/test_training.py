@@ -277,9 +277,17 @@ def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for place in ("stylegan_mix.training.journal.open", "PIL.Image.Image.save"):
+    def full_for_pictures(path: Path, data: bytes) -> None:
+        full() if path.suffix == ".png" else replace_file(path, data)
+
+    replace_file = store.replace_file
+    places = {
+        "stylegan_mix.training.journal.open": full,
+        "stylegan_mix.store.replace_file": full_for_pictures,
+    }
+    for place, filled in places.items():
         with monkeypatch.context() as patch:
-            patch.setattr(place, full, raising=False)
+            patch.setattr(place, filled, raising=False)
             with pytest.raises(MissingEnvironment, match="space|full"):
                 _train(tiny_plan(kimg=0.016))
 
