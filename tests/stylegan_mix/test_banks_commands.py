@@ -491,3 +491,19 @@ def test_a_file_of_pairs_of_other_classes_is_refused(stored: Any, run: Run, tmp_
     code, _, err = run(*GENERATE, "--pairs", str(path))
     assert code == 3
     assert "line 1: no class 'dog'" in err
+
+
+@pytest.mark.parametrize(
+    "request_facts",
+    [
+        {"space": "w", "fill": "other", "pairs": ["x"], "lam": "later:1", "unmixed": "much"},
+        {"space": "new", "fill": 3, "alpha": "x"},
+        {"space": ["w"], "alpha": None},
+        {},
+    ],
+)
+def test_a_policy_of_another_version_is_told_as_it_stands(request_facts: dict[str, Any]) -> None:
+    from stylegan_mix.banks.policy import classes_in_words, lam_in_words
+
+    said = f"{classes_in_words(request_facts)} {lam_in_words(request_facts)}"
+    assert all(str(request_facts[name]) in said for name in ("fill",) if name in request_facts)
