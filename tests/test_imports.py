@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "stylegan_mix.datasets",
         "stylegan_mix.banks.reader",
         "stylegan_mix.banks.store",
+        "stylegan_mix.judging.annotations",
     ),
 }
 

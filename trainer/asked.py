@@ -51,6 +51,7 @@ class Asked:
     alpha: float | None = None
     bank_share: float | None = None
     bank_weight: float | None = None
+    accept: str | None = None
     final_real_fraction: float | None = None
     bn_refresh_batches: int | None = None
     pad: int | None = None

@@ -9,17 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.fields import TEXT, check_types
+from stylegan_mix.judging.annotations import find_annotations, open_annotations
 from trainer.reports import records
-from trainer.spec import BankRef, RunSpec, TeacherRef
+from trainer.spec import AcceptRef, BankRef, RunSpec, TeacherRef
 
 __all__ = [
     "WEIGHTS",
     "Inputs",
+    "accept_reference",
+    "accepted_rows",
     "bank_for",
     "bank_reference",
     "final_weights",
@@ -34,11 +39,15 @@ WEIGHTS = "trainer-weights"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The opened and checked inputs of a run."""
+    """The opened and checked inputs of a run.
+
+    `accepted` are the rows of the bank that are used, in rising order; None means all of them.
+    """
 
     data: Dataset
     bank: Bank | None
     identity: dict[str, Any]
+    accepted: np.ndarray | None = None
 
 
 def open_inputs(spec: RunSpec) -> Inputs:
@@ -55,8 +64,10 @@ def open_inputs(spec: RunSpec) -> Inputs:
         "test_id": data.test_id,
         "bank": named["bank"],
         "teacher": named["teacher"],
+        **({"accept": named["accept"]} if spec.accept else {}),
     }
-    return Inputs(data, bank, identity)
+    accepted = accepted_rows(bank, spec.accept) if bank and spec.accept else None
+    return Inputs(data, bank, identity, accepted)
 
 
 def require_fitting(spec: RunSpec, data: Dataset) -> None:
@@ -103,6 +114,43 @@ def bank_reference(folder: Path) -> BankRef:
         space=bank.space,
         folder=str(folder.absolute()),
     )
+
+
+def accept_reference(bank: BankRef, rule: str) -> AcceptRef:
+    """Refers to the newest annotations of a bank by a judge, to choose its rows by a rule.
+
+    Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none.
+    """
+    opened = open_bank(Path(bank.folder), verify=False)
+    found = find_annotations(opened)
+    if not found:
+        raise InvalidInput(
+            f"bank {bank.key[:12]} has not been judged: it is not known which rows are {rule}",
+            remedy=f"stylegan-mix bank judge {bank.key[:12]}",
+        )
+    made = open_annotations(found[0], opened)
+    return AcceptRef(rule, made.content_sha256, str(found[0].absolute()))
+
+
+def accepted_rows(bank: Bank, reference: AcceptRef) -> np.ndarray:
+    """Finds the rows of a bank that its judge keeps, in rising order: int64.
+
+    Raises `InvalidInput` (exit code 3) for annotations that are gone, damaged or others by now, and
+    for a judge that keeps no row.
+    """
+    made = open_annotations(Path(reference.folder), bank)
+    if made.content_sha256 != reference.content_sha256:
+        raise InvalidInput(
+            f"{reference.folder} holds other annotations than this run began with",
+            remedy="start a new run, or put the annotations back",
+        )
+    rows = np.flatnonzero(made.clean(bank))
+    if not len(rows):
+        raise InvalidInput(
+            f"the judge keeps none of the {len(bank):,} rows of bank {bank.key[:12]}",
+            remedy="train a better generator, or use all rows: --accept all",
+        )
+    return rows
 
 
 def bank_for(reference: BankRef, data: Dataset, *, verify: bool = True) -> Bank:

@@ -19,17 +19,26 @@ from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.datasets.pool import find_folder
-from stylegan_mix.errors import InvalidInput, UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer import choices, models
 from trainer.asked import SPLIT, Asked
 from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
-from trainer.inputs import bank_reference, require_fitting, teacher_reference
+from trainer.inputs import accept_reference, bank_reference, require_fitting, teacher_reference
 from trainer.recipes.catalogue import recipe
 from trainer.reports import records
 from trainer.settings import check, refuse_unread, require_memory
-from trainer.spec import FEWEST_IN_BATCH, BankRef, DataSpec, RunSpec, VoteSpec
+from trainer.spec import (
+    ACCEPTED,
+    ALL_ROWS,
+    FEWEST_IN_BATCH,
+    AcceptRef,
+    BankRef,
+    DataSpec,
+    RunSpec,
+    VoteSpec,
+)
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
@@ -206,7 +215,7 @@ def expected(asked: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in fields(Asked):
         value = getattr(asked, field.name)
-        if field.name in own.keys() - {"bank", "teacher"}:
+        if field.name in own.keys() - {"bank", "teacher", "accept"}:
             default = by_data.get(field.name, own[field.name])
             found[field.name] = default if value is None else value
         elif field.name in SPLIT and value is not None:
@@ -225,11 +234,12 @@ def requested(asked: Asked) -> dict[str, Any]:
         **as_typed,
         **expected(asked),
         "bank": bank_store.space_named(asked.bank) or asked.bank,
+        "accept": None if asked.accept == ALL_ROWS else asked.accept,
     }
     return {
         name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
         for name, value in found.items()
-        if name not in ("seed", "seeds", "out")
+        if name not in ("seed", "seeds", "out") and (name, value) != ("accept", None)
     }
 
 
@@ -346,7 +356,8 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
     said = {
         field.name: getattr(asked, field.name)
         for field in fields(Asked)
-        if field.name in own - {"bank", "teacher"} and getattr(asked, field.name) is not None
+        if field.name in own - {"bank", "teacher", "accept"}
+        and getattr(asked, field.name) is not None
     }
     part = DataSpec(
         name=data.name,
@@ -361,4 +372,21 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
     batch = fitting_batch(asked.batch, len(data.train))
     own_settings = {**defaults, **said, **votes, "batch": batch}
-    return RunSpec(data=part, bank=bank, teacher=teacher, recipe_version=version, **own_settings)
+    return RunSpec(
+        data=part,
+        bank=bank,
+        teacher=teacher,
+        accept=_accept(asked, bank),
+        recipe_version=version,
+        **own_settings,
+    )
+
+
+def _accept(asked: Asked, bank: BankRef | None) -> AcceptRef | None:
+    """Finds the annotations that choose the rows of the bank; None for all rows."""
+    if bank is None or asked.accept in (None, ALL_ROWS):
+        return None
+    if asked.accept not in ACCEPTED:
+        known = (ALL_ROWS, *ACCEPTED)
+        raise UsageFailure(f"accept '{asked.accept}' is unknown{nearest(asked.accept, known)}")
+    return accept_reference(bank, asked.accept)

@@ -18,8 +18,11 @@ from stylegan_mix.store import digest
 from trainer.engine.mixing import ARMS
 
 __all__ = [
+    "ACCEPTED",
+    "ALL_ROWS",
     "FEWEST_IN_BATCH",
     "LOOP_VERSION",
+    "AcceptRef",
     "BankRef",
     "DataSpec",
     "Precision",
@@ -28,6 +31,10 @@ __all__ = [
     "VoteSpec",
     "exact",
 ]
+
+ALL_ROWS = "all"
+ACCEPTED = {"clean": "rows that a judge finds neither of a third class nor far from both"}
+"""The choices among the rows of a bank."""
 
 LOOP_VERSION = 2
 """The number of the training loop's definition.
@@ -71,6 +78,18 @@ class BankRef:
 
 
 @dataclass(frozen=True)
+class AcceptRef:
+    """A choice among the rows of a bank by a judge's annotations.
+
+    `rule` is a name of `ACCEPTED`; the annotations are named by content hash and folder.
+    """
+
+    rule: str
+    content_sha256: str
+    folder: str
+
+
+@dataclass(frozen=True)
 class TeacherRef:
     """A finished run that teaches: hash of its weights, and its folder."""
 
@@ -97,12 +116,13 @@ class RunSpec:
 
     `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
     to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
-    in the loss. In the arms that mix, the last `final_real_fraction` of the steps sees real unmixed
-    images only. `pad` None means an eighth of the image side, `flip` None the data set's default.
-    `teacher` is a finished run that replaces the recipe's own teacher stage; `teacher_model` is the
-    network of that stage, None for the student's. `eval_every` 0 means every epoch unless that
-    would cost much (see `evaluate.interval`). `recipe_version` is the number of the recipe's
-    definition (see `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
+    in the loss. `accept` are the annotations of the bank that choose its rows, None takes all. In
+    the arms that mix, the last `final_real_fraction` of the steps sees real unmixed images only.
+    `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
+    finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
+    that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
+    (see `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
+    `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 
     data: DataSpec = DataSpec()
@@ -133,6 +153,7 @@ class RunSpec:
     votes: VoteSpec = field(default_factory=VoteSpec)
     # Fields from here on are left out of the identity at their default.
     recipe_version: int = 1
+    accept: AcceptRef | None = None
     # Part of the identity only where the versions of the loop differ.
     loop_version: int = LOOP_VERSION
 
@@ -150,8 +171,13 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """The name of `aug`, with the control if the bank is one: no table can mix them up."""
-        return f"{self.aug}-{self.bank.control}" if self.bank and self.bank.control else self.aug
+        """The name of `aug`, with the control if the bank is one, and with the accepted rows.
+
+        So no table can mix them up.
+        """
+        control = self.bank.control if self.bank else ""
+        accepted = self.accept.rule if self.accept else ""
+        return "-".join(part for part in (self.aug, control, accepted) if part)
 
     @property
     def bank_rows(self) -> int:
@@ -173,6 +199,7 @@ class RunSpec:
             "data": DataSpec,
             "bank": BankRef,
             "teacher": TeacherRef,
+            "accept": AcceptRef,
             "votes": VoteSpec,
         }
         made: dict[str, Any] = {"loop_version": 1}
@@ -197,8 +224,8 @@ class RunSpec:
         del plain["seed"]
         if self.loop_version != 1 and self.depends_on_loop:
             plain["loop_version"] = self.loop_version
-        for name in ("bank", "teacher"):
-            if plain[name]:
+        for name in ("bank", "teacher", "accept"):
+            if plain.get(name):
                 del plain[name]["folder"]
         return plain
 
@@ -283,6 +310,8 @@ def _problems(spec: RunSpec) -> list[str]:
         _within("momentum", spec.momentum, 0.0, 1.0, open_high=True),
         _within("alpha", spec.alpha, 0.0, 1e3, open_low=True),
         _within("bank_share", spec.bank_share, 0.0, 1.0, open_low=True, open_high=True),
+        _one_of("accept.rule", spec.accept.rule, tuple(ACCEPTED)) if spec.accept else "",
+        "" if spec.bank or not spec.accept else f"aug '{spec.aug}' reads no bank to accept rows of",
         _within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
         _within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
         _within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),

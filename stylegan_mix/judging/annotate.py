@@ -113,7 +113,7 @@ def _facts(bank: Bank, judge: Judge, made: dict[str, np.ndarray]) -> dict[str, A
         "reach": [float(one) for one in judge.reach],
         "judge_accuracy": [None if np.isnan(one) else float(one) for one in judge.accuracy()],
     }
-    found = Annotations(facts, made["posterior"], made["distance"], made["nearest"], made["copy"])
+    found = Annotations(facts, "", **made)
     near = judge.near()[pair[:, 0], pair[:, 1]]
     for name, rows in (("near", near), ("far", ~near)):
         curve = calibration(made["posterior"][rows], pair[rows], lam[rows])

@@ -17,7 +17,7 @@ from stylegan_mix.banks.reader import Bank
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.judging.acceptance import dominant, far, third
 
-__all__ = ["KIND", "Annotations", "find", "named", "open_annotations", "places"]
+__all__ = ["KIND", "Annotations", "find_annotations", "named", "open_annotations", "places"]
 
 KIND = "annotations"
 SCHEMA_VERSION = 1
@@ -31,10 +31,12 @@ class Annotations:
 
     `posterior` [N,K] float16 is the judge's, `distance` [N,2] the cosine distance of a row's
     features to the prototypes of a and b, `nearest` [N] that to the nearest training image, whose
-    row of the training part is `copy` [N]. `facts` are those of the manifest.
+    row of the training part is `copy` [N]. `facts` are those of the manifest, and `content_sha256`
+    is the hash of the arrays.
     """
 
     facts: dict[str, Any]
+    content_sha256: str
     posterior: np.ndarray
     distance: np.ndarray
     nearest: np.ndarray
@@ -72,7 +74,7 @@ def named(judge_key: str) -> str:
     return f"{_BY_JUDGE}{judge_key}"
 
 
-def find(bank: Bank) -> list[Path]:
+def find_annotations(bank: Bank) -> list[Path]:
     """Finds the annotations of a bank, the newest first; our own store's before the shared one's.
 
     Only names are read here; `open_annotations` checks the content.
@@ -105,7 +107,8 @@ def open_annotations(place: Path, bank: Bank) -> Annotations:
             remedy=f"move {place} away and make them again: stylegan-mix bank judge "
             f"{bank.key[:12]}",
         ) from error
-    return Annotations(container.facts, *(container[name] for name in _ARRAYS))
+    held = {name: container[name] for name in _ARRAYS}
+    return Annotations(container.facts, container.content_sha256, **held)
 
 
 def _check(container: arrays.Container, bank: Bank) -> None:

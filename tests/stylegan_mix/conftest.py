@@ -237,3 +237,20 @@ def generator(home: Path) -> Any:
         "command": "stylegan-mix train",
     }
     return generator_store.publish(state.average.state_dict(), card, Image.new("L", (8, 8)))
+
+
+@pytest.fixture
+def stored(home: Path, toy: Any, published: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The toy as the only generator of the store; its `network` is counted."""
+    from stylegan_mix.generators import store as generator_store
+
+    def find(*, split_id: str | None = None) -> list[Any]:
+        return [published] if split_id in (None, published.card["split_id"]) else []
+
+    def load(reference: str, others: Any = generator_store.load) -> Any:
+        return published if published.hash.startswith(reference) else others(reference)
+
+    monkeypatch.setattr(generator_store, "find", find)
+    monkeypatch.setattr(generator_store, "load", load)
+    monkeypatch.setattr(generator_store, "network", lambda *_, **__: toy)
+    return published

@@ -260,7 +260,7 @@ def test_annotations_say_of_each_row_what_the_judge_does(made: Made) -> None:
     np.testing.assert_allclose(made.found.nearest, apart.min(axis=1), atol=1e-5)
     rows = np.arange(len(made.bank))
     np.testing.assert_allclose(apart[rows, made.found.copy], apart.min(axis=1), atol=1e-5)
-    assert [place.name for place in annotations.find(made.bank)] == [f"judge-{by.key}"]
+    assert [place.name for place in annotations.find_annotations(made.bank)] == [f"judge-{by.key}"]
     clean = made.found.clean(made.bank)
     assert made.found.facts["kept"] == kept_by_class(clean, made.found.dominant(made.bank), 10)
 
@@ -346,7 +346,7 @@ def test_a_bank_is_judged_by_a_command(
     key = json.loads(run("generate", "--n", 130, "--json")[1])["key"]
     code, out, err = run("bank", "judge", key[:12], "--dry-run")
     assert (code, "would judge 130 rows" in out) == (0, True), err
-    assert list(annotations.find(open_bank(banks.resolve(key)))) == []
+    assert list(annotations.find_annotations(open_bank(banks.resolve(key)))) == []
     picture = tmp_path / "judged.png"
     code, out, err = run("bank", "judge", key[:12], "--out", picture)
     assert code == 0, err

@@ -16,7 +16,7 @@ from trainer.plan import Asked, decide
 from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.stage import READ_BY_RECIPES
 from trainer.settings import check, refuse_unread, unread
-from trainer.spec import BankRef, RunSpec, TeacherRef, VoteSpec
+from trainer.spec import AcceptRef, BankRef, RunSpec, TeacherRef, VoteSpec
 
 BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
 TEACHER = TeacherRef("weights", "/somewhere/run")
@@ -27,6 +27,7 @@ ALWAYS = {
 }
 # Another value than the default of every setting that not all runs read.
 OTHER: dict[str, Any] = {
+    "accept": AcceptRef("clean", "content", "/somewhere/annotations"),
     "alpha": 0.5,
     "aug": "mixup",
     "bank": BANK,

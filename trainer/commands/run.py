@@ -42,6 +42,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
     ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
     ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
+    (
+        "--accept",
+        str,
+        "Rows of the bank that are used: all, or clean: those that its judge keeps. Default: all.",
+    ),
     ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),

@@ -154,7 +154,8 @@ class Batches:
     The first of the stage's draws is the source "real", further ones are "real-2" and so on, and
     the rows of a bank are "bank". Draws without a loss come last. In arms with mixing or a bank,
     the last `final_real_fraction` of the steps hold real unmixed rows only, and so do all steps of
-    a stage that asks for real rows.
+    a stage that asks for real rows. `accepted` are the rows of the bank that are used; None means
+    all of them.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Batches:
         bank: Bank | None,
         steps: int,
         device: torch.device,
+        accepted: np.ndarray | None = None,
     ) -> None:
         self._spec, self._stage, self._number, self._device = spec, stage, number, device
         self._counts = np.asarray(data.counts)
@@ -183,7 +185,10 @@ class Batches:
         self._orders = [self._order(place, draw) for place, draw in enumerate(stage.draws)]
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
-            self._bank_order = samplers.instance(len(self._bank), spec.seed, "bank.order", number)
+            self._accepted = np.arange(len(self._bank)) if accepted is None else accepted
+            self._bank_order = samplers.instance(
+                len(self._accepted), spec.seed, "bank.order", number
+            )
 
     def _order(self, place: int, draw: Draw) -> samplers.Order:
         seed, number = self._spec.seed, self._number
@@ -235,7 +240,7 @@ class Batches:
         )
 
     def _from_bank(self, bank: Bank, step: int) -> _Part:
-        rows = self._bank_order.rows(step * self._used, self._used)
+        rows = self._accepted[self._bank_order.rows(step * self._used, self._used)]
         return _Part(
             Source("bank", slice(0), bank=True, mixed=True, weight=self._spec.bank_weight),
             self._bank_images.take(rows),

@@ -203,11 +203,13 @@ class Arm:
     def reads(self) -> frozenset[str]:
         """The settings of a run, of those in `READ_BY_ARMS`, that have an effect on this arm."""
         read = {"alpha"} if self.mixer else set()
-        read |= {"bank", "bank_share", "bank_weight"} if self.bank else set()
+        read |= {"accept", "bank", "bank_share", "bank_weight"} if self.bank else set()
         return frozenset(read | {"final_real_fraction"} if read else read)
 
 
-READ_BY_ARMS = frozenset({"alpha", "bank", "bank_share", "bank_weight", "final_real_fraction"})
+READ_BY_ARMS = frozenset(
+    {"accept", "alpha", "bank", "bank_share", "bank_weight", "final_real_fraction"}
+)
 """The settings of a run that some arms read and others do not."""
 
 

@@ -120,6 +120,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
         "space": bank.space,
         **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
         **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
+        **({} if inputs.accepted is None else {"accepted": len(inputs.accepted)}),
     }
 
 

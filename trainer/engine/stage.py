@@ -196,6 +196,7 @@ class StageRun:
             stage=self._stage,
             number=self._number,
             bank=self._work.inputs.bank,
+            accepted=self._work.inputs.accepted,
             steps=self._steps,
             device=self._device,
         )

@@ -11,9 +11,10 @@ from trainer.reports.records import Result
 
 __all__ = ["groups_note", "of"]
 
-_CONTROLS = {
+_KINDS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
     "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
+    "-clean": "rows of the bank that its judge keeps",
 }
 
 
@@ -104,8 +105,8 @@ def _arm_notes(results: Sequence[Result]) -> list[str]:
     arms = {result.arm for result in results}
     return [
         f"*{suffix}: {text}."
-        for suffix, text in _CONTROLS.items()
-        if any(arm.endswith(suffix) for arm in arms)
+        for suffix, text in _KINDS.items()
+        if any(suffix in arm for arm in arms)
     ]
 
 

@@ -202,7 +202,7 @@ def _told(result: Result) -> dict[str, Any]:
     config = {
         name: value
         for name, value in result.spec.identity().items()
-        if name not in {*_IN_COLUMNS, "bank", "teacher"}
+        if name not in {*_IN_COLUMNS, "bank", "teacher", "accept"}
     }
     told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
     told.update({name: str(value) for name, value in flat(config).items() if name not in told})
@@ -210,6 +210,8 @@ def _told(result: Result) -> dict[str, Any]:
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
         told[f"{result.arm} bank"] = str(bank["key"])[:8]
+        if result.spec.accept:
+            told[f"{result.arm} judged"] = result.spec.accept.content_sha256[:8]
         told.update({f"bank.{name}": bank[name] for name in _OF_BANK if bank.get(name) is not None})
     if teacher:
         told[f"{result.recipe} teacher"] = teacher.sha256[:8]
