@@ -19,6 +19,8 @@ from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.banks.request import Request, command_words
 from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.asked import AskedDraw
+from stylegan_mix.datasets.embedded import EMBEDDED
+from stylegan_mix.datasets.loading import prepared_names
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.estimates import Span
@@ -228,12 +230,13 @@ def decide(asked: Asked) -> Plan:
     if asked.generator:
         published = generator_store.load(asked.generator)
         _check_asked(published, asked.draw)
+        _check_split(published, asked.draw)
         return _with_generator(asked, published, why=())
     dataset = asked.draw.load()
     why = (*asked.draw.why, *dataset.notes, *generator_store.left_out())
     found = generator_store.find(split_id=dataset.split_id)
     if found:
-        return _with_generator(asked, found[0], why=why)
+        return _with_generator(asked, found[0], why=(*why, *_trained_longer(found)))
     return _with_training(asked, dataset, why=why)
 
 
@@ -313,6 +316,37 @@ def _check_asked(published: Published, draw: AskedDraw) -> None:
                 f"{has}, not {asked}",
                 remedy="leave out --generator, or ask for the data that it was trained on",
             )
+
+
+def _check_split(published: Published, draw: AskedDraw) -> None:
+    """Raises `InvalidInput` if the data set that was named has another split than the generator.
+
+    Where no data set was named, or is not there, nothing can be compared.
+    """
+    card = published.card
+    if draw.dataset is None or draw.dataset not in (*EMBEDDED, *prepared_names()):
+        return
+    told = {name: card.get(name) for name in ("imbalance", "profile", "split_seed")}
+    now = AskedDraw(draw.dataset, **told).load().split_id
+    if now != card["split_id"]:
+        raise InvalidInput(
+            f"generator {published.hash[:12]} was trained on split {card['split_id'][:12]} of "
+            f"{draw.dataset}; that draw of the data set is now split {now[:12]}",
+            remedy="train a generator on the images that are there now; or leave out --dataset for "
+            "a bank of the old ones",
+        )
+
+
+def _trained_longer(found: Sequence[Published]) -> list[str]:
+    """Names the generator that saw the most images, if it is not the newest, which is taken."""
+    newest, longest = found[0], max(found, key=lambda one: float(one.card["kimg"]))
+    if longest.card["kimg"] <= newest.card["kimg"]:
+        return []
+    told = (
+        f"the newest generator saw {newest.card['kimg']:g} thousand images, an older one "
+        f"{longest.card['kimg']:g}: --generator {longest.hash[:12]} takes that one"
+    )
+    return [told]
 
 
 def _imported(dataset: Dataset) -> str:

@@ -14,7 +14,7 @@ from stylegan_mix.latents.pairing import FILLS, PAIRINGS
 from stylegan_mix.latents.shares import law_of
 from stylegan_mix.latents.spaces import SPACES
 
-__all__ = ["classes_in_words", "lam_in_words"]
+__all__ = ["classes_in_words", "in_brief", "lam_in_words"]
 
 
 def classes_in_words(request: Mapping[str, Any]) -> str:
@@ -45,6 +45,12 @@ def lam_in_words(request: Mapping[str, Any]) -> str:
     if law.reads_alpha and not isinstance(alpha, float | int):
         return typed
     return law.in_words(alpha)
+
+
+def in_brief(request: Mapping[str, Any]) -> str:
+    """Names the settings of the draw that differ from the defaults, as they are typed."""
+    chosen = [name for name in ("fill", "pairs", "unmixed", "lam") if name in request]
+    return " ".join(f"{name} {request[name]}" for name in chosen) or "uniform"
 
 
 def _mixes(request: Mapping[str, Any]) -> bool:

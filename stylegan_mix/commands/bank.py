@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["bank"]
 
-_COLUMNS = ("key", "dataset", "imbalance", "space", "n", "size", "generator", "age", "state")
+_COLUMNS = (
+    "key",
+    "dataset",
+    "imbalance",
+    "space",
+    "draw",
+    "n",
+    "size",
+    "generator",
+    "age",
+    "state",
+)
 
 
 @click.group("bank", cls=console.Group)
@@ -38,7 +49,7 @@ def bank() -> None:
 @console.debug_option
 def list_banks(dataset: str | None, as_json: bool) -> None:
     """List the banks of the store, the newest first."""
-    from stylegan_mix.banks import store
+    from stylegan_mix.banks import policy, store
 
     rows = [
         {
@@ -46,6 +57,7 @@ def list_banks(dataset: str | None, as_json: bool) -> None:
             "dataset": record.facts["dataset"],
             "imbalance": record.facts.get("imbalance"),
             "space": record.facts["space"],
+            "draw": policy.in_brief(record.facts.get("request", {})),
             "n": record.facts["n"],
             "size": record.size,
             "generator": record.facts["generator"],
@@ -100,6 +112,7 @@ def _cell(name: str, value: Any) -> str:
 def show(key: str, as_json: bool) -> None:
     """Show everything about a bank: origin, label mass per class, histogram of lam."""
     from stylegan_mix.banks.facts import command
+    from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 
     opened = _open(key, verify=False)
     numbers = _numbers(opened)
@@ -107,12 +120,17 @@ def show(key: str, as_json: bool) -> None:
         console.print_json({"folder": str(opened.folder), **opened.facts, **numbers})
         return
     for name, value in opened.facts.items():
-        if name not in ("classes", "command", "diversity", "request"):
+        if value is not None and name not in ("classes", "command", "diversity", "request"):
             result(f"{one_line(name):18} {_flat(value)}")
     # Not the one in the file, which whoever wrote the file chose.
     result(f"{'command':18} {command(opened.facts)}")
     result(f"{'content_sha256':18} {opened.content_sha256}")
     result(f"{'folder':18} {opened.folder}")
+    request = opened.facts.get(
+        "request", {"space": opened.space, "alpha": opened.facts.get("alpha")}
+    )
+    result(f"{'classes a, b':18} {one_line(classes_in_words(request))}")
+    result(f"{'lam':18} {one_line(lam_in_words(request))}")
     result(f"{'same class':18} {numbers['same_class_share']:.3f} of rows have a = b")
     result("\nlabel mass per class (rows)")
     _print_bars(opened.classes, numbers["class_mass"])
@@ -228,6 +246,7 @@ def judge(
     stylegan-mix bank judge 9061f3c614e8
     """
     from stylegan_mix import process
+    from stylegan_mix.banks.card import training_command
     from stylegan_mix.judging import acceptance, plan
     from stylegan_mix.progress import reporter_for
     from stylegan_mix.session import Session
@@ -261,6 +280,7 @@ def judge(
         f"{len(opened):,} rows"
     )
     result(str(path))
+    say(f"next    {training_command(opened.facts)} --accept clean")
     few = acceptance.few(opened.classes, facts["kept"])
     if few:
         say(

@@ -21,6 +21,8 @@ from stylegan_mix.judging.annotations import Annotations
 __all__ = ["draw"]
 
 _SHOWN = 12
+# Of a name, in letters: so many fit over a tile.
+_LONGEST = 9
 
 
 @styled
@@ -60,6 +62,8 @@ def _draw_calibration(axes: Axes, found: Annotations) -> None:
     axes.set_ylabel("share of a that the judge sees among a and b")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left")
+    else:
+        axes.text(0.5, 0.5, "no row has two classes", ha="center", color="#666666")
 
 
 def _draw_kept(axes: Axes, found: Annotations, dataset: Dataset) -> None:
@@ -67,20 +71,23 @@ def _draw_kept(axes: Axes, found: Annotations, dataset: Dataset) -> None:
     kept = found.facts["kept"]
     for place, row in enumerate(rows):
         known = [kept[label] for label in row.members if kept[label] is not None]
-        if known:
+        if not known:
+            axes.text(0.01, place, "no rows", va="center", color="#666666")
+        else:
             axes.barh(
                 place, sum(known) / len(known), color=GROUP_COLOURS.get(row.group, COLOURS[0])
             )
     label_rows(axes, rows)
     axes.set(xlim=(0, 1), title="Share of kept rows, by the class of the larger share")
     axes.axvline(FEW, color=COLOURS[3], linestyle="--", linewidth=1)
+    axes.set_xlabel(f"left of the dashed line, under {FEW:.0%}, a class is named")
 
 
 def _draw_rows(
     axes: Sequence[Axes], bank: Bank, found: Annotations, rows: np.ndarray, title: str
 ) -> None:
     """Draws some of the rows, each with its label and the class that the judge sees."""
-    names = legible(bank.classes, 10)
+    names = legible(bank.classes, _LONGEST)
     order = rng.stream(0, "judge.picture").permutation(len(rows))[:_SHOWN]
     shown = rows[np.sort(order)].tolist()
     for axis in axes:
@@ -92,7 +99,7 @@ def _draw_rows(
         axis.set_title(_label(bank, found, row, names), fontsize=7, loc="center", pad=2)
         letters([axis.title])
     axes[0].text(
-        0, 1.75, title if shown else f"no {title}", transform=axes[0].transAxes, fontsize=10.5
+        0, 1.95, title if shown else f"no {title}", transform=axes[0].transAxes, fontsize=10.5
     )
 
 
@@ -101,4 +108,5 @@ def _label(bank: Bank, found: Annotations, row: int, names: Sequence[str]) -> st
     lam = float(bank.lam[row])
     top = int(found.posterior[row].argmax())
     mixed = f"{names[a]} {lam:.1f}\n{names[b]} {1 - lam:.1f}" if a != b else f"{names[a]}\n"
-    return f"{mixed}\nseen {names[top]} {float(found.posterior[row, top]):.1f}"
+    seen = float(found.posterior[row, top])
+    return f"{mixed}\nseen {seen:.1f}\n{names[top]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +125,35 @@ def test_a_policy_of_another_version_is_told_as_it_stands(request_facts: dict[st
 
     said = f"{classes_in_words(request_facts)} {lam_in_words(request_facts)}"
     assert all(str(request_facts[name]) in said for name in ("fill",) if name in request_facts)
+
+
+def test_list_and_show_tell_the_draw_of_a_bank(stored: Any, run: Run) -> None:
+    key = key_in(run(*GENERATE, "--fill", "balance", "--lam", "fixed")[1])
+    run(*GENERATE)
+    code, out, err = run("bank", "list")
+    assert code == 0, err
+    assert [
+        line.split("  ")[0] for line in out.splitlines() if "fill balance lam fixed:0.5" in line
+    ]
+    assert " uniform " in out
+    code, out, err = run("bank", "show", key)
+    assert code == 0, err
+    assert "a drawn by the deficit of a class against the largest one" in out
+    assert "0.5 in every row" in out
+
+
+def test_the_generator_that_saw_the_most_images_is_named_beside_the_newest(
+    stored: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stylegan_mix.banks.plan import _trained_longer
+
+    older = dataclasses.replace(stored, hash="cd" * 32, card={**stored.card, "kimg": 90.0})
+    told = _trained_longer([stored, older])
+    assert told == [
+        (
+            "the newest generator saw 1.5 thousand images, an older one 90: "
+            "--generator cdcdcdcdcdcd takes that one"
+        )
+    ]
+    assert _trained_longer([older, stored]) == []
+    assert _trained_longer([stored]) == []

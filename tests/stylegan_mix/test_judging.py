@@ -413,3 +413,16 @@ def test_near_pairs_of_a_generator_whose_split_is_gone_are_refused(
     monkeypatch.setattr("stylegan_mix.datasets.asked.load", lambda *_, **__: other)
     code, _, err = run("generate", "--generator", generator.hash[:12], "--pairs", "near")
     assert (code, "its split is now" in err) == (3, True), err
+
+
+def test_a_named_data_set_of_another_split_than_the_generator_is_refused(
+    generator: Published, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("generate", "--dataset", "digits_lt", "--generator", generator.hash[:12], "--dry-run")
+    assert run(*words)[0] == 0
+    other = datasets.load("digits_lt", split_seed=3)
+    monkeypatch.setattr("stylegan_mix.datasets.asked.load", lambda *_, **__: other)
+    code, _, err = run(*words)
+    assert (code, "that draw of the data set is now split" in err) == (3, True), err
+    # Without a name nothing is compared: the bank is one of the generator's own images.
+    assert run("generate", "--generator", generator.hash[:12], "--dry-run")[0] == 0
