@@ -67,7 +67,7 @@ def test_odd_numbers_on_a_command_line_are_refused(words: str, home: Path, slow:
             for number in NUMBERS:
                 command(*names, *DRY[words].split(), f"{option}={number}", package=package)
 
-    assert confined(read, memory=4 << 30, seconds=60) == RETURNED
+    assert confined(read, memory=4 << 30, seconds=600) == RETURNED
 
 
 @pytest.mark.parametrize("value", [NUMBERS[1], NUMBERS[7], "inf", "1979-05-27", "[1e400]", '"x"'])
@@ -91,4 +91,4 @@ def test_odd_values_in_a_file_of_options_are_refused(
                 Path("a.toml").write_text(line)
                 command(*names, *dry, "--config", "a.toml", package=package)
 
-    assert confined(read, memory=4 << 30, seconds=60) == RETURNED
+    assert confined(read, memory=4 << 30, seconds=600) == RETURNED

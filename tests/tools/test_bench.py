@@ -51,6 +51,7 @@ def benchmark(repo_root: Path, *options: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_a_peer_is_timed_in_every_pass_that_it_has(tmp_path: Path, repo_root: Path) -> None:
     try:
         native.library("cpu")

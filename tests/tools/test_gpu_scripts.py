@@ -148,6 +148,7 @@ def test_what_prepares_the_data_sees_the_modules_that_were_brought_along(
     assert paths == ["/project:/brought/along"]
 
 
+@pytest.mark.slow
 def test_the_throughput_script_measures_every_setting(tmp_path: Path, repo_root: Path) -> None:
     out = tmp_path / "throughput.json"
     done = subprocess.run(

@@ -52,6 +52,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
     return run
 
 
+@pytest.mark.slow
 def test_ten_thousand_classes_are_run_reported_compared_and_scored_again(
     home: Path, tmp_path: Path, monkeypatch: Any, call: Any
 ) -> None:
