@@ -185,7 +185,18 @@ def test_list_shows_what_is_there_and_in_which_state(
     assert states["f" * 64] == "damaged"
     assert sorted(states.values())[1] == "partial, 0 of 5 blocks"
     table = run("bank", "list")[1].splitlines()
-    header = ["key", "dataset", "imbalance", "space", "draw", "n", "size", "generator", "age", "state"]
+    header = [
+        "key",
+        "dataset",
+        "imbalance",
+        "space",
+        "draw",
+        "n",
+        "size",
+        "generator",
+        "age",
+        "state",
+    ]
     assert table[0].split() == header
     assert first.name[:12] in run("bank", "list", "--dataset", "letters")[1]
     assert run("bank", "list", "--dataset", "numbers")[1] == ""
