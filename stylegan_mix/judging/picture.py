@@ -78,7 +78,7 @@ def _draw_kept(axes: Axes, found: Annotations, dataset: Dataset) -> None:
                 place, sum(known) / len(known), color=GROUP_COLOURS.get(row.group, COLOURS[0])
             )
     label_rows(axes, rows)
-    axes.set(xlim=(0, 1), title="Share of kept rows, by the class of the larger share")
+    axes.set(xlim=(0, 1), title="Share of kept rows by class")
     axes.axvline(FEW, color=COLOURS[3], linestyle="--", linewidth=1)
     axes.set_xlabel(f"left of the dashed line, under {FEW:.0%}, a class is named")
 
