@@ -14,7 +14,10 @@ group = console.LazyGroup(
     commands={
         "run": ("trainer.commands.run:run", "Train a classifier, one run a seed."),
         "eval": ("trainer.commands.eval:evaluate", "Score a finished run on its test part again."),
-        "predict": ("trainer.commands.predict:predict", "Write a run's answers to images, as CSV."),
+        "predict": (
+            "trainer.commands.predict:predict",
+            "Write a run's answers to images, as CSV or JSON.",
+        ),
         "queries": (
             "trainer.commands.queries:queries",
             "List the stored votes of label-only teachers.",

@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 ALL_ROWS = "all"
-ACCEPTED = {"clean": "rows that a judge finds neither of a third class nor far from both"}
-"""The choices among the rows of a bank."""
+ACCEPTED = ("clean",)
+"""The choices among the rows of a bank by its judge, beside `ALL_ROWS`."""
 
 LOOP_VERSION = 2
 """The number of the training loop's definition.
@@ -310,7 +310,7 @@ def _problems(spec: RunSpec) -> list[str]:
         _within("momentum", spec.momentum, 0.0, 1.0, open_high=True),
         _within("alpha", spec.alpha, 0.0, 1e3, open_low=True),
         _within("bank_share", spec.bank_share, 0.0, 1.0, open_low=True, open_high=True),
-        _one_of("accept.rule", spec.accept.rule, tuple(ACCEPTED)) if spec.accept else "",
+        _one_of("accept.rule", spec.accept.rule, ACCEPTED) if spec.accept else "",
         "" if spec.bank or not spec.accept else f"aug '{spec.aug}' reads no bank to accept rows of",
         _within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
         _within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),

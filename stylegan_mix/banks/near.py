@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stylegan_mix.banks.request import Request
-from stylegan_mix.datasets.asked import AskedDraw
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.datasets.asked import dataset_of
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
@@ -29,30 +28,22 @@ def judge_for(dataset: Dataset) -> str:
 
 
 def judge_of(card: Mapping[str, Any]) -> str:
-    """Names the judge of the data set on a generator's card."""
-    return judge_for(_dataset(card))
+    """Names the judge of the data set on a generator's card; see `dataset_of` for its errors."""
+    return judge_for(dataset_of(card, "the generator"))
 
 
 def with_pairs(
     request: Request, card: Mapping[str, Any], device: str, session: Session = Session()
 ) -> Request:
-    """Lists the pairs in a request, by its judge, which is trained if it must be."""
+    """Lists the pairs in a request, by its judge, which is trained if it must be.
+
+    `card` is that of the request's generator. Raises the errors of `dataset_of`.
+    """
     import torch
 
     from stylegan_mix.judging.judge import ensure_judge, near_pairs
 
-    judge = ensure_judge(_dataset(card), device=torch.device(device), session=session)
+    judge = ensure_judge(
+        dataset_of(card, "the generator"), device=torch.device(device), session=session
+    )
     return replace(request, listed=near_pairs(judge))
-
-
-def _dataset(card: Mapping[str, Any]) -> Dataset:
-    """Loads the data set and draw on a card; `InvalidInput` if it now has another split."""
-    draw = {name: card.get(name) for name in ("imbalance", "profile", "split_seed")}
-    dataset = AskedDraw(str(card["dataset"]), **draw).load()
-    if dataset.split_id != card["split_id"]:
-        raise InvalidInput(
-            f"the generator was trained on split {card['split_id'][:12]} of {dataset.name}; its "
-            f"split is now {dataset.split_id[:12]}, and a judge of it would choose other pairs",
-            remedy="prepare the data set as it was, or train a generator on the set as it is",
-        )
-    return dataset

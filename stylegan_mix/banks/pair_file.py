@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from stylegan_mix.errors import InvalidInput, nearest
-from stylegan_mix.reading import read_text
+from stylegan_mix.reading import is_count, read_text, table_rows
 
 __all__ = ["read_pairs"]
 
@@ -24,41 +23,37 @@ def read_pairs(path: Path, classes: Sequence[str]) -> tuple[tuple[int, int, floa
     """
     numbers = {name: number for number, name in reversed(list(enumerate(classes)))}
     found = []
-    try:
-        lines = csv.reader(_text(path).splitlines())
-        for place, line in enumerate(lines, start=1):
-            words = [word.strip() for word in line]
-            header = place == 1 and words in (["a", "b"], ["a", "b", "weight"])
-            if header or not any(words):
-                continue
-            where = f"{path}, line {place}"
-            if len(words) not in (2, 3):
-                raise InvalidInput(
-                    f"{where}: expected a,b or a,b,weight, got {len(words)} fields",
-                    remedy="write two classes in a line, and a weight if you want one",
-                )
-            a, b = (_class(word, numbers, where) for word in words[:2])
-            found.append((a, b, _weight(words[2], where) if len(words) == 3 else 1.0))
-    except csv.Error as error:
-        raise InvalidInput(f"{path} is no CSV file: {error}") from error
+    for place, line in enumerate(_rows(path), start=1):
+        words = [word.strip() for word in line]
+        header = place == 1 and words in (["a", "b"], ["a", "b", "weight"])
+        if header or not any(words):
+            continue
+        where = f"{path}, line {place}"
+        if len(words) not in (2, 3):
+            raise InvalidInput(
+                f"{where}: expected a,b or a,b,weight, got {len(words)} fields",
+                remedy="write two classes in a line, and a weight if you want one",
+            )
+        a, b = (_class(word, numbers, where) for word in words[:2])
+        found.append((a, b, _weight(words[2], where) if len(words) == 3 else 1.0))
     if not found:
         raise InvalidInput(f"{path} lists no pair", remedy="write a line a,b for each pair")
     return tuple(sorted(found))
 
 
-def _text(path: Path) -> str:
+def _rows(path: Path) -> list[list[str]]:
     try:
-        return read_text(path, limit=_MOST_BYTES)
+        return table_rows(read_text(path, limit=_MOST_BYTES))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} is no text in UTF-8: {error.reason}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path} is no CSV file in UTF-8: {error}") from error
 
 
 def _class(word: str, numbers: dict[str, int], where: str) -> int:
     if word in numbers:
         return numbers[word]
-    if word.isascii() and word.isdigit() and len(word) < 10 and int(word) < len(numbers):
+    if is_count(word) and int(word) < len(numbers):
         return int(word)
     raise InvalidInput(
         f"{where}: no class '{word}'{nearest(word, numbers)}",

@@ -18,7 +18,7 @@ from stylegan_mix.banks.pair_file import read_pairs
 from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.banks.request import Request, command_words
 from stylegan_mix.console import DEFAULT_DATASET
-from stylegan_mix.datasets.asked import AskedDraw
+from stylegan_mix.datasets.asked import AskedDraw, dataset_of
 from stylegan_mix.datasets.embedded import EMBEDDED
 from stylegan_mix.datasets.loading import prepared_names
 from stylegan_mix.datasets.records import draw_name
@@ -323,18 +323,8 @@ def _check_split(published: Published, draw: AskedDraw) -> None:
 
     Where no data set was named, or is not there, nothing can be compared.
     """
-    card = published.card
-    if draw.dataset is None or draw.dataset not in (*EMBEDDED, *prepared_names()):
-        return
-    told = {name: card.get(name) for name in ("imbalance", "profile", "split_seed")}
-    now = AskedDraw(draw.dataset, **told).load().split_id
-    if now != card["split_id"]:
-        raise InvalidInput(
-            f"generator {published.hash[:12]} was trained on split {card['split_id'][:12]} of "
-            f"{draw.dataset}; that draw of the data set is now split {now[:12]}",
-            remedy="train a generator on the images that are there now; or leave out --dataset for "
-            "a bank of the old ones",
-        )
+    if draw.dataset in (*EMBEDDED, *prepared_names()):
+        dataset_of(published.card, f"generator {published.hash[:12]}")
 
 
 def _trained_longer(found: Sequence[Published]) -> list[str]:

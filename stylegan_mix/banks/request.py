@@ -130,8 +130,7 @@ class Request:
 
     def spec(self) -> dict[str, Any]:
         """Lists the declared values, typed, so that 1 and 1.0 are one number."""
-        values = asdict(self)
-        policy = {name: values.pop(name) for name in _POLICY}
+        values = {name: value for name, value in asdict(self).items() if name not in _POLICY}
         for name in ("classes", "resolution", "channels", "n", "seed"):
             values[name] = int(values[name])
         values["truncation"] = float(self.truncation)
@@ -139,10 +138,10 @@ class Request:
         mixes = SPACES[self.space].mixes
         values["alpha"] = float(self.alpha) if mixes and self.law.reads_alpha else None
         fixed = {"kind": KIND, "schema_version": SCHEMA_VERSION, "block": BLOCK}
-        chosen = self._policy(policy, mixes=mixes)
-        return {**fixed, "algorithm": dict(ALGORITHM), "noise": "random", **values, **chosen}
+        plain = {**fixed, "algorithm": dict(ALGORITHM), "noise": "random", **values}
+        return plain | self._policy(mixes=mixes)
 
-    def _policy(self, policy: dict[str, Any], *, mixes: bool) -> dict[str, Any]:
+    def _policy(self, *, mixes: bool) -> dict[str, Any]:
         """Selects the settings of classes and lam that differ from the first banks' and are read.
 
         A setting at its default stays out, so that keys from before it stay what they were.
@@ -155,11 +154,11 @@ class Request:
             chosen |= {"lam": str(self.law)} if self.law != Law() else {}
             reads.add(PAIRINGS[self.pairs].reads)
         if "counts" in reads:
-            chosen["counts"] = [int(count) for count in policy["counts"]]
+            chosen["counts"] = [int(count) for count in self.counts]
         if "judge" in reads:
             chosen["judge"] = self.judge
         if "listed" in reads:
-            chosen["listed"] = [[int(a), int(b), float(w)] for a, b, w in policy["listed"]]
+            chosen["listed"] = [[int(a), int(b), float(w)] for a, b, w in self.listed]
         return chosen
 
     @property

@@ -245,14 +245,17 @@ def judge(
     \b
     stylegan-mix bank judge 9061f3c614e8
     """
+    import torch
+
     from stylegan_mix import process
     from stylegan_mix.banks.card import training_command
-    from stylegan_mix.judging import acceptance, plan
+    from stylegan_mix.drawing.plots import png
+    from stylegan_mix.judging import acceptance, picture, plan
+    from stylegan_mix.judging.annotate import annotate
     from stylegan_mix.progress import reporter_for
     from stylegan_mix.session import Session
     from stylegan_mix.stopping import StopSignals
 
-    output.check(out)
     output.check(out)
     opened = _open(key, verify=True)
     asked = plan.decide(opened, folds=folds, seed=seed)
@@ -263,10 +266,16 @@ def judge(
     if asked.existing is None:
         process.set_up_process(threads)
     with StopSignals() as stop:
-        found = plan.made(
-            asked, process.resolve_device(device), Session(stop, reporter_for(progress))
+        found = asked.existing or annotate(
+            opened,
+            asked.dataset,
+            folds=folds,
+            seed=seed,
+            device=torch.device(process.resolve_device(device)),
+            session=Session(stop, reporter_for(progress)),
         )
-    path = plan.picture(asked, found, out)
+    path = out or Path(f"judged-{opened.key[:12]}.png")
+    output.write_bytes(path, png(picture.draw(opened, found, asked.dataset)))
     facts = found.facts
     if as_json:
         console.print_json({**facts, "state": asked.state, "picture": str(path)})

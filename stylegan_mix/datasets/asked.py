@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from stylegan_mix.console import DEFAULT_DATASET
 from stylegan_mix.datasets.loading import load
 from stylegan_mix.datasets.records import Dataset
+from stylegan_mix.errors import InvalidInput
 
-__all__ = ["AskedDraw"]
+__all__ = ["AskedDraw", "dataset_of"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class AskedDraw:
     imbalance: float | None = None
     profile: str | None = None
     split_seed: int | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> AskedDraw:
+        """Reads the draw in the facts of a generator or a bank."""
+        return cls(**{field.name: facts.get(field.name) for field in fields(cls)})
 
     @property
     def why(self) -> tuple[str, ...]:
@@ -38,3 +45,20 @@ class AskedDraw:
     def load(self) -> Dataset:
         """Loads the draw, of the default data set if none was named."""
         return load(self.dataset or DEFAULT_DATASET, **self.draw)
+
+
+def dataset_of(facts: Mapping[str, Any], what: str) -> Dataset:
+    """Loads the draw that a generator or a bank, called `what` in an error, comes from.
+
+    `facts` are those of its card or manifest. Raises `InvalidInput` (exit code 3) if the data set
+    of that name has other images by now, and the errors of `datasets.load`.
+    """
+    dataset = AskedDraw.of(facts).load()
+    if dataset.split_id != facts["split_id"]:
+        raise InvalidInput(
+            f"{what} comes from training split {facts['split_id'][:12]} of {dataset.name}; its "
+            f"split is now {dataset.split_id[:12]}",
+            remedy="prepare the data set as it was; or train a generator, and write a bank, of the "
+            "images that are there now",
+        )
+    return dataset

@@ -95,7 +95,7 @@ def _judged(
         for side in (0, 1):
             made["distance"][rows, side] = judge.distance(verdict.features, pair[:, side])
         # Half the squared distance of unit vectors is their cosine distance.
-        index, apart = nearest(verdict.features, judge.training.features)
+        index, apart = nearest(verdict.features, judge.training)
         made["copy"][rows], made["nearest"][rows] = index, apart**2 / 2
         progress.update(min(start + _ROWS, size))
     progress.close()

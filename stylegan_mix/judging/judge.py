@@ -32,6 +32,8 @@ FOLDS = 3
 _KIND = "judge-fold"
 _ALGORITHM = {"network": 1, "training": 1}
 _MOST_FOLDS = 20
+# Fewer held-out images than this tell no percentile of their own.
+_ENOUGH = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ class Judge:
     training images by the classifier that has not seen them, `labels` [N] their classes; rows that
     every classifier has seen are left out. `prototypes` [K,F*D] are the mean features of the
     training images of each class, at unit length in each classifier. `reach` [K] is the 95th
-    percentile of the cosine distance of held-out images of a class to its prototype.
+    percentile of the cosine distance of held-out images of a class to its prototype. `training`
+    [M,F*D] are the features of all M training images.
     """
 
     key: str
@@ -64,7 +67,7 @@ class Judge:
     labels: np.ndarray
     prototypes: np.ndarray
     reach: np.ndarray
-    training: Verdict
+    training: np.ndarray
 
     def verdict(self, images: np.ndarray, session: Session = Session()) -> Verdict:
         """Judges uint8 images [N,H,W,C] by all classifiers."""
@@ -233,7 +236,6 @@ def _judge(
     features = np.stack([one.features for one in found])[folds, rows]
     near = np.stack(prototypes)[folds, labels[held]]
     distance = 1.0 - np.einsum("nd,nd->n", features, near)
-    whole = np.stack([one.posterior for one in found]).mean(axis=0, dtype=np.float32)
     return Judge(
         key=key,
         classes=tuple(dataset.classes),
@@ -242,7 +244,7 @@ def _judge(
         labels=labels[held],
         prototypes=_joined(prototypes),
         reach=_reaches(distance, labels[held], dataset.num_classes),
-        training=Verdict(whole, _joined([one.features for one in found])),
+        training=_joined([one.features for one in found]),
     )
 
 
@@ -278,6 +280,3 @@ def _reaches(distance: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
         if len(own) >= _ENOUGH:
             reach[label] = np.quantile(own, 0.95)
     return reach
-
-
-_ENOUGH = 10

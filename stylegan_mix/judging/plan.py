@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from stylegan_mix import output
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
-from stylegan_mix.datasets.asked import AskedDraw
-from stylegan_mix.errors import InvalidInput
+from stylegan_mix.datasets.asked import dataset_of
 from stylegan_mix.judging.annotations import Annotations
-from stylegan_mix.session import Session
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["Plan", "decide", "made", "picture"]
+__all__ = ["Plan", "decide"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,40 +42,5 @@ def decide(bank: Bank, *, folds: int, seed: int) -> Plan:
     """
     from stylegan_mix.judging.annotate import existing
 
-    draw = {name: bank.facts.get(name) for name in ("imbalance", "profile", "split_seed")}
-    dataset = AskedDraw(str(bank.facts["dataset"]), **draw).load()
-    if dataset.split_id != bank.split_id:
-        raise InvalidInput(
-            f"bank {bank.key[:12]} comes from training split {bank.split_id[:12]} of "
-            f"{dataset.name}; its split is now {dataset.split_id[:12]}",
-            remedy="prepare the data set as it was, or generate a bank of the set as it is",
-        )
+    dataset = dataset_of(bank.facts, f"bank {bank.key[:12]}")
     return Plan(bank, dataset, folds, seed, existing(bank, dataset, folds=folds, seed=seed))
-
-
-def made(plan: Plan, device: torch.device | str, session: Session = Session()) -> Annotations:
-    """Makes the annotations of a plan, unless they exist."""
-    import torch
-
-    from stylegan_mix.judging.annotate import annotate
-
-    if plan.existing is not None:
-        return plan.existing
-    return annotate(
-        plan.bank,
-        plan.dataset,
-        folds=plan.folds,
-        seed=plan.seed,
-        device=torch.device(device),
-        session=session,
-    )
-
-
-def picture(plan: Plan, found: Annotations, out: Path | None) -> Path:
-    """Draws the judged bank to `out`, by default a PNG named by the bank in the working folder."""
-    from stylegan_mix.drawing.plots import png
-    from stylegan_mix.judging.picture import draw
-
-    path = out or Path(f"judged-{plan.bank.key[:12]}.png")
-    output.write_bytes(path, png(draw(plan.bank, found, plan.dataset)))
-    return path

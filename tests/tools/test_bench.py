@@ -261,19 +261,21 @@ def test_on_a_gpu_the_floor_is_that_of_kernels_and_never_of_the_host(
     assert bench._times(taken, {}, torch.device("cpu"))["native_over_floor"] == 1.0
 
 
-def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_root: Path) -> None:
-    out = tmp_path / "out.json"
+def only_row(script: str, *options: str, out: Path, repo_root: Path) -> Any:
+    """Runs a benchmark for one round, and returns the one row that it writes."""
+    words = [f"tools/bench/{script}", "--rounds", "1", *options, "--out", str(out)]
     done = subprocess.run(
-        [
-            *(sys.executable, "tools/bench/fused_blur.py", "--threads", "1", "--rounds", "1"),
-            *("--channels", "8", "--batch", "1", "--out", str(out)),
-        ],
-        cwd=repo_root,
-        capture_output=True,
-        text=True,
+        [sys.executable, *words], cwd=repo_root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text())["rows"]
+    return row
+
+
+def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_root: Path) -> None:
+    out = tmp_path / "out.json"
+    words = ("--threads", "1", "--channels", "8", "--batch", "1")
+    row = only_row("fused_blur.py", *words, out=out, repo_root=repo_root)
     ms = {name: one["ms"] for name, one in row["times"].items()}
     saved = sum(ms[f"both {size}"] - ms[f"filter {size}"] for size in (8, 16, 32))
     assert row["share_saved_at_most"] == pytest.approx(saved / ms["generator"], abs=2e-4)
@@ -281,16 +283,7 @@ def test_what_fusing_could_win_is_a_share_of_the_generator(tmp_path: Path, repo_
 
 def test_the_ways_to_read_a_bank_are_compared(tmp_path: Path, repo_root: Path) -> None:
     out = tmp_path / "out.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "tools/bench/bank_rows.py", "--rounds", "1", "--side", "4"),
-            *("--rows", "32", "--batch", "16", "--out", str(out)),
-        ],
-        cwd=repo_root,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(out.read_text())["rows"]
+    words = ("--side", "4", "--rows", "32", "--batch", "16")
+    row = only_row("bank_rows.py", *words, out=out, repo_root=repo_root)
     assert set(row["times"]) == set(row["share"]) == {"map", "rows", "loader", "hybrid"}
     assert row["share"]["map"] == 1.0

@@ -456,3 +456,13 @@ def test_command_refuses_what_it_cannot_do(
 ) -> None:
     code, _, err = trainer("report", *arguments)
     assert code == 2 and told in err
+
+
+def test_pairs_of_several_experiments_are_listed(places: Path, record: Maker, trainer: Any) -> None:
+    for number, alpha in enumerate((0.5, 0.25)):
+        records.write(places / "runs" / f"other{number}.json", record("hybrid", alpha=alpha))
+    code, _, err = trainer("report", "runs", "--pairs", "hybrid:none")
+    assert code == 2
+    assert "'hybrid' means 3 experiments" in err
+    assert err.count("hybrid/ce/resnet8/") == 3
+    assert "add recipe, model or key" in err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_settings import BANK, CHOSEN, NUMBERS
 
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
@@ -16,33 +17,14 @@ from trainer.plan import Asked, decide
 from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.stage import READ_BY_RECIPES
 from trainer.settings import check, refuse_unread, unread
-from trainer.spec import AcceptRef, BankRef, RunSpec, TeacherRef, VoteSpec
+from trainer.spec import RunSpec
 
-BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
-TEACHER = TeacherRef("weights", "/somewhere/run")
 # Read by every run, whatever its arm and recipe.
 ALWAYS = {
     *("data", "recipe", "model", "seed", "epochs", "batch", "lr", "momentum", "precision"),
     *("pad", "flip", "eval_every", "recipe_version", "loop_version"),
 }
-# Another value than the default of every setting that not all runs read.
-OTHER: dict[str, Any] = {
-    "accept": AcceptRef("clean", "content", "/somewhere/annotations"),
-    "alpha": 0.5,
-    "aug": "mixup",
-    "bank": BANK,
-    "bank_share": 0.25,
-    "bank_weight": 2.0,
-    "bn_refresh_batches": 3,
-    "decay": (0.5, 0.05),
-    "final_real_fraction": 0.5,
-    "milestones": (0.4, 0.7),
-    "teacher": TEACHER,
-    "teacher_model": "resnet20",
-    "votes": VoteSpec(views=4),
-    "warmup_epochs": 0.0,
-    "weight_decay": 0.01,
-}
+OTHER = {**CHOSEN, **NUMBERS}
 GRID = [(aug, name) for aug in ARMS for name in RECIPES]
 
 

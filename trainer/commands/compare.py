@@ -84,7 +84,7 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
         found = records.collect([path])
         if not found:
             raise errors.UsageFailure(f"there is no finished run in {path}")
-        return _only_one(reference, found)
+        return records.only_one(reference, found)
     known = records.sound(places)
     found = records.named(known, reference)
     if not known:
@@ -95,25 +95,4 @@ def _group(reference: str, places: tuple[Path, ...]) -> list[Result]:
             f"no finished run of '{reference}' in {', '.join(map(str, places))}"
             f"{errors.nearest(reference, arms)}"
         )
-    return _only_one(reference, found)
-
-
-def _only_one(reference: str, found: list[Result]) -> list[Result]:
-    """Returns the results, if all are of one experiment; else `UsageFailure` lists them.
-
-    Results of one key on other images are of another experiment.
-    """
-    from trainer.reports.records import data_ids
-
-    kinds = {(one.key, *data_ids(one)): one for one in found}
-    if len(kinds) > 1:
-        listed = "\n  ".join(
-            f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
-            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}, {one.path}"
-            for (key, split, test), one in sorted(kinds.items())
-        )
-        raise errors.UsageFailure(
-            f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
-            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d, or name its folder",
-        )
-    return found
+    return records.only_one(reference, found)

@@ -46,12 +46,7 @@ def _sides(results: Sequence[Result], pair: Pair) -> list[list[Result]]:
         if not found:
             known = {f"{one.arm}/{one.recipe}" for one in results}
             raise UsageFailure(f"--pairs: no finished run of '{name}'{nearest(name, known)}")
-        several = sorted({f"{one.arm}/{one.recipe}/{one.model}/{one.key}" for one in found})
-        if len(several) > 1:
-            raise UsageFailure(
-                f"--pairs: '{name}' means {len(several)} experiments: {', '.join(several)}",
-                remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d",
-            )
+        records.only_one(name, found)
     return sides
 
 

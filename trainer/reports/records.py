@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +38,7 @@ __all__ = [
     "data_ids",
     "finished",
     "named",
+    "only_one",
     "read",
     "read_events",
     "regrouped",
@@ -314,6 +315,25 @@ def named(results: Iterable[Result], reference: str) -> list[Result]:
     found = [one for one in results if words <= {one.arm, one.recipe, one.model, one.key}]
     plain = [one for one in found if one.recipe == "ce"]
     return plain if plain and len(words) == 1 else found
+
+
+def only_one(reference: str, found: Sequence[Result]) -> list[Result]:
+    """Returns the results, if all are of one experiment; else `UsageFailure` lists them.
+
+    Results of one key on other images are of another experiment.
+    """
+    kinds = {(one.key, *data_ids(one)): one for one in found}
+    if len(kinds) > 1:
+        listed = "\n  ".join(
+            f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
+            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}, {one.path}"
+            for (key, split, test), one in sorted(kinds.items())
+        )
+        raise UsageFailure(
+            f"'{reference}' means {len(kinds)} experiments:\n  {listed}",
+            remedy="add recipe, model or key, such as hybrid/ce/1a2b3c4d, or name its folder",
+        )
+    return list(found)
 
 
 def _same_numbers(one: Result, other: Result) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_settings import NUMBERS
 
 from stylegan_mix.session import Session
 from trainer.engine.mixing import ARMS
@@ -15,20 +16,6 @@ from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.settings import unread
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
-# Another value than the default; the bank and the teacher are read by the choice of their arm.
-OTHER: dict[str, Any] = {
-    "alpha": 0.5,
-    "bank_share": 0.25,
-    "bank_weight": 2.0,
-    "bn_refresh_batches": 3,
-    "decay": (0.5, 0.05),
-    "final_real_fraction": 0.5,
-    "milestones": (0.4, 0.7),
-    "teacher_model": "resnet20",
-    "votes": VoteSpec(views=4),
-    "warmup_epochs": 0.0,
-    "weight_decay": 0.01,
-}
 # Every recipe in one arm, and every arm with one recipe.
 SOME = [("none", name) for name in RECIPES] + [(aug, "ce") for aug in ARMS if aug != "none"]
 
@@ -57,9 +44,9 @@ def test_unread_settings_change_nothing_and_each_other_one_something(
         votes=VoteSpec(views=3),
     )
     first = trained(spec, tmp_path / "first", stop_after, monkeypatch)
-    gone = unread(aug, RECIPES[name], given_teacher=False) & OTHER.keys()
-    same = replace(spec, **{one: OTHER[one] for one in gone})
+    gone = unread(aug, RECIPES[name], given_teacher=False) & NUMBERS.keys()
+    same = replace(spec, **{one: NUMBERS[one] for one in gone})
     assert trained(same, tmp_path / "same", stop_after, monkeypatch) == first
-    for one in sorted(OTHER.keys() - gone):
-        other = replace(spec, **{one: OTHER[one]})
+    for one in sorted(NUMBERS.keys() - gone):
+        other = replace(spec, **{one: NUMBERS[one]})
         assert trained(other, tmp_path / one, stop_after, monkeypatch) != first, one

@@ -1,0 +1,30 @@
+"""For every setting that not all runs read, another value than its default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.spec import AcceptRef, BankRef, TeacherRef, VoteSpec
+
+BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
+
+# Those that name something: a run with one of them needs it on the disk.
+CHOSEN: dict[str, Any] = {
+    "accept": AcceptRef("clean", "content", "/somewhere/annotations"),
+    "aug": "mixup",
+    "bank": BANK,
+    "teacher": TeacherRef("weights", "/somewhere/run"),
+}
+NUMBERS: dict[str, Any] = {
+    "alpha": 0.5,
+    "bank_share": 0.25,
+    "bank_weight": 2.0,
+    "bn_refresh_batches": 3,
+    "decay": (0.5, 0.05),
+    "final_real_fraction": 0.5,
+    "milestones": (0.4, 0.7),
+    "teacher_model": "resnet20",
+    "votes": VoteSpec(views=4),
+    "warmup_epochs": 0.0,
+    "weight_decay": 0.01,
+}
