@@ -25,6 +25,7 @@ from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.card import rounding
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
@@ -362,6 +363,8 @@ def _generator_lines(published: Published) -> list[str]:
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
     line = f"generator {name}, {card['kimg']:g} thousand images{_least_diverse(card)}"
+    if rounded := rounding(card):
+        line += f", {rounded}"
     return [line, *([found] if found else [])]
 
 

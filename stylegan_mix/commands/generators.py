@@ -31,7 +31,17 @@ _COLUMNS = (
     "state",
 )
 # Fields shown as a table of the classes, or too long for a line.
-_APART = ("classes", "counts", "diversity", "preset", "network", "imported", "hash", "numerics")
+_APART = (
+    "classes",
+    "counts",
+    "diversity",
+    "preset",
+    "network",
+    "imported",
+    "hash",
+    "numerics",
+    "rounded",
+)
 
 
 @click.group("generators", cls=console.Group)
@@ -80,9 +90,15 @@ def _row(published: Published) -> dict[str, Any]:
         "diversity": min(known, default=None),
         "size": published.size,
         "age": max(time.time() - published.made, 0.0),
-        "state": "imported" if published.imported else "published",
+        "state": _state(published),
         "folder": str(published.folder),
     }
+
+
+def _state(published: Published) -> str:
+    if published.imported:
+        return "imported"
+    return "rounded" if "rounded" in published.card else "published"
 
 
 def _damaged_row(path: Path) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def show(generator: str, as_json: bool) -> None:
         if name not in _APART and value is not None:
             result(f"{one_line(name):18} {one_line(value)}")
     result(f"{'picture':18} {published.folder / 'grid.png'}")
-    for title in ("imported", "preset", "network"):
+    for title in ("rounded", "imported", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")

@@ -15,7 +15,7 @@ from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_
 from stylegan_mix.presets import preset_of
 from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check", "command"]
+__all__ = ["card_text", "check", "command", "rounding"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -50,7 +50,13 @@ _OF_CLASSES: dict[str, Types] = {
     "counts": WHOLE,
     "diversity": (*NUMBER, NoneType),
 }
-_SOMETIMES: dict[str, Types] = {"command": TEXT, "operators": TEXT, "half_life": NUMBER}
+_SOMETIMES: dict[str, Types] = {
+    "command": TEXT,
+    "operators": TEXT,
+    "half_life": NUMBER,
+    "rounded": OBJECT,
+}
+_ROUNDED: dict[str, Types] = {"dtype": TEXT, "generator": TEXT}
 
 
 def check(card: Any) -> None:
@@ -60,6 +66,8 @@ def check(card: Any) -> None:
     check_types(card, _IMPORTED if imported else _TRAINED)
     check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
     _check_lists(card)
+    if "rounded" in card:
+        check_types(card["rounded"], _ROUNDED)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
     check_types(card["preset"], {"name": TEXT})
@@ -92,6 +100,16 @@ def command(card: Mapping[str, Any]) -> str | None:
     return shown_command(card["command"], "stylegan-mix", verb)
 
 
+def rounding(card: Mapping[str, Any]) -> str:
+    """Describes the rounding of exported weights; "" for weights as they were trained."""
+    if "rounded" not in card:
+        return ""
+    one = card["rounded"]
+    return (
+        f"rounded to {one_line(one['dtype'])[:20]} from generator {one_line(one['generator'])[:12]}"
+    )
+
+
 def card_text(name: str, card: Mapping[str, Any]) -> str:
     """Renders `GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
     return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
@@ -108,6 +126,8 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     average = "moving average"
     if "half_life" in card:
         average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
+    if found := rounding(card):
+        average += f", {_coded(found)}"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
@@ -121,15 +141,16 @@ training images: 1 is as diverse as the data, 0 a single picture.
 |---|---|---|
 {rows}
 
-![every class, real and generated](grid.png)
+![samples of every class](grid.png)
 
 Trained on exactly the training part of that split, and on nothing else. What its images may be
-used for follows from the terms of that data. Written again by: `{card["command"]}`
+used for follows from the terms of that data. {_written_by(card)}
 """
 
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:
     source, network = card["imported"], card["network"]
+    rounded = f", {rounding(card)}" if "rounded" in card else ""
     size, classes = card["resolution"], card["classes"]
     left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
     settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
@@ -141,7 +162,7 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 | | |
 |---|---|
 | file, SHA-256 | `{source["sha256"]}` |
-| weights, SHA-256 | `{name}` |
+| weights, SHA-256 | `{name}`{_coded(rounded)} |
 | images | {size}x{size}, {card["channels"]} channel(s) |
 
 ## What it was trained on
@@ -159,8 +180,13 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 {settings}
 
 What its images may be used for follows from the terms of its publication and of its training
-images. Written again by: `{card["command"]}`
+images. {_written_by(card)}
 """
+
+
+def _written_by(card: Mapping[str, Any]) -> str:
+    found = command(card)
+    return "" if found is None else f"Written again by: `{found}`"
 
 
 def _coded(text: str) -> str:

@@ -148,6 +148,8 @@ def finished(plan: TrainPlan) -> list[Published]:
     found: dict[float, Published] = {}
     for published in generator_store.find(split_id=plan.dataset.split_id):
         card = published.card
+        if "rounded" in card:
+            continue  # of the same training, but another generator
         if card.get("training") == plan.key and plan.steps_for(card["kimg"]) == plan.steps:
             found.setdefault(card.get("half_life", 0.0), generator_store.check(published))
     wanted = [0.0, *plan.preset.half_lives()]
