@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stylegan_mix import checkpoint
+from stylegan_mix import checkpoint, store
 from stylegan_mix.datasets.asked import dataset_of
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.drawing.sheet import Sheet, draw
@@ -144,8 +144,9 @@ def _checked(arrays: Mapping[str, Stored], texts: Mapping[str, str]) -> Exported
     card = parse_json(text)
     try:
         cards.check(card)
+        store.json_bytes(card)  # a lone surrogate could be read, but not stored
     except ValueError as error:
-        raise ValueError(f"its card: {error}") from error
+        raise ValueError(f"its card: {shown(str(error), 300)}") from error
     dtypes = {one.dtype for one in arrays.values()}
     if len(dtypes) != 1 or not dtypes <= set(_TORCH):
         raise ValueError(

@@ -287,6 +287,8 @@ def change(arrays: dict[str, Stored], texts: dict[str, str], how: str) -> bytes:
         texts = resealed(texts, classes="ten")
     elif how == "a card of an endless network":
         texts = resealed(texts, preset={**preset, "channel_base": 1 << 60, "channel_max": 1 << 60})
+    elif how == "a card of no text":
+        texts = resealed(texts, operators="x", more="\ud800")
     elif how == "a card of endless layers":
         texts = resealed(texts, preset={**preset, "mapping_layers": 1 << 40})
     elif how == "a card of no network":
@@ -323,6 +325,7 @@ def change(arrays: dict[str, Stored], texts: dict[str, str], how: str) -> bytes:
         ("a card", "its card was altered"),
         ("a card of text", "its card: 'classes' must be list"),
         ("a card of an endless network", "it does not hold|describes no network|has shape"),
+        ("a card of no text", "its card: 'utf-8' codec can't encode"),
         ("a card of endless layers", "mapping layers in"),
         ("a card of no network", "describes no network|has shape"),
         ("a card without a preset", "its card: "),
