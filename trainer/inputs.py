@@ -62,6 +62,7 @@ def open_inputs(spec: RunSpec) -> Inputs:
     identity = {
         "split_id": data.split_id,
         "test_id": data.test_id,
+        **({} if data.val_id is None else {"val_id": data.val_id}),
         "bank": named["bank"],
         "teacher": named["teacher"],
         **({"accept": named["accept"]} if spec.accept else {}),

@@ -40,7 +40,7 @@ from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.plan import Plan, decide, expected, fitting_batch, requested
-from trainer.reports.records import Result, data_ids, read, small
+from trainer.reports.records import Result, data_ids, is_of, read, small
 from trainer.settings import unread_options
 from trainer.spec import LOOP_VERSION, BankRef, RunSpec
 
@@ -251,7 +251,7 @@ def _same(result: Result, plan: Plan) -> bool:
     return (
         result.seed == plan.spec.seed
         and result.key == plan.spec.key
-        and data_ids(result) == (plan.data.split_id, plan.data.test_id)
+        and is_of(result, (plan.data.split_id, plan.data.test_id, plan.data.val_id))
     )
 
 

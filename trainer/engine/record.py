@@ -74,6 +74,7 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
         "split_seed": data.split_seed,
         "split_id": data.split_id,
         "test_id": data.test_id,
+        **({} if data.val_id is None else {"val_id": data.val_id}),
         "classes": list(data.classes),
         "counts": [int(count) for count in data.counts],
         "groups": {

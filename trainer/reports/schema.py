@@ -129,6 +129,7 @@ _BANK_FIELDS: dict[str, _Kind] = {
 _LATER_FIELDS: dict[str, _Kind] = {
     "accuracy.balanced": _PERCENT,
     "dataset.test_counts": _list(_COUNT),
+    "dataset.val_id": _HASH,
 }
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {

@@ -162,9 +162,10 @@ def comparable(result: Result) -> dict[str, Any]:
 
 
 def _table(results: list[Result]) -> Table:
-    by_key: dict[str, list[Result]] = {}
+    by_key: dict[tuple[str, str | None], list[Result]] = {}
     for result in results:
-        by_key.setdefault(result.key, []).append(result)
+        # Other validation images are another experiment.
+        by_key.setdefault((result.key, result.dataset.get("val_id")), []).append(result)
     groups = sorted(by_key.values(), key=lambda group: _order(group[0]))
     settings = _settings([group[0] for group in groups])
     rows = [
