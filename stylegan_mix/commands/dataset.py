@@ -112,9 +112,16 @@ def _prepared_row(name: str) -> dict[str, Any]:
 )
 @click.option("--file-column", metavar="NAME", help="Column of --labels that names the images.")
 @click.option("--label-column", metavar="NAME", help="Column of --labels with their classes.")
-@click.option("--train-dir", metavar="FOLDER", help="Training part, as a path in the source.")
-@click.option("--test-dir", metavar="FOLDER", help="Test part. Needs --train-dir.")
-@click.option("--val-dir", metavar="FOLDER", help="Validation part. Needs --train-dir.")
+@click.option(
+    "--train-dir",
+    metavar="FOLDER",
+    multiple=True,
+    help="Training part, as a path in the source. May be repeated, as the next two may.",
+)
+@click.option("--test-dir", metavar="FOLDER", multiple=True, help="Test part. Needs --train-dir.")
+@click.option(
+    "--val-dir", metavar="FOLDER", multiple=True, help="Validation part. Needs --train-dir."
+)
 @click.option(
     "--levels",
     metavar="N|leaf|top",

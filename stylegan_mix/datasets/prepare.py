@@ -183,7 +183,10 @@ def _request_key(request: Request, archive: Archive) -> str:
     said = {
         "labels": [[folder, hashlib.sha256(content).hexdigest()] for folder, content in labels],
         "columns": [name for name in (request.file_column, request.label_column) if name],
-        "folders": request.folders,
+        "folders": {
+            part: paths[0] if len(paths) == 1 else list(paths)
+            for part, paths in request.folders.items()
+        },
         "levels": request.levels,
         "names_encoding": request.names_encoding,
         "convert": request.convert,

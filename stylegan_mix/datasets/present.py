@@ -19,7 +19,7 @@ from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 __all__ = ["FOLDER_RULES", "differs", "made_of", "other_content", "present_set", "same"]
 
 # The version of the rules that recognise folders: a set that earlier rules made is checked anew.
-FOLDER_RULES = 2
+FOLDER_RULES = 3
 
 DECLARED = ("classes", "flip", "default", "head")
 # Facts that are known before an image is decoded.

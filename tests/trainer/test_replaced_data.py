@@ -177,6 +177,8 @@ def test_runs_that_kept_no_id_of_their_validation_part_still_count(
     before = finished().read_bytes()
     assert trainer("run", *held)[0] == 0 and finished().read_bytes() == before
     assert "other images" not in trainer("report", "runs")[2]
+    assert trainer("run", *held, "--name", "now")[0] == 0
+    assert trainer("report", "runs")[0] == 0
     kept = {name: one for name, one in json.loads(inputs.read_text()).items() if name != "val_id"}
     inputs.write_text(json.dumps(kept))
     run = RunFolder(inputs.parent)

@@ -261,7 +261,7 @@ def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
 
 def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     """Finds the sound records, and the errors of the damaged ones in folders."""
-    found: dict[tuple[str, str, str, int], Result] = {}
+    found: dict[tuple[str, tuple[str, ...], int], Result] = {}
     damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
@@ -280,8 +280,8 @@ def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     return [found[which] for which in sorted(found)], damaged
 
 
-def _take(result: Result, found: dict[tuple[str, str, str, int], Result]) -> None:
-    which = (result.key, *data_ids(result), result.seed)
+def _take(result: Result, found: dict[tuple[str, tuple[str, ...], int], Result]) -> None:
+    which = (result.key, data_ids(result), result.seed)
     before = found.setdefault(which, result)
     if not _same_numbers(before, result):
         raise InvalidInput(
