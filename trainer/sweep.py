@@ -44,8 +44,9 @@ from trainer.reports.records import Result, data_ids, is_of, read, small
 from trainer.settings import unread_options
 from trainer.spec import LOOP_VERSION, BankRef, RunSpec
 
-__all__ = ["Settled", "commands", "expand", "file_name", "keep", "load", "settle"]
+__all__ = ["Settled", "check_place", "commands", "expand", "file_name", "keep", "load", "settle"]
 
+_ELSEWHERE = "choose another folder with --results"
 _TOP = ("about", "base", "runs")
 _PLACE = {"out", "name", "seed"}
 # Runs of one file: more are a mistake, and take memory before anything is said.
@@ -279,6 +280,12 @@ def _right_bank(bank: BankRef, wanted: str | None) -> bool:
     return bank.space == space if space else bank.key.startswith(wanted)
 
 
+def check_place(folder: Path | None) -> None:
+    """Raises the errors of `keep` that can be foreseen; for before the first run."""
+    if folder is not None:
+        output.check(folder / "result.json", elsewhere=_ELSEWHERE)
+
+
 def keep(result: Result, folder: Path) -> Path:
     """Writes the result into a folder of committed results, without its bulky parts.
 
@@ -291,7 +298,7 @@ def keep(result: Result, folder: Path) -> Path:
         path = path.with_stem(f"{path.stem}-data{store.digest(data_ids(result))[:8]}")
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    output.write_text(path, text, elsewhere="choose another folder with --results")
+    output.write_text(path, text, elsewhere=_ELSEWHERE)
     return path
 
 

@@ -195,6 +195,7 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
     from stylegan_mix.drawing.png import as_png
     from stylegan_mix.drawing.sheet import draw
 
+    output.check(out)
     opened = _open(key, verify=True)
     chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
     path = out or Path(f"preview-{opened.key[:12]}.png")

@@ -40,10 +40,14 @@ def run_training(
     `graphs` a single process replays its steps, which changes nothing but the time. Returns
     one generator for each half-life, the main one first. Under torchrun every process calls this
     with the same plan: the first writes, and the others return an empty list.
+    `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
+    from stylegan_mix.training.disk_room import require_disk_room
     from stylegan_mix.training.publication import publish_all
-    from stylegan_mix.training.world import joined
+    from stylegan_mix.training.world import joined, speaks
 
+    if speaks() and not finished(plan):  # torchrun ends the others if the first is refused
+        require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
             with suppress(Stopped, Diverged):  # all end so: the leader reports it

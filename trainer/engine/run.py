@@ -92,7 +92,8 @@ def run_recipe(
             if slow := slow_precision(spec.precision, place.type):
                 session.say(slow)
             work = Work(spec, chosen, at, session, place, open_inputs(spec))
-            store.free_space(folder, disk_bytes(spec, work.inputs.data), f"the run in {folder}")
+            need = disk_bytes(spec, work.inputs.data) - store.bytes_in(folder)
+            store.free_space(folder, max(need, 0), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))
