@@ -270,6 +270,11 @@ def _alike(result: Result, asked: Asked) -> bool:
     votes, teacher = result.spec.votes, result.spec.teacher
     if asked.views not in (None, votes.views) or (asked.teacher is None) != (teacher is None):
         return False
+    accept, label = result.spec.accept, result.spec.label
+    if asked.accepted != (accept and accept.rule):
+        return False
+    if asked.judge_share != (label and label.judge_share):
+        return False
     return result.spec.bank is None or _right_bank(result.spec.bank, asked.bank)
 
 

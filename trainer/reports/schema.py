@@ -305,6 +305,8 @@ def _wrong_config(record: Mapping[str, Any]) -> list[str]:
     if "method" in record:
         stated["method.name"] = spec.recipe
         stated["method.version"] = spec.recipe_version
+    if "fair" in record["budget"]:
+        stated["budget.fair"] = spec.fairness
     if spec.bank and record["bank"]:
         stated["bank.content_sha256"] = spec.bank.content_sha256
         stated["bank.space"] = spec.bank.space
