@@ -29,6 +29,7 @@ from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
 from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.launched import own_device
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
@@ -266,7 +267,7 @@ def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...])
 def _means(asked: Asked) -> Means:
     from stylegan_mix.numerics import numerics_class
 
-    device = resolve_device(asked.device)
+    device = own_device(resolve_device(asked.device))
     return Means(device, numerics_class(device, asked.precision))
 
 

@@ -12,6 +12,7 @@ import click
 from stylegan_mix import console, process
 from stylegan_mix.durations import Duration
 from stylegan_mix.errors import UsageFailure
+from stylegan_mix.launched import speaks
 from stylegan_mix.progress import SILENT, TERMINAL, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -187,7 +188,6 @@ def train(
     from stylegan_mix.generators import store as generator_store
     from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training
-    from stylegan_mix.training.world import speaks
 
     process.set_up_process(threads)
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
@@ -234,7 +234,6 @@ def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) 
     """Chooses the budget of `--time`; `UsageFailure` (exit code 2) if there is one already."""
     from stylegan_mix.training.cost import step_seconds
     from stylegan_mix.training.timed_budget import budget_for, measurement_seconds
-    from stylegan_mix.training.world import speaks
 
     if kimg is not None:
         raise UsageFailure(
@@ -251,7 +250,6 @@ def _publish(
 ) -> None:
     """Publishes what an unfinished training has reached, or tells it in a dry run."""
     from stylegan_mix.training.run import publish_reached, reached
-    from stylegan_mix.training.world import speaks
 
     if not speaks():  # one process of torchrun is enough
         return
