@@ -81,7 +81,7 @@ class Cost:
                 f"{room}"
             )
         whole = f"{self.whole.in_words()} from the beginning on this machine"
-        rest = f", {self.left.in_words()} from {start:g} kimg on" if start else ""
+        rest = f", {self.left.in_words()} from {start:g} thousand images on" if start else ""
         return f"{whole}{rest}, {room}"
 
 

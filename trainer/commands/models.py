@@ -25,6 +25,5 @@ def models(as_json: bool, debug: bool) -> None:
     if as_json:
         console.print_json(found)
         return
-    width = max(map(len, MODELS))
-    for one in found:
-        console.result(f"{one['name']:<{width}}  {one['parameters']:>11,}  {one['about']}")
+    lines = [(one["name"], f"{one['parameters']:,}", one["about"]) for one in found]
+    console.print_table([("model", "parameters", "about"), *lines], right=(1,))
