@@ -43,9 +43,10 @@ def run_training(
     with the same plan: the first writes, and the others return an empty list.
     `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
+    from stylegan_mix.launched import speaks
     from stylegan_mix.training.disk_room import require_disk_room
     from stylegan_mix.training.publication import publish_all
-    from stylegan_mix.training.world import joined, speaks
+    from stylegan_mix.training.world import joined
 
     if speaks() and not finished(plan):  # torchrun ends the others if the first is refused
         require_disk_room(plan)
