@@ -17,8 +17,8 @@ from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 
 if TYPE_CHECKING:
-    from stylegan_mix.estimates import Span
     from stylegan_mix.generators.store import Published
+    from stylegan_mix.training.pace import Pace
     from stylegan_mix.training.plan import TrainPlan
     from stylegan_mix.training.timed_budget import Chosen
 
@@ -29,6 +29,7 @@ _MOST_STEPS = 1 << 31
 _POSITIVE = console.FiniteRange(0, min_open=True)
 _SHARE = console.FiniteRange(0, 1)
 _WEIGHT = console.FiniteRange(0)
+_FACTOR = console.FiniteRange(0, 8, min_open=True)
 
 # The options that change a field of the preset, under the same name.
 _CHANGES: list[tuple[str, Any, str]] = [
@@ -71,6 +72,11 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("utlo_weight", _WEIGHT, "Weight of its unconditional loss."),
     ("transition_start", _WEIGHT, "Start of fading in the label, in kimg."),
     ("transition_end", _WEIGHT, "End of fading it in; 0: full from the start."),
+    ("critic_channels", _FACTOR, "Channels of the discriminator alone, times this."),
+    ("grow_start", _WEIGHT, "Images of half the size up to so many kimg."),
+    ("grow_end", _WEIGHT, "Last block faded in from there up to so many; 0: off."),
+    ("probe_weight", _WEIGHT, "Weight of a head that judges features of the probe."),
+    ("lr_warmup", _WEIGHT, "Kimg over which the learning rate rises."),
     ("real_power", _SHARE, "Reals drawn by count ** POWER a class."),
     ("label_power", _SHARE, "Generated labels drawn by count ** POWER."),
     (
@@ -218,7 +224,7 @@ def train(
             say(line)
     if dry_run:
         if speaks():
-            _print_cost(plan, start, bool(there), as_json, chosen.step if chosen else None)
+            _print_cost(plan, start, bool(there), as_json, chosen.pace if chosen else None)
         return
     # Further processes of torchrun print nothing.
     reporter = reporter_for(progress) if speaks() else SILENT
@@ -277,12 +283,12 @@ def _answer(found: list[Published], as_json: bool) -> None:
 
 
 def _print_cost(
-    plan: TrainPlan, start: float, done: bool, as_json: bool, step: Span | None
+    plan: TrainPlan, start: float, done: bool, as_json: bool, pace: Pace | None
 ) -> None:
     """Times a few steps and prints the cost of the training; nothing if it is finished."""
     from stylegan_mix.training import cost
 
-    found = None if done else cost.estimate(plan, start=start, step=step)
+    found = None if done else cost.estimate(plan, start=start, pace=pace)
     if as_json:
         facts = {} if found is None else found.plain()
         console.print_json({**plan.shown(), "finished": done, "cost": facts})

@@ -65,10 +65,14 @@ def train_on_plan(
     import torch
 
     from stylegan_mix.training.loop import Rhythm, train
+    from stylegan_mix.training.probe_features import take_probe
     from stylegan_mix.training.step_inputs import begin
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
+    # A saved state has the probe with it.
+    if preset.probe_weight and not Saves(plan.folder).newest_step:
+        take_probe(state.discriminator, dataset, device, session)
     if world.leads:
         store.write_json(plan.folder / "plan.json", plan.shown())
     world.barrier()
