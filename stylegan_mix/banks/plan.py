@@ -361,7 +361,8 @@ def _generator_lines(published: Published) -> list[str]:
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
     line = f"generator {name}, {card['kimg']:g} thousand images{_least_diverse(card)}"
-    return [line, *([found] if found else [])]
+    seen = "warning: it began with weights that were trained on images of another split"
+    return [line, *([seen] if published.others else []), *([found] if found else [])]
 
 
 def _least_diverse(card: Mapping[str, Any]) -> str:

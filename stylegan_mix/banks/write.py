@@ -244,6 +244,7 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "generator_seed": names.get("seed"),
         "generator_imported": names.get("imported"),
         "diversity": names.get("diversity"),
+        **({"generator_others": published.others} if published.others else {}),
     }
     command = shlex.join(command_words(request, names, numerics.compute))
     return {**facts, "command": command}

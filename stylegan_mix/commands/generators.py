@@ -31,7 +31,10 @@ _COLUMNS = (
     "state",
 )
 # Fields shown as a table of the classes, or too long for a line.
-_APART = ("classes", "counts", "diversity", "preset", "network", "imported", "hash", "numerics")
+_APART = (
+    *("classes", "counts", "diversity", "preset", "network", "imported", "init", "hash"),
+    "numerics",
+)
 
 
 @click.group("generators", cls=console.Group)
@@ -124,7 +127,7 @@ def show(generator: str, as_json: bool) -> None:
         if name not in _APART and value is not None:
             result(f"{one_line(name):18} {one_line(value)}")
     result(f"{'picture':18} {published.folder / 'grid.png'}")
-    for title in ("imported", "preset", "network"):
+    for title in ("imported", "init", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")
