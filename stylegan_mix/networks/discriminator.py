@@ -254,7 +254,7 @@ class Discriminator(nn.Module):
             images = halved(images, self.fromrgb_low.resample_filter)
         return images
 
-    def half(self, images: Tensor) -> Tensor:
+    def at_half(self, images: Tensor) -> Tensor:
         """Halves images [N,C,R,R]: the real images while it judges images of half the size."""
         return halved(images, self.fromrgb_half.resample_filter)
 
@@ -277,7 +277,7 @@ class Discriminator(nn.Module):
         for size in self.resolutions:
             x, image = self.get_submodule(f"b{size}")(x, image)
             if self.grows and size == self.resolution:
-                x = self.fromrgb_half(self.half(images)).lerp(x.to(torch.float32), self.growth)
+                x = self.fromrgb_half(self.at_half(images)).lerp(x.to(torch.float32), self.growth)
         return self.b4(x, image)
 
     def _from_half(self, images: Tensor) -> Tensor:

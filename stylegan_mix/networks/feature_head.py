@@ -58,9 +58,7 @@ class FeatureHead(nn.Module):
         self.conv = Convolution(width, width, 1)
         self.fc = FullyConnected(width, width, act="lrelu")
         self.out = FullyConnected(width, width)
-        self.mapping = Mapping(
-            z_dim=0, classes=classes, w_dim=width, layers=1, track_average=False
-        )
+        self.mapping = Mapping(z_dim=0, classes=classes, w_dim=width, layers=1, track_average=False)
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """Judges images in -1 to 1 with label [N] or [N,K]."""

@@ -16,6 +16,7 @@ __all__ = ["Pace", "pace_of"]
 
 # More thousands of images than any budget: a training that stays at half the size.
 _NEVER = 1e12
+_NONE = Span(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Pace:
     """The ranges of seconds of a step at full size, and of the first `half_steps` at half."""
 
     whole: Span
-    half: Span = Span(0.0, 0.0)
+    half: Span = _NONE
     half_steps: int = 0
 
     def between(self, first: int, last: int) -> Span:
@@ -48,4 +49,4 @@ def pace_of(plan: TrainPlan, measure: Callable[[TrainPlan], Span]) -> Pace:
     whole = replace(plan, preset=replace(plan.preset, grow_start=0.0))
     half = replace(plan, preset=replace(plan.preset, grow_start=_NEVER, grow_end=_NEVER))
     first = half_steps(plan.preset)
-    return Pace(measure(whole), measure(half) if first else Span(0.0, 0.0), first)
+    return Pace(measure(whole), measure(half) if first else _NONE, first)

@@ -6,6 +6,8 @@ The probe is the small classifier of the metrics, trained on exactly the trainin
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +29,10 @@ def features_of(network: SmallNet) -> FrozenFeatures:
     Batch normalisation with mean m and variance v is the factor g / sqrt(v + eps) on weights, and
     the bias b - m g / sqrt(v + eps) (Ioffe and Szegedy 2015, section 3.1).
     """
-    return FrozenFeatures([_layer(stage) for stage in network.body])
+    return FrozenFeatures([_layer(*stage.children()) for stage in network.body])
 
 
-def _layer(stage: nn.Sequential) -> tuple[Tensor, Tensor, int]:
-    convolution, norm = stage[0], stage[1]
+def _layer(convolution: Any, norm: Any, _: nn.Module) -> tuple[Tensor, Tensor, int]:
     factor = norm.weight / (norm.running_var + norm.eps).sqrt()
     bias = norm.bias - norm.running_mean * factor
     return convolution.weight * factor[:, None, None, None], bias, convolution.stride[0]

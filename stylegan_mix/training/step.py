@@ -101,7 +101,7 @@ def play(state: TrainState, game: Game) -> Facts:
         facts["path_length"] = _path_phase(state, game)
     reals, labels = game.real_batch(step)
     if due.half:
-        reals = state.discriminator.half(reals)
+        reals = state.discriminator.at_half(reals)
     facts |= _discriminator_phase(state, game, reals, labels)
     if due.r1 and not game.preset.merged_r1:
         facts["r1"] = _r1_phase(state, game, reals, labels)

@@ -174,7 +174,9 @@ def _critic_state(preset: Preset, dataset: Dataset) -> dict[str, torch.Tensor]:
 def _differences(network: Generator, wanted: Generator) -> list[str]:
     """Lists in words the settings, or else the weights, in which two generators differ."""
     has, needs = _settings(network), _settings(wanted)
-    wrong = [f"{name} is {has[name]}, not {needs[name]}" for name in has if has[name] != needs[name]]
+    wrong = [
+        f"{name} is {has[name]}, not {needs[name]}" for name in has if has[name] != needs[name]
+    ]
     if wrong:
         return wrong
     shapes, expected = (
@@ -199,7 +201,7 @@ def _settings(network: Generator) -> dict[str, Any]:
         "w_dim": network.w_dim,
         "mapping_layers": mapping.layers,
         "channels at 4, 8, ... pixels": [
-            len(synthesis.get_submodule(f"b{size}.conv1").bias) for size in synthesis.resolutions
+            len(synthesis.get_parameter(f"b{size}.conv1.bias")) for size in synthesis.resolutions
         ],
         "label_weight": mapping.label_weight,
         "utlo_resolution": synthesis.utlo_resolution,

@@ -77,8 +77,8 @@ def test_a_discriminator_judges_the_halved_image_at_first_and_as_a_plain_one_at_
 ) -> None:
     network, plain = (discriminator(grows=on, architecture=architecture) for on in (True, False))
     images = shown()
-    assert network.half(images).shape == (4, 2, 8, 8)
-    of_half = network(network.half(images), LABEL)
+    assert network.at_half(images).shape == (4, 2, 8, 8)
+    of_half = network(network.at_half(images), LABEL)
     assert torch.equal(network(images, LABEL), of_half)
     network.set_growth(1.0)
     assert torch.equal(network(images, LABEL), plain(images, LABEL))

@@ -14,6 +14,8 @@ import torch
 from tiny_training import TINY, StopAfter, damage, tiny_plan
 
 from stylegan_mix import datasets
+from stylegan_mix.banks.facts import check as check_bank
+from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.errors import InvalidInput, Stopped, UsageFailure
 from stylegan_mix.generators import card as cards
 from stylegan_mix.generators import store as generator_store
@@ -84,7 +86,7 @@ def test_networks_and_averages_begin_with_the_published_weights(first: Published
 def test_the_average_remembers_the_images_before_and_is_not_the_first_step_s(
     first: Published,
 ) -> None:
-    plan = warm_plan(first)
+    plan = warm_plan(first, lr_warmup=0.0)
     assert plan.init is not None
     state, game = begin(plan.preset, plan.dataset, seed=0, device=CPU)
     take_start(state, plan.init)
@@ -183,6 +185,30 @@ def test_a_start_of_another_split_is_told_and_never_taken_by_itself(first: Publi
     # What was seen stays seen, further down the line.
     third = train(warm_plan(second, kimg=0.08, data=other))
     assert third.others == second.others
+
+
+def test_banks_of_a_start_of_another_split_say_so_and_are_only_written_by_name(
+    first: Published, run: Run
+) -> None:
+    second = train(warm_plan(first, data=datasets.load("digits_lt", imbalance=5.0)))
+    asked = ("generate", "--dataset", "digits_lt", "--imbalance", "5", "--n", "64")
+    code, _, err = run(*asked, "--no-train")
+    assert (code, "no finished generator" in err) == (3, True), err
+    code, out, err = run(*asked, "--generator", second.hash, "--json")
+    assert code == 0, err
+    assert "warning: it began with weights that were trained on images of another split" in err
+    folder = Path(json.loads(out)["folder"])
+    bank = open_bank(folder)
+    assert bank.facts["generator_others"] == second.others
+    assert (
+        "began with weights that were trained on other images"
+        in (folder / "BANK_CARD.md").read_text()
+    )
+    with pytest.raises(ValueError, match="'dataset'"):
+        check_bank({**bank.facts, "generator_others": [{"dataset": 3}]})
+    code, _, err = run("generate", "--dataset", "digits_lt", "--n", "64", "--json")
+    assert code == 0, err
+    assert "another split" not in err
 
 
 def test_cards_with_a_false_start_are_refused(first: Published) -> None:
