@@ -51,6 +51,7 @@ from stylegan_mix.metrics.measure import Judge
 from stylegan_mix.metrics.probe import ensure_probe
 from stylegan_mix.metrics.samples import drawn, labels_for
 from stylegan_mix.metrics.scores import class_mean
+from stylegan_mix.presets import Preset
 from stylegan_mix.progress import SILENT
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -71,6 +72,7 @@ PANELS = (
     ("cas", "CAS on held-out training images, %", "higher is better"),
     ("cas_few", "The same of the rarest classes, %", "higher is better"),
 )
+_SETTINGS = {one.name for one in dataclasses.fields(Preset)} - {"name", "resolution", "kimg"}
 DEFAULTS = {"held_out": 0.2, "n": 5000, "points": 4, "minutes": 40.0, "probe_seed": 1}
 
 
@@ -115,6 +117,9 @@ class Comparison:
         self.preset, self.seed = base.pop("preset"), base.pop("seed", 0)
         self.device = base.pop("device", "cpu")
         self.base = base
+        for place, own in (("base", base), *((one["name"], one) for one in self.plan["variants"])):
+            if unknown := set(own) - _SETTINGS - {"name", "about", "grow"}:
+                raise UsageFailure(f"{place} of {file} knows no {', '.join(sorted(unknown))}")
         self._judge: Judge | None = None
 
     def training(self, changes: dict[str, Any]) -> TrainPlan:
