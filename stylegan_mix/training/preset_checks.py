@@ -66,7 +66,7 @@ def _check_growing(preset: Preset) -> None:
     if preset.grow_start > preset.grow_end:
         raise UsageFailure(
             f"--grow-start {preset.grow_start:g} lies behind --grow-end {preset.grow_end:g}",
-            remedy="the last block fades in from --grow-start to --grow-end kimg",
+            remedy="the last block fades in between the two",
         )
     if not preset.grow_end:
         return
@@ -168,20 +168,20 @@ _BEGINS = ("twins_kimg", "lecam_kimg", "transition_start")
 def beyond(preset: Preset, kimg: float) -> list[str]:
     """Lists, in words, the schedules that a budget of `kimg` thousand images does not reach."""
     found = [
-        f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} kimg: what begins there "
-        "needs a longer --kimg"
+        f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} thousand images: what "
+        "begins there needs a longer --kimg"
         for name in _BEGINS
         if (at := getattr(preset, name)) >= kimg
     ]
     if preset.transition_end > kimg:
         found.append(
-            f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} kimg: the "
-            "label counts in full with a longer --kimg alone"
+            f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} thousand "
+            "images: the label counts in full with a longer --kimg alone"
         )
     if preset.grow_end > kimg:
         blurred = preset.grow_start >= kimg
         found.append(
-            f"--grow-end {preset.grow_end:g} is not reached in {kimg:g} kimg: "
+            f"--grow-end {preset.grow_end:g} is not reached in {kimg:g} thousand images: "
             + ("every image is drawn at half the size, " if blurred else "the last block counts ")
             + ("enlarged" if blurred else "in full with a longer --kimg alone")
         )

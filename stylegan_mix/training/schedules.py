@@ -15,7 +15,7 @@ def faded_in(kimg: float, start: float, end: float) -> float:
     With `end` = `start` it is a step. ValueError unless 0 <= `start` <= `end`.
     """
     if not 0 <= start <= end:
-        raise ValueError(f"fading in needs 0 <= start <= end, got {start:g} to {end:g} kimg")
+        raise ValueError(f"fading in needs 0 <= start <= end, got {start:g} to {end:g}")
     if kimg >= end:
         return 1.0
     return max((kimg - start) / (end - start), 0.0) if end > start else 0.0

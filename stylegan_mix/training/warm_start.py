@@ -15,6 +15,7 @@ import torch
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.budget import in_thousands
 from stylegan_mix.generators.store import Published
 from stylegan_mix.networks import Generator
 from stylegan_mix.networks.build import build_generator
@@ -75,7 +76,7 @@ class Start:
             if self.critic
             else "with a fresh discriminator; `train --keep-critic` publishes both"
         )
-        lines = [f"starts from generator {name}, {self.kimg:g} kimg, {told}"]
+        lines = [f"starts from generator {name}, {in_thousands(self.kimg)}, {told}"]
         if others := self.others(split_id):
             named = "; ".join(f"{one['dataset']}, split {one['split_id']}"[:60] for one in others)
             lines.append(

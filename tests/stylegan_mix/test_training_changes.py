@@ -24,6 +24,7 @@ from stylegan_mix.presets import PRESETS
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import cost, preset_checks, run
+from stylegan_mix.training.disk_room import disk_bytes
 from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.pace import Pace, pace_of
 from stylegan_mix.training.probe_features import PROBE_SEED, features_of, multiplications
@@ -331,7 +332,7 @@ def test_steps_of_both_sizes_are_timed(home: Path, monkeypatch: pytest.MonkeyPat
     found = cost.estimate(tiny_plan(grow_start=0.08, grow_end=0.16))
     assert found.whole.low > 0
     assert set(seen) == {True, False}
-    assert found.bytes == cost._SAVED * cost._bytes_of_state(tiny_plan(grow_end=0.16))
+    assert found.bytes == disk_bytes(tiny_plan(grow_end=0.16))
 
 
 def test_a_dry_run_with_the_probe_trains_none(home: Path, run: Run) -> None:

@@ -116,5 +116,5 @@ def test_the_transition_is_linear_between_its_ends() -> None:
     assert at == [0, 0, 0.25, 0.9995, 1, 1]
     assert [faded_in(kimg, 10, 10) for kimg in (9.9, 10)] == [0, 1]
     for start, end in ((5, 4), (-1, 4)):
-        with pytest.raises(ValueError, match=f"got {start} to {end} kimg"):
+        with pytest.raises(ValueError, match=f"got {start} to {end}"):
             faded_in(0, start, end)

@@ -328,7 +328,7 @@ def test_the_command_goes_from_one_training_to_the_next(home: Path, run: Run) ->
     assert code == 0, err
     told = json.loads(out)
     assert (told["init.generator"], told["init.kimg"]) == (name, 0.16)
-    assert f"starts from generator {name[:12]}, 0.16 kimg, with its discriminator" in err
+    assert f"starts from generator {name[:12]}, 0.16 thousand images, with its discriminator" in err
     code, out, err = run(*begun, "--json", "--fresh-critic")
     assert code == 0, err
     assert "with a fresh discriminator" in err

@@ -19,6 +19,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def logit_adjusted(logits: Tensor, label: Tensor, shift: Tensor) -> Tensor:
     """Computes -log softmax(z + shift)_y (Menon et al. 2021, eq. 10), [N].
 
-    logits: z, [N, K]; label: y, [N] int64; shift: [K], tau log pi with the shares pi of classes.
+    logits: z, [N, K]; label: y, [N] int64, or shares of all classes [N, K] as in `cross_entropy`;
+    shift: [K], tau log pi with the shares pi of classes.
     """
     return cross_entropy(logits + shift.to(logits), label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, LogitAdjusted
-from trainer.objectives.combine import Deferred, Sum
+from trainer.objectives.combine import Deferred, Reweighted, Sum
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.margin import Ldam
@@ -23,6 +23,7 @@ __all__ = [
     "Needs",
     "Objective",
     "OneHotDistill",
+    "Reweighted",
     "Rows",
     "Sum",
     "Task",

@@ -20,6 +20,8 @@ class CrossEntropy(Objective):
 
     head: Head | None = None
 
+    reads_shares = True
+
     @property
     def needs(self) -> Needs:
         return Needs(head=self.head)
@@ -42,6 +44,9 @@ class LogitAdjusted(Objective):
     """
 
     tau: float = 1.0
+
+    reads_shares = True
+    corrects_prior = True
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
         import torch

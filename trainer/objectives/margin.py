@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stylegan_mix.datasets.class_weights import inverse_effective_number
 from trainer.models.heads import Head
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
@@ -32,6 +29,10 @@ class Ldam(Objective):
     beta: float = 0.0
 
     @property
+    def corrects_prior(self) -> bool:
+        return self.beta > 0
+
+    @property
     def needs(self) -> Needs:
         return Needs(head=Head("cosine", self.scale))
 
@@ -39,12 +40,11 @@ class Ldam(Objective):
         import torch
 
         from trainer.losses.margin import ldam, ldam_margins
-        from trainer.losses.weights import over_images
+        from trainer.losses.weights import by_effective_number
 
         counts = torch.tensor(task.counts, dtype=torch.float64)
         margins = ldam_margins(counts, self.largest)  # [K]
-        inverse = inverse_effective_number(np.array(task.counts), self.beta)
-        weights = over_images(torch.from_numpy(inverse), counts)  # [K]
+        weights = by_effective_number(task.counts, self.beta)  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             each = ldam(student.logits / self.scale, rows.label, margins, self.scale)
