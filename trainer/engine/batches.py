@@ -174,6 +174,7 @@ class Batches:
         self._counts = np.asarray(data.counts)
         follows_arm = stage.rows == "arm" and spec.aug != "none"
         last = round(steps * spec.final_real_fraction)
+        self._steps = steps
         self._plain_from = steps - last if follows_arm else 0
         make_mixer = ARMS[spec.aug].mixer
         self._mixer = make_mixer(spec.alpha) if make_mixer else None
@@ -193,10 +194,17 @@ class Batches:
     def _order(self, place: int, draw: Draw) -> samplers.Order:
         seed, number = self._spec.seed, self._number
         further = f"-{place + 1}" if place else ""
+        if draw.sampler == "instance":
+            return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        name = f"data.class{further}"
         if draw.sampler == "class":
-            name = f"data.class{further}"
             return samplers.balanced(self._labels, len(self._counts), seed, name, number)
-        return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        passes = self._rows_before(draw, self._steps) / len(self._labels)
+
+        def shares(one_pass: int) -> np.ndarray:
+            return samplers.class_shares(draw.sampler, self._counts, min(one_pass / passes, 1.0))
+
+        return samplers.weighted(self._labels, shares, seed, name, number)
 
     def __call__(self, step: int) -> Batch:
         in_arm = step < self._plain_from
@@ -225,12 +233,8 @@ class Batches:
     def _drawn(self, place: int, step: int) -> _Part:
         """Draws the rows of one of the stage's draws, not yet mixed."""
         draw = self._stage.draws[place]
-        in_arm, plain = (
-            round(draw.share * n) for n in (self._spec.batch - self._used, self._spec.batch)
-        )
-        before = min(step, self._plain_from)
-        start = before * in_arm + (step - before) * plain
-        rows = self._orders[place].rows(start, in_arm if step < self._plain_from else plain)
+        start, end = (self._rows_before(draw, one) for one in (step, step + 1))
+        rows = self._orders[place].rows(start, end - start)
         return _Part(
             Source(_real(place), slice(0), judged=draw.judged),
             self._images.take(rows),
@@ -238,6 +242,14 @@ class Batches:
             np.ones(len(rows), np.float32),
             _twice(rows),
         )
+
+    def _rows_before(self, draw: Draw, step: int) -> int:
+        """Counts the rows of a draw in all steps before `step`: fewer where a bank has its part."""
+        in_arm, plain = (
+            round(draw.share * n) for n in (self._spec.batch - self._used, self._spec.batch)
+        )
+        before = min(step, self._plain_from)
+        return before * in_arm + (step - before) * plain
 
     def _from_bank(self, bank: Bank, step: int) -> _Part:
         rows = self._accepted[self._bank_order.rows(step * self._used, self._used)]

@@ -142,6 +142,16 @@ class Objective:
         """True if the loss depends on its state."""
         return False
 
+    @property
+    def detaches(self) -> bool:
+        """True if the gradient takes a factor of the loss for a constant."""
+        return False
+
+    @property
+    def corrects_prior(self) -> bool:
+        """True if the loss corrects for unequal classes, so that nothing else may do so again."""
+        return False
+
     def state(self, task: Task) -> nn.Module | None:
         """Makes the module that the objective keeps from step to step, or None.
 
