@@ -98,7 +98,7 @@ def print_findings(findings: Mapping[str, Any], *, as_json: bool) -> None:
         print_json(dict(findings))
         return
     for name, value in findings.items():
-        result(f"{name:<12} {value}")
+        result(f"{columns.padded(name, 12)} {value}")
 
 
 def print_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:

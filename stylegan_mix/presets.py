@@ -116,7 +116,8 @@ class Preset:
             found = [0.0]
         if any(not 0 < value < float("inf") for value in found):
             raise UsageFailure(
-                f"--more-ema must be positive numbers of kimg such as 5,80, got '{self.more_ema}'"
+                "--more-ema must be positive numbers (thousands of images) such as 5,80, got "
+                f"'{self.more_ema}'"
             )
         return found
 

@@ -12,6 +12,7 @@ import click
 from stylegan_mix import console, process
 from stylegan_mix.durations import Duration
 from stylegan_mix.errors import UsageFailure
+from stylegan_mix.launched import speaks
 from stylegan_mix.progress import SILENT, TERMINAL, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
@@ -44,13 +45,13 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("path_weight", _WEIGHT, "Weight of path length regularisation."),
     ("path_interval", click.IntRange(0, _MOST_STEPS), "Steps between them."),
     ("style_mixing", _SHARE, "Probability of mixing styles."),
-    ("ema_kimg", _POSITIVE, "Half-life of the weight average, in kimg."),
+    ("ema_kimg", _POSITIVE, "Half-life of the weight average, in thousands of images."),
     ("ema_ramp", _WEIGHT, "Half-life at most this share of the images seen; 0: no ramp."),
     ("more_ema", str, "Further half-lives to keep, such as 5,80."),
     ("augment", str, "none, color,translation,cutout, ada or ada:LIST."),
     ("strength", str, "Strength of ada: adaptive, or a probability."),
     ("ada_target", console.FiniteRange(-1, 1), "Mean sign on reals that adaptive strength holds."),
-    ("ada_kimg", _WEIGHT, "Kimg from strength 0 to 1, or to the given one."),
+    ("ada_kimg", _WEIGHT, "Thousands of images from strength 0 to 1, or to the given one."),
     ("ada_groups", str, "Strengths of their own for: all, shot or class."),
     ("label_weight", _WEIGHT, "Weight of the label embedding against z."),
     ("label_noise", _WEIGHT, "Noise on the label embedding in training."),
@@ -58,18 +59,18 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("noise_beta", console.FiniteRange(0, 1, max_open=True), "Label noise by effective number."),
     ("twins", _WEIGHT, "Weight of the Barlow loss of NoisyTwins."),
     ("twins_gamma", _WEIGHT, "Weight of its off-diagonal part."),
-    ("twins_kimg", _WEIGHT, "Start of that loss, in kimg."),
+    ("twins_kimg", _WEIGHT, "Start of that loss, in thousands of images."),
     ("gsr", _WEIGHT, "Weight of group spectral regularisation."),
     ("gsr_beta", console.FiniteRange(0, 1, max_open=True), "Effective number in it."),
     ("lecam", _WEIGHT, "Weight of LeCam regularisation."),
-    ("lecam_kimg", _WEIGHT, "Start of LeCam, in kimg."),
+    ("lecam_kimg", _WEIGHT, "Start of LeCam, in thousands of images."),
     (
         "utlo_resolution",
         click.IntRange(0, 1 << 14),
         "UTLO: no label up to this resolution; 0: off.",
     ),
     ("utlo_weight", _WEIGHT, "Weight of its unconditional loss."),
-    ("transition_start", _WEIGHT, "Start of fading in the label, in kimg."),
+    ("transition_start", _WEIGHT, "Start of fading in the label, in thousands of images."),
     ("transition_end", _WEIGHT, "End of fading it in; 0: full from the start."),
     ("real_power", _SHARE, "Reals drawn by count ** POWER a class."),
     ("label_power", _SHARE, "Generated labels drawn by count ** POWER."),
@@ -115,7 +116,7 @@ def _change_options(command: Any) -> Any:
 @click.option(
     "--kimg",
     type=console.FiniteRange(0, _MOST_KIMG, min_open=True),
-    help="Budget in thousands of images.",
+    help="Budget in thousands of images shown to the network.",
 )
 @click.option(
     "--time",
@@ -187,7 +188,6 @@ def train(
     from stylegan_mix.generators import store as generator_store
     from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training
-    from stylegan_mix.training.world import speaks
 
     process.set_up_process(threads)
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
@@ -234,7 +234,6 @@ def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) 
     """Chooses the budget of `--time`; `UsageFailure` (exit code 2) if there is one already."""
     from stylegan_mix.training.cost import step_seconds
     from stylegan_mix.training.timed_budget import budget_for, measurement_seconds
-    from stylegan_mix.training.world import speaks
 
     if kimg is not None:
         raise UsageFailure(
@@ -251,29 +250,31 @@ def _publish(
 ) -> None:
     """Publishes what an unfinished training has reached, or tells it in a dry run."""
     from stylegan_mix.training.run import publish_reached, reached
-    from stylegan_mix.training.world import speaks
 
     if not speaks():  # one process of torchrun is enough
         return
-    say(f"training {plan.key[:12]} in {plan.folder} has {reached(plan):g} kimg")
+    say(f"training {plan.key[:12]} in {plan.folder} has {reached(plan):g} thousand images")
     if not dry_run:
         _answer(publish_reached(plan, command), as_json)
 
 
 def _answer(found: list[Published], as_json: bool) -> None:
+    from stylegan_mix.generators.budget import short
+    from stylegan_mix.generators.card import class_table
+
     published = found[0]
     if as_json:
         more = {"more": [one.hash for one in found[1:]]} if found[1:] else {}
         console.print_json({"generator": published.hash, "folder": str(published.folder), **more})
         return
-    card = published.card
-    for label, count, ratio in zip(card["classes"], card["counts"], card["diversity"], strict=True):
-        shown = "n/a" if ratio is None else f"{ratio:.2f}"
-        console.result(f"{label:<24} {count:>6} images   diversity {shown}")
+    console.print_table(class_table(published.card), right=(1, 2))
     for one in found[1:]:
-        console.result(f"average of {one.card['half_life']:g} kimg: generator {one.hash[:12]}")
+        average = f"average of {one.card['half_life']:g} thousand images"
+        console.result(f"{average}: generator {one.hash[:12]}")
     console.result(f"generator {published.hash[:12]}  {published.folder}")
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
+    if text := short(published.card):
+        say(text)
 
 
 def _print_cost(
@@ -293,7 +294,7 @@ def _print_cost(
 def _spelled(ctx: click.Context, kimg: float | None) -> str:
     """Composes the command for the card, with the options that differ from their defaults.
 
-    It names the budget in kimg, given or measured, which is the same everywhere.
+    It names the budget as `--kimg`, given or measured, which is the same everywhere.
     """
     options = console.resolved(ctx)
     if kimg is not None:

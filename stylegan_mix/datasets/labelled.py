@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stylegan_mix.datasets.archives import Archive, bytewise
@@ -14,7 +14,9 @@ from stylegan_mix.datasets.label_tables import (
     Table,
     column_named,
     described,
+    hot_labels,
     label_columns,
+    one_hot,
 )
 from stylegan_mix.datasets.listing import (
     MOST_CLASSES,
@@ -69,11 +71,11 @@ def labelled_listing(
     files: Sequence[LabelFile],
     root: Branch,
     request: Request,
-    named: Mapping[str, Branch],
+    named: Mapping[str, Collection[str]],
 ) -> Listing:
     """Lists the images that label files name, with the classes there.
 
-    Parts are the folders that options name (`named`); or else a column of the table says them, or
+    Parts are the images in the folders that options name (`named`); or else a column of the table says them, or
     the names of several label files, or the folders of the images. Otherwise a share is held out.
     Raises `InvalidInput` (exit code 3) for rows that fit no image or have no label.
     """
@@ -139,15 +141,20 @@ def _rows(
     file: LabelFile,
     root: Branch,
     request: Request,
-    named: Mapping[str, Branch],
+    named: Mapping[str, Collection[str]],
 ) -> tuple[list[_Row], list[str]]:
     table = file.table
     lookup = Lookup(_searched(root, file, named))
     folders = tuple(dict.fromkeys((file.folder, root.path, "")))
     paths = _file_column(archive, table, lookup, folders, request.file_column)
     split = _split_column(table, paths)
-    labels = _label_column(table, paths, split, request.label_column)
-    found = _matched(file, (paths, labels, split), lookup, folders)
+    hot = () if request.label_column else one_hot(table, paths, [split] if split else [])
+    if hot:
+        classes, said = hot_labels(table, hot), f"the one of {some(hot)} that holds 1, of"
+    else:
+        labels = _label_column(table, paths, split, request.label_column)
+        classes, said = table.column(labels), f"column '{labels}' of"
+    found = _matched(file, paths, classes, split, lookup, folders)
     meant = (
         "write their folders into the file, or name the folder that is meant: --train-dir FOLDER"
     )
@@ -156,7 +163,7 @@ def _rows(
     if request.on_bad_image != "skip":
         advice = "remove these rows, or leave them out with --on-bad-image skip"
         _refuse(table, archive, found.missing, "no image of that name", advice)
-    notes = [f"classes: column '{labels}' of {table.name}"]
+    notes = [f"classes: {said} {table.name}"]
     if found.missing:
         rows = counted(len(found.missing), "row")
         notes.append(f"no image for {rows} of {table.name}: {some(found.missing)}")
@@ -165,16 +172,17 @@ def _rows(
 
 def _matched(
     file: LabelFile,
-    columns: tuple[str, str, str | None],
+    paths: str,
+    labels: Sequence[str],
+    split: str | None,
     lookup: Lookup,
     folders: Sequence[str],
 ) -> _Matched:
-    """Looks up the image of each row; `columns` hold files, labels and perhaps parts."""
-    paths, labels, split = (
-        [""] * len(file.table.rows) if name is None else file.table.column(name) for name in columns
-    )
+    """Looks up the image of each row; `paths` and `split` are columns of files and parts."""
+    table = file.table
+    parts = [""] * len(table.rows) if split is None else table.column(split)
     found = _Matched()
-    rows = enumerate(zip(paths, labels, split, strict=True), file.table.first)
+    rows = enumerate(zip(table.column(paths), labels, parts, strict=True), table.first)
     for number, (word, label, role) in rows:
         images = lookup.find(word, folders) if word else []
         if not images:
@@ -197,13 +205,13 @@ def _refuse(table: Table, archive: Archive, rows: list[str], why: str, remedy: s
         )
 
 
-def _searched(root: Branch, file: LabelFile, named: Mapping[str, Branch]) -> Iterable[str]:
+def _searched(root: Branch, file: LabelFile, named: Mapping[str, Collection[str]]) -> Iterable[str]:
     """Yields the images that a label file may mean: of named parts, or those of its own part.
 
     A Kaggle set has a "1.jpg" in train/ and another one in test/, and train.csv means the first.
     """
     if named:
-        return [name for branch in named.values() for name in branch.images()]
+        return [name for images in named.values() for name in images]
     own = [
         child
         for child in root.children.values()
@@ -276,12 +284,11 @@ def _in_parts(
     archive: Archive,
     rows: Sequence[_Row],
     files: Sequence[LabelFile],
-    named: Mapping[str, Branch],
+    named: Mapping[str, Collection[str]],
     notes: list[str],
 ) -> dict[str, list[_Row]]:
     if named:
-        inside = {part: set(branch.images()) for part, branch in named.items()}
-        return {part: [row for row in rows if row.file in found] for part, found in inside.items()}
+        return {part: [row for row in rows if row.file in found] for part, found in named.items()}
     roles = {row.role for row in rows}
     if len(roles) > 1:
         by_role = [(row.role, row) for row in rows]

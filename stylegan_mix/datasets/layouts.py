@@ -61,14 +61,18 @@ def _recognised(
     else:
         files = known_files(archive, around)
     if files:
-        named = named_parts(root, archive, request.folders).folders if request.folders else {}
+        parts = named_parts(root, archive, request.folders).folders if request.folders else {}
+        named = {
+            part: {name for branch in branches for name in branch.images()}
+            for part, branches in parts.items()
+        }
         return "label file", labelled_listing(archive, files, around[-1], request, named)
     if request.by_folders:
         return "image folder", folder_listing(archive, root, request)
     waiting = of_a_part(archive, around)
     refuse_unused(archive, around, waiting)
     listing = folder_listing(archive, root, request)
-    refuse_unused(archive, around, listing.label_files)
+    refuse_unused(archive, around, listing.label_files, listing.classes)
     return "image folder", listing
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
+from stylegan_mix.generators.budget import in_thousands, of_preset, short
 from stylegan_mix.presets import preset_of
 from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check", "command"]
+__all__ = ["card_text", "check", "class_table", "command", "trained_for"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -92,40 +93,56 @@ def command(card: Mapping[str, Any]) -> str | None:
     return shown_command(card["command"], "stylegan-mix", verb)
 
 
+def class_table(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Lists name, training images and diversity of each class as text, below a head."""
+    ratios = card["diversity"] or [None] * len(card["classes"])
+    rows = [
+        (str(name), f"{count:,}", "n/a" if ratio is None else f"{ratio:.2f}")
+        for name, count, ratio in zip(card["classes"], card["counts"], ratios, strict=True)
+    ]
+    return [("class", "training images", "diversity"), *rows]
+
+
 def card_text(name: str, card: Mapping[str, Any]) -> str:
     """Renders `GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
     return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
 
 
 def _trained_text(name: str, card: Mapping[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {for_markdown(label)} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
-        for label, count, ratio in zip(
-            card["classes"], card["counts"], card["diversity"], strict=True
-        )
-    )
+    head, *rows = (f"| {' | '.join(map(for_markdown, cells))} |" for cells in class_table(card))
+    table = "\n".join([head, "|---|---|---|", *rows])
     split = f"split `{card['split_id'][:12]}` ({draw_name(card['imbalance'])})"
     average = "moving average"
     if "half_life" in card:
-        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
+        average += f" of half-life {card['half_life']:g} thousand images, kept beside the main one"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
-{split}, for {card["kimg"]:g} thousand images, seed
-{card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
-
+{split}, for {trained_for(card)}, seed {card["seed"]}, in
+{card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
+{_warned(card)}
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.
 
-| class | training images | diversity |
-|---|---|---|
-{rows}
+{table}
 
 ![every class, real and generated](grid.png)
 
 Trained on exactly the training part of that split, and on nothing else. What its images may be
 used for follows from the terms of that data. Written again by: `{card["command"]}`
 """
+
+
+def trained_for(card: Mapping[str, Any]) -> str:
+    """Describes the images that a generator was shown, beside the budget of its preset."""
+    kimg, budget = card["kimg"], card["preset"].get("kimg")
+    return in_thousands(kimg) if budget is None else of_preset(kimg, budget)
+
+
+def _warned(card: Mapping[str, Any]) -> str:
+    """Renders the warning of a barely trained generator as a paragraph; "" without one."""
+    text = short(card)
+    return f"\n**{text[0].upper()}{text[1:]}.**\n" if text else ""
 
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:

@@ -23,8 +23,8 @@ from stylegan_mix.presets import Preset
 from stylegan_mix.process import one_thread_if_busy
 from stylegan_mix.training.batch_sizes import batches_up_to
 from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.disk_room import disk_bytes
 from stylegan_mix.training.plan import TrainPlan
-from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import begin, require_room
 
@@ -47,15 +47,13 @@ _GAIN_OF_THREADS = 0.75
 # Side, channels and rows of the convolution that is tried; how often, and for how many seconds.
 _TRIED_SIZE, _TRIED_WIDE, _TRIED_ROWS = 32, 64, {"cpu": 2, "cuda": 64}
 _TRIED_TIMES, _TRIED_SECONDS = 200, 1.0
-# Two checkpoints, and the state kept for a collapse.
-_SAVED = 3
 
 
 @dataclass(frozen=True)
 class Cost:
     """The cost of a plan on this machine: `left` is the time from where the training stands.
 
-    `bytes` are those of its checkpoints while it runs.
+    `bytes` are those that it takes on the disk while it runs, at most.
     """
 
     steps: int
@@ -76,14 +74,14 @@ class Cost:
 
     def in_words(self, start: float) -> str:
         """Puts the cost into words; `start` is the kimg to go on from."""
-        room = f"{self.bytes / 1e6:,.1f} MB of checkpoints while it runs"
+        room = f"{self.bytes / 1e6:,.1f} MB on the disk while it runs"
         if not self.whole.says_something:
             return (
                 "no estimate of the time: this machine is too slow for the steps that would tell; "
                 f"{room}"
             )
         whole = f"{self.whole.in_words()} from the beginning on this machine"
-        rest = f", {self.left.in_words()} from {start:g} kimg on" if start else ""
+        rest = f", {self.left.in_words()} from {start:g} thousand images on" if start else ""
         return f"{whole}{rest}, {room}"
 
 
@@ -100,7 +98,7 @@ def estimate(plan: TrainPlan, *, start: float = 0.0, step: Span | None = None) -
         images=plan.steps * plan.preset.batch,
         whole=step.times(plan.steps),
         left=step.times(left),
-        bytes=_SAVED * _bytes_of_state(plan),
+        bytes=disk_bytes(plan),
     )
 
 
@@ -195,27 +193,3 @@ def _one_image_a_class(dataset: Dataset) -> Dataset:
     """Takes the first image of each class: a step needs no more, and a whole set takes a while."""
     labels, rows = np.unique(dataset.train.labels, return_index=True)
     return replace(dataset, train=Part(dataset.train.images[rows], labels.astype(np.int64)))
-
-
-def _bytes_of_state(plan: TrainPlan) -> int:
-    """Computes the bytes of the plan's state after a step, without a network of that size."""
-    with torch.device("meta"):
-        state = TrainState.fresh(
-            plan.preset,
-            resolution=plan.dataset.resolution,
-            channels=plan.dataset.channels,
-            counts=plan.dataset.counts,
-            seed=plan.seed,
-            device=torch.device("meta"),
-        )
-    return _bytes(state.structure(1))
-
-
-def _bytes(part: Any) -> int:
-    if isinstance(part, torch.Tensor):
-        return part.numel() * part.element_size()
-    if isinstance(part, dict):
-        return sum(_bytes(one) for one in part.values())
-    if isinstance(part, list):
-        return sum(_bytes(one) for one in part)
-    return 0

@@ -86,7 +86,7 @@ def transition_lambda(kimg: float, start: float, end: float) -> float:
     Shahbazi et al. 2022, Transitional-cGAN. With `end` = `start` it is a step.
     """
     if not 0 <= start <= end:
-        raise ValueError(f"a transition needs 0 <= start <= end, got {start:g} to {end:g} kimg")
+        raise ValueError(f"a transition needs 0 <= start <= end, got {start:g} to {end:g}")
     if kimg >= end:
         return 1.0
     return max((kimg - start) / (end - start), 0.0) if end > start else 0.0

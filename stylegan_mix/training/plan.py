@@ -11,6 +11,7 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.budget import in_thousands
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device, slow_precision
@@ -175,10 +176,12 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
         for one in generator_store.find(split_id=plan.dataset.split_id)
         if one.card.get("training") == plan.key and "half_life" not in one.card
     }
-    known = ", ".join(f"{kimg:g} kimg (generator {there[kimg]})" for kimg in sorted(there))
+    known = ", ".join(
+        f"{kimg:g} thousand images (generator {there[kimg]})" for kimg in sorted(there)
+    )
     take = f"take one that is there, such as --kimg {max(there):g}, or " if there else ""
     raise UsageFailure(
-        f"this training stands at {step * plan.preset.batch / 1000:g} kimg, past the "
+        f"this training stands at {step * plan.preset.batch / 1000:g} thousand images, past the "
         f"{plan.kimg:g} that were asked for, and no generator was published there; published: "
         f"{known or 'none'}",
         remedy=f"{take}train on with a longer --kimg, or anew with another --seed",
@@ -186,15 +189,15 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
 
 
 def plan_text(plan: TrainPlan, *, done: bool = False, start: float = 0.0) -> str:
-    """Describes a plan, its cost in steps, and its progress, `start` in kimg."""
+    """Describes a plan, its cost in steps, and its progress, `start` in thousands of images."""
     preset = plan.preset
-    going_on = f"to go on with from {start:g} kimg" if start else "to train"
+    going_on = f"to go on with from {start:g} thousand images" if start else "to train"
     state = "finished already" if done else going_on
     return (
         f"{plan.dataset.name} ({draw_name(plan.dataset.imbalance)}, "
         f"{len(plan.dataset.train.labels):,} images, split {plan.dataset.split_id[:12]})\n"
-        f"preset {preset.name}{_changed(preset)}: {plan.kimg:g} kimg = {plan.steps:,} steps of "
-        f"{preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
+        f"preset {preset.name}{_changed(preset)}: {in_thousands(plan.kimg)} = {plan.steps:,} steps "
+        f"of {preset.batch}, {preset.precision} on {plan.device}, seed {plan.seed}: {state}\n"
         f"training {plan.key[:12]} in {plan.folder}"
     )
 

@@ -117,15 +117,15 @@ _BEGINS = ("twins_kimg", "lecam_kimg", "transition_start")
 def beyond(preset: Preset, kimg: float) -> list[str]:
     """Lists, in words, the schedules that a budget of `kimg` thousand images does not reach."""
     found = [
-        f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} kimg: what begins there "
-        "needs a longer --kimg"
+        f"--{name.replace('_', '-')} {at:g} is not reached in {kimg:g} thousand images: what "
+        "begins there needs a longer --kimg"
         for name in _BEGINS
         if (at := getattr(preset, name)) >= kimg
     ]
     if preset.transition_end > kimg:
         found.append(
-            f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} kimg: the "
-            "label counts in full with a longer --kimg alone"
+            f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} thousand "
+            "images: the label counts in full with a longer --kimg alone"
         )
     return found
 

@@ -83,7 +83,7 @@ def _check_finite(average: Generator, plan: TrainPlan) -> None:
     bad = [name for name, value in _weights(average).items() if not value.isfinite().all()]
     if bad:
         raise Diverged(
-            f"training ended at {plan.kimg:g} kimg with numbers that are not finite, in "
+            f"training ended at {plan.kimg:g} thousand images with numbers that are not finite, in "
             f"{', '.join(bad[:3])}; nothing was published, the state stays in {plan.folder}",
             remedy="try a smaller --lr or another --r1-gamma, or --precision float32",
         )
@@ -98,8 +98,8 @@ def _check_alive(main: _Looked, plan: TrainPlan) -> None:
     picture = lost_picture(plan.folder, plan.kimg)
     save_grid(main.shown, plan.dataset, picture)
     raise diverged(
-        f"there is no generator to publish at {plan.kimg:g} kimg: {ONE_PICTURE} every class; "
-        f"the state stays in {plan.folder}",
+        f"there is no generator to publish at {plan.kimg:g} thousand images: {ONE_PICTURE} every "
+        f"class; the state stays in {plan.folder}",
         picture,
         plan.preset,
         also="a longer --kimg goes on from here; else ",
@@ -144,4 +144,5 @@ def _equal_text(half_lives: list[float], ramp: float) -> str:
     why = (
         f": a half-life is at most {100 * ramp:g} % of the images seen (--ema-ramp)" if ramp else ""
     )
-    return f"equal to the main average, so not published apart: that of {names} kimg{why}"
+    which = f"that of {names} thousand images"
+    return f"equal to the main average, so not published apart: {which}{why}"

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, InvalidInput, Stopped
+from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
@@ -40,16 +41,21 @@ def run_training(
     `graphs` a single process replays its steps, which changes nothing but the time. Returns
     one generator for each half-life, the main one first. Under torchrun every process calls this
     with the same plan: the first writes, and the others return an empty list.
+    `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
+    from stylegan_mix.launched import speaks
+    from stylegan_mix.training.disk_room import require_disk_room
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.world import joined
 
+    if speaks() and not finished(plan):  # torchrun ends the others if the first is refused
+        require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
             with suppress(Stopped, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
-        with store.locked(store.home() / "training" / f"{plan.key}.lock", session=session):
+        with store.locked(_lock(plan), session=session):
             there = finished(plan)
             if there and world.size == 1:
                 return there
@@ -90,9 +96,27 @@ def train_on_plan(
 
 
 def ensure_generator(plan: TrainPlan, session: Session = Session()) -> Published:
-    """Returns the newest finished generator of the plan's split, or trains the plan's."""
+    """Returns the newest finished generator of the plan's split, or trains the plan's.
+
+    Under torchrun every process calls this, and all get the one that the first publishes.
+    """
     existing = generator_store.find(split_id=plan.dataset.split_id)
-    return existing[0] if existing else run_training(plan, session)[0]
+    trained = existing or run_training(plan, session)
+    if not trained:
+        session.go_on("the training")
+        with store.locked(_lock(plan), session=session):
+            trained = finished(plan)
+    if not trained:
+        raise MissingEnvironment(
+            "the first process published no generator",
+            remedy="look at its last messages; the same command goes on from the saved state",
+        )
+    return trained[0]
+
+
+def _lock(plan: TrainPlan) -> Path:
+    """The lock file that is held while a plan is trained and published."""
+    return store.home() / "training" / f"{plan.key}.lock"
 
 
 def reached(plan: TrainPlan) -> float:

@@ -90,7 +90,7 @@ def _measured(plan: TrainPlan, seconds: float, measure: Measure) -> Chosen:
     taken = step.times(
         plan.steps_for(kimg) - plan.steps_for(start) if start else plan.steps_for(kimg)
     )
-    from_where = f" from {start:g} kimg on" if start else ""
+    from_where = f" from {start:g} thousand images on" if start else ""
     return Chosen(
         kimg, f"--kimg {kimg:g} for the time: {taken.in_words()}{from_where} on this machine", step
     )
@@ -124,7 +124,8 @@ def _stored(plan: TrainPlan) -> dict[str, float]:
     )
     if not sound:
         raise InvalidInput(
-            f"{path} must hold budgets in kimg by their time in seconds, got {found!r:.80}",
+            f"{path} must hold budgets in thousands of images by their time in seconds, got "
+            f"{found!r:.80}",
             remedy=remedy,
         )
     return found

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.recipes.catalogue import RECIPES
-from trainer.spec import AcceptRef, BankRef, DataSpec, TeacherRef, VoteSpec
+from trainer.spec import AcceptRef, BankRef, DataSpec, LabelRef, TeacherRef, VoteSpec
 
 BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
 
@@ -15,16 +15,22 @@ CHOSEN: dict[str, Any] = {
     "accept": AcceptRef("clean", "content", "/somewhere/annotations"),
     "aug": "mixup",
     "bank": BANK,
+    "label": LabelRef(0.5, "content", "/somewhere/annotations"),
     "teacher": TeacherRef("weights", "/somewhere/run"),
 }
 NUMBERS: dict[str, Any] = {
     "alpha": 0.5,
+    "bank_schedule": "falling",
     "bank_share": 0.25,
     "bank_weight": 2.0,
     "bn_refresh_batches": 3,
     "decay": (0.5, 0.05),
+    "drw": 0.4,
+    "fair": "equal-real",
     "final_real_fraction": 0.5,
+    "head_epochs": 1,
     "milestones": (0.4, 0.7),
+    "mix_bank_real": True,
     "teacher_model": "resnet20",
     "votes": VoteSpec(views=4),
     "warmup_epochs": 0.0,

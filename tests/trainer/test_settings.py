@@ -91,7 +91,10 @@ def test_the_error_names_who_reads_it(home: Path) -> None:
     with pytest.raises(UsageFailure) as error:
         decide(Asked(dataset="digits_lt", alpha=0.5, views=4, bank="w"))
     told = str(error.value)
-    assert "--alpha 0.5: --aug none reads no alpha; arms that do: mixup, cutmix, remix" in told
+    assert (
+        "--alpha 0.5: --aug none reads no alpha; arms that do: mixup, mixup-even, cutmix, remix"
+        in told
+    )
     assert "--views 4: recipe ce reads no views; recipes that do: patched-one-hot" in told
     assert "--bank w: --aug none reads no bank; arms that do: bank, hybrid" in told
 

@@ -29,6 +29,7 @@ from trainer.engine.folder import (
     unpacked,
 )
 from trainer.engine.mixing import Streams
+from trainer.engine.portions import steps_per_epoch
 from trainer.inputs import Inputs
 from trainer.models import Head
 from trainer.models.classifier import Classifier
@@ -57,7 +58,7 @@ class Work:
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
     """Counts the steps of a stage; in every arm, an epoch sees as many images as are real."""
-    return stage.epochs(spec.epochs) * _steps_per_epoch(spec, data)
+    return stage.epochs(spec.epochs) * steps_per_epoch(spec, len(data.train.labels))
 
 
 def _groups(trained: list[Tensor], model: Classifier, stage: Stage) -> list[dict[str, Any]]:
@@ -70,10 +71,6 @@ def _groups(trained: list[Tensor], model: Classifier, stage: Stage) -> list[dict
     factors = [rate / stage.lr for _, rate in stage.rates]
     own = [{"params": [one], "factor": by} for one, by in zip(apart, factors, strict=True)]
     return [{"params": rest, "factor": 1.0}, *own]
-
-
-def _steps_per_epoch(spec: RunSpec, data: Dataset) -> int:
-    return -(-len(data.train.labels) // spec.batch)
 
 
 class StageRun:
@@ -175,7 +172,7 @@ class StageRun:
             momentum=spec.momentum,
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
-        tally = loop.Tally(self._device, source_names(stage))
+        tally = loop.Tally(self._device, source_names(stage, spec.aug))
         state = loop.State(model, optimiser, tally, objective)
         self._resume(state)
         return state
@@ -210,6 +207,7 @@ class StageRun:
             number=self._number,
             bank=self._work.inputs.bank,
             accepted=self._work.inputs.accepted,
+            posterior=self._work.inputs.posterior,
             steps=self._steps,
             device=self._device,
         )
@@ -221,17 +219,18 @@ class StageRun:
         batches: Batches,
         taught_by: tuple[loop.Teacher, ...],
     ) -> loop.Job:
-        spec, stage, data = self._spec, self._stage, self._data
+        spec, stage = self._spec, self._stage
+        per_epoch = steps_per_epoch(spec, len(self._data.train.labels))
         return loop.Job(
             name=stage.name,
             steps=self._steps,
-            steps_per_epoch=_steps_per_epoch(spec, data),
+            steps_per_epoch=per_epoch,
             batches=batches,
             forward=stage.forward,
             losses=loop.Losses.of(stage.objective, task, state.objective),
             teachers=taught_by,
             after_step=stage.objective.after_step,
-            rate=loop.rate_of(spec, stage, self._steps, _steps_per_epoch(spec, data)),
+            rate=loop.rate_of(spec, stage, self._steps, per_epoch),
             noise=self._noise,
             streams=self._streams,
             norms_follow=stage.norms == "follow",

@@ -19,7 +19,8 @@ __all__ = ["balanced_sigmoid", "balanced_softmax", "log_odds", "logit_adjust", "
 def logit_adjust(logits: Tensor, label: Tensor, counts: Counts, tau: float = 1.0) -> Tensor:
     """Computes -log softmax(z + tau log pi)_y (Menon et al. 2021, eq. 10), [N].
 
-    logits: z, [N, K]; label: y, [N] int64; counts: [K]; tau = 0 is cross-entropy.
+    logits: z, [N, K]; label: y, [N] int64, or shares of all classes [N, K] as in `cross_entropy`;
+    counts: [K]; tau = 0 is cross-entropy.
     """
     return cross_entropy(logits + (tau * log_shares(counts_for(logits, counts))).to(logits), label)
 
@@ -55,8 +56,8 @@ def vs_loss(
 ) -> Tensor:
     """Computes -log softmax(d z + tau log pi)_y, d_c = (n_c / n_max) ** gamma, [N].
 
-    The vector-scaling loss (Kini et al. 2021). gamma = 0 leaves logit adjustment. logits: z,
-    [N, K]; label: y, [N] int64; counts: n, [K].
+    The vector-scaling loss (Kini et al. 2021). gamma = 0 leaves logit adjustment; the
+    arguments are those of `logit_adjust`.
     """
     n = counts_for(logits, counts)
     scale = (n / n.max()) ** gamma

@@ -20,6 +20,8 @@ class CrossEntropy(Objective):
 
     head: Head | None = None
 
+    reads_shares = True
+
     @property
     def needs(self) -> Needs:
         return Needs(head=self.head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
@@ -35,6 +35,10 @@ class _Combined(Objective):
     @property
     def reads_state(self) -> bool:
         return any(part.reads_state for part in self.parts)
+
+    @property
+    def reads_shares(self) -> bool:
+        return all(part.reads_shares for part in self.parts)
 
     @property
     def detaches(self) -> bool:
@@ -154,7 +158,11 @@ class Reweighted(_Combined):
         weights = class_weights(task.counts, self.beta, self.mean)  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
-            each = plain(student, rows)
-            return weights.to(each)[rows.label] * each
+            by_class = weights.to(student.logits)
+            if not rows.label.is_floating_point():
+                return by_class[rows.label] * plain(student, rows)
+            weighted = rows.label * by_class  # [N, K]
+            total = weighted.sum(1)
+            return total * plain(student, replace(rows, label=weighted / total[:, None]))
 
         return loss

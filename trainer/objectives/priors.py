@@ -22,6 +22,8 @@ class LogitAdjusted(Objective):
     """
 
     tau: float = 1.0
+
+    reads_shares = True
     corrects_prior = True
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
@@ -46,6 +48,8 @@ class VectorScaled(Objective):
 
     gamma: float = 0.2
     tau: float = 1.2
+
+    reads_shares = True
     corrects_prior = True
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:

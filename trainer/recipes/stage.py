@@ -50,6 +50,8 @@ READ_BY_RECIPES = frozenset(
     {
         "bn_refresh_batches",
         "decay",
+        "drw",
+        "head_epochs",
         "milestones",
         "teacher",
         "teacher_model",
@@ -96,9 +98,10 @@ class Stage:
         """Computes the number of epochs of this stage in a run of `run_epochs`."""
         return max(1, round(self.share * run_epochs))
 
-    def images(self, batch: int) -> int:
-        """Counts the images of a step of this stage in a run with batches of `batch`."""
-        return sum(round(draw.share * batch) for draw in self.draws)
+    @property
+    def draws_evenly(self) -> bool:
+        """True if rows with a loss are drawn more evenly over the classes than they are."""
+        return any(draw.judged and draw.sampler != "instance" for draw in self.draws)
 
     @property
     def refreshes_norms(self) -> bool:
@@ -166,7 +169,37 @@ class Recipe:
         read = frozenset[str]().union(*(stage.reads for stage in stages))
         if self.teachers:
             read |= {"teacher"} if given_teacher else {"teacher", "teacher_model"}
-        return read
+        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head}
+        return read | {name for name, taken in levers.items() if taken}
+
+    def reads_shares(self, *, given_teacher: bool = False) -> bool:
+        """Tells if the rows of an arm may have shares of all classes as labels."""
+        stages = self.own_stages(given_teacher=given_teacher)
+        return all(stage.objective.reads_shares for stage in stages if stage.rows == "arm")
+
+    @property
+    def taught(self) -> Stage:
+        """The last stage that has teachers; without any, the last stage."""
+        return next((one for one in reversed(self.stages) if one.teachers), self.stages[-1])
+
+    @property
+    def takes_drw(self) -> bool:
+        """True if losses can be weighted by class: nothing else corrects for their frequencies."""
+        own = [stage for stage in self.stages if stage.name not in self.teachers]
+        corrected = any(stage.objective.corrects_prior or stage.draws_evenly for stage in own)
+        return self.posthoc is None and not corrected
+
+    @property
+    def takes_head(self) -> bool:
+        """True if a new head can follow: the last stage trains a whole network with one head.
+
+        It must not draw classes evenly, nor be corrected when it ends.
+        """
+        last = self.stages[-1]
+        needs = last.objective.needs
+        one_head = not needs.others and not (needs.head and needs.head.detached)
+        trained = last.train == "all" and not last.draws_evenly
+        return self.posthoc is None and trained and one_head
 
     def plain(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""
@@ -287,12 +320,11 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
 
 def _of_draws(stage: Stage) -> list[str]:
     """Lists draws that correct for unequal classes once more than the objective does."""
-    even = [draw.sampler for draw in stage.draws if draw.judged and draw.sampler != "instance"]
-    if not even or not stage.objective.corrects_prior:
+    if not stage.draws_evenly or not stage.objective.corrects_prior:
         return []
     twice = (
-        f"objective {stage.objective!r} corrects for unequal classes, and so do draws by "
-        f"'{even[0]}': the classes would be corrected for twice; "
+        f"objective {stage.objective!r} corrects for unequal classes, and so do its draws, "
+        f"{stage.draws[0]!r}: the classes would be corrected for twice; "
         "take cross-entropy on these draws, or draw by 'instance'"
     )
     return [twice]
@@ -302,9 +334,8 @@ def _of_posthoc(posthoc: PostHoc, stages: tuple[Stage, ...]) -> list[str]:
     """Lists the reasons why a correction does not fit the network that the last stage trains."""
     found = []
     last = stages[-1]
-    even = [draw.sampler for draw in last.draws if draw.judged and draw.sampler != "instance"]
-    if posthoc.corrects_prior and (even or last.objective.corrects_prior):
-        by = f"draws by '{even[0]}'" if even else f"objective {last.objective!r}"
+    if posthoc.corrects_prior and (last.draws_evenly or last.objective.corrects_prior):
+        by = f"draws {last.draws[0]!r}" if last.draws_evenly else f"objective {last.objective!r}"
         found.append(
             f"{posthoc!r} corrects for unequal classes, and {by} of stage '{last.name}' did so "
             "already: the classes would be corrected for twice; train without, or leave one out"
