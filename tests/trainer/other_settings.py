@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from trainer.spec import AcceptRef, BankRef, LabelRef, TeacherRef, VoteSpec
+from trainer.recipes.catalogue import RECIPES
+from trainer.spec import AcceptRef, BankRef, DataSpec, LabelRef, TeacherRef, VoteSpec
 
 BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
 
@@ -34,3 +36,13 @@ NUMBERS: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "weight_decay": 0.01,
 }
+
+
+DEFAULT = DataSpec()
+
+
+def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
+    """The data with validation images, if a recipe cannot do without."""
+    posthoc = RECIPES[recipe].posthoc
+    tuned = posthoc is not None and posthoc.needs_validation
+    return replace(data, val_per_class=1) if tuned else data

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_settings import BANK, CHOSEN, NUMBERS
+from other_settings import BANK, CHOSEN, NUMBERS, data_for
 
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
@@ -30,7 +30,8 @@ GRID = [(aug, name) for aug in ARMS for name in RECIPES]
 
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
     bank = BANK if ARMS[aug].bank else None
-    return RunSpec(**{"aug": aug, "recipe": name, "bank": bank, **changes})
+    settings = {"aug": aug, "recipe": name, "bank": bank, "data": data_for(name), **changes}
+    return RunSpec(**settings)
 
 
 def option(setting: str) -> str:

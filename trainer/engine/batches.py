@@ -177,6 +177,7 @@ class Batches:
         self._spec, self._stage, self._number, self._device = spec, stage, number, device
         self._counts = np.asarray(data.counts)
         self._portions = Portions(spec, stage, images=len(data.train.labels), steps=steps)
+        self._steps = steps
         follows_arm = self._portions.plain_from > 0
         make_mixer = ARMS[spec.aug].mixer
         self._mixer = make_mixer(spec.alpha) if make_mixer else None
@@ -197,10 +198,17 @@ class Batches:
     def _order(self, place: int, draw: Draw) -> samplers.Order:
         seed, number = self._spec.seed, self._number
         further = f"-{place + 1}" if place else ""
+        if draw.sampler == "instance":
+            return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        name = f"data.class{further}"
         if draw.sampler == "class":
-            name = f"data.class{further}"
             return samplers.balanced(self._labels, len(self._counts), seed, name, number)
-        return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        passes = self._portions.real(draw, self._steps)[0] / len(self._labels)
+
+        def shares(one_pass: int) -> np.ndarray:
+            return samplers.class_shares(draw.sampler, self._counts, min(one_pass / passes, 1.0))
+
+        return samplers.weighted(self._labels, shares, seed, name, number)
 
     def __call__(self, step: int) -> Batch:
         parts = [self._drawn(place, step) for place in range(len(self._orders))]

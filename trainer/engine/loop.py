@@ -289,7 +289,7 @@ def one_step(job: Job, state: State) -> Tensor:
     for source in batch.judged:
         weights[source.rows] = source.weight
     for group in state.optimiser.param_groups:
-        group["lr"] = job.rate(state.step)
+        group["lr"] = job.rate(state.step) * group.get("factor", 1.0)
     state.optimiser.zero_grad(set_to_none=True)
     (weights * values).mean().backward()
     state.optimiser.step()

@@ -152,8 +152,13 @@ class Objective:
         return False
 
     @property
+    def detaches(self) -> bool:
+        """True if the gradient takes a factor of the loss for a constant."""
+        return False
+
+    @property
     def corrects_prior(self) -> bool:
-        """True if the loss makes up for rare classes, so that nothing else should."""
+        """True if the loss corrects for unequal classes, so that nothing else may do so again."""
         return False
 
     def state(self, task: Task) -> nn.Module | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
@@ -39,6 +39,10 @@ class _Combined(Objective):
     @property
     def reads_shares(self) -> bool:
         return all(part.reads_shares for part in self.parts)
+
+    @property
+    def detaches(self) -> bool:
+        return any(part.detaches for part in self.parts)
 
     @property
     def corrects_prior(self) -> bool:
@@ -120,24 +124,38 @@ class Deferred(_Combined):
 class Reweighted(_Combined):
     """An objective whose rows have the weight of their class, w_y loss(y).
 
-    w_c is in proportion to the inverse effective number of class c at `beta` (Cui et al. 2019),
-    with mean 1 over training images. Rows of a bank, whose classes are equal, have weight 1.
+    w_c is in proportion to the inverse effective number of class c at `beta` (Cui et al. 2019).
+    mean: the mean of the weights that is 1, over training "images", so that a switch to weights
+    keeps the size of a step, or over "classes", as in that paper. Rows of a bank, whose classes are
+    equal, have weight 1.
     """
 
     objective: Objective
     beta: float = 0.9999
+    mean: Literal["classes", "images"] = "images"
 
     corrects_prior = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < 1:
+            raise ValueError(f"beta must lie in (0, 1), got {self.beta}")
+        if self.mean not in ("classes", "images"):
+            raise ValueError(f"mean must be 'classes' or 'images', got {self.mean!r}")
+        if self.objective.corrects_prior:
+            raise ValueError(
+                f"{self.objective!r} corrects for unequal classes already; weights of classes "
+                "would correct for them twice"
+            )
 
     @property
     def parts(self) -> tuple[Objective, ...]:
         return (self.objective,)
 
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        from trainer.losses.weights import by_effective_number
+        from trainer.losses.weights import class_weights
 
         (plain,) = self._bound(task, state)
-        weights = by_effective_number(task.counts, self.beta)  # [K]
+        weights = class_weights(task.counts, self.beta, self.mean)  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             by_class = weights.to(student.logits)

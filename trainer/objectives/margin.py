@@ -29,25 +29,23 @@ class Ldam(Objective):
     beta: float = 0.0
 
     @property
-    def corrects_prior(self) -> bool:
-        return self.beta > 0
-
-    @property
     def needs(self) -> Needs:
         return Needs(head=Head("cosine", self.scale))
 
+    @property
+    def corrects_prior(self) -> bool:
+        return self.beta > 0
+
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        import torch
+        from trainer.losses.counts import as_counts
+        from trainer.losses.margin import ldam
+        from trainer.losses.weights import class_weights
 
-        from trainer.losses.margin import ldam, ldam_margins
-        from trainer.losses.weights import by_effective_number
-
-        counts = torch.tensor(task.counts, dtype=torch.float64)
-        margins = ldam_margins(counts, self.largest)  # [K]
-        weights = by_effective_number(task.counts, self.beta)  # [K]
+        counts = as_counts(task.counts)
+        weights = class_weights(counts, self.beta, "images")  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
-            each = ldam(student.logits / self.scale, rows.label, margins, self.scale)
+            each = ldam(student.logits, rows.label, counts, largest=self.largest, scale=self.scale)
             return weights.to(each)[rows.label] * each
 
         return loss

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_settings import NUMBERS
+from other_settings import NUMBERS, data_for
 
 from stylegan_mix.session import Session
 from trainer.engine.mixing import ARMS
@@ -34,7 +34,7 @@ def test_unread_settings_change_nothing_and_each_other_one_something(
     aug: str, name: str, bank: BankRef, stop_after: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     spec = RunSpec(
-        data=DataSpec("digits_lt", imbalance=20.0, profile="exp"),
+        data=data_for(name, DataSpec("digits_lt", imbalance=20.0, profile="exp")),
         aug=aug,
         recipe=name,
         bank=bank if ARMS[aug].bank else None,
