@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, InvalidInput, Stopped
+from stylegan_mix.errors import Diverged, Interrupted, InvalidInput, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
@@ -50,7 +50,7 @@ def run_training(
         require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader reports it
+            with suppress(Stopped, Interrupted, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
         with store.locked(store.home() / "training" / f"{plan.key}.lock", session=session):
