@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, Stopped
+from stylegan_mix.errors import Diverged, Interrupted, InvalidInput, MissingEnvironment, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
@@ -54,7 +54,7 @@ def run_training(
         require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader reports it
+            with suppress(Stopped, Interrupted, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
         with store.locked(_lock(plan), session=session):
