@@ -13,8 +13,8 @@ accuracy on the images of all folds together. The test part of the digits is not
 them on the test part, and copies the records into a folder.
 
 Every step is a command of the project, which goes on where it was stopped; so does this script. The
-arms, banks and budgets stand in `digits_levers.toml` beside it. Data and runs lie in WORK, where
-the store is `STYLEGAN_MIX_HOME`.
+arms, banks and budgets stand in a plan, `digits_levers.toml` beside it unless `--plan` names one.
+Data and runs lie in WORK, and the store too, unless `STYLEGAN_MIX_HOME` says where it is.
 """
 
 from __future__ import annotations
@@ -97,16 +97,21 @@ def typed(options: dict[str, Any]) -> list[str]:
 
 
 def trained(
-    data: list[str], arm: dict[str, Any], keys: dict[str, str], seeds: int, out: Path
+    data: list[str], arm: dict[str, Any], keys: dict[str, str], plan: dict[str, Any], out: Path
 ) -> list[dict[str, Any]]:
     """Trains an arm with every seed; returns the records of its runs."""
-    options = {**arm, "bank": keys[arm["bank"]]} if "bank" in arm else arm
-    words = ["run", *data, "--model", "resnet8", "--epochs", "100", *typed(options)]
-    words += ["--seeds", str(seeds), "--threads", "1", "--out", str(out)]
+    words = ["run", *data, "--model", "resnet8", "--epochs", str(plan["epochs"])]
+    words += [*typed(with_bank(arm, keys)), "--seeds", str(plan["seeds"])]
+    words += ["--threads", "1", "--out", str(out)]
     (table,) = command(words, "trainer")["tables"]
     (row,) = table["rows"]
-    runs = sorted(out.glob(f"*-{row['key']}/seed-*/result.json"))
-    return [json.loads(run.read_text()) for run in runs if run.is_file()]
+    runs = [out.glob(f"*-{row['key']}/seed-{seed}/result.json") for seed in range(plan["seeds"])]
+    return [json.loads(run.read_text()) for found in runs for run in found]
+
+
+def with_bank(arm: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
+    """Names the bank of an arm by its key."""
+    return {**arm, "bank": keys[arm["bank"]]} if "bank" in arm else arm
 
 
 def right(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +145,7 @@ def paired(ours: list[float], theirs: list[float]) -> dict[str, float | None]:
 
 def choose(options: argparse.Namespace) -> None:
     """Trains every arm in every fold, and writes the arms in the order of their accuracy."""
-    plan = tomllib.loads(PLAN.read_text())
+    plan = tomllib.loads(options.plan.read_text())
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan["arms"]}
     keys = {}
     for number in range(plan["folds"]):
@@ -148,7 +153,7 @@ def choose(options: argparse.Namespace) -> None:
         keys[number] = banks(data, plan, plan["kimg"])
         for name, arm in plan["arms"].items():
             out = options.work / "runs"
-            runs[name] += trained(data, arm, keys[number], plan["seeds"], out)
+            runs[name] += trained(data, arm, keys[number], plan, out)
     seeds = range(plan["seeds"])
     found = {
         name: [figures([one for one in records if one["seed"] == seed]) for seed in seeds]
@@ -168,7 +173,7 @@ def choose(options: argparse.Namespace) -> None:
     rows.sort(key=lambda row: -float(str(row["balanced"])))
     written = {
         "schema": "digits-levers/1",
-        "command": f"python {Path(__file__).name} choose --work WORK --out {options.out.name}",
+        "command": f"python tools/experiments/{Path(__file__).name} choose --work WORK --out FILE",
         "plan": plan,
         "banks": keys,
         "hardware": {"cpu": cpu_name(), "threads": 1},
@@ -198,12 +203,12 @@ def prove(options: argparse.Namespace) -> None:
     tables = []
     for name in dict.fromkeys([*proof["arms"], best]):
         arm = plan["arms"][name]
-        told = {**arm, "bank": keys[arm["bank"]]} if "bank" in arm else arm
+        told = with_bank(arm, keys)
         tables.append(
             "[[runs]]\n" + "".join(f"{key} = {json.dumps(one)}\n" for key, one in told.items())
         )
     sweep = options.work / "prove.toml"
-    base = f'[base]\ndataset = "digits_lt"\nseeds = {proof["seeds"]}\n'
+    base = f'[base]\ndataset = "digits_lt"\nseeds = {proof["seeds"]}\nepochs = {plan["epochs"]}\n'
     output.write_text(sweep, "\n".join([base, *tables]))
     words = ["sweep", str(sweep), "--out", str(options.work / "runs"), "--threads", "1"]
     command([*words, "--results", str(options.results)], "trainer")
@@ -215,6 +220,7 @@ def main() -> None:
     steps = parser.add_subparsers(required=True)
     first = steps.add_parser("choose", help="train every arm in every fold")
     first.add_argument("--out", type=Path, required=True, help="write the order of the arms there")
+    first.add_argument("--plan", type=Path, default=PLAN, help="another file of arms and banks")
     first.set_defaults(step=choose)
     second = steps.add_parser("prove", help="train the chosen arm and the baselines")
     second.add_argument("--choice", type=Path, required=True, help="JSON that `choose` has written")
