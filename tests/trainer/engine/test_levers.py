@@ -40,7 +40,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
     "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
-    "control with votes": {
+    "votes of a control": {
         "aug": "mixup-even",
         "recipe": "patched-one-hot",
         "votes": VoteSpec(views=3),
