@@ -316,8 +316,10 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @console.debug_option
 def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
     """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
+    from stylegan_mix import output
     from stylegan_mix.datasets import loading
 
+    output.check(out)
     pool = loading.pool_named(name)
     data = loading.from_pool(pool, **draw)
     for note in data.notes:

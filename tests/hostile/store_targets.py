@@ -13,7 +13,9 @@ import numpy as np
 from targets import Target, Wrong, change, command, digest, image_folder
 
 from stylegan_mix import arrays, checkpoint
-from stylegan_mix.errors import Failure
+from stylegan_mix.banks.blocks import Partial
+from stylegan_mix.banks.request import Request
+from stylegan_mix.errors import Failure, InvalidInput
 
 RECORDED = Path(__file__).resolve().parent.parent / "recorded" / "store.zip"
 
@@ -72,6 +74,36 @@ class SealedBank(Bank):
         command("run", "--aug", "hybrid", "--dataset", "digits_lt", "--dry-run", package="trainer")
         command("doctor", package="trainer")
         return None
+
+
+class Blocks(Target):
+    """The files of an unfinished bank's blocks, their bytes changed."""
+
+    exact = True
+
+    def unfinished(self, folder: Path) -> Partial:
+        request = Request("1" * 64, "2" * 64, 3, 4, 1, n=150)
+        return Partial(folder / "banks", "3" * 64, request, {"dataset": "x"})
+
+    def build(self, folder: Path) -> None:
+        made, draws = self.unfinished(folder), np.random.default_rng(0)
+        made.begin({"request": {}, "numerics": {}})
+        for index in range(3):
+            images = draws.integers(0, 256, (64, 4, 4, 1), np.uint8)
+            pair, lam = draws.integers(0, 3, (64, 2)), draws.random(64)
+            made.land(index, images, pair.astype(np.int32), lam.astype(np.float32))
+
+    def change(self, mutator: Any, folder: Path) -> None:
+        path = mutator.draws.choice(sorted(folder.glob("banks/.partial/*/blocks/*")))
+        change(path, mutator.of_bytes)
+
+    def use(self, folder: Path) -> str | None:
+        made = self.unfinished(folder)
+        made.begin({"request": {}, "numerics": {}})
+        filled = made.fill()
+        if filled is None:
+            raise InvalidInput("a block is made again")
+        return digest(*(np.array(filled.view(name)) for name in ("images", "pair", "lam")))
 
 
 class Generator(Bank):
