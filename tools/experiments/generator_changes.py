@@ -3,7 +3,7 @@
     python tools/experiments/generator_changes.py tools/experiments/cpu32_changes.toml \\
         --results tools/results/cpu32_changes --threads 2
     python tools/experiments/generator_changes.py ... --only growing --only narrow
-    python tools/experiments/generator_changes.py ... --picture      draws what is there, and a table
+    python tools/experiments/generator_changes.py ... --picture        draws what is there
 
 The file names a preset and variants of it. A fifth of the training images (`held_out`) is set aside
 before anything is trained, so no test image is used. Each variant trains on the rest for `minutes`.
