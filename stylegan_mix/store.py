@@ -31,6 +31,7 @@ from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
 __all__ = [
+    "bytes_in",
     "canonical",
     "digest",
     "disk_errors",
@@ -375,3 +376,13 @@ def free_space(path: Path, need: int, what: str, *, elsewhere: str | None = None
             f"{existing}; {free / 1e6:,.0f} MB are free",
             remedy=f"free some space, or {elsewhere or _elsewhere(path)}",
         )
+
+
+def bytes_in(folder: Path) -> int:
+    """Sums the sizes of the regular files below a folder; 0 if there is none."""
+    sizes = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed meanwhile
+            found = path.lstat()
+            sizes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return sizes

@@ -9,6 +9,7 @@ from typing import Any
 from stylegan_mix.banks.facts import command
 from stylegan_mix.banks.policy import classes_in_words, lam_in_words
 from stylegan_mix.datasets.records import draw_name, draw_options
+from stylegan_mix.generators.budget import in_thousands, of_preset, preset_budget, short_for_bank
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.showing import for_markdown
 
@@ -78,7 +79,7 @@ Written again, byte for byte on the same kind of machine, by:
 * lam is the share in the generator's space, not a measured class probability: images change class
   faster than lam does, so labels around lam = 0.5 are not calibrated.
 * {_seen(facts)}
-* Images are not filtered. A classifier that ranks them must not have seen the test part.
+{_warned(facts)}* Images are not filtered. A classifier that ranks them must not have seen the test part.
 * Banks are for training classifiers; a score on bank images says nothing of real ones.
 
 ## Licence
@@ -105,7 +106,8 @@ def trained_for(facts: Mapping[str, Any]) -> str:
     source = facts.get("generator_imported")
     if source:
         return f"imported (file SHA-256 {source['sha256'][:12]})"
-    return f"{facts['generator_kimg']:g} kimg"
+    kimg, budget = facts["generator_kimg"], preset_budget(facts)
+    return in_thousands(kimg) if budget is None else of_preset(kimg, budget)
 
 
 def _declared(facts: Mapping[str, Any]) -> str:
@@ -117,8 +119,18 @@ def _seen(facts: Mapping[str, Any]) -> str:
     if facts.get("generator_imported"):
         return """The generator was imported. That it has seen this training part alone is declared
   by the user: nothing here could check it."""
+    if others := facts.get("generator_others"):
+        named = ", ".join(for_markdown(str(one["dataset"])) for one in others)
+        return f"""The generator began with weights that were trained on other images, too: of
+  {named}. If test images were among them, results with this bank are worth nothing."""
     return """The generator has seen the long-tailed training part alone. Its rare classes can vary
   no more than it learned from a few images (see the diversity above), and can repeat them."""
+
+
+def _warned(facts: Mapping[str, Any]) -> str:
+    """Renders the warning of a barely trained generator as a limit of its bank."""
+    text = short_for_bank(facts)
+    return f"* **{text[0].upper()}{text[1:]}.**\n" if text else ""
 
 
 def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:

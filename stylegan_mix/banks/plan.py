@@ -25,7 +25,8 @@ from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
-from stylegan_mix.generators.card import rounding
+from stylegan_mix.generators.budget import in_thousands, short
+from stylegan_mix.generators.card import rounding, trained_for
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
@@ -335,8 +336,8 @@ def _trained_longer(found: Sequence[Published]) -> list[str]:
     if longest.card["kimg"] <= newest.card["kimg"]:
         return []
     told = (
-        f"the newest generator saw {newest.card['kimg']:g} thousand images, an older one "
-        f"{longest.card['kimg']:g}: --generator {longest.hash[:12]} takes that one"
+        f"the newest generator saw {in_thousands(newest.card['kimg'])}, an older one "
+        f"{longest.card['kimg']:,g}: --generator {longest.hash[:12]} takes that one"
     )
     return [told]
 
@@ -362,10 +363,12 @@ def _generator_lines(published: Published) -> list[str]:
         split = published.imported["split"]
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
-    line = f"generator {name}, {card['kimg']:g} thousand images{_least_diverse(card)}"
+    line = f"generator {name}, {trained_for(card)}{_least_diverse(card)}"
     if rounded := rounding(card):
         line += f", {rounded}"
-    return [line, *([found] if found else [])]
+    seen = "warning: it began with weights that were trained on images of another split"
+    others = seen if published.others else None
+    return [line, *(text for text in (others, short(card), found) if text)]
 
 
 def _least_diverse(card: Mapping[str, Any]) -> str:

@@ -12,10 +12,20 @@ import numpy as np
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.drawing.sheet import Sheet
 
-__all__ = ["STEPS", "corner", "default_pairs", "heads", "nearest_rows", "stored_sheet"]
+__all__ = [
+    "STEPS",
+    "corner",
+    "default_pairs",
+    "heads",
+    "lines_to_draw",
+    "nearest_rows",
+    "stored_sheet",
+]
 
 STEPS = 11
 """Columns: lam from 1.0 to 0.0 by tenths."""
+
+Pair = tuple[int, int]
 
 
 def default_pairs(classes: int, rows: int = 10) -> list[tuple[int, int]]:
@@ -56,25 +66,48 @@ def nearest_rows(bank: Bank, pair: tuple[int, int], steps: int = STEPS) -> list[
     return chosen
 
 
-def stored_sheet(bank: Bank, pairs: Sequence[tuple[int, int]]) -> Sheet:
-    """Makes the sheet of stored rows of the bank, for the given pairs of classes."""
+def lines_to_draw(bank: Bank, asked: Sequence[Pair]) -> list[Pair]:
+    """Lists the pairs of a sheet: those that were asked for, or the default ones.
+
+    Where nothing is mixed, no image has two classes: each class gets a line of its own.
+    """
+    if not bank.mixes:
+        labels = [label for pair in asked for label in pair]
+        labels = labels or [first for first, _ in default_pairs(len(bank.classes))]
+        return [(label, label) for label in dict.fromkeys(labels)]
+    return list(asked) or default_pairs(len(bank.classes))
+
+
+def stored_sheet(bank: Bank, pairs: Sequence[Pair]) -> tuple[Sheet, list[str]]:
+    """Makes the sheet of stored rows of the bank, for the given pairs of classes.
+
+    Also returns the pairs of which the bank has no row to show, in words.
+    """
     names = bank.classes
     chosen = [nearest_rows(bank, pair) for pair in pairs]
     where = (
-        "each cell is the stored row of these two classes whose lam is nearest to the column's: "
-        "neighbours are different latents"
+        "lam is the share of the left class; each cell is the stored row of these two classes "
+        "whose lam is nearest to the column's: neighbours are different latents"
         if bank.mixes
-        else "the first stored rows of each class"
+        else "unmixed; the first stored rows of each class"
     )
-    return Sheet(
+    if any(row is None for line in chosen for row in line):
+        where += "; grey: no such row is stored"
+    empty = [
+        names[first] if first == second else f"{names[first]} and {names[second]}"
+        for (first, second), line in zip(pairs, chosen, strict=True)
+        if all(row is None for row in line)
+    ]
+    sheet = Sheet(
         title=f"{bank.facts['dataset']}: stored rows of bank {bank.key[:12]}",
-        note=f"{len(bank):,} rows, space {bank.space}; lam is the share of the left class; {where}",
+        note=f"{len(bank):,} rows, space {bank.space}; {where}",
         left=[names[first] for first, _ in pairs],
         right=[names[second] for _, second in pairs] if bank.mixes else None,
         columns=heads(bank.mixes),
         corner=corner(bank.mixes),
         cells=[[None if row is None else bank.images[row] for row in line] for line in chosen],
     )
+    return sheet, empty
 
 
 def heads(mixes: bool, steps: int = STEPS) -> list[str]:

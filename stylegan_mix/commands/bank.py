@@ -111,30 +111,18 @@ def _cell(name: str, value: Any) -> str:
 @console.debug_option
 def show(key: str, as_json: bool) -> None:
     """Show everything about a bank: origin, label mass per class, histogram of lam."""
-    from stylegan_mix.banks.facts import command
-    from stylegan_mix.banks.policy import classes_in_words, lam_in_words
+    from stylegan_mix.banks.in_words import in_words
 
     opened = _open(key, verify=False)
     numbers = _numbers(opened)
     if as_json:
         console.print_json({"folder": str(opened.folder), **opened.facts, **numbers})
         return
-    for name, value in opened.facts.items():
-        if value is not None and name not in ("classes", "command", "diversity", "request"):
-            result(f"{one_line(name):18} {_flat(value)}")
-    # Not the one in the file, which whoever wrote the file chose.
-    result(f"{'command':18} {command(opened.facts)}")
-    result(f"{'content_sha256':18} {opened.content_sha256}")
-    result(f"{'folder':18} {opened.folder}")
-    request = opened.facts.get(
-        "request", {"space": opened.space, "alpha": opened.facts.get("alpha")}
-    )
-    result(f"{'classes a, b':18} {one_line(classes_in_words(request))}")
-    result(f"{'lam':18} {one_line(lam_in_words(request))}")
-    result(f"{'same class':18} {numbers['same_class_share']:.3f} of rows have a = b")
-    result("\nlabel mass per class (rows)")
+    same = numbers["same_class_share"]
+    console.print_table([(name, one_line(text)) for name, text in in_words(opened, same)])
+    result("\nlabel mass: rows that count for each class, shared by lam")
     _print_bars(opened.classes, numbers["class_mass"])
-    result("\nlam, the share of a (rows)")
+    result("\nrows by lam, the share of class a")
     _print_bars(
         [f"{index / 10:.1f} to {(index + 1) / 10:.1f}" for index in range(10)],
         numbers["lam_histogram"],
@@ -153,17 +141,22 @@ def _numbers(opened: Bank) -> dict[str, Any]:
     }
 
 
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return one_line(", ".join(f"{name} {one}" for name, one in value.items()))
-    return one_line(value)
+def _warn(opened: Bank) -> None:
+    """Warns of a bank whose generator saw a small share of its preset's budget."""
+    from stylegan_mix.generators.budget import short_for_bank
+
+    if text := short_for_bank(opened.facts):
+        say(text)
 
 
 def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:
-    width = max(len(name) for name in names)
     most = max(*values, 1e-9)
-    for name, value in zip(names, values, strict=True):
-        result(f"  {name:{width}} {value:12,.1f}  {'#' * round(40 * value / most)}")
+    bars = ("#" * round(40 * value / most) for value in values)
+    rows = [
+        (f"  {name}", f"{value:,.1f}", bar)
+        for name, value, bar in zip(names, values, bars, strict=True)
+    ]
+    console.print_table(rows, right=(1,))
 
 
 @bank.command("card")
@@ -191,14 +184,24 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
 
     `preview.png` in the bank's folder is another picture: fixed latents, not rows.
     """
-    from stylegan_mix.banks.preview import default_pairs, stored_sheet
+    from stylegan_mix.banks.preview import lines_to_draw, stored_sheet
     from stylegan_mix.drawing.png import as_png
     from stylegan_mix.drawing.sheet import draw
 
+    output.check(out)
     opened = _open(key, verify=True)
-    chosen = [_pair(text, opened.classes) for text in pairs] or default_pairs(len(opened.classes))
+    asked = [_pair(text, opened.classes) for text in pairs]
+    sheet, empty = stored_sheet(opened, lines_to_draw(opened, asked))
+    if asked and not opened.mixes:
+        say(
+            f"bank {opened.key[:12]} is unmixed (space {opened.space}): no image is between two "
+            "classes, so each class of a pair has a row of its own"
+        )
+    for line in empty:
+        say(f"no stored row of {line}: their cells stay grey")
     path = out or Path(f"preview-{opened.key[:12]}.png")
-    output.write_bytes(path, as_png(draw(stored_sheet(opened, chosen))))
+    output.write_bytes(path, as_png(draw(sheet)))
+    _warn(opened)
     result(str(path))
 
 
@@ -258,6 +261,7 @@ def judge(
 
     output.check(out)
     opened = _open(key, verify=True)
+    _warn(opened)
     asked = plan.decide(opened, folds=folds, seed=seed)
     say(asked.line())
     if dry_run and asked.existing is None:

@@ -30,18 +30,11 @@ _COLUMNS = (
     "age",
     "state",
 )
-# Fields shown as a table of the classes, or too long for a line.
-_APART = (
-    "classes",
-    "counts",
-    "diversity",
-    "preset",
-    "network",
-    "imported",
-    "hash",
-    "numerics",
-    "rounded",
-)
+_HEADINGS = {"kimg": "thousand images"}
+
+
+# Hashes that its table of facts ends with.
+_IDS = {"training split id": "split_id", "test part id": "test_id", "training": "training"}
 
 
 @click.group("generators", cls=console.Group)
@@ -59,7 +52,7 @@ def generators() -> None:
 def list_generators(dataset: str | None, as_json: bool) -> None:
     """List the generators of the store, the newest first.
 
-    `diversity` is that of the least diverse class: 1 is as diverse as the data, 0 one picture.
+    `thousand images` are those that it was shown, and the budget of its preset. `diversity` is that of the least diverse class: 1 is as diverse as the data, 0 one picture.
     """
     from stylegan_mix import store
     from stylegan_mix.generators import store as generator_store
@@ -71,8 +64,8 @@ def list_generators(dataset: str | None, as_json: bool) -> None:
     if as_json:
         console.print_json(rows)
     elif rows:
-        cells = ([_cell(name, row[name]) for name in _COLUMNS] for row in rows)
-        console.print_table([_COLUMNS, *cells])
+        cells = ([_cell(name, row) for name in _COLUMNS] for row in rows)
+        console.print_table([[_HEADINGS.get(name, name) for name in _COLUMNS], *cells])
     else:
         say(f"no generators in {store.home() / 'generators'}")
         say("  stylegan-mix train --dataset digits_lt trains one")
@@ -87,6 +80,7 @@ def _row(published: Published) -> dict[str, Any]:
         "imbalance": card["imbalance"],
         "preset": card["preset"]["name"],
         "kimg": card["kimg"],
+        "preset_kimg": card["preset"].get("kimg"),
         "diversity": min(known, default=None),
         "size": published.size,
         "age": max(time.time() - published.made, 0.0),
@@ -106,9 +100,13 @@ def _damaged_row(path: Path) -> dict[str, Any]:
     return {**row, "generator": path.name, "state": "damaged", "folder": str(path)}
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, row: dict[str, Any]) -> str:
+    value = row[name]
     if value is None:
         return "-"
+    if name == "kimg":
+        budget = row["preset_kimg"]
+        return f"{value:,g}" if budget is None else f"{value:,g} of {budget:,g}"
     if name == "generator":
         return str(value)[:12]
     if name == "size":
@@ -127,20 +125,22 @@ def _cell(name: str, value: Any) -> str:
 def show(generator: str, as_json: bool) -> None:
     """Show everything about a generator: origin, settings, diversity of its classes."""
     from stylegan_mix.generators import store as generator_store
-    from stylegan_mix.generators.card import command
+    from stylegan_mix.generators.in_words import in_words
 
     published = generator_store.load(generator)
     facts = {"folder": str(published.folder), **published.card, "hash": published.hash}
     if as_json:
         console.print_json(facts)
         return
-    facts["command"] = command(published.card)
-    result(f"{'generator':18} {published.hash}")
-    for name, value in facts.items():
-        if name not in _APART and value is not None:
-            result(f"{one_line(name):18} {one_line(value)}")
-    result(f"{'picture':18} {published.folder / 'grid.png'}")
-    for title in ("rounded", "imported", "preset", "network"):
+    told = [
+        ("generator", published.hash),
+        *in_words(published),
+        ("picture", str(published.folder / "grid.png")),
+        ("folder", str(published.folder)),
+        *((name, str(published.card.get(field) or "")) for name, field in _IDS.items()),
+    ]
+    console.print_table([(name, one_line(text)) for name, text in told if text])
+    for title in ("rounded", "imported", "init", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")
@@ -151,17 +151,13 @@ def show(generator: str, as_json: bool) -> None:
 
 
 def _print_classes(card: dict[str, Any]) -> None:
-    classes = card["classes"]
-    if not classes:
+    from stylegan_mix.generators.card import class_table
+
+    if not card["classes"]:
         result("\nunconditional: it draws images of no known class")
         return
-    ratios = card["diversity"] or [None] * len(classes)
-    rows = [
-        (str(name), f"{count:,}", "n/a" if ratio is None else f"{ratio:.2f}")
-        for name, count, ratio in zip(classes, card["counts"], ratios, strict=True)
-    ]
     result("")
-    console.print_table([("class", "images", "diversity"), *rows], right=(1, 2))
+    console.print_table(class_table(card), right=(1, 2))
 
 
 generators.add_command(

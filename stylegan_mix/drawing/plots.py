@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from stylegan_mix.columns import width
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -56,8 +58,8 @@ def blank(width: float, height: float) -> tuple[Figure, Axes]:
 def legend_outside(figure: Figure, axes: Axes) -> None:
     """Puts the legend of the axes below the figure."""
     handles, names = axes.get_legend_handles_labels()
-    columns = max(1, min(len(names), 105 // (max(map(len, names)) + 3)))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+    across = max(1, min(len(names), 105 // (max(map(width, names)) + 3)))
+    figure.legend(handles, names, loc="outside lower center", ncols=across)
 
 
 @styled

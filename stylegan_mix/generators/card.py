@@ -12,10 +12,11 @@ from typing import Any
 
 from stylegan_mix.datasets.records import draw_name
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, Types, check_each, check_types
+from stylegan_mix.generators.budget import in_thousands, of_preset, short
 from stylegan_mix.presets import preset_of
 from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check", "command", "rounding"]
+__all__ = ["card_text", "check", "class_table", "command", "rounding", "trained_for"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -54,8 +55,12 @@ _SOMETIMES: dict[str, Types] = {
     "command": TEXT,
     "operators": TEXT,
     "half_life": NUMBER,
+    "init": OBJECT,
+    "lineage_kimg": NUMBER,
     "rounded": OBJECT,
 }
+_INIT: dict[str, Types] = {"generator": TEXT, "critic": (*TEXT, NoneType), "kimg": NUMBER}
+_SEEN: dict[str, Types] = {"dataset": (*TEXT, NoneType), "split_id": (*TEXT, NoneType)}
 _ROUNDED: dict[str, Types] = {"dtype": TEXT, "generator": TEXT}
 
 
@@ -68,6 +73,7 @@ def check(card: Any) -> None:
     _check_lists(card)
     if "rounded" in card:
         check_types(card["rounded"], _ROUNDED)
+    _check_init(card)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
     check_types(card["preset"], {"name": TEXT})
@@ -87,6 +93,18 @@ def _check_lists(card: Mapping[str, Any]) -> None:
         check_each(values, types, name)
         if classes and card[name] is not None and len(values) != len(classes):
             raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
+
+
+def _check_init(card: Mapping[str, Any]) -> None:
+    """Checks the start of a training that began with another generator, and all it had seen."""
+    if "init" not in card:
+        return
+    check_types(card["init"], _INIT)
+    check_types(card, {"lineage_kimg": NUMBER})
+    others = card["init"].get("others", [])
+    check_each(others, OBJECT, "others")
+    for one in others:
+        check_types(one, _SEEN)
 
 
 # In words
@@ -110,42 +128,82 @@ def rounding(card: Mapping[str, Any]) -> str:
     )
 
 
+def class_table(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Lists name, training images and diversity of each class as text, below a head."""
+    ratios = card["diversity"] or [None] * len(card["classes"])
+    rows = [
+        (str(name), f"{count:,}", "n/a" if ratio is None else f"{ratio:.2f}")
+        for name, count, ratio in zip(card["classes"], card["counts"], ratios, strict=True)
+    ]
+    return [("class", "training images", "diversity"), *rows]
+
+
 def card_text(name: str, card: Mapping[str, Any]) -> str:
     """Renders `GENERATOR_CARD.md` of the generator whose weights have the hash `name`."""
     return _trained_text(name, card) if card.get("imported") is None else _imported_text(name, card)
 
 
 def _trained_text(name: str, card: Mapping[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {for_markdown(label)} | {count} | {'n/a' if ratio is None else format(ratio, '.2f')} |"
-        for label, count, ratio in zip(
-            card["classes"], card["counts"], card["diversity"], strict=True
-        )
-    )
+    head, *rows = (f"| {' | '.join(map(for_markdown, cells))} |" for cells in class_table(card))
+    table = "\n".join([head, "|---|---|---|", *rows])
     split = f"split `{card['split_id'][:12]}` ({draw_name(card['imbalance'])})"
     average = "moving average"
     if "half_life" in card:
-        average += f" of half-life {card['half_life']:g} kimg, kept beside the main one"
+        average += f" of half-life {card['half_life']:g} thousand images, kept beside the main one"
     if found := rounding(card):
         average += f", {_coded(found)}"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
-{split}, for {card["kimg"]:g} thousand images, seed
-{card["seed"]}, in {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
-
+{split}, for {trained_for(card)}, seed {card["seed"]}, in
+{card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
+{_start_text(card)}{_warned(card)}
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.
 
-| class | training images | diversity |
-|---|---|---|
-{rows}
+{table}
 
 ![samples of every class](grid.png)
 
-Trained on exactly the training part of that split, and on nothing else. What its images may be
+{_seen_text(card)} What its images may be
 used for follows from the terms of that data. {_written_by(card)}
 """
+
+
+def _start_text(card: Mapping[str, Any]) -> str:
+    """Describes the generator that a training began with; nothing if there was none."""
+    if "init" not in card:
+        return ""
+    start = card["init"]
+    critic = "its discriminator" if start["critic"] else "a fresh discriminator"
+    return f"""
+It began with the weights of generator `{one_line(start["generator"])[:12]}` and {critic}, after
+{start["kimg"]:g} thousand images: {card["lineage_kimg"]:g} thousand in all.
+"""
+
+
+def _seen_text(card: Mapping[str, Any]) -> str:
+    others = card.get("init", {}).get("others", [])
+    if not others:
+        return "Trained on exactly the training part of that split, and on nothing else."
+    named = ", ".join(
+        f"{for_markdown(str(one['dataset']))} (split `{one_line(str(one['split_id']))[:12]}`)"
+        for one in others
+    )
+    return f"""**It has seen other images, too**: it began with weights that were trained on
+{named}. If test images were among them, results with its banks are worth nothing."""
+
+
+def trained_for(card: Mapping[str, Any]) -> str:
+    """Describes the images that a generator was shown, beside the budget of its preset."""
+    kimg, budget = card["kimg"], card["preset"].get("kimg")
+    return in_thousands(kimg) if budget is None else of_preset(kimg, budget)
+
+
+def _warned(card: Mapping[str, Any]) -> str:
+    """Renders the warning of a barely trained generator as a paragraph; "" without one."""
+    text = short(card)
+    return f"\n**{text[0].upper()}{text[1:]}.**\n" if text else ""
 
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:

@@ -201,7 +201,7 @@ def lines(exported: Exported) -> list[str]:
         f"{card['resolution']}x{card['resolution']}x{card['channels']}",
         f"{len(card['classes'])} classes",
         f"preset {card['preset']['name']}",
-        *([] if card["kimg"] is None else [f"{card['kimg']:g} thousand images"]),
+        *([] if card["kimg"] is None else [cards.trained_for(card)]),
         *filter(None, [cards.rounding(card)]),
     ]
     split = "nothing of its data"

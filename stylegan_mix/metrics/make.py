@@ -162,7 +162,9 @@ def _split(dataset: Dataset) -> dict[str, Any]:
 
 def _notes(facts: Mapping[str, Any], subject: Subject) -> list[str]:
     """Lists the reservations that a reader of the figures must know."""
-    notes = [
+    warned = subject.short_training()
+    notes = [warned] if warned else []
+    notes += [
         f"no {name}: {reference['absent']}"
         for name, reference in facts["references"].items()
         if "absent" in reference

@@ -129,6 +129,7 @@ class Plan:
         return [
             *self.why,
             f"{subject.kind} {subject.name} of {dataset.name}, split {dataset.split_id[:12]}",
+            *([warned] if (warned := subject.short_training()) else []),
             f"{samples} for each of {len(request.seeds)} seed(s), against {sizes}",
             f"features {features}; probe {probe}",
             f"report {request.key[:12]}: {state}",

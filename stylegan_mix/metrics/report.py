@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stylegan_mix import columns
 from stylegan_mix.datasets.records import draw_name
 
 __all__ = [
@@ -248,24 +249,11 @@ def text_lines(report: Mapping[str, Any]) -> list[str]:
     """Renders the report for a terminal."""
     lines = heading_lines(report)
     for title, rows in tables(report, every_class=False):
-        lines += ["", title, *_aligned(rows)]
+        lines += ["", title, *columns.aligned(rows, right=range(1, len(rows[0])))]
     lines += ["", *notes(report)]
     if len(report["classes"]) > MOST_CLASSES_SHOWN:
         lines.append(f"{len(report['classes'])} classes: see --json, or --out FILE.md")
     return lines
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.generators.budget import short, short_for_bank
 from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics.request import Request
 from stylegan_mix.metrics.samples import Samples, bank_rows, drawn, labels_for
@@ -56,6 +57,10 @@ class Subject:
         told = self._published.card if self.bank is None else self.bank.facts
         names = ["kimg", "seed"] if self.bank is None else _OF_BANK
         return {**facts, **{name: told.get(name) for name in names}}
+
+    def short_training(self) -> str:
+        """Warns of a generator that saw a small share of its preset's budget; "" if it did not."""
+        return short(self._published.card) if self.bank is None else short_for_bank(self.bank.facts)
 
     def network(self, device: torch.device) -> Generator:
         """Loads the generator's network in float32."""

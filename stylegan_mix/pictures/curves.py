@@ -39,8 +39,8 @@ def curves(
         return None
     kimg = np.array([float(line["kimg"]) for line in lines])
     caption = (
-        f"Every number of the training's log, {len(lines)} lines to {kimg[-1]:,.0f} kimg, each a "
-        "mean since the line before; lists have a line per class, from dark (head) to light "
+        f"Every number of the training's log, {len(lines)} lines to {kimg[-1]:,.0f} "
+        "thousand images, each a mean since the line before; lists have a line per class, from dark (head) to light "
         f"(tail); {origin}."
     )
     figure = drawn(found, kimg, [classes[c] for c in head_to_tail(counts)])
@@ -93,7 +93,7 @@ def _write(axes: Axes, panel: Panel, kimg: float) -> None:
         told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
     axes.text(0.0, 0.95, "\n".join(told), transform=axes.transAxes, va="top")
     letters(axes.texts)
-    axes.set_title(f"{panel.title} at {kimg:,.4g} kimg")
+    axes.set_title(f"{panel.title} at {kimg:,.4g} thousand images")
     axes.set_axis_off()
 
 

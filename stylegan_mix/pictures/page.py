@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from stylegan_mix.drawing.page import document, folded, listed, picture, table
-from stylegan_mix.generators.card import command as generator_command
+from stylegan_mix.generators.in_words import in_words
 from stylegan_mix.generators.store import Published
 from stylegan_mix.metrics import report as reports
 from stylegan_mix.pictures.picture import Picture
@@ -28,7 +28,7 @@ def html(
     """Renders the page; `report` is None if there is none, `left_out` lists missing parts."""
     card = published.card
     data = card["dataset"] or "unknown data"
-    body = [table([], _facts(published), texts=2)]
+    body = [table([], in_words(published), texts=2)]
     if left_out:
         body += ["<h2>Not on this page</h2>", listed(left_out)]
     if report is not None:
@@ -49,40 +49,6 @@ def html(
         body,
         mark=MARK,
     )
-
-
-def _facts(published: Published) -> list[list[str]]:
-    """Puts the fields of the card into words; missing ones are left out."""
-    card = published.card
-    counts = card["counts"]
-    source = published.imported
-    found = {
-        "data set": card["dataset"],
-        "split": _draw(card),
-        "classes": f"{len(card['classes'])}" if card["classes"] else "none: unconditional",
-        "training images": (
-            f"{sum(counts):,}: {max(counts):,} of the largest class, {min(counts):,} of the least"
-            if counts
-            else None
-        ),
-        "images": f"{card['resolution']}x{card['resolution']}, {card['channels']} channel(s)",
-        "preset": card["preset"]["name"],
-        "trained for": None if card["kimg"] is None else f"{card['kimg']:g} kimg",
-        "seed of the training": card["seed"],
-        "operators": card.get("operators"),
-        "imported from": source and f"{source['file']}, {source['what']}",
-        "its training images": source and source["split"],
-        "made by": generator_command(card),
-    }
-    return [[name, str(value)] for name, value in found.items() if value is not None]
-
-
-def _draw(card: Mapping[str, Any]) -> str | None:
-    if card["split_id"] is None:
-        return None
-    factor = card["imbalance"]
-    drawn = "" if factor is None else f", imbalance {factor:g}"
-    return f"profile {card['profile']}{drawn}, split seed {card['split_seed']}"
 
 
 def _measured(report: Mapping[str, Any]) -> list[str]:

@@ -160,7 +160,7 @@ class _Training:
         saved = self.saves.newest(self.say)
         if saved is not None:
             self.take(*saved)
-            self.say(f"going on from {self.seen:.1f} kimg")
+            self.say(f"going on from {self.seen:.1f} thousand images")
         else:
             if self.game.world.leads:
                 self.journal.cut(0)
@@ -173,7 +173,7 @@ class _Training:
     def run(self) -> None:
         """Steps up to the budget; raises `_Lost` if the training collapses."""
         state, world, stop = self.state, self.game.world, self.session.stop
-        progress = self.session.track(self.kimg, "kimg", "training", start=self.seen)
+        progress = self.session.track(self.kimg, "thousand images", "training", start=self.seen)
         saved, shown = time.monotonic(), dict[str, str]()
         begun = state.step
         while state.step < self.last:
@@ -203,7 +203,8 @@ class _Training:
                 self.save(self.saves.checkpoints)
                 progress.close()
                 world.barrier()
-                raise stop.failure(saved=True, what=f"at {self.seen:.1f} of {self.kimg:g} kimg")
+                what = f"at {self.seen:.1f} of {self.kimg:g} thousand images"
+                raise stop.failure(saved=True, what=what)
             if time.monotonic() - saved > self.save_seconds:
                 self.save(self.saves.checkpoints)
                 saved = time.monotonic()
@@ -251,7 +252,7 @@ class _Training:
         """Prints the alarms that the previous log did not have."""
         for name, text in warnings.items():
             if self.warned.get(name) != text:
-                self.say(f"alarm at {self.seen:.1f} kimg: {text}")
+                self.say(f"alarm at {self.seen:.1f} thousand images: {text}")
         self.warned = warnings
 
     def draw(self, picture: Path) -> None:
@@ -263,7 +264,8 @@ class _Training:
         save_grid(samples, self.dataset, picture)
         if not self.drawn:
             self.say(
-                f"every class at {self.seen:.1f} kimg, drawn as the training goes on: {picture}"
+                f"every class at {self.seen:.1f} thousand images, drawn as the training goes on: "
+                f"{picture}"
             )
             self.drawn = True
 
@@ -271,17 +273,18 @@ class _Training:
         """Translates an out-of-memory or GPU error for the user; returns other errors unchanged."""
         saved, batch = self.saves.newest(self.say), self.game.preset.batch
         kimg = 0 if saved is None else saved[1][0] * batch / 1000
-        went_on, why = f"the same command goes on from {kimg:g} kimg", f"{error}".partition("\n")[0]
+        went_on = f"the same command goes on from {kimg:g} thousand images"
+        why = f"{error}".partition("\n")[0]
         if is_out_of_memory(error):
             return MissingEnvironment(
-                f"out of memory at {self.seen:.1f} kimg, with batches of {batch} in "
+                f"out of memory at {self.seen:.1f} thousand images, with batches of {batch} in "
                 f"{self.game.world.size} process(es): {why}",
                 remedy=f"{went_on} once there is more; else, as another training, --batch "
                 f"{batch // 2} or --channel-max {self.game.preset.channel_max // 2}",
             )
         if "CUDA error" in why:  # PyTorch's and the compiled operators'
             return MissingEnvironment(
-                f"the GPU failed at {self.seen:.1f} kimg: {why}",
+                f"the GPU failed at {self.seen:.1f} thousand images: {why}",
                 remedy=f"{went_on}, from {self.folder / 'checkpoints'}, on a sound GPU",
             )
         return error
@@ -299,8 +302,8 @@ class _Training:
         if found is None:
             again = " again, after it had been taken back once" if self.state.attempt else ""
             raise diverged(
-                f"training diverged at {at:.1f} kimg{again}: {reason}; the last sound states are "
-                f"in {self.folder}",
+                f"training diverged at {at:.1f} thousand images{again}: {reason}; the last sound "
+                f"states are in {self.folder}",
                 picture,
                 self.game.preset,
             )
@@ -311,7 +314,9 @@ class _Training:
         if world.leads:
             self.saves.checkpoints.clear()
         self.save(self.saves.checkpoints)
-        self.say(f"{reason} at {at:.1f} kimg: back to {self.seen:.1f} kimg, on with other draws")
+        self.say(
+            f"{reason} at {at:.1f} thousand images: back to {self.seen:.1f}, on with other draws"
+        )
 
 
 def diverged(text: str, picture: Path, preset: Preset, *, also: str = "") -> Diverged:

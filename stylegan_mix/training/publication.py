@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 
 from stylegan_mix import checkpoint
 from stylegan_mix.errors import Diverged
@@ -44,9 +45,12 @@ class _Looked:
         return {label: few[:_SHOWN] for label, few in self.samples.items()}
 
 
-def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Published]:
+def publish_all(
+    plan: TrainPlan, trained: Trained, session: Session, *, keep_critic: bool = False
+) -> list[Published]:
     """Publishes each distinct EMA. The main one is published last, so that it is the newest.
 
+    With `keep_critic` the discriminator is published beside the main one.
     If every class of the main one has collapsed, or if a number of any is not finite, raises
     `Diverged` (exit code 5) and publishes nothing.
     """
@@ -70,11 +74,13 @@ def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Pub
     if equal:
         session.say(_equal_text(equal[::-1], plan.preset.ema_ramp))
     card = _card(main, plan, trained, {})
-    published.append(generator_store.publish(weights, card, class_grid(main.shown, plan.dataset)))
+    critic = _weights(trained.state.discriminator) if keep_critic else None
+    grid = class_grid(main.shown, plan.dataset)
+    published.append(generator_store.publish(weights, card, grid, critic))
     return published[::-1]
 
 
-def _weights(network: Generator) -> dict[str, Tensor]:
+def _weights(network: Module) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in network.state_dict().items()}
 
 
@@ -83,7 +89,7 @@ def _check_finite(average: Generator, plan: TrainPlan) -> None:
     bad = [name for name, value in _weights(average).items() if not value.isfinite().all()]
     if bad:
         raise Diverged(
-            f"training ended at {plan.kimg:g} kimg with numbers that are not finite, in "
+            f"training ended at {plan.kimg:g} thousand images with numbers that are not finite, in "
             f"{', '.join(bad[:3])}; nothing was published, the state stays in {plan.folder}",
             remedy="try a smaller --lr or another --r1-gamma, or --precision float32",
         )
@@ -98,8 +104,8 @@ def _check_alive(main: _Looked, plan: TrainPlan) -> None:
     picture = lost_picture(plan.folder, plan.kimg)
     save_grid(main.shown, plan.dataset, picture)
     raise diverged(
-        f"there is no generator to publish at {plan.kimg:g} kimg: {ONE_PICTURE} every class; "
-        f"the state stays in {plan.folder}",
+        f"there is no generator to publish at {plan.kimg:g} thousand images: {ONE_PICTURE} every "
+        f"class; the state stays in {plan.folder}",
         picture,
         plan.preset,
         also="a longer --kimg goes on from here; else ",
@@ -135,6 +141,9 @@ def _card(
         card["numerics"] = trained.numerics
     if state.attempt:
         card["attempts"] = state.attempt + 1
+    if plan.init is not None:
+        card["init"] = plan.init.card(dataset.split_id)
+        card["lineage_kimg"] = plan.init.kimg + plan.kimg
     return card
 
 
@@ -144,4 +153,5 @@ def _equal_text(half_lives: list[float], ramp: float) -> str:
     why = (
         f": a half-life is at most {100 * ramp:g} % of the images seen (--ema-ramp)" if ramp else ""
     )
-    return f"equal to the main average, so not published apart: that of {names} kimg{why}"
+    which = f"that of {names} thousand images"
+    return f"equal to the main average, so not published apart: {which}{why}"

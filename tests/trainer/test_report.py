@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
     }
     assert set(row) == {
         *("arm", "recipe", "model", "bank", "teacher", "setting", "key", "steps", "n", "seeds"),
-        *("accuracy", "test_oracle", "per_class", "commands"),
+        *("fair", "accuracy", "test_oracle", "per_class", "commands"),
     }
     assert list(row["accuracy"]) == ["overall", "balanced", "many", "medium", "few"]
     assert row["accuracy"]["few"].keys() == {"mean", "sd"}
@@ -466,3 +467,16 @@ def test_pairs_of_several_experiments_are_listed(places: Path, record: Maker, tr
     assert "'hybrid' means 3 experiments" in err
     assert err.count("hybrid/ce/resnet8/") == 3
     assert "add recipe, model or key" in err
+
+
+@pytest.mark.parametrize("option", ["--out", "--into"])
+def test_a_full_disk_is_told_before_the_results_are_read(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(records, "surveyed", None)  # not called
+    code, out, err = trainer("report", "runs", option, "elsewhere/page.md")
+    assert (code, out) == (4, "")
+    assert "/elsewhere needs" in err
+    assert f"with {option}" in err

@@ -33,7 +33,8 @@ def recipes(as_json: bool, debug: bool) -> None:
             ]
         )
         return
-    width = max(map(len, RECIPES))
+    lines = []
     for recipe in RECIPES.values():
         stages = " > ".join(stage.name for stage in recipe.stages)
-        console.result(f"{recipe.name:<{width}}  {recipe.about}  [{stages}]")
+        lines.append((recipe.name, f"{recipe.about}  [{stages}]"))
+    console.print_table(lines)

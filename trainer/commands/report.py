@@ -83,6 +83,9 @@ def report(
     """
     from trainer.reports import data_now, records
 
+    output.check(out)
+    if not check:
+        output.check(into, elsewhere="choose another file with --into")
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
     with records.surveyed(paths or (Path("runs"),)) as every:
         for line in data_now.changed(every):

@@ -137,6 +137,7 @@ class RunFolder:
             before = store.read_json(path)
             with fitting(f"{path} does not list inputs", remedy=_ASIDE.format(path)):
                 check_types(before, {})
+            before.setdefault("val_id", inputs.get("val_id"))  # earlier versions did not keep it
             changed = [name for name in inputs if before.get(name) != inputs[name]]
             if changed:
                 raise InvalidInput(

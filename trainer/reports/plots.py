@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stylegan_mix import store
+from stylegan_mix.columns import width
 from stylegan_mix.datasets.groups import telling
 from stylegan_mix.drawing.class_rows import (
     ClassRow,
@@ -181,7 +182,7 @@ def confusion(row: Row) -> Figure | None:
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names, labels = [one.name for one in rows], [one.label for one in rows]
     side = min(max(0.3 * len(rows), 2.6), 7.0)
-    across, down = (0.08 * max(map(len, texts)) for texts in (labels, names))
+    across, down = (0.08 * max(map(width, texts)) for texts in (labels, names))
     figure, axes = blank(side + across + 1.3, side + down + 0.9)
     axes.grid(visible=False)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")

@@ -35,6 +35,8 @@ __all__ = [
 
 # Settings that other columns show, and those that only bank and teacher have.
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
+# Settings that the name of an arm tells whole, and references.
+_IN_ARMS = {"accept", "bank", "bank_schedule", "fair", "label", "mix_bank_real", "teacher"}
 _OF_BANK = ("n", "alpha", "generator", "generator_kimg")
 
 
@@ -162,9 +164,10 @@ def comparable(result: Result) -> dict[str, Any]:
 
 
 def _table(results: list[Result]) -> Table:
-    by_key: dict[str, list[Result]] = {}
+    by_key: dict[tuple[str, str | None], list[Result]] = {}
     for result in results:
-        by_key.setdefault(result.key, []).append(result)
+        # Other validation images are another experiment.
+        by_key.setdefault((result.key, result.dataset.get("val_id")), []).append(result)
     groups = sorted(by_key.values(), key=lambda group: _order(group[0]))
     settings = _settings([group[0] for group in groups])
     rows = [
@@ -202,7 +205,7 @@ def _told(result: Result) -> dict[str, Any]:
     config = {
         name: value
         for name, value in result.spec.identity().items()
-        if name not in {*_IN_COLUMNS, "bank", "teacher", "accept"}
+        if name not in {*_IN_COLUMNS, *_IN_ARMS}
     }
     told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
     told.update({name: str(value) for name, value in flat(config).items() if name not in told})
@@ -210,16 +213,20 @@ def _told(result: Result) -> dict[str, Any]:
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
         told[f"{result.arm} bank"] = str(bank["key"])[:8]
-        if result.spec.accept:
-            told[f"{result.arm} judged"] = result.spec.accept.content_sha256[:8]
+        judged = result.spec.accept or result.spec.label
+        if judged:
+            told[f"{result.arm} judged"] = judged.content_sha256[:8]
         told.update({f"bank.{name}": bank[name] for name in _OF_BANK if bank.get(name) is not None})
+        told["bank.policy"] = bank.get("policy", "uniform")
     if teacher:
         told[f"{result.recipe} teacher"] = teacher.sha256[:8]
     return told
 
 
 def _brief(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)[:12] if " " not in str(value) else str(value)
 
 
 # Renderings
@@ -326,6 +333,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
     return {
         **{name: record[name] for name in ("arm", "recipe", "model", "bank", "teacher")},
         "setting": row.setting,
+        "fair": row.first.spec.fairness,
         "key": row.first.key,
         "steps": record["budget"]["steps"],
         "n": len(row.results),
