@@ -136,9 +136,9 @@ class Discriminator(nn.Module):
     there is an unconditional head beside the projection, on the same features (Shahbazi et al.
     2022, Transitional-cGAN): `both` gives the two logits.
 
-    If it `grows`, images of half the size enter below the first block. Features of full-size images
-    there are (1 - `growth`) from-RGB(halved image) + `growth` first block(image), so that the block
-    fades in as `growth` goes from 0 to 1 (Karras et al. 2018, progressive growing).
+    After `begin_at_half` it grows: images of half the size enter below the first block. Features of
+    full-size images there are (1 - `growth`) from-RGB(halved image) + `growth` first block(image),
+    so the block fades in as `growth` goes from 0 to 1 (Karras et al. 2018, progressive growing).
 
     `feature_head`, if it is set, is another judge of image and label, with a logit of its own.
     """
@@ -159,7 +159,6 @@ class Discriminator(nn.Module):
         conv_clamp: float | None = None,
         utlo_resolution: int = 0,
         transitional: bool = False,
-        grows: bool = False,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -172,11 +171,9 @@ class Discriminator(nn.Module):
         if architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
-        if grows and (architecture == "skip" or utlo_resolution):
-            raise ValueError("only an orig or resnet discriminator without UTLO can grow")
         self.resolution, self.image_channels, self.classes = resolution, image_channels, classes
         self.utlo_resolution, self.transitional = utlo_resolution, transitional
-        self.grows = grows
+        self.grows = False
         self.feature_head: FeatureHead | None = None
         self.resolutions = block_resolutions(resolution)[:0:-1]
         conv_clamp = default_clamp(conv_clamp, compute_dtype)
@@ -215,10 +212,16 @@ class Discriminator(nn.Module):
             self.out_low = FullyConnected(last, 1)
         if transitional:
             self.out_free = FullyConnected(last, 1)
-        if grows:
-            entering = channels_at(resolution // 2, channel_base, channel_max)
-            self.fromrgb_half = Convolution(image_channels, entering, 1, clamp=conv_clamp)
-            self.register_buffer("growth", torch.zeros([]))
+
+    def begin_at_half(self) -> None:
+        """Adds the entry of images of half the size, with weights from torch's generator."""
+        first: DiscriminatorBlock = getattr(self, f"b{self.resolution}")
+        if first.passes_image or self.utlo_resolution:
+            raise ValueError("only an orig or resnet discriminator without UTLO can grow")
+        entering, clamp = len(first.conv1.weight), first.conv1.clamp
+        self.fromrgb_half = Convolution(self.image_channels, entering, 1, clamp=clamp)
+        self.register_buffer("growth", torch.zeros([]))
+        self.grows = True
 
     @property
     def last_block(self) -> str:

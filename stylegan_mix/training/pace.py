@@ -1,4 +1,4 @@
-"""The pace of a training: the seconds of its steps, which are cheaper while images are half the size.
+"""The pace of a training: the seconds of its steps, fewer while images have half the size.
 
 The cost of a plan and the budget of a time follow from it.
 """

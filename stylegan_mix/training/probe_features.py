@@ -20,7 +20,7 @@ from stylegan_mix.session import Session
 __all__ = ["PROBE_SEED", "blank_head", "features_of", "multiplications", "take_probe"]
 
 PROBE_SEED = 0
-"""The seed of the probe that a discriminator sees: that of the metrics, unless they name another."""
+"""The seed of the probe that a discriminator sees: the default of the metrics."""
 
 
 def features_of(network: SmallNet) -> FrozenFeatures:

@@ -82,9 +82,10 @@ class TrainState:
                 minibatch_std_group=preset.minibatch_std_group,
                 utlo_resolution=preset.utlo_resolution,
                 transitional=preset.transition_end > 0,
-                grows=preset.grow_end > 0,
                 compute_dtype=PRECISIONS[preset.precision],
             )
+            if preset.grow_end:
+                discriminator.begin_at_half()
             if preset.probe_weight:
                 discriminator.feature_head = blank_head(
                     resolution=resolution, channels=channels, classes=len(counts)

@@ -44,9 +44,12 @@ def generator(**changes: Any) -> Generator:
     return network.requires_grad_(False)
 
 
-def discriminator(**changes: Any) -> Discriminator:
+def discriminator(*, grows: bool = False, **changes: Any) -> Discriminator:
     torch.manual_seed(0)
-    return Discriminator(mapping_layers=1, **{**SMALL, **changes}).requires_grad_(False)
+    network = Discriminator(mapping_layers=1, **{**SMALL, **changes})
+    if grows:
+        network.begin_at_half()
+    return network.requires_grad_(False)
 
 
 def shown(size: int = 16) -> torch.Tensor:

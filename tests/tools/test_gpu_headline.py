@@ -47,7 +47,7 @@ if verb == "generators":
 if verb == "export-generator":
     open(words[4], "wb").write(b"weights")
 if verb == "generate":
-    print(json.dumps({{"key": "{key}", "space": words[words.index("--space") + 1]}}))
+    print(json.dumps({{"key": "{key}"}}))
 if verb == "bank":
     print(json.dumps({{"accepted": 1}}))
 if verb == "run":
@@ -236,17 +236,29 @@ def test_results_of_other_options_are_refused(
 
 
 def test_every_bank_that_an_arm_reads_is_written_and_judged_where_it_is_asked_for(
-    machine: Machine,
+    machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    banks_of, arms = machine.script.banks_of, machine.script.ARMS
-    assert banks_of({"none": arms["none"], "mixup": arms["mixup"]}) == []
-    assert banks_of(arms) == ["w", "unmixed", "pixel"]
-    assert banks_of({"x": arms["hybrid-pixel"]}) == ["pixel"]
-    assert machine.slice("--arm", "clean=--aug hybrid --accept clean") == 0
-    assert ["stylegan_mix", "bank", "judge", KEY, "--device", "cpu", "--json"] in machine.calls
-    (clean,) = (words for words in machine.calls if "clean" in words and words[1] == "run")
-    assert clean[clean.index("--bank") + 1] == KEY
-    assert machine.read("banks")["banks"]["w"]["judged"] == {"accepted": 1}
+    assert machine.slice("--arms", "none", "mixup") == 0
+    assert "generate" not in machine.verbs
+    out = str(machine.out / "other")
+    near = ("--arm", "near=--aug hybrid --accept clean --bank near")
+    bank = ("--bank", "near=--pairs near --fill balance")
+    assert machine.slice("--out", out, "--arms", "pixel", "none", *near, *bank) == 0
+    spaces = [words for words in machine.calls if words[1] == "generate"]
+    assert spaces[0][spaces[0].index("--space") :][:2] == ["--space", "pixel"]
+    assert spaces[1][spaces[1].index("--pairs") :][:2] == ["--pairs", "near"]
+    judged = ["stylegan_mix", "bank", "judge", KEY, "--device", "cpu", "--json"]
+    assert machine.calls.count(judged) == 2
+    (run,) = (words for words in machine.calls if "near" in words and words[1] == "run")
+    assert run[run.index("--bank") + 1] == KEY
+    with pytest.raises(SystemExit):
+        machine.slice("--arm", "near=--aug hybrid --bank far")
+    assert (
+        "arm near reads the bank far; there are w, fill, unmixed, pixel" in capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        machine.slice("--arm", "../near=--aug none")
+    assert "--arm must be NAME=OPTIONS" in capsys.readouterr().err
 
 
 def test_the_steps_write_commands_that_exist(machine: Machine) -> None:

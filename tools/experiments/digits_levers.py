@@ -76,14 +76,15 @@ def prepared(work: Path, number: int, folds: int) -> list[str]:
     return ["--dataset", name]
 
 
-def banks(data: list[str], plan: dict[str, Any], kimg: float) -> dict[str, str]:
+def banks(data: list[str], plan: dict[str, Any], kimg: float, work: Path) -> dict[str, str]:
     """Trains the generator of a data set, writes and judges its banks; returns their keys."""
     command(["train", *data, "--preset", "tiny8", "--kimg", str(kimg)], "stylegan_mix")
     found = {}
     for name, options in plan["banks"].items():
         words = ["generate", *data, "--n", str(plan["rows"]), "--no-train", *typed(options)]
         found[name] = command(words, "stylegan_mix")["key"]
-        command(["bank", "judge", found[name]], "stylegan_mix")
+        picture = work / f"judged-{found[name][:12]}.png"
+        command(["bank", "judge", found[name], "--out", str(picture)], "stylegan_mix")
     return found
 
 
@@ -150,7 +151,7 @@ def choose(options: argparse.Namespace) -> None:
     keys = {}
     for number in range(plan["folds"]):
         data = prepared(options.work, number, plan["folds"])
-        keys[number] = banks(data, plan, plan["kimg"])
+        keys[number] = banks(data, plan, plan["kimg"], options.work)
         for name, arm in plan["arms"].items():
             out = options.work / "runs"
             runs[name] += trained(data, arm, keys[number], plan, out)
@@ -199,7 +200,7 @@ def prove(options: argparse.Namespace) -> None:
     chosen = json.loads(options.choice.read_text())
     plan, best = chosen["plan"], chosen["arms"][0]["arm"]
     proof = plan["prove"]
-    keys = banks(DIGITS, plan, proof["kimg"])
+    keys = banks(DIGITS, plan, proof["kimg"], options.work)
     tables = []
     for name in dict.fromkeys([*proof["arms"], best]):
         arm = plan["arms"][name]

@@ -3,7 +3,7 @@
     python tools/experiments/generator_changes.py tools/experiments/cpu32_changes.toml \\
         --results tools/results/cpu32_changes --threads 2
     python tools/experiments/generator_changes.py ... --only growing --only narrow
-    python tools/experiments/generator_changes.py ... --picture      draws what is there, and a table
+    python tools/experiments/generator_changes.py ... --picture        draws what is there
 
 The file names a preset and variants of it. A fifth of the training images (`held_out`) is set aside
 before anything is trained, so no test image is used. Each variant trains on the rest for `minutes`.
@@ -62,8 +62,8 @@ from stylegan_mix.training.run import publish_reached, run_training
 from stylegan_mix.training.saves import Saves
 
 SCHEMA = "generator-changes/1"
-# More than any training takes in its time.
-NEVER_KIMG = 1e9
+# More than any training takes in its time, and few enough for the disk: pictures take space.
+MOST_KIMG = 30_000.0
 # A point is reached when less than this share of its time is left.
 NEAR = 0.01
 PANELS = (
@@ -123,11 +123,11 @@ class Comparison:
         self._judge: Judge | None = None
 
     def training(self, changes: dict[str, Any]) -> TrainPlan:
-        """Plans the training of a variant; it never ends by itself."""
+        """Plans the training of a variant; its budget is never reached."""
         return plan_training(
             self.dataset,
             preset=self.preset,
-            kimg=NEVER_KIMG,
+            kimg=MOST_KIMG,
             seed=self.seed,
             device=self.device,
             command=self.command(),
@@ -296,6 +296,7 @@ def _train_up_to(plan: TrainPlan, seconds: float) -> None:
         with StopSignals(left / 60) as stop:
             try:
                 run_training(plan, Session(stop, SILENT))
+                return  # the whole budget
             except Stopped:
                 if stop.requested != "minutes":
                     raise

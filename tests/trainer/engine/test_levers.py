@@ -151,7 +151,8 @@ def test_class_frequencies_are_corrected_once() -> None:
     head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
     assert {name for name, taken in takes.items() if taken == (False, True)} == head_only
-    assert {name for name, taken in takes.items() if taken == (True, False)} == {"memory-kt"}
+    drw_only = {"memory-kt", "ncm", "temperature"}
+    assert {name for name, taken in takes.items() if taken == (True, False)} == drw_only
     for name, (drw, head) in takes.items():
         for lever, taken in (("drw", drw), ("head_epochs", head)):
             changed = replace(PLAIN, recipe=name, **{lever: 0.5 if lever == "drw" else 1})
