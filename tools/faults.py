@@ -104,7 +104,7 @@ def edited(file: Path, text: str) -> None:
             return compile(text, self.path, "exec", dont_inherit=True)
         return plain(self, fullname)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
 
 
 def status_of(tests: Sequence[str], fault: Fault | None, root: Path = ROOT) -> int:

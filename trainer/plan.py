@@ -348,6 +348,8 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
     text = f"bank {bank.key[:12]}: {reason} ({len(bank):,} rows, space {bank.space})"
     if bank.facts.get("generator_imported"):
         text += "; its generator was imported, and only declared to be of this split"
+    if bank.facts.get("generator_others"):
+        text += "; warning: its generator began with weights trained on images of another split"
     return bank_reference(folder), text
 
 

@@ -364,7 +364,9 @@ def _generator_lines(published: Published) -> list[str]:
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
     line = f"generator {name}, {trained_for(card)}{_least_diverse(card)}"
-    return [line, *(text for text in (short(card), found) if text)]
+    seen = "warning: it began with weights that were trained on images of another split"
+    others = seen if published.others else None
+    return [line, *(text for text in (others, short(card), found) if text)]
 
 
 def _least_diverse(card: Mapping[str, Any]) -> str:

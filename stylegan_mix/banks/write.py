@@ -209,10 +209,11 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "seed": request.seed,
         "generator": published.hash,
         "generator_preset": _preset_name(names["preset"]),
-        "generator_kimg": names["kimg"],
+        "generator_kimg": names.get("lineage_kimg", names["kimg"]),
         "generator_seed": names.get("seed"),
         "generator_imported": names.get("imported"),
         "diversity": names.get("diversity"),
+        **({"generator_others": published.others} if published.others else {}),
     }
     command = shlex.join(command_words(request, names, numerics.compute))
     return {**facts, "command": command}

@@ -134,7 +134,7 @@ def show(generator: str, as_json: bool) -> None:
         *((name, str(published.card.get(field) or "")) for name, field in _IDS.items()),
     ]
     console.print_table([(name, one_line(text)) for name, text in told if text])
-    for title in ("imported", "preset", "network"):
+    for title in ("imported", "init", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")

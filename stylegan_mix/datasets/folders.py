@@ -15,6 +15,7 @@ from stylegan_mix.datasets.class_folders import (
     empty_classes,
     refuse_unlabelled_parts,
 )
+from stylegan_mix.datasets.image_files import heif_hint
 from stylegan_mix.datasets.inner_parts import inner_parts
 from stylegan_mix.datasets.label_files import labels_beside
 from stylegan_mix.datasets.left_aside import IMAGE_ENDINGS
@@ -136,13 +137,13 @@ def _refuse_empty(archive: Archive, empty: list[str], alike: list[str]) -> None:
     raise InvalidInput(
         f"{archive.path}: no training image in {len(empty)} class folders: {some(empty)}"
         f"{''.join(f'; {note}' for note in (*why, *alike, *archive.notes))}",
-        remedy=_remedy(archive, endings, alike),
+        remedy=_remedy(archive, endings, alike, heif_hint(unread)),
     )
 
 
-def _remedy(archive: Archive, endings: list[str], alike: list[str]) -> str:
+def _remedy(archive: Archive, endings: list[str], alike: list[str], hint: str) -> str:
     if endings:
-        return "convert the images to PNG or JPEG"
+        return "; ".join(filter(None, [hint, "convert the images to PNG or JPEG"]))
     if alike:
         return "spell the names of a class alike in all parts"
     if archive.notes:

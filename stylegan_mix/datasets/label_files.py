@@ -37,6 +37,7 @@ __all__ = [
     "labels_beside",
     "of_a_part",
     "refuse_unused",
+    "unused",
 ]
 
 LARGEST_TEXT = 1 << 28
@@ -207,13 +208,7 @@ def refuse_unused(
                 remedy="save it as a CSV with a header, and name it: --labels FILE.csv"
                 f"{_or_folders(roots[-1])}",
             )
-    texts = [name for name in there if _is_text(name)]
-    lookup = Lookup(roots[0].images()) if texts else Lookup(())
-    commands = {
-        name: command
-        for name, content in sorted(archive.read(texts))
-        if (command := _command(name, content, lookup, tuple(places)))
-    }
+    commands = unused(archive, roots, used)
     if commands:
         first = next(iter(commands))
         if classes and (role := _role(first)) and role.role != "train":
@@ -227,6 +222,21 @@ def refuse_unused(
             f"{archive.path}: '{first}' names images, and is not used",
             remedy=f"to take the classes from it: {_together(commands)}{_or_folders(roots[-1])}",
         )
+
+
+def unused(archive: Archive, roots: Sequence[Branch], used: Collection[str]) -> dict[str, str]:
+    """Finds the texts around all images that name them -> the options that use each.
+
+    `used` are passed over.
+    """
+    places = {root.path for root in roots}
+    texts = [name for name in _around(archive, places) if name not in used and _is_text(name)]
+    lookup = Lookup(roots[0].images()) if texts else Lookup(())
+    return {
+        name: command
+        for name, content in sorted(archive.read(texts))
+        if (command := _command(name, content, lookup, tuple(places)))
+    }
 
 
 def _together(commands: Mapping[str, str]) -> str:

@@ -37,7 +37,14 @@ from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.reading import MOST_DIGITS
 
-__all__ = ["FEWEST_SHARE", "LabelFile", "file_column", "labelled_listing"]
+__all__ = [
+    "FEWEST_SHARE",
+    "LabelFile",
+    "LabelledRow",
+    "file_column",
+    "labelled_listing",
+    "labelled_rows",
+]
 
 SAMPLE_ROWS = 500
 # A table may name many images of which the source holds few.
@@ -60,7 +67,9 @@ class LabelFile:
 
 
 @dataclass(frozen=True)
-class _Row:
+class LabelledRow:
+    """An image, its label, and the role of its part in the row or the name of the file."""
+
     file: str
     label: str
     role: str | None
@@ -80,19 +89,7 @@ def labelled_listing(
     Raises `InvalidInput` (exit code 3) for rows that fit no image or have no label.
     """
     _check_roles(files)
-    notes: list[str] = []
-    rows: list[_Row] = []
-    for file in files:
-        found, said = _rows(archive, file, root, request, named)
-        rows += found
-        notes += said
-    rows = _spelled_alike(rows)
-    twice = [name for name, times in Counter(row.file for row in rows).items() if times > 1]
-    if twice:
-        raise InvalidInput(
-            f"{_names(files)}: more than one row for {counted(len(twice), 'image')}: {some(twice)}",
-            remedy="one image has one label: remove the other rows",
-        )
+    rows, notes = labelled_rows(archive, files, root, request, named)
     parts = _in_parts(archive, rows, files, named, notes)
     classes = _classes(files, parts)
     index = {name: label for label, name in enumerate(classes)}
@@ -115,6 +112,34 @@ def labelled_listing(
 # Rows
 
 
+def labelled_rows(
+    archive: Archive,
+    files: Sequence[LabelFile],
+    root: Branch,
+    request: Request,
+    named: Mapping[str, Collection[str]] = {},
+) -> tuple[list[LabelledRow], list[str]]:
+    """Reads the rows of label files that fit an image -> them, and notes.
+
+    Raises `InvalidInput` (exit code 3) for rows that fit no image, unless bad images are skipped,
+    for rows without a label, and for two rows of one image.
+    """
+    rows: list[LabelledRow] = []
+    notes: list[str] = []
+    for file in files:
+        found, said = _rows(archive, file, root, request, named)
+        rows += found
+        notes += said
+    rows = _spelled_alike(rows)
+    twice = [name for name, times in Counter(row.file for row in rows).items() if times > 1]
+    if twice:
+        raise InvalidInput(
+            f"{_names(files)}: more than one row for {counted(len(twice), 'image')}: {some(twice)}",
+            remedy="one image has one label: remove the other rows",
+        )
+    return rows, notes
+
+
 def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | None:
     """Finds the column whose values name images, more of them than any other's."""
     best, most = None, 0
@@ -130,7 +155,7 @@ def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | N
 class _Matched:
     """The rows of a table that fit an image, and descriptions of those that do not."""
 
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[LabelledRow] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     several: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
@@ -142,7 +167,7 @@ def _rows(
     root: Branch,
     request: Request,
     named: Mapping[str, Collection[str]],
-) -> tuple[list[_Row], list[str]]:
+) -> tuple[list[LabelledRow], list[str]]:
     table = file.table
     lookup = Lookup(_searched(root, file, named))
     folders = tuple(dict.fromkeys((file.folder, root.path, "")))
@@ -193,7 +218,7 @@ def _matched(
             found.bare.append(f"row {number} ('{word}')")
         else:
             part = part_name(role)
-            found.rows.append(_Row(images[0], label, part.role if part else file.role))
+            found.rows.append(LabelledRow(images[0], label, part.role if part else file.role))
     return found
 
 
@@ -282,11 +307,11 @@ def _check_roles(files: Sequence[LabelFile]) -> None:
 
 def _in_parts(
     archive: Archive,
-    rows: Sequence[_Row],
+    rows: Sequence[LabelledRow],
     files: Sequence[LabelFile],
     named: Mapping[str, Collection[str]],
     notes: list[str],
-) -> dict[str, list[_Row]]:
+) -> dict[str, list[LabelledRow]]:
     if named:
         return {part: [row for row in rows if row.file in found] for part, found in named.items()}
     roles = {row.role for row in rows}
@@ -305,7 +330,7 @@ def _in_parts(
             f"{' and outside of them' if None in roles else ', of which only two can be tested'}",
             remedy="say which are used: --train-dir FOLDER --test-dir FOLDER [--val-dir FOLDER]",
         )
-    parts: dict[str, list[_Row]] = defaultdict(list)
+    parts: dict[str, list[LabelledRow]] = defaultdict(list)
     for role, row in by_role:
         parts[chosen.get(role or "", "train")].append(row)
     notes.append(
@@ -323,14 +348,14 @@ def _folder_role(name: str) -> str | None:
     return None
 
 
-def _spelled_alike(rows: Sequence[_Row]) -> list[_Row]:
+def _spelled_alike(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
     """Spells the number of a class in one way: 7 for "7", "07" and "7.0"; names stay."""
     if not all(_INTEGER.fullmatch(row.label) and len(row.label) < MOST_DIGITS for row in rows):
         return list(rows)
     return [replace(row, label=str(int(row.label.partition(".")[0]))) for row in rows]
 
 
-def _classes(files: Sequence[LabelFile], parts: Mapping[str, Sequence[_Row]]) -> list[str]:
+def _classes(files: Sequence[LabelFile], parts: Mapping[str, Sequence[LabelledRow]]) -> list[str]:
     """Sorts the labels of the training part: numbers by value, names by their bytes."""
     trained = {row.label for row in parts["train"]}
     everywhere = {row.label for found in parts.values() for row in found}

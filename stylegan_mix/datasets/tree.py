@@ -33,6 +33,14 @@ class Branch:
         return self.path.rstrip("/").rpartition("/")[2]
 
     @property
+    def surrounding(self) -> list[Branch]:
+        """This folder and those in it that are around all its images, from the outside inwards."""
+        found = [self]
+        while (only := found[-1].lone) is not None:
+            found.append(only)
+        return found
+
+    @property
     def typed(self) -> str:
         """The path as it is typed in a command line."""
         return shlex.quote(self.path.rstrip("/") or ".")

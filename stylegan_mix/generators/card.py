@@ -51,7 +51,15 @@ _OF_CLASSES: dict[str, Types] = {
     "counts": WHOLE,
     "diversity": (*NUMBER, NoneType),
 }
-_SOMETIMES: dict[str, Types] = {"command": TEXT, "operators": TEXT, "half_life": NUMBER}
+_SOMETIMES: dict[str, Types] = {
+    "command": TEXT,
+    "operators": TEXT,
+    "half_life": NUMBER,
+    "init": OBJECT,
+    "lineage_kimg": NUMBER,
+}
+_INIT: dict[str, Types] = {"generator": TEXT, "critic": (*TEXT, NoneType), "kimg": NUMBER}
+_SEEN: dict[str, Types] = {"dataset": (*TEXT, NoneType), "split_id": (*TEXT, NoneType)}
 
 
 def check(card: Any) -> None:
@@ -61,6 +69,7 @@ def check(card: Any) -> None:
     check_types(card, _IMPORTED if imported else _TRAINED)
     check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
     _check_lists(card)
+    _check_init(card)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
     check_types(card["preset"], {"name": TEXT})
@@ -80,6 +89,18 @@ def _check_lists(card: Mapping[str, Any]) -> None:
         check_each(values, types, name)
         if classes and card[name] is not None and len(values) != len(classes):
             raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
+
+
+def _check_init(card: Mapping[str, Any]) -> None:
+    """Checks the start of a training that began with another generator, and all it had seen."""
+    if "init" not in card:
+        return
+    check_types(card["init"], _INIT)
+    check_types(card, {"lineage_kimg": NUMBER})
+    others = card["init"].get("others", [])
+    check_each(others, OBJECT, "others")
+    for one in others:
+        check_types(one, _SEEN)
 
 
 # In words
@@ -120,7 +141,7 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
 {split}, for {trained_for(card)}, seed {card["seed"]}, in
 {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
-{_warned(card)}
+{_start_text(card)}{_warned(card)}
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.
 
@@ -128,9 +149,33 @@ training images: 1 is as diverse as the data, 0 a single picture.
 
 ![every class, real and generated](grid.png)
 
-Trained on exactly the training part of that split, and on nothing else. What its images may be
+{_seen_text(card)} What its images may be
 used for follows from the terms of that data. Written again by: `{card["command"]}`
 """
+
+
+def _start_text(card: Mapping[str, Any]) -> str:
+    """Describes the generator that a training began with; nothing if there was none."""
+    if "init" not in card:
+        return ""
+    start = card["init"]
+    critic = "its discriminator" if start["critic"] else "a fresh discriminator"
+    return f"""
+It began with the weights of generator `{one_line(start["generator"])[:12]}` and {critic}, after
+{start["kimg"]:g} thousand images: {card["lineage_kimg"]:g} thousand in all.
+"""
+
+
+def _seen_text(card: Mapping[str, Any]) -> str:
+    others = card.get("init", {}).get("others", [])
+    if not others:
+        return "Trained on exactly the training part of that split, and on nothing else."
+    named = ", ".join(
+        f"{for_markdown(str(one['dataset']))} (split `{one_line(str(one['split_id']))[:12]}`)"
+        for one in others
+    )
+    return f"""**It has seen other images, too**: it began with weights that were trained on
+{named}. If test images were among them, results with its banks are worth nothing."""
 
 
 def trained_for(card: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def _bytes_of_state(plan: TrainPlan) -> int:
             seed=plan.seed,
             device=torch.device("meta"),
         )
-    return _bytes(state.structure(1))
+    return _bytes(state.structure(state.half_steps + 1))
 
 
 def _bytes(part: Any) -> int:

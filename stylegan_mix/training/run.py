@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, InvalidInput, MissingEnvironment, Stopped
+from stylegan_mix.errors import Diverged, Interrupted, InvalidInput, MissingEnvironment, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
@@ -34,10 +34,12 @@ def run_training(
     *,
     save_minutes: float = 1.0,
     graphs: bool = True,
+    keep_critic: bool = False,
 ) -> list[Published]:
     """Trains from the newest checkpoint and publishes; returns a finished generator at once.
 
-    A checkpoint is written every `save_minutes`, and when the session asks for a stop. With
+    `keep_critic` publishes the discriminator beside the main generator. A checkpoint is written
+    every `save_minutes`, and when the session asks for a stop. With
     `graphs` a single process replays its steps, which changes nothing but the time. Returns
     one generator for each half-life, the main one first. Under torchrun every process calls this
     with the same plan: the first writes, and the others return an empty list.
@@ -52,16 +54,15 @@ def run_training(
         require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader reports it
+            with suppress(Stopped, Interrupted, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
         with store.locked(_lock(plan), session=session):
             there = finished(plan)
-            if there and world.size == 1:
+            if there and world.size == 1 and (there[0].has_critic or not keep_critic):
                 return there
-            return publish_all(
-                plan, train_on_plan(plan, session, save_minutes, graphs, world), session
-            )
+            trained = train_on_plan(plan, session, save_minutes, graphs, world)
+            return publish_all(plan, trained, session, keep_critic=keep_critic)
 
 
 def train_on_plan(
@@ -71,10 +72,19 @@ def train_on_plan(
     import torch
 
     from stylegan_mix.training.loop import Rhythm, train
+    from stylegan_mix.training.probe_features import take_probe
     from stylegan_mix.training.step_inputs import begin
+    from stylegan_mix.training.warm_start import take_start
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
+    if plan.init is not None:
+        game = replace(game, seen_before=round(1000 * plan.init.kimg))
+    if not Saves(plan.folder).newest_step:  # a saved state has all of it
+        if preset.probe_weight:
+            take_probe(state.discriminator, dataset, device, session)
+        if plan.init is not None:
+            take_start(state, plan.init)
     if world.leads:
         store.write_json(plan.folder / "plan.json", plan.shown())
     world.barrier()
@@ -136,13 +146,18 @@ def reached(plan: TrainPlan) -> float:
 
 
 def publish_reached(
-    plan: TrainPlan, command: Callable[[float], str], session: Session = Session()
+    plan: TrainPlan,
+    command: Callable[[float], str],
+    session: Session = Session(),
+    *,
+    keep_critic: bool = False,
 ) -> list[Published]:
     """Publishes the newest saved state of an unfinished training as generators, the main one first.
 
     The training is only read: it may be running, and goes on as if nothing had happened. On the
     card stands the budget that was reached, so this is no finished generator of a longer one.
-    `command` composes the command that trains up to a budget. Raises the errors of `reached`, and
+    `command` composes the command that trains up to a budget. `keep_critic` is that of
+    `run_training`. Raises the errors of `reached`, and
     `Diverged` (exit code 5) if every class has collapsed.
     """
     import torch
@@ -159,10 +174,12 @@ def publish_reached(
     place, (step, saved, facts) = newest
     kimg = step * plan.preset.batch / 1000
     plan = replace(plan, kimg=kimg, command=command(kimg))
-    if there := finished(plan):
+    there = finished(plan)
+    if there and (there[0].has_critic or not keep_critic):
         return there
     state, game = begin(plan.preset, plan.dataset, seed=plan.seed, device=torch.device(plan.device))
     Alarms(state.running, plan.dataset.classes)  # their statistics are part of a saved state
     require_fit(newest[1], place, state, numerics_of(game))
     state.load_state_dict(saved)
-    return publish_all(plan, Trained(state, game, facts["numerics"]), session)
+    trained = Trained(state, game, facts["numerics"])
+    return publish_all(plan, trained, session, keep_critic=keep_critic)

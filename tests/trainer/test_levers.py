@@ -109,10 +109,11 @@ def test_levers_reach_the_run_and_every_place_that_names_it(
 ) -> None:
     key = bank()
     judged(key)
-    words = (
+    typed = (
         "run --dataset digits_lt --aug hybrid --epochs 2 --bn-refresh-batches 1 --fair equal-real "
         "--label 0.5 --bank-schedule falling --mix-bank-real --drw 0.5 --head-epochs 1"
-    ).split()
+    )
+    words = typed.split()
     code, out, err = trainer(*words, "--dry-run")
     arm = "hybrid-judge0.5-crossed-falling-equal-real-drw-head"
     assert code == 0 and f"arm {arm}" in err

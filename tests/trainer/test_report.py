@@ -180,7 +180,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
     }
     assert set(row) == {
         *("arm", "recipe", "model", "bank", "teacher", "setting", "key", "steps", "n", "seeds"),
-        *("accuracy", "test_oracle", "per_class", "commands"),
+        *("fair", "accuracy", "test_oracle", "per_class", "commands"),
     }
     assert list(row["accuracy"]) == ["overall", "balanced", "many", "medium", "few"]
     assert row["accuracy"]["few"].keys() == {"mean", "sd"}

@@ -181,6 +181,7 @@ class Batches:
         follows_arm = self._portions.plain_from > 0
         make_mixer = ARMS[spec.aug].mixer
         self._mixer = make_mixer(spec.alpha) if make_mixer else None
+        self._crosses = spec.mix_bank_real and "mix_bank_real" in ARMS[spec.aug].reads
         self._bank = bank if follows_arm else None
         self._posterior = posterior
         self._transform = transform_of(spec, data, device)
@@ -217,7 +218,7 @@ class Batches:
         planes = self._transform.random(images, self._stream("data.augment", step))
         partners: dict[str, Partners] = {}
         if step < self._portions.plain_from:  # an arm has one draw, the first rows
-            if self._spec.mix_bank_real and len(parts) > 1:
+            if self._crosses and len(parts) > 1:
                 partners[parts[1].source.name] = self._crossed(parts[0], parts[1], planes, step)
             if self._mixer is not None:
                 parts = self._mixed(self._mixer, parts, planes, step)

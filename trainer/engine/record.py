@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylegan_mix.banks.policy import in_brief
 from trainer.engine.folder import Finished, now
 from trainer.engine.portions import Portions
 from trainer.inputs import Inputs
@@ -118,6 +119,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
     bank = inputs.bank
     if bank is None:
         return None
+    policy = in_brief(bank.facts.get("request") or {})
     return {
         "key": bank.key,
         "request_key": bank.request_key,
@@ -125,6 +127,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
         "n": len(bank),
         "space": bank.space,
         **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
+        **({} if policy == "uniform" else {"policy": policy}),
         **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
         **({} if inputs.accepted is None else {"accepted": len(inputs.accepted)}),
     }

@@ -187,7 +187,8 @@ class Recipe:
         """True if losses can be weighted by class: nothing else corrects for their frequencies."""
         own = [stage for stage in self.stages if stage.name not in self.teachers]
         corrected = any(stage.objective.corrects_prior or stage.draws_evenly for stage in own)
-        return self.posthoc is None and not corrected
+        finished = self.posthoc is not None and self.posthoc.corrects_prior
+        return not finished and not corrected
 
     @property
     def takes_head(self) -> bool:

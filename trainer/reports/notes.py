@@ -87,7 +87,8 @@ def _budget_note(results: Sequence[Result]) -> str:
     fair = sorted({result.spec.fairness for result in results})
     return (
         f"Budget: {budget['epochs']} epochs, {count} steps of {budget['batch']} images, learning "
-        f"rate {budget['lr']:g}, {budget['precision']}. Fair by {' and '.join(fair)}. Accuracy in percent after the last epoch, "
+        f"rate {budget['lr']:g}, {budget['precision']}. Fair by {' and '.join(fair)}. Accuracy in "
+        "percent after the last epoch, "
         f"mean ± standard deviation over n runs (seeds {', '.join(map(str, seeds))})."
     )
 
@@ -101,6 +102,8 @@ def _bank_notes(results: Sequence[Result]) -> list[str]:
     notes = []
     for bank in sorted(found.values(), key=lambda one: (one["space"], one["key"])):
         text = f"Bank {bank['key'][:12]}: {bank['n']:,} rows, space {bank['space']}"
+        if bank.get("policy"):
+            text += f", {bank['policy']}"
         if bank.get("generator"):
             text += f", generator {str(bank['generator'])[:12]}"
         if bank.get("generator_kimg"):

@@ -128,6 +128,8 @@ _BANK_FIELDS: dict[str, _Kind] = {
 # Older records lack these; their readers compute them.
 _LATER_FIELDS: dict[str, _Kind] = {
     "accuracy.balanced": _PERCENT,
+    "bank.policy": _LINE,
+    "budget.fair": _LINE,
     "dataset.test_counts": _list(_COUNT),
     "dataset.val_id": _HASH,
 }

@@ -217,13 +217,16 @@ def _told(result: Result) -> dict[str, Any]:
         if judged:
             told[f"{result.arm} judged"] = judged.content_sha256[:8]
         told.update({f"bank.{name}": bank[name] for name in _OF_BANK if bank.get(name) is not None})
+        told["bank.policy"] = bank.get("policy", "uniform")
     if teacher:
         told[f"{result.recipe} teacher"] = teacher.sha256[:8]
     return told
 
 
 def _brief(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)[:12] if " " not in str(value) else str(value)
 
 
 # Renderings

@@ -40,7 +40,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
     "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
-    "control with votes": {
+    "votes of a control": {
         "aug": "mixup-even",
         "recipe": "patched-one-hot",
         "votes": VoteSpec(views=3),
@@ -151,7 +151,8 @@ def test_class_frequencies_are_corrected_once() -> None:
     head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
     assert {name for name, taken in takes.items() if taken == (False, True)} == head_only
-    assert {name for name, taken in takes.items() if taken == (True, False)} == {"memory-kt"}
+    drw_only = {"memory-kt", "ncm", "temperature"}
+    assert {name for name, taken in takes.items() if taken == (True, False)} == drw_only
     for name, (drw, head) in takes.items():
         for lever, taken in (("drw", drw), ("head_epochs", head)):
             changed = replace(PLAIN, recipe=name, **{lever: 0.5 if lever == "drw" else 1})

@@ -240,6 +240,15 @@ def test_a_target_takes_the_place_of_both_labels_and_a_partner_adds_its_own() ->
     torch.testing.assert_close(both, own * alone + (1 - own) * losses.real(about, rows(y)))
 
 
+def test_training_images_that_are_drawn_evenly_meet_a_task_of_equal_counts() -> None:
+    out, label = student(), torch.randint(K, (N,))
+    losses = Losses.of(LogitAdjusted(), task(), None)
+    batch = batch_of(label, label, torch.ones(N), 3)
+    even = Source("even", slice(3, N), mixed=True, even=True)
+    found = row_losses(losses, out, replace(batch, sources=(batch.sources[0], even)))
+    torch.testing.assert_close(found, row_losses(losses, out, batch))
+
+
 def test_rows_of_a_bank_meet_a_task_of_equal_counts() -> None:
     objective, out, label = LogitAdjusted(), student(), torch.randint(K, (N,))
     losses = Losses.of(objective, task(), None)

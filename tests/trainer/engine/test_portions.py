@@ -188,8 +188,10 @@ def test_rows_of_a_bank_are_mixed_with_real_ones_that_are_still_unmixed(data: An
         labels = torch.from_numpy(data.train.labels)
         assert torch.equal(partners.label, labels[partners.index])
         assert set(partners.index.tolist()) <= set(batch.index[batch.sources[0].rows].tolist())
-        assert ((0 < partners.own) & (partners.own < 1)).all()
+        assert ((partners.own > 0) & (partners.own < 1)).all()
     assert made("hybrid", data)[1].partners == {}
+    for aug in ("bank", "mixup-even"):  # which read no such setting
+        assert made(aug, data, **settings)[1].partners == {}
     assert made("hybrid", data, **settings)[28].partners == {}
 
 
