@@ -123,9 +123,9 @@ def status_of(tests: Sequence[str], fault: Fault | None, root: Path = ROOT) -> i
             edited(root / fault.file, text)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             status = int(pytest.main([*OPTIONS, *tests]))
-    except BaseException:
-        traceback.print_exc()
     finally:
+        if status == NOT_RUN:
+            traceback.print_exc()
         os._exit(status)
 
 
