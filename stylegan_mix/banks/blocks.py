@@ -21,7 +21,7 @@ from stylegan_mix import arrays, store
 from stylegan_mix.banks.request import KIND, Request
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.plan import BLOCK
-from stylegan_mix.reading import parse_json, read_lines
+from stylegan_mix.reading import append_text, parse_json, read_lines
 
 __all__ = ["FILE", "Partial"]
 
@@ -93,8 +93,7 @@ class Partial:
             self._writer.view("pair")[rows] = pair[:count]
             self._writer.view("lam")[rows] = lam[:count]
             line = json.dumps({"block": index, "sha256": self._sha256(index)}) + "\n"
-            with open(self._journal, "a", encoding="ascii") as journal:
-                journal.write(line)
+            append_text(self._journal, line)
 
     def _rows(self, index: int) -> slice:
         return slice(index * BLOCK, min((index + 1) * BLOCK, self._request.n))
