@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ DEFINITION = (
 )
 # pytest: all passed; some failed, or a module could not be imported.
 PASSED, CAUGHT = 0, (1, 2)
+NOT_RUN = 70
+# Plugins are imported before pytest could rewrite their assertions.
+QUIET = "ignore::pytest.PytestAssertRewriteWarning"
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", QUIET)
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,23 @@ def read(file: Path = FAULTS) -> dict[str, Plan]:
     return found
 
 
+def warm() -> None:
+    """Imports what the tests need from others, once, before all processes are copies of this."""
+    import hypothesis
+    import pytest
+    import torch
+
+    from trainer.engine import run
+
+    torch.set_num_threads(1)
+    del hypothesis, pytest, run  # kept by Python
+
+
 def edited(file: Path, text: str) -> None:
-    """Makes this process read `text` where it imports `file`; nothing of ours is imported yet."""
+    """Makes this process read `text` where it imports `file`, and import all of ours anew."""
     plain = SourceFileLoader.get_code
+    for name in [one for one in sys.modules if one.split(".")[0] in ("trainer", "stylegan_mix")]:
+        del sys.modules[name]
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         if Path(self.path) == file:
@@ -94,7 +113,7 @@ def status_of(tests: Sequence[str], fault: Fault | None, root: Path = ROOT) -> i
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 70
+    status = NOT_RUN
     try:
         import pytest
 
@@ -103,8 +122,10 @@ def status_of(tests: Sequence[str], fault: Fault | None, root: Path = ROOT) -> i
         if fault:
             edited(root / fault.file, text)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+            status = int(pytest.main([*OPTIONS, *tests]))
     finally:
+        if status == NOT_RUN:
+            traceback.print_exc()
         os._exit(status)
 
 
@@ -135,9 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(asked) - set(plans):
         parser.error(f"no faults of {', '.join(sorted(unknown))}; known: {', '.join(plans)}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import torch  # once, before all processes are copies of this one
-
-    torch.set_num_threads(1)
+    sys.path.insert(0, str(ROOT))
+    warm()
     found: list[Fault] = []
     try:
         for name in asked or plans:
