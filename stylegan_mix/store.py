@@ -337,7 +337,7 @@ def remove_free_locks(root: Path) -> int:
 def is_held(path: Path) -> bool:
     """Tells if a process holds a lock file now."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

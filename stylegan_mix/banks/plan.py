@@ -26,7 +26,7 @@ from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.budget import in_thousands, short
-from stylegan_mix.generators.card import trained_for
+from stylegan_mix.generators.card import rounding, trained_for
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
@@ -364,6 +364,8 @@ def _generator_lines(published: Published) -> list[str]:
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
     line = f"generator {name}, {trained_for(card)}{_least_diverse(card)}"
+    if rounded := rounding(card):
+        line += f", {rounded}"
     seen = "warning: it began with weights that were trained on images of another split"
     others = seen if published.others else None
     return [line, *(text for text in (others, short(card), found) if text)]

@@ -161,7 +161,7 @@ def _finish(
         unfinished.seal(filled, {**facts, "created_utc": made})
     manifest = arrays.read_manifest(unfinished.folder, kind=KIND)
     text = card(facts, content_sha256=manifest["content_sha256"], size=int(manifest["file_bytes"]))
-    preview = as_png(draw(_preview(decoder, facts)), optimize=True)
+    preview = as_png(draw(_preview(decoder, facts)))
     store.write_bytes(unfinished.folder / "preview.png", preview)
     store.write_bytes(unfinished.folder / "BANK_CARD.md", text.encode())
     unfinished.publish()

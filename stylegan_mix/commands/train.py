@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -287,6 +288,12 @@ def _start(init: str | None, fresh_critic: bool) -> Published | None:
         raise UsageFailure(
             "--fresh-critic is for a training that begins with a generator",
             remedy="add --init HASH, or leave it out",
+        )
+    if init is not None and Path(init).is_file():
+        raise UsageFailure(
+            f"--init names a generator of the store, and {init} is a file",
+            remedy=f"stylegan-mix import-generator {shlex.quote(init)} takes it over and tells its "
+            "hash",
         )
     return None if init is None else generator_store.load(init)
 

@@ -6,7 +6,6 @@ image folders. Any other table that names images is refused until an option says
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
 from collections import Counter
@@ -28,7 +27,7 @@ from stylegan_mix.datasets.lookup import Lookup
 from stylegan_mix.datasets.part_names import PartName, part_name, says_nothing
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
-from stylegan_mix.reading import parse_json, read_bytes
+from stylegan_mix.reading import MOST_VALUES, lines, parse_json, read_bytes, table_rows
 
 __all__ = [
     "asked_content",
@@ -43,6 +42,7 @@ __all__ = [
 LARGEST_TEXT = 1 << 28
 LARGEST_SAMPLE = 1 << 23
 SAMPLE_LINES = 1000
+MOST_WORDS = 2000
 KNOWN = ("dataset.json", "metadata.csv", "metadata.jsonl")
 
 _UNREADABLE = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".mat", ".pkl", ".npy", ".npz")
@@ -317,17 +317,29 @@ def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
     """
     sample = content if most is None else content[:LARGEST_SAMPLE]
     text = sample.decode("utf-8-sig", "replace")
-    lines = [line for line in text.splitlines()[:most] if line.strip()]
-    divider = next((one for one in "\t,;" if lines and one in lines[-1]), None)
     try:
-        rows = list(csv.reader(lines, delimiter=divider)) if divider else [*map(str.split, lines)]
-    except csv.Error:
+        there = [line for line in lines(text)[:most] if line.strip()]
+        divider = next((one for one in "\t,;" if there and one in there[-1]), None)
+        rows = table_rows("\n".join(there), delimiter=divider) if divider else _words(there)
+    except ValueError:  # no table, or very many cells
         return []
     widths = Counter(len(row) for row in rows)
     if not rows or (divider is None and (len(widths) > 1 or len(rows) == 1)):
         return []
     width = widths.most_common(1)[0][0]
     return [[cell.strip() for cell in row] for row in rows if len(row) == width]
+
+
+def _words(there: Sequence[str]) -> list[list[str]]:
+    """Splits lines at white space; ValueError if all have very many words, or one has."""
+    rows, left = [], MOST_VALUES
+    for line in there:
+        row = line.split(maxsplit=MOST_WORDS)
+        left -= len(row)
+        if left < 0 or len(row) > MOST_WORDS:
+            raise ValueError("it has very many words")
+        rows.append(row)
+    return rows
 
 
 def _names_images(rows: Sequence[Sequence[str]], lookup: Lookup, folders: Sequence[str]) -> bool:

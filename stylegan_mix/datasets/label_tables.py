@@ -12,7 +12,7 @@ from typing import Any
 
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
-from stylegan_mix.reading import parse_json, table_rows
+from stylegan_mix.reading import lines, parse_json, require_few_values, table_rows
 
 __all__ = [
     "ENDINGS",
@@ -102,7 +102,12 @@ def _parsed(name: str, text: str, where: str = "") -> Any:
 
 def _json_lines(name: str, text: str) -> Table:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    try:
+        require_few_values(text)
+        every = lines(text)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}") from error
+    for number, line in enumerate(every, 1):
         if line.strip():
             one = _parsed(name, line, f", row {number}")
             if not isinstance(one, dict):

@@ -16,7 +16,7 @@ from stylegan_mix.generators.budget import in_thousands, of_preset, short
 from stylegan_mix.presets import preset_of
 from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check", "class_table", "command", "trained_for"]
+__all__ = ["card_text", "check", "class_table", "command", "rounding", "trained_for"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -57,9 +57,11 @@ _SOMETIMES: dict[str, Types] = {
     "half_life": NUMBER,
     "init": OBJECT,
     "lineage_kimg": NUMBER,
+    "rounded": OBJECT,
 }
 _INIT: dict[str, Types] = {"generator": TEXT, "critic": (*TEXT, NoneType), "kimg": NUMBER}
 _SEEN: dict[str, Types] = {"dataset": (*TEXT, NoneType), "split_id": (*TEXT, NoneType)}
+_ROUNDED: dict[str, Types] = {"dtype": TEXT, "generator": TEXT}
 
 
 def check(card: Any) -> None:
@@ -69,6 +71,8 @@ def check(card: Any) -> None:
     check_types(card, _IMPORTED if imported else _TRAINED)
     check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
     _check_lists(card)
+    if "rounded" in card:
+        check_types(card["rounded"], _ROUNDED)
     _check_init(card)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
@@ -114,6 +118,16 @@ def command(card: Mapping[str, Any]) -> str | None:
     return shown_command(card["command"], "stylegan-mix", verb)
 
 
+def rounding(card: Mapping[str, Any]) -> str:
+    """Describes the rounding of exported weights; "" for weights as they were trained."""
+    if "rounded" not in card:
+        return ""
+    one = card["rounded"]
+    return (
+        f"rounded to {one_line(one['dtype'])[:20]} from generator {one_line(one['generator'])[:12]}"
+    )
+
+
 def class_table(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Lists name, training images and diversity of each class as text, below a head."""
     ratios = card["diversity"] or [None] * len(card["classes"])
@@ -136,6 +150,8 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     average = "moving average"
     if "half_life" in card:
         average += f" of half-life {card['half_life']:g} thousand images, kept beside the main one"
+    if found := rounding(card):
+        average += f", {_coded(found)}"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
@@ -147,10 +163,10 @@ training images: 1 is as diverse as the data, 0 a single picture.
 
 {table}
 
-![every class, real and generated](grid.png)
+![samples of every class](grid.png)
 
 {_seen_text(card)} What its images may be
-used for follows from the terms of that data. Written again by: `{card["command"]}`
+used for follows from the terms of that data. {_written_by(card)}
 """
 
 
@@ -192,6 +208,7 @@ def _warned(card: Mapping[str, Any]) -> str:
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:
     source, network = card["imported"], card["network"]
+    rounded = f", {rounding(card)}" if "rounded" in card else ""
     size, classes = card["resolution"], card["classes"]
     left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
     settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
@@ -203,7 +220,7 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 | | |
 |---|---|
 | file, SHA-256 | `{source["sha256"]}` |
-| weights, SHA-256 | `{name}` |
+| weights, SHA-256 | `{name}`{_coded(rounded)} |
 | images | {size}x{size}, {card["channels"]} channel(s) |
 
 ## What it was trained on
@@ -221,8 +238,13 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 {settings}
 
 What its images may be used for follows from the terms of its publication and of its training
-images. Written again by: `{card["command"]}`
+images. {_written_by(card)}
 """
+
+
+def _written_by(card: Mapping[str, Any]) -> str:
+    found = command(card)
+    return "" if found is None else f"Written again by: `{found}`"
 
 
 def _coded(text: str) -> str:

@@ -27,6 +27,7 @@ from stylegan_mix.presets import preset_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from stylegan_mix.datasets import Dataset
     from stylegan_mix.networks import Generator
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GENERATOR_KIND",
     "Published",
+    "blank",
     "check",
     "critic",
     "damaged",
@@ -45,6 +47,7 @@ __all__ = [
     "of_training",
     "publish",
     "resolve",
+    "weights",
 ]
 
 GENERATOR_KIND = "generator"
@@ -100,8 +103,12 @@ def find(*, split_id: str | None = None) -> list[Published]:
 
 
 def of_training(key: str) -> list[Published]:
-    """Finds the generators that the training of a key has published, the newest first."""
-    return [one for one in find() if one.card.get("training") == key]
+    """Finds the generators that the training of a key has published, the newest first.
+
+    Those whose weights were rounded on their way here are other generators.
+    """
+    found = (one for one in find() if "rounded" not in one.card)
+    return [one for one in found if one.card.get("training") == key]
 
 
 def damaged() -> list[tuple[Path, InvalidInput]]:
@@ -195,19 +202,26 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
 
     `precision` is float32, bfloat16 or float16; the default is that of its training, or float32.
     """
-    from stylegan_mix import checkpoint
-
+    state = weights(published)
     with _damage(published.folder):
-        state, _ = checkpoint.load(published.folder, kind=GENERATOR_KIND)
         try:
-            built = _blank(published.card, precision)
+            built = blank(published.card, precision)
             built.load_state_dict(state)
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise InvalidInput(f"{published.folder} does not fit its own card: {error}") from error
     return built.eval().requires_grad_(False)
 
 
-def _blank(card: dict[str, Any], precision: str | None) -> Generator:
+def weights(published: Published) -> dict[str, Tensor]:
+    """Reads the state of a generator's network, on the CPU; `InvalidInput` if it was altered."""
+    from stylegan_mix import checkpoint
+
+    with _damage(published.folder):
+        state, _ = checkpoint.load(published.folder, kind=GENERATOR_KIND)
+    return state
+
+
+def blank(card: Mapping[str, Any], precision: str | None = None) -> Generator:
     """Builds the network of a card with fresh weights, by its preset or its imported settings."""
     from stylegan_mix.networks import Generator
     from stylegan_mix.networks.build import PRECISIONS, build_generator
@@ -238,7 +252,7 @@ def critic(published: Published) -> tuple[dict[str, Any], str] | None:
 
 
 def publish(
-    weights: Mapping[str, Any],
+    state: Mapping[str, Tensor],
     card: dict[str, Any],
     grid: Image,
     critic: Mapping[str, Any] | None = None,
@@ -249,14 +263,15 @@ def publish(
     """
     from stylegan_mix import checkpoint
 
-    name = checkpoint.weights_sha256(weights)
+    name = checkpoint.weights_sha256(state)
     final = store.home() / "generators" / name
     if not final.exists():
+        text, picture = card_text(name, card), as_png(grid)
         temporary = final.with_name(f".{name}")
         shutil.rmtree(temporary, ignore_errors=True)
-        checkpoint.save(temporary, weights, kind=GENERATOR_KIND, facts={**card, "hash": name})
-        store.write_bytes(temporary / "grid.png", as_png(grid))
-        store.write_bytes(temporary / "GENERATOR_CARD.md", card_text(name, card).encode())
+        checkpoint.save(temporary, state, kind=GENERATOR_KIND, facts={**card, "hash": name})
+        store.write_bytes(temporary / "grid.png", picture)
+        store.write_bytes(temporary / "GENERATOR_CARD.md", text.encode())
         if critic is not None:
             _write_critic(temporary, name, critic)
         store.publish(temporary, final)

@@ -140,6 +140,58 @@ class SealedGenerator(Generator):
         return None
 
 
+class Exported(Target):
+    """A generator in one file, its bytes changed."""
+
+    exact = True
+
+    def build(self, folder: Path) -> None:
+        Generator().build(folder / "store")
+        os.environ["STYLEGAN_MIX_HOME"] = str(folder / "store")
+        name = sorted(os.listdir(folder / "store" / "generators"))[0]
+        command("export-generator", name, folder / "g.safetensors", "--dtype", "bfloat16")
+        shutil.rmtree(folder / "store")
+
+    def use(self, folder: Path) -> str | None:
+        from stylegan_mix.interop import exported
+
+        file = folder / "g.safetensors"
+        found = exported.open_file(file.read_bytes(), file)
+        return digest(*(tensor.numpy() for tensor in found.state.values()))
+
+
+class SealedExported(Exported):
+    """The same, its header or its card changed, with fitting hashes."""
+
+    exact = False
+
+    def change(self, mutator: Any, folder: Path) -> None:
+        from stylegan_mix.interop import exported, safetensors
+
+        file = folder / "g.safetensors"
+        arrays, texts = safetensors.read(file.read_bytes())
+        if mutator.draws.random() < 0.5:
+            texts["card"] = mutator.of_json(texts["card"])
+            texts["sha256"] = exported._sealed(texts["generator"], texts["card"])
+        content = safetensors.write(arrays, texts)
+        if texts["card"] == safetensors.read(file.read_bytes())[1]["card"]:
+            length = int.from_bytes(content[:8], "little")
+            header = mutator.of_json(content[8 : 8 + length].decode()).encode("utf-8", "replace")
+            content = len(header).to_bytes(8, "little") + header + content[8 + length :]
+        file.write_bytes(content)
+
+    def use(self, folder: Path) -> str | None:
+        os.environ["STYLEGAN_MIX_HOME"] = str(folder / "home")
+        command("import-generator", folder / "g.safetensors")
+        command("generators", "list")
+        for path in (folder / "home" / "generators").glob("[!.]*"):
+            command("generators", "show", path.name)
+            text = (path / "GENERATOR_CARD.md").read_text()
+            if any(letter in text for letter in "\x1b\x07\x00\u202e"):
+                raise Wrong(f"raw text of the file: {text[:300]!r}")
+        return None
+
+
 class Prepared(Target):
     """A prepared data set, its bytes changed."""
 

@@ -47,6 +47,8 @@ LOADED = (
         "stylegan_mix.commands.train",
         "stylegan_mix.pictures.grid",
     ),
+    *("stylegan_mix.commands.export_generator", "stylegan_mix.commands.import_generator"),
+    "stylegan_mix.interop.exported",
     *("trainer.commands.run", "trainer.reports.page", "trainer.reports.plots", "sklearn.datasets"),
     *("stylegan_mix.datasets.loose", "stylegan_mix.judging.annotations", "trainer.inputs"),
     *("stylegan_mix.training.plan", "kernels.libraries", "stylegan_mix.pictures.history"),

@@ -343,6 +343,10 @@ def test_the_command_goes_from_one_training_to_the_next(home: Path, run: Run) ->
 def test_the_command_refuses_what_it_cannot_begin_with(home: Path, run: Run) -> None:
     code, _, err = run(*TRAIN, "--init", "abc")
     assert (code, "no generator 'abc'" in err) == (3, True), err
+    Path("generator.safetensors").write_bytes(b"weights")
+    code, _, err = run(*TRAIN, "--init", "generator.safetensors")
+    assert code == 2, err
+    assert "import-generator generator.safetensors takes it over and tells its hash" in err
     code, _, err = run(*TRAIN, "--fresh-critic")
     assert (code, "add --init HASH" in err) == (2, True), err
 

@@ -16,7 +16,8 @@ At equal steps of time its newest state is published and judged:
 Features are those of a probe with another seed than the one that a discriminator can see. A variant
 leaves one JSON, written after every point, and `curves.png` shows quality against images and
 against minutes. The same command goes on: minutes are those of the training's own log, which an
-interruption does not lengthen. Judging takes no time from them.
+interruption does not lengthen. Judging takes no time from them. Equal minutes are equal work only
+on a machine that does nothing else.
 
 In a variant, `grow = [0.4, 0.1]` is growing by shares of the time: images of half the size for 0.4
 of it, the last block faded in over the next 0.1. A measurement at the start turns it into kimg.
@@ -68,7 +69,7 @@ MOST_KIMG = 30_000.0
 NEAR = 0.01
 PANELS = (
     ("kernel", "Kernel distance to training images", "lower is better"),
-    ("memorisation", "Memorisation", "1: new images, 0: copies"),
+    ("memorisation", "Memorisation", "0: copies, 1: as new as real images"),
     ("cas", "CAS on held-out training images, %", "higher is better"),
     ("cas_few", "The same of the rarest classes, %", "higher is better"),
 )
