@@ -109,9 +109,7 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
 
 
 def _trained_text(name: str, card: Mapping[str, Any]) -> str:
-    head, *rows = (
-        f"| {' | '.join(map(for_markdown, cells))} |" for cells in class_table(card)
-    )
+    head, *rows = (f"| {' | '.join(map(for_markdown, cells))} |" for cells in class_table(card))
     table = "\n".join([head, "|---|---|---|", *rows])
     split = f"split `{card['split_id'][:12]}` ({draw_name(card['imbalance'])})"
     average = "moving average"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stylegan_mix import columns
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.showing import for_markdown
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
@@ -140,7 +140,7 @@ class Table:
 def tables(results: Sequence[Result]) -> list[Table]:
     """Groups results into tables, by data, split and budget, and rows by equal configuration."""
     if not results:
-        raise UsageFailure(
+        raise InvalidInput(
             "there is no finished run to report",
             remedy="trainer run --aug hybrid makes one; give the folders to look in as arguments",
         )
