@@ -15,6 +15,7 @@ import numpy as np
 
 from stylegan_mix import arrays
 from stylegan_mix.banks.facts import check, command
+from stylegan_mix.banks.policy import in_brief
 from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.spaces import SPACES
@@ -81,6 +82,12 @@ class Bank:
     def control(self) -> str:
         """The name of the control, such as "unmixed"; "" for a bank of the method."""
         return control_of(self.facts)
+
+    @property
+    def draw(self) -> str | None:
+        """The draw of its classes and of lam, as far as it is not the default; None if unknown."""
+        request = self.facts.get("request")
+        return None if request is None else in_brief(request)
 
     @property
     def mixes(self) -> bool:

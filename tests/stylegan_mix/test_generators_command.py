@@ -70,7 +70,7 @@ def test_show_gives_origin_settings_and_classes(generator: Published, run: Run) 
     told = [line.split() for line in out.splitlines()]
     assert ["generator", generator.hash] in told
     assert ["training", "split", "id", generator.card["split_id"]] in told
-    assert ["trained", "for", *"0 of 1 thousand images".split()] in told
+    assert ["trained", "for", *["0", "of", "1", "thousand", "images"]] in told
     assert ["channel_max", "8"] in told
     assert ["0", "100", "n/a"] in told
     assert ["9", "5", "n/a"] in told

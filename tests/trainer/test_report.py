@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.errors import UsageFailure
-from trainer.reports import markdown_blocks, notes, records, tables
+from stylegan_mix.errors import InvalidInput, UsageFailure
+from trainer.reports import markdown_blocks, notes, records, summary, tables
 from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
@@ -108,7 +108,76 @@ def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
         part.update(key="9" * 64, content_sha256="8" * 64)
     (table,) = tables.tables([*arms(record, "hybrid"), Result(other)])
     assert len(table.rows) == 2
-    assert any("hybrid bank 99999999" in row.setting for row in table.rows)
+    assert [row.name for row in table.rows] == [
+        f"hybrid, bank {arms(record, 'hybrid')[0].record['bank']['key'][:8]}",
+        "hybrid, bank 99999999",
+    ]
+
+
+def test_two_banks_of_one_arm_are_told_by_their_draw_and_have_a_matrix_each(record: Maker) -> None:
+    from trainer.reports import page
+
+    found = [*arms(record, "none"), *arms(record, "hybrid")]
+    for number, draw in enumerate(["fill balance pairs class centres that are near", "uniform"]):
+        other = record("hybrid", seed=0)
+        for part in (other["bank"], other["config"]["bank"]):
+            part.update(key=f"{number}" * 64, content_sha256=f"{number + 5}" * 64)
+        other["bank"]["draw"] = draw
+        found.append(Result(other))
+    (table,) = tables.tables(found)
+    names = [row.name for row in table.rows if row.first.arm == "hybrid"]
+    assert len(set(names)) == 3
+    assert sum("bank draw fill balance" in name for name in names) == 1
+    assert all(name.count("hybrid") == 1 for name in names)
+    text = " ".join(re.sub(r"<[^>]*>", " ", page.html([table])).split())
+    assert text.count("percent of each class") == 3
+    one = " ".join(re.sub(r"<[^>]*>", " ", page.html([table], matrix_of=names[1])).split())
+    assert one.count("percent of each class") == 1
+
+
+def test_many_matrices_are_left_out_by_name(record: Maker) -> None:
+    from trainer.reports import page
+
+    found = [Result(record("hybrid", alpha=0.1 * number)) for number in range(1, 9)]
+    (table,) = tables.tables(found)
+    text = page.html([table])
+    assert len(re.findall("percent of", text)) == 6
+    names = "; ".join(row.name for row in table.rows[6:])
+    assert f"Confusion matrices left out: {names}. --confusion NAME draws one." in text
+
+
+def test_networks_of_one_arm_have_names_of_their_own(record: Maker) -> None:
+    found = [Result(record("none", model=model)) for model in ("resnet8", "resnet20")]
+    (table,) = tables.tables([*found, Result(record("mixup"))])
+    assert [row.name for row in table.rows] == ["none resnet20", "none resnet8", "mixup"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"lr": 0.05}, {"lr 0.05", "lr 0.1"}),
+        ({"batch": 64}, {"batch 64", "batch 128"}),
+        ({"precision": "bfloat16"}, {"precision bfloat16", "precision float32"}),
+    ],
+)
+def test_tables_that_would_have_one_title_name_their_difference(
+    record: Maker, setting: Any, told: set[str]
+) -> None:
+    found = tables.tables([Result(record()), Result(record(**setting))])
+    plain = "digits_lt, imbalance 20, 12 epochs, "
+    assert {table.title for table in found} == {plain + one for one in told}
+
+
+def test_one_of_a_kind_is_counted_in_the_singular(record: Maker) -> None:
+    from trainer.reports import page
+
+    found = tables.tables([Result(record(epochs=1))])
+    told = page.html(found)
+    assert "1 finished run in 1 comparable set." in told
+    assert found[0].title.endswith(", 1 epoch")
+    notes_told = " ".join(found[0].notes())
+    assert "Budget: 1 epoch, " in notes_told and "of one run (seed 0)" in notes_told
+    assert "(1 run, " in notes_told and "±" not in notes_told
 
 
 def test_no_column_of_settings_without_need(record: Maker) -> None:
@@ -186,7 +255,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
 
 
 def test_nothing_to_report_says_how_to_make_a_run() -> None:
-    with pytest.raises(UsageFailure, match="no finished run"):
+    with pytest.raises(InvalidInput, match="no finished run"):
         tables.tables([])
 
 
@@ -241,8 +310,8 @@ def test_the_page_draws_the_confusion_of_the_row_that_is_asked_for(record: Maker
     from trainer.reports import page
 
     found = tables.tables(arms(record, "none", "hybrid"))
-    assert "hybrid: percent of each class, 3 seeds" in page.html(found)
-    assert "none: percent of each class, 3 seeds" in page.html(found, matrix_of="none")
+    assert "hybrid: percent of each class, 3 runs" in page.html(found)
+    assert "none: percent of each class, 3 runs" in page.html(found, matrix_of="none")
     with pytest.raises(UsageFailure, match="did you mean 'hybrid'"):
         page.html(found, matrix_of="hybird")
 
@@ -408,6 +477,54 @@ def test_a_summary_sets_data_sets_side_by_side(places: Path, record: Maker, trai
     assert "- other_lt, imbalance 20, 12 epochs: resnet8, 3 runs an arm." in out
 
 
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ((1, 1), "1 run"),
+        ((3, 3), "3 runs"),
+        ((1, 2), "1 or 2 runs"),
+        ((1, 2, 4), "1 to 4 runs"),
+    ],
+)
+def test_a_summary_counts_the_runs_of_its_arms(
+    record: Maker, seeds: tuple[int, ...], told: str
+) -> None:
+    augs = ("none", "mixup", "hybrid")[: len(seeds)]
+    found = [
+        result
+        for aug, count in zip(augs, seeds, strict=True)
+        for result in arms(record, aug, seeds=count)
+    ]
+    text = summary.text_summary(found, augs)
+    assert f"digits_lt, imbalance 20, 12 epochs: resnet8, {told} an arm." in text.splitlines()
+
+
+def test_a_data_set_without_any_of_the_arms_is_left_out_of_a_summary_by_name(
+    record: Maker,
+) -> None:
+    found = [
+        *arms(record, "none", "hybrid", seeds=1),
+        *arms(record, "none", seeds=1, dataset="ada", epochs=2),
+        *arms(record, "mixup", seeds=1, dataset="bob", model="resnet20"),
+        *arms(record, "hybrid", seeds=1, dataset="bob"),
+    ]
+    for render in (summary.text_summary, summary.markdown_summary):
+        lines = render(found, ["hybrid", "mixup"]).splitlines()
+        assert "ada:" not in lines[0] and "bob:" in lines[0]
+        told = [line.removeprefix("- ") for line in lines]
+        assert "ada, imbalance 20, 2 epochs: none of these arms has a run." in told
+        assert "digits_lt, imbalance 20, 12 epochs: resnet8, 1 run an arm." in told
+        assert "bob, imbalance 20, 12 epochs: resnet20 and resnet8, 1 run an arm." in told
+        assert not any(": ," in line or ",  " in line for line in told)
+
+
+def test_two_budgets_of_a_data_set_have_columns_of_their_own_in_a_summary(record: Maker) -> None:
+    found = [*arms(record, "none", seeds=1), *arms(record, "none", seeds=1, epochs=2)]
+    head = summary.markdown_summary(found, ["none"]).splitlines()[0]
+    assert "digits_lt, imbalance 20, 12 epochs: " in head
+    assert "digits_lt, imbalance 20, 2 epochs: " in head
+
+
 def test_an_arm_of_a_summary_is_its_plain_recipe_and_one_row_of_each_table(
     places: Path, record: Maker, trainer: Any
 ) -> None:
@@ -439,7 +556,6 @@ def test_pairs_are_what_compare_says(places: Path, record: Maker, trainer: Any) 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("nowhere",), "there is no file or folder nowhere"),
         (("--check",), "--check needs --into"),
         (("--out", "a.pdf"), "cannot be told from its ending"),
         (("--confusion", "none"), "--format html"),
@@ -456,6 +572,14 @@ def test_command_refuses_what_it_cannot_do(
 ) -> None:
     code, _, err = trainer("report", *arguments)
     assert code == 2 and told in err
+
+
+def test_runs_that_are_not_there_are_error_3(places: Path, trainer: Any) -> None:
+    code, _, err = trainer("report", "nowhere")
+    assert code == 3 and "there is no file or folder nowhere" in err
+    (places / "empty").mkdir()
+    code, _, err = trainer("report", "empty")
+    assert code == 3 and "there is no finished run to report" in err
 
 
 def test_pairs_of_several_experiments_are_listed(places: Path, record: Maker, trainer: Any) -> None:

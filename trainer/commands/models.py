@@ -26,4 +26,4 @@ def models(as_json: bool, debug: bool) -> None:
         console.print_json(found)
         return
     lines = [(one["name"], f"{one['parameters']:,}", one["about"]) for one in found]
-    console.print_table([("model", "parameters", "about"), *lines], right=(1,))
+    console.print_table(lines, right=(1,))

@@ -118,6 +118,7 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
         "content_sha256": bank.content_sha256,
         "n": len(bank),
         "space": bank.space,
+        "draw": bank.draw,
         **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
         **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
         **({} if inputs.accepted is None else {"accepted": len(inputs.accepted)}),
