@@ -25,7 +25,7 @@ from stylegan_mix.latents import centres
 from stylegan_mix.latents.plan import BLOCK
 from stylegan_mix.metrics.samples import drawn, redrawn
 from stylegan_mix.networks import to_uint8
-from stylegan_mix.pictures import history
+from stylegan_mix.pictures import history, log_words
 from stylegan_mix.pictures.bars import bars, shown_rows
 from stylegan_mix.pictures.choice import chosen, head_to_tail, pairs
 from stylegan_mix.pictures.curves import curves
@@ -333,7 +333,7 @@ def test_curves_are_drawn_the_same_again() -> None:
     first, again = (curves(LINES, names, [3, 2, 1], "seed 0") for _ in range(2))
     assert first is not None and again is not None
     assert first.data == again.data
-    assert "3 lines to 30 kimg" in first.caption
+    assert "3 lines to 30 thousand images" in first.caption
     assert curves([{"kimg": 1.0}], names, [3, 2, 1], "") is None
 
 
@@ -351,13 +351,59 @@ def test_a_log_of_one_line_is_written_as_numbers() -> None:
     names = ["a", "b", "c"]
     figure = plotted(history.panels([line], names), np.array([4.0]), names)
     told = {axes.get_title(loc="left"): axes.texts[0].get_text() for axes in figure.axes}
-    assert told["loss at 4 kimg"].split("\n") == ["loss_g: 1.25", "loss_d: 0.5"]
-    assert told["diversity at 4 kimg"].split("\n") == ["a: 0.25", "b: 0.75"]
+    when = "\nafter 4 thousand images"
+    assert told[f"Logistic losses{when}"].split("\n") == ["generator: 1.25", "discriminator: 0.5"]
+    diversity = f"Diversity of samples: 1 as real images, 0 one picture{when}"
+    assert told[diversity].split("\n") == ["a: 0.25", "b: 0.75"]
     assert not any(axes.lines for axes in figure.axes)
     many = [f"class {number}" for number in range(30)]
     line = {"kimg": 4.0, "diversity": [number / 10 for number in range(30)]}
     figure = plotted(history.panels([line], many), np.array([4.0]), many)
     assert figure.axes[0].texts[0].get_text() == "30 numbers, 0 to 2.9"
+
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def test_every_panel_of_a_real_log_is_in_words_with_units(home: Path) -> None:
+    from tiny_training import tiny_plan
+
+    from stylegan_mix.training.run import run_training
+
+    changes = {"path_weight": 2.0, "path_interval": 2, "augment": "ada", "ada_groups": "shot"}
+    rare = {"twins": 0.01, "gsr": 0.5, "precision": "float16"}
+    plan = tiny_plan(0.064, **changes, **rare)
+    run_training(plan)
+    found = history.panels(history.read(plan.folder / "metrics.jsonl", kimg=1.0), DIGITS)
+    for panel in found:
+        words = log_words.words_for(panel.title, len(panel.series))
+        assert words in log_words.WORDS.values() or panel.title == "ada_p", panel.title
+        told = [words.title, words.unit, *(words.name(one) for one in panel.series)]
+        assert not any("_" in text for text in told), told
+    figure = plotted(found, np.array([0.064]), DIGITS)
+    shown = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any("few shot: " in text for text in shown)
+
+
+def test_an_unknown_series_keeps_its_name_without_underscores() -> None:
+    words = log_words.words_for("new_number", 1)
+    assert (words.title, words.unit, words.name("new_number")) == (
+        "new number",
+        "value",
+        "new number",
+    )
+
+
+def test_curves_have_units_on_both_axes() -> None:
+    names = ["ant", "bee", "cat"]
+    figure = plotted(history.panels(LINES, names), np.array([10.0, 20.0, 30.0]), names)
+    for axes in figure.axes:
+        assert axes.get_xlabel() == "thousand images shown, repeats included"
+        assert axes.get_ylabel()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "generator",
+        "discriminator",
+    ]
 
 
 # --------------------------------------------------------------------- bars
@@ -405,6 +451,21 @@ def test_bars_leave_out_what_is_not_known(classes: int) -> None:
     lengths = [patch.get_width() for patch in plotted(report).axes[0].patches]
     assert np.isnan(lengths[1])
     assert lengths[2] == pytest.approx(0.5)
+
+
+def test_bars_mark_zeros_and_name_what_is_not_known() -> None:
+    from stylegan_mix.pictures.bars import drawn as plotted
+
+    axes = plotted(report_of(4, lambda c: {0: 0.0, 1: None}.get(c, 0.5))).axes[0]
+    told = [text.get_position()[1] for text in axes.texts if text.get_text().strip() == "n/a"]
+    assert told == [1]
+    zeros = [
+        round(float(segment[:, 1].mean()))
+        for lines in axes.collections
+        for segment in lines.get_segments()
+        if lines.get_linewidth()[0] == 5
+    ]
+    assert zeros == [0]
 
 
 @pytest.mark.parametrize("classes", [3, 18, 40, 1000])
