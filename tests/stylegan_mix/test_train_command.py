@@ -14,7 +14,7 @@ import torch
 from stylegan_mix import errors, store
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
-from stylegan_mix.presets import preset_named
+from stylegan_mix.presets import default_preset, preset_named
 from stylegan_mix.training import cost, preset_checks, publication
 
 Run = Callable[..., tuple[int, str, str]]
@@ -268,3 +268,18 @@ def test_a_store_that_cannot_be_made_is_error_4_with_advice_for_every_command(
     code, _, err = run(*TRAIN, "--kimg", "0.032")
     assert (code, "nothing can be written to" in err) == (4, True), err
     assert err.endswith("  choose another place for the store with STYLEGAN_MIX_HOME\n")
+
+
+@pytest.mark.parametrize(("side", "proposed"), [(4, 8), (20, 16), (48, 64), (300, 256), (512, 256)])
+def test_a_size_without_a_preset_is_told_without_naming_one(side: int, proposed: int) -> None:
+    for device in ("cpu", "cuda"):
+        with pytest.raises(errors.UsageFailure) as failed:
+            default_preset(side, device)
+        assert "auto" not in str(failed.value)
+        assert f"no preset trains a generator of {side} pixels" in str(failed.value)
+        assert f"--from PATH --size {proposed}" in str(failed.value.remedy)
+    for name in ("cpu32", "gpu64"):
+        with pytest.raises(errors.UsageFailure, match=f"of {side} pixels"):
+            preset_named(name, side)
+    with pytest.raises(errors.UsageFailure, match=f"preset 'auto' is for .* not {side}"):
+        preset_named("auto", side)
