@@ -93,4 +93,6 @@ def _number(value: float | None) -> str | None:
 
 
 def _listed(values: Mapping[str, Any] | None) -> str | None:
-    return values and ", ".join(f"{name} {value}" for name, value in values.items())
+    if not values:
+        return None
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -99,7 +99,7 @@ def _panel(
     colours = [GROUP_COLOURS.get(one.group, COLOURS[0]) for one in rows]
     axes.barh(places, values, _THICK, color=colours, xerr=whiskers, error_kw={"elinewidth": 0.8})
     mark_zeros(axes, places, values, _THICK, colours)
-    for place in np.flatnonzero(np.isnan(values)):
+    for place in np.flatnonzero(np.isnan(values)).tolist():
         axes.text(0, place, " n/a", va="center", fontsize=8, color="#777777")
     axes.vlines(floors, places - 0.42, places + 0.42, **_FLOOR)
     name, better = FIGURES[row["figure"]]

@@ -42,11 +42,11 @@ def curves(
     if not found:
         return None
     kimg = np.array([float(line["kimg"]) for line in lines])
+    size = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
     caption = (
-        f"Every number of the training's log, {len(lines)} {'line' if len(lines) == 1 else 'lines'} to "
-        f"{kimg[-1]:,.4g} thousand images, "
-        "each a mean since the line before. A panel of classes has a line for each, from dark "
-        f"(most training images) to light (fewest); {origin}."
+        f"Every number of the training's log, {size} to {kimg[-1]:,.4g} thousand images, each a "
+        "mean since the line before. A panel of classes has a line for each, from dark (most "
+        f"training images) to light (fewest); {origin}."
     )
     figure = drawn(found, kimg, [classes[c] for c in head_to_tail(counts)])
     return of_figure("curves.png", "Training", caption, figure)

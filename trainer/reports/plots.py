@@ -67,7 +67,7 @@ def class_bars(table: Table) -> Figure:
         places = np.arange(len(rows)) + (number - (len(table.rows) - 1) / 2) * thick
         errors = {"elinewidth": 0.8, "ecolor": "#333333"}
         colour = COLOURS[number % len(COLOURS)]
-        spread = {"xerr": sds, "error_kw": errors} if any(sds) else {}
+        spread: dict[str, Any] = {"xerr": sds, "error_kw": errors} if any(sds) else {}
         axes.barh(places, means, thick * 0.92, color=colour, label=row.name, **spread)
         mark_zeros(axes, places, np.array(means), thick * 0.92, [colour] * len(rows))
     _name_untested(axes, table.first, rows)
