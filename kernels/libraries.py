@@ -29,7 +29,7 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 PREBUILT = Path(sys.prefix) / "share" / "stylegan-mix" / "kernels"
 SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
 HEADERS = (".h", ".cuh")
-LARGEST_MANIFEST, LARGEST_LIBRARY = 1 << 20, 1 << 30
+LARGEST_MANIFEST, LARGEST_LOG, LARGEST_LIBRARY = 1 << 20, 1 << 26, 1 << 30
 
 
 def cache() -> Path:
@@ -66,7 +66,7 @@ class Built:
     @property
     def log(self) -> str:
         """The messages of the compiler."""
-        return (self.path.parent / "build.log").read_text(encoding="utf-8", errors="replace")
+        return _read(self.path.parent / "build.log", LARGEST_LOG).decode(errors="replace")
 
 
 def sources(device: str) -> dict[str, str]:

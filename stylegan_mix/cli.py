@@ -27,9 +27,13 @@ group = console.LazyGroup(
             "List and show trained and imported generators.",
         ),
         "bank": ("stylegan_mix.commands.bank:bank", "List, show, preview and verify banks."),
+        "export-generator": (
+            "stylegan_mix.commands.export_generator:export_generator",
+            "Write a generator to one file, for another store.",
+        ),
         "import-generator": (
             "stylegan_mix.commands.import_generator:import_generator",
-            "Take over a generator of another project, without running its file.",
+            "Take over a generator from a file, of another store or another project.",
         ),
         "doctor": ("stylegan_mix.commands.doctor:doctor", "Check the machine and the store."),
     },

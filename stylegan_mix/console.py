@@ -189,10 +189,11 @@ def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        if not surroundings.is_told_elsewhere(error.exit_code):
-            told = io.StringIO()
-            error.show(told)
-            say(told.getvalue().rstrip("\n"))
+        if surroundings.is_told_elsewhere(error.exit_code):
+            surroundings.await_end()
+        told = io.StringIO()
+        error.show(told)
+        say(told.getvalue().rstrip("\n"))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -227,7 +228,7 @@ def _explain(error: Failure, prog: str, debug: bool) -> None:
     if debug:
         say(traceback.format_exc().rstrip())
     elif surroundings.is_told_elsewhere(error.code, of_one_process=error.of_one_process):
-        return
+        surroundings.await_end()
     say(f"{prog}: {error}")
     if error.remedy:
         say(f"  {error.remedy}")

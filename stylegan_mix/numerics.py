@@ -39,7 +39,7 @@ def numerics_class(device: str, precision: str) -> Numerics:
 
     if device.startswith("cuda"):
         # Random numbers of large tensors, and algorithms, depend on the number of multiprocessors.
-        gpu = torch.cuda.get_device_properties()
+        gpu = torch.cuda.get_device_properties(torch.device(device))
         family = f"cuda-sm{gpu.major}{gpu.minor}-{gpu.multi_processor_count}"
     else:
         family = f"cpu-{torch.backends.cpu.get_cpu_capability()}"

@@ -68,18 +68,18 @@ def check(path: Path | None, *, elsewhere: str = _ELSEWHERE) -> None:
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
-            _check_folder(Path(os.path.realpath(path)).parent)
+            _check_folder(Path(os.path.realpath(path)).parent, elsewhere)
             return
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if stat.S_ISREG(mode):
-            store.free_space(path, 0, f"writing {path}")
+            store.free_space(path, 0, f"writing {path}", elsewhere=elsewhere)
 
 
-def _check_folder(folder: Path) -> None:
-    store.free_space(folder, 0, f"writing into {folder}")
+def _check_folder(folder: Path, elsewhere: str) -> None:
+    store.free_space(folder, 0, f"writing into {folder}", elsewhere=elsewhere)
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():

@@ -46,6 +46,11 @@ class Preset:
     `utlo_weight` is the share of the unconditional loss. From `transition_start` to
     `transition_end` kimg the label fades in. `on_collapse` decides on a collapsed class: `rollback`
     or `go-on`.
+
+    Changes of speed and of the game, off by default: `critic_channels` multiplies the channels of
+    the discriminator alone. Up to `grow_start` kimg the images have half the size; from there to
+    `grow_end` the last block fades in. With `probe_weight` a second head of the discriminator, of
+    that weight, judges features of the probe. The learning rate rises over `lr_warmup` kimg.
     """
 
     name: str
@@ -93,6 +98,16 @@ class Preset:
     transition_start: float = 0.0
     transition_end: float = 0.0
     on_collapse: str = "rollback"
+    critic_channels: float = 1.0
+    grow_start: float = 0.0
+    grow_end: float = 0.0
+    probe_weight: float = 0.0
+    lr_warmup: float = 0.0
+
+    def critic_widths(self) -> tuple[int, int]:
+        """Computes base and maximum of the discriminator's channels, as `channel_base`, `_max`."""
+        factor = self.critic_channels
+        return round(self.channel_base * factor), round(self.channel_max * factor)
 
     def plain(self) -> dict[str, Any]:
         """Lists the preset as plain data, without the default budget: it names a training.

@@ -24,7 +24,10 @@ from stylegan_mix.errors import InvalidInput
 
 __all__ = [
     "LARGEST_TOML",
+    "MOST_VALUES",
+    "append_text",
     "is_count",
+    "lines",
     "open_regular",
     "parse_json",
     "parse_toml",
@@ -32,12 +35,16 @@ __all__ = [
     "read_json",
     "read_lines",
     "read_text",
+    "require_few_values",
     "sha256_file",
     "table_rows",
     "whole",
 ]
 
 LARGEST_TOML = 1 << 20
+# Values of a JSON text, cells of a table, lines of a text: each takes up to a hundred bytes of
+# memory, and two of a file. Two million images with seven facts each are fewer.
+MOST_VALUES = 1 << 24
 LARGEST_LOG = 1 << 28
 MOST_NESTED = 64
 # Whole numbers have at most 64 bits: no field holds a larger one.
@@ -60,17 +67,27 @@ def open_regular(path: Path) -> IO[bytes]:
 
     Raises `OSError`, for anything else too: its `strerror` then says which kind of thing it is.
     """
-    # Without O_NONBLOCK, opening a FIFO waits for its writer.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _regular(path, os.O_RDONLY, "rb")
+
+
+def _regular(path: Path, way: int, mode: str) -> IO[bytes]:
+    # Without O_NONBLOCK, opening a FIFO waits for its other end.
+    handle = os.open(path, way | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
         kind = stat.S_IFMT(os.fstat(handle).st_mode)
         if kind != stat.S_IFREG:
             number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
             raise OSError(number, f"it is {_KINDS.get(kind, 'no regular file')}", str(path))
-        return os.fdopen(handle, "rb")
+        return os.fdopen(handle, mode)
     except BaseException:
         os.close(handle)
         raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Appends to a regular file, or begins one; raises `OSError`, for anything else too."""
+    with _regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, "ab") as file:
+        file.write(text.encode())
 
 
 def read_bytes(path: Path, *, limit: int) -> bytes:
@@ -93,8 +110,11 @@ def read_text(path: Path, *, limit: int) -> str:
 
 
 def read_lines(path: Path, *, limit: int = LARGEST_LOG) -> list[bytes]:
-    """Reads a log, whose last line may be torn; raises `OSError`."""
-    return read_bytes(path, limit=limit).split(b"\n")
+    """Reads a log, whose last line may be torn; raises `OSError`, for very many lines too."""
+    content = read_bytes(path, limit=limit)
+    if content.count(b"\n") > MOST_VALUES:
+        raise OSError(errno.EOVERFLOW, f"it has more than {MOST_VALUES:,} lines", str(path))
+    return content.split(b"\n")
 
 
 def sha256_file(path: Path) -> str:
@@ -119,13 +139,13 @@ def sha256_file(path: Path) -> str:
 # --------------------------------------------------------------------- JSON and TOML
 
 
-def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
+def read_json(path: Path, *, limit: int = 1 << 20, most: int = MOST_VALUES) -> Any:
     """Reads a JSON file of at most `limit` bytes; `InvalidInput` (exit code 3) names the fault.
 
-    It is read strictly, see `parse_json`.
+    It is read strictly, with at most `most` values: see `parse_json`.
     """
     try:
-        return parse_json(read_bytes(path, limit=limit))
+        return parse_json(read_bytes(path, limit=limit), most=most)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(f"{path} is missing") from error
     except OSError as error:
@@ -134,11 +154,12 @@ def read_json(path: Path, *, limit: int = 1 << 20) -> Any:
         raise InvalidInput(f"{path} is not the JSON that was expected: {error}") from error
 
 
-def parse_json(text: bytes | str) -> Any:
+def parse_json(text: bytes | str, *, most: int = MOST_VALUES) -> Any:
     """Parses JSON strictly: finite numbers, whole ones of 64 bits, no name twice, little nesting.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for more than `most` values.
     """
+    require_few_values(text, most=most)
     try:
         value = json.loads(
             text,
@@ -151,6 +172,17 @@ def parse_json(text: bytes | str) -> Any:
         raise ValueError(_too_deep()) from error
     _check_nesting(value)
     return value
+
+
+def require_few_values(text: bytes | str, *, most: int = MOST_VALUES) -> None:
+    """Raises ValueError if a JSON text may have more than `most` values; nothing is parsed."""
+    # Each value but the first follows a comma or opens a bracket around it.
+    if isinstance(text, bytes):
+        count = sum(text.count(mark) for mark in (b",", b"[", b"{"))
+    else:
+        count = sum(text.count(mark) for mark in (",", "[", "{"))
+    if count > most:
+        raise ValueError(f"it has more than {most:,} values")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -225,8 +257,27 @@ def _check_nesting(value: Any) -> None:
 
 
 def table_rows(text: str, *, delimiter: str = ",") -> list[list[str]]:
-    """Parses CSV; ValueError for what is none, such as a field of more than 128 KiB."""
+    """Parses CSV; ValueError for what is none, such as a field of more than 128 KiB.
+
+    ValueError, too, for more than `MOST_VALUES` cells.
+    """
+    rows, left = [], MOST_VALUES
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            left -= max(len(row), 1)
+            if left < 0:
+                raise ValueError(f"it has more than {MOST_VALUES:,} cells")
+            rows.append(row)
     except csv.Error as error:
         raise ValueError(f"it is no table: {error}") from error
+    return rows
+
+
+def lines(text: str) -> list[str]:
+    """Splits a text at its line feeds; ValueError for more than `MOST_VALUES` lines.
+
+    `str.splitlines` would split at letters, too, that a name may hold.
+    """
+    if text.count("\n") > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES:,} lines")
+    return [line.removesuffix("\r") for line in text.split("\n")]

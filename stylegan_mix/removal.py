@@ -8,7 +8,7 @@ set by generators, banks and runs, a generator by banks, a bank by runs. No torc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from stylegan_mix import store
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.datasets import loading
 from stylegan_mix.datasets.embedded import EMBEDDED
+from stylegan_mix.datasets.listing import some
 from stylegan_mix.datasets.pool import open_pool
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.users import User, users_of_bank, users_of_dataset, users_of_generator
 
 __all__ = ["KINDS", "Removal", "carry_out", "plan"]
 
@@ -133,20 +135,13 @@ _FIND = {"dataset": _dataset, "generator": _generator, "bank": _bank}
 # Users
 
 
-def _users(removal: Removal, runs: Sequence[Path]) -> list[str]:
-    """Lists in words everything that names an entry."""
-    name = removal.name
+def _users(removal: Removal, runs: Sequence[Path]) -> list[User]:
+    """Lists everything that names an entry."""
     if removal.kind == "bank":
-        return _runs_with("bank", "key", name, runs)
-    banks = [
-        f"bank {one.key[:12]}" for one in bank_store.find() if one.facts.get(removal.kind) == name
-    ]
+        return users_of_bank(removal.name, runs)
     if removal.kind == "generator":
-        begun = [one for one in bank_store.unfinished() if one.request.get("generator") == name]
-        return banks + [f"unfinished bank {one.key[:12]}" for one in begun]
-    trained = [one for one in generator_store.find() if one.card["dataset"] == name]
-    generators = [f"generator {one.hash[:12]}" for one in trained]
-    return generators + banks + _runs_with("data", "name", name, runs)
+        return users_of_generator(removal.name)
+    return users_of_dataset(removal.name, runs)
 
 
 def _is_damaged(removal: Removal) -> bool:
@@ -160,32 +155,10 @@ def _is_damaged(removal: Removal) -> bool:
     return removal.folder in [path for path, _ in known]
 
 
-def _runs_with(part: str, entry: str, name: str, places: Sequence[Path]) -> list[str]:
-    """Lists the runs below some folders whose settings have a name in an entry of a part."""
-    found = []
-    for folder, spec in _runs(places):
-        settings = spec.get(part)
-        if isinstance(settings, dict) and settings.get(entry) == name:
-            found.append(f"run {folder}")
-    return found
-
-
-def _runs(places: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Finds the runs below some folders, each with its settings; unreadable ones are left out."""
-    for path in sorted(path for place in places for path in place.rglob("run.json")):
-        try:
-            spec = store.read_json(path)["spec"]
-        except (InvalidInput, KeyError, TypeError, OSError):
-            continue
-        if isinstance(spec, dict):
-            yield path.parent, spec
-
-
-def _in_use(removal: Removal, users: Sequence[str]) -> UsageFailure:
-    more = f" and {len(users) - _SHOWN} more" if len(users) > _SHOWN else ""
+def _in_use(removal: Removal, users: Sequence[User]) -> UsageFailure:
     name = removal.name if removal.kind == "dataset" else removal.name[:12]
     return UsageFailure(
-        f"{removal.kind} {name} is needed by {', '.join(users[:_SHOWN])}{more}",
+        f"{removal.kind} {name} is needed by {some([user.words for user in users], _SHOWN)}",
         remedy="remove these first, with `generators remove` and `bank remove`; a run is removed "
         "by moving its folder away",
     )

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stylegan_mix import console
 from stylegan_mix.progress import say
 
-__all__ = ["remove_command"]
+__all__ = ["remove_command", "runs_option"]
+
+
+def runs_option(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes the option `--runs` of a command that searches folders for runs, with its help."""
+    return click.option("--runs", multiple=True, type=click.Path(path_type=Path), help=about)
 
 
 def remove_command(kind: str, metavar: str, about: str) -> click.Command:
@@ -18,12 +25,7 @@ def remove_command(kind: str, metavar: str, about: str) -> click.Command:
 
     @click.command("remove", help=f"Move {metavar} into the trash of the store. {about}")
     @click.argument("names", metavar=f"{metavar}...", nargs=-1, required=True)
-    @click.option(
-        "--runs",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="Folder of runs that may need it; may be repeated.  [default: runs]",
-    )
+    @runs_option("Folder of runs that may need it; may be repeated.  [default: runs]")
     @click.option("--dry-run", is_flag=True, help="Say what would be moved, then stop.")
     @console.json_option
     @console.debug_option

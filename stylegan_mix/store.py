@@ -31,6 +31,7 @@ from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
 __all__ = [
+    "bytes_in",
     "canonical",
     "digest",
     "disk_errors",
@@ -263,14 +264,17 @@ def publish(temporary: Path, final: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> Iterator[None]:
+def locked(
+    path: Path, *, wait: bool = True, shared: bool = False, session: Session = Session()
+) -> Iterator[None]:
     """Holds the lock file `path` for one process; the kernel frees it when that process ends.
 
     If another process holds it, `wait` waits and prints one line that names the holder, until the
     session asks for an end. Without `wait` it raises `Busy` (exit code 75). The holder may remove
-    the file: a process that waits for it then locks the one that is there.
+    the file: a process that waits for it then locks the one that is there. Several processes may
+    hold it as `shared`, while no process holds it alone.
     """
-    handle = _hold(path, wait, session)
+    handle = _hold(path, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, session)
     try:
         with disk_errors(path):
             os.ftruncate(handle, 0)
@@ -280,14 +284,14 @@ def locked(path: Path, *, wait: bool = True, session: Session = Session()) -> It
         os.close(handle)
 
 
-def _hold(path: Path, wait: bool, session: Session) -> int:
+def _hold(path: Path, wait: bool, kind: int, session: Session) -> int:
     """Opens and locks the file that is at `path` when it is locked."""
     while True:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(handle, path, wait, session)
+            _lock(handle, path, wait, kind, session)
             if _is_at(path, handle):
                 return handle
         except BaseException:
@@ -303,9 +307,9 @@ def _is_at(path: Path, handle: int) -> bool:
         return False
 
 
-def _lock(handle: int, path: Path, wait: bool, session: Session) -> None:
+def _lock(handle: int, path: Path, wait: bool, kind: int, session: Session) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         # A file called plainly "lock" stands for its folder.
         work = path.stem if path.suffix else path.parent
@@ -316,7 +320,7 @@ def _lock(handle: int, path: Path, wait: bool, session: Session) -> None:
                 remedy="wait for it, then run the same command",
             ) from None
         session.say(f"waiting for {holder}, which works on {work}")
-        _wait_for(handle, session.stop, holder)
+        _wait_for(handle, kind, session.stop, holder)
 
 
 def remove_free_locks(root: Path) -> int:
@@ -333,7 +337,7 @@ def remove_free_locks(root: Path) -> int:
 def is_held(path: Path) -> bool:
     """Tells if a process holds a lock file now."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -345,13 +349,13 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _wait_for(handle: int, stop: StopRequest, holder: str) -> None:
+def _wait_for(handle: int, kind: int, stop: StopRequest, holder: str) -> None:
     """Takes the lock once it is free; raises the failure of `stop` if that comes first."""
     while True:
         if stop.requested is not None:
             raise stop.failure(saved=True, what=f"while waiting for {holder}")
         try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(_LOCK_POLL)
 
@@ -372,3 +376,13 @@ def free_space(path: Path, need: int, what: str, *, elsewhere: str | None = None
             f"{existing}; {free / 1e6:,.0f} MB are free",
             remedy=f"free some space, or {elsewhere or _elsewhere(path)}",
         )
+
+
+def bytes_in(folder: Path) -> int:
+    """Sums the sizes of the regular files below a folder; 0 if there is none."""
+    sizes = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed meanwhile
+            found = path.lstat()
+            sizes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return sizes

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure
 
-__all__ = ["as_failure", "in_utf8", "is_told_elsewhere"]
+__all__ = ["as_failure", "await_end", "in_utf8", "is_told_elsewhere"]
 
 # No file can have such a path: too long, in a loop of links, below a file.
 _NO_PATH = {
@@ -16,6 +17,8 @@ _NO_PATH = {
     errno.ENXIO,
 }
 _REFUSALS = (2, 3, 4)
+# The first process of torchrun may need so many seconds more to meet a refusal: to import packages.
+_PATIENCE = 60
 
 
 def in_utf8() -> None:
@@ -46,3 +49,12 @@ def is_told_elsewhere(code: int, *, of_one_process: bool = False) -> bool:
     if of_one_process or code not in _REFUSALS:
         return False
     return os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def await_end() -> None:
+    """Waits for torchrun to end this process, as the first one has ended with the same refusal.
+
+    If this process ended before, torchrun would end the first one, perhaps before it has printed
+    anything. Returns after a minute, if the first process has not met the refusal.
+    """
+    time.sleep(_PATIENCE)

@@ -37,6 +37,7 @@ MAY_IMPORT = {
         "stylegan_mix.checkpoint",
         "stylegan_mix.drawing",
         "stylegan_mix.datasets",
+        "stylegan_mix.banks.policy",
         "stylegan_mix.banks.reader",
         "stylegan_mix.banks.store",
         "stylegan_mix.judging.annotations",

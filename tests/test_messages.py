@@ -32,11 +32,10 @@ def texts(source: str, *, helps: bool) -> list[str]:
     Docstrings of functions are among them where they are `helps`.
     """
     tree = ast.parse(source)
-    silent = (ast.Module, ast.ClassDef) if helps else (ast.Module, ast.ClassDef, ast.FunctionDef)
-    documented = {
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)} - {
         id(node.body[0].value)
         for node in ast.walk(tree)
-        if isinstance(node, silent) and node.body and isinstance(node.body[0], ast.Expr)
+        if helps and isinstance(node, ast.FunctionDef) and isinstance(node.body[0], ast.Expr)
     }
     inside = {
         id(part)

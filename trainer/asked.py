@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,9 +11,11 @@ from typing import Any
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import UsageFailure, nearest
-from trainer.spec import DataSpec
+from trainer.spec import ALL_ROWS, BY_LAM, DataSpec
 
 __all__ = ["SPLIT", "Asked"]
+
+_BY_JUDGE = "judge"
 
 SPLIT = ("imbalance", "profile", "split_seed", "drop_overlap", "val_per_class")
 """The options that name a draw of a data set."""
@@ -24,8 +27,9 @@ class Asked:
 
     `split_seed` is 0 if only a data set is named; without a data set it can be a bank's, as the
     data set is. `bank` is a key, the beginning of one, a path, or a space or control, meaning the
-    newest bank of that space for the data set and split. `teacher` is the folder of a finished
-    run; `views` is the number of questions to a label-only teacher about each image.
+    newest bank of that space for the data set and split. `label` is "lam", "judge", or the share of
+    the judge as a number in (0, 1), kept as text. `teacher` is the folder of a finished run;
+    `views` is the number of questions to a label-only teacher about each image.
     """
 
     dataset: str | None = None
@@ -52,7 +56,13 @@ class Asked:
     bank_share: float | None = None
     bank_weight: float | None = None
     accept: str | None = None
+    label: str | float | None = None
+    fair: str | None = None
+    bank_schedule: str | None = None
+    mix_bank_real: bool | None = None
     final_real_fraction: float | None = None
+    drw: float | None = None
+    head_epochs: int | None = None
     bn_refresh_batches: int | None = None
     pad: int | None = None
     flip: bool | None = None
@@ -65,11 +75,39 @@ class Asked:
     def __post_init__(self) -> None:
         if self.dataset is not None and self.split_seed is None:
             object.__setattr__(self, "split_seed", DataSpec.split_seed)
+        if self.label is not None:  # 0.5 of a file and 0.5 as it is typed are one request
+            object.__setattr__(self, "label", str(self.label))
 
     @property
     def named_bank(self) -> str | None:
         """The value of `bank` if it names one bank, not the newest of a space."""
         return None if bank_store.space_named(self.bank) else self.bank
+
+    @property
+    def accepted(self) -> str | None:
+        """The rule that chooses rows of the bank, None for all of them."""
+        return None if self.accept == ALL_ROWS else self.accept
+
+    @property
+    def judge_share(self) -> float | None:
+        """The share of the judge in the labels of a bank's rows, in (0, 1]; None without one.
+
+        Raises `UsageFailure` (exit code 2) for a `label` that is none.
+        """
+        known = {None: None, BY_LAM: None, _BY_JUDGE: 1.0}
+        if self.label in known:
+            return known[self.label]
+        try:
+            share = float(str(self.label))
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1:
+            hint = nearest(str(self.label), (BY_LAM, _BY_JUDGE))
+            raise UsageFailure(
+                f"label must be {BY_LAM}, {_BY_JUDGE} or a number in (0, 1), the share of the "
+                f"judge; got '{self.label}'{hint}"
+            )
+        return share
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Asked:
@@ -108,6 +146,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float, int),
     "bool": (bool,),
+    "str | float": (str, int, float),
 }
 
 

@@ -16,9 +16,9 @@ from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.fields import TEXT, check_types
-from stylegan_mix.judging.annotations import find_annotations, open_annotations
+from stylegan_mix.judging.annotations import Annotations, find_annotations, open_annotations
 from trainer.reports import records
-from trainer.spec import AcceptRef, BankRef, RunSpec, TeacherRef
+from trainer.spec import AcceptRef, BankRef, LabelRef, RunSpec, TeacherRef
 
 __all__ = [
     "WEIGHTS",
@@ -28,7 +28,9 @@ __all__ = [
     "bank_for",
     "bank_reference",
     "final_weights",
+    "label_reference",
     "open_inputs",
+    "posterior_of",
     "require_fitting",
     "teacher_facts",
     "teacher_reference",
@@ -36,18 +38,24 @@ __all__ = [
 
 WEIGHTS = "trainer-weights"
 
+# A posterior in float16 adds to 1 within rounding.
+_ROUNDING = 0.02
+_CHECKED_ROWS = 65_536
+
 
 @dataclass(frozen=True)
 class Inputs:
     """The opened and checked inputs of a run.
 
     `accepted` are the rows of the bank that are used, in rising order; None means all of them.
+    `posterior` [rows of the bank, K] is that of a judge, None if labels are by lam alone.
     """
 
     data: Dataset
     bank: Bank | None
     identity: dict[str, Any]
     accepted: np.ndarray | None = None
+    posterior: np.ndarray | None = None
 
 
 def open_inputs(spec: RunSpec) -> Inputs:
@@ -62,12 +70,15 @@ def open_inputs(spec: RunSpec) -> Inputs:
     identity = {
         "split_id": data.split_id,
         "test_id": data.test_id,
+        **({} if data.val_id is None else {"val_id": data.val_id}),
         "bank": named["bank"],
         "teacher": named["teacher"],
         **({"accept": named["accept"]} if spec.accept else {}),
+        **({"label": named["label"]} if spec.label else {}),
     }
     accepted = accepted_rows(bank, spec.accept) if bank and spec.accept else None
-    return Inputs(data, bank, identity, accepted)
+    posterior = posterior_of(bank, spec.label) if bank and spec.label else None
+    return Inputs(data, bank, identity, accepted, posterior)
 
 
 def require_fitting(spec: RunSpec, data: Dataset) -> None:
@@ -121,15 +132,59 @@ def accept_reference(bank: BankRef, rule: str) -> AcceptRef:
 
     Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none.
     """
+    return AcceptRef(rule, *_newest_annotations(bank, f"it is not known which rows are {rule}"))
+
+
+def label_reference(bank: BankRef, judge_share: float) -> LabelRef:
+    """Refers to the newest annotations of a bank by a judge, to label its rows.
+
+    Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none.
+    """
+    return LabelRef(judge_share, *_newest_annotations(bank, "no judge has labelled its rows"))
+
+
+def _newest_annotations(bank: BankRef, without: str) -> tuple[str, str]:
+    """Finds the content hash and the folder of a bank's newest annotations."""
     opened = open_bank(Path(bank.folder), verify=False)
     found = find_annotations(opened)
     if not found:
         raise InvalidInput(
-            f"bank {bank.key[:12]} has not been judged: it is not known which rows are {rule}",
+            f"bank {bank.key[:12]} has not been judged: {without}",
             remedy=f"stylegan-mix bank judge {bank.key[:12]}",
         )
-    made = open_annotations(found[0], opened)
-    return AcceptRef(rule, made.content_sha256, str(found[0].absolute()))
+    return open_annotations(found[0], opened).content_sha256, str(found[0].absolute())
+
+
+def _annotations_of(bank: Bank, reference: AcceptRef | LabelRef) -> Annotations:
+    """Opens the annotations that a run began with."""
+    made = open_annotations(Path(reference.folder), bank)
+    if made.content_sha256 != reference.content_sha256:
+        raise InvalidInput(
+            f"{reference.folder} holds other annotations than this run began with",
+            remedy="start a new run, or put the annotations back",
+        )
+    return made
+
+
+def posterior_of(bank: Bank, reference: LabelRef) -> np.ndarray:
+    """Reads the judge's posterior of each row of a bank, [rows, K] float16.
+
+    Raises `InvalidInput` (exit code 3) for annotations that are gone, damaged or others by now, and
+    for a posterior that is none.
+    """
+    posterior = _annotations_of(bank, reference).posterior
+    for start in range(0, len(posterior), _CHECKED_ROWS):
+        rows = posterior[start : start + _CHECKED_ROWS].astype(np.float32)
+        odd = (rows < 0).any(1) | (abs(rows.sum(1) - 1) > _ROUNDING)
+        if odd.any():
+            row = start + int(odd.argmax())
+            raise InvalidInput(
+                f"{reference.folder}: the posterior of row {row:,} must be shares that add to 1, "
+                f"they add to {rows[row - start].sum():g}",
+                remedy=f"move the folder away and make it again: stylegan-mix bank judge "
+                f"{bank.key[:12]}",
+            )
+    return posterior
 
 
 def accepted_rows(bank: Bank, reference: AcceptRef) -> np.ndarray:
@@ -138,13 +193,7 @@ def accepted_rows(bank: Bank, reference: AcceptRef) -> np.ndarray:
     Raises `InvalidInput` (exit code 3) for annotations that are gone, damaged or others by now, and
     for a judge that keeps no row.
     """
-    made = open_annotations(Path(reference.folder), bank)
-    if made.content_sha256 != reference.content_sha256:
-        raise InvalidInput(
-            f"{reference.folder} holds other annotations than this run began with",
-            remedy="start a new run, or put the annotations back",
-        )
-    rows = np.flatnonzero(made.clean(bank))
+    rows = np.flatnonzero(_annotations_of(bank, reference).clean(bank))
     if not len(rows):
         raise InvalidInput(
             f"the judge keeps none of the {len(bank):,} rows of bank {bank.key[:12]}",

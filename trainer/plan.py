@@ -25,7 +25,13 @@ from trainer.asked import SPLIT, Asked
 from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
-from trainer.inputs import accept_reference, bank_reference, require_fitting, teacher_reference
+from trainer.inputs import (
+    accept_reference,
+    bank_reference,
+    label_reference,
+    require_fitting,
+    teacher_reference,
+)
 from trainer.recipes.catalogue import recipe
 from trainer.reports import records
 from trainer.settings import check, refuse_unread, require_memory
@@ -36,6 +42,7 @@ from trainer.spec import (
     AcceptRef,
     BankRef,
     DataSpec,
+    LabelRef,
     RunSpec,
     VoteSpec,
 )
@@ -47,6 +54,16 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Plan", "decide", "expected", "fitting_batch", "requested"]
 
 _MOST_SEEDS = 10_000
+# Settings that an option names, and that the store gives.
+_REFERENCES = {"bank", "teacher", "accept", "label"}
+# Settings later than the first choices that were kept: at their default they change no request.
+_LATER = {
+    name: getattr(RunSpec, name)
+    for name in (
+        *("accept", "label", "fair", "bank_schedule", "mix_bank_real"),
+        *("drw", "head_epochs"),
+    )
+}
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
@@ -215,7 +232,7 @@ def expected(asked: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in fields(Asked):
         value = getattr(asked, field.name)
-        if field.name in own.keys() - {"bank", "teacher", "accept"}:
+        if field.name in own.keys() - _REFERENCES:
             default = by_data.get(field.name, own[field.name])
             found[field.name] = default if value is None else value
         elif field.name in SPLIT and value is not None:
@@ -234,12 +251,13 @@ def requested(asked: Asked) -> dict[str, Any]:
         **as_typed,
         **expected(asked),
         "bank": bank_store.space_named(asked.bank) or asked.bank,
-        "accept": None if asked.accept == ALL_ROWS else asked.accept,
+        "accept": asked.accepted,
+        "label": asked.judge_share,
     }
     return {
         name: value if not isinstance(value, float) or math.isfinite(value) else str(value)
         for name, value in found.items()
-        if name not in ("seed", "seeds", "out") and (name, value) != ("accept", None)
+        if name not in ("seed", "seeds", "out") and (name not in _LATER or value != _LATER[name])
     }
 
 
@@ -330,6 +348,8 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
     text = f"bank {bank.key[:12]}: {reason} ({len(bank):,} rows, space {bank.space})"
     if bank.facts.get("generator_imported"):
         text += "; its generator was imported, and only declared to be of this split"
+    if bank.facts.get("generator_others"):
+        text += "; warning: its generator began with weights trained on images of another split"
     return bank_reference(folder), text
 
 
@@ -357,8 +377,7 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
     said = {
         field.name: getattr(asked, field.name)
         for field in fields(Asked)
-        if field.name in own - {"bank", "teacher", "accept"}
-        and getattr(asked, field.name) is not None
+        if field.name in own - _REFERENCES and getattr(asked, field.name) is not None
     }
     part = DataSpec(
         name=data.name,
@@ -378,6 +397,7 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
         bank=bank,
         teacher=teacher,
         accept=_accept(asked, bank),
+        label=_label(asked, bank),
         recipe_version=version,
         **own_settings,
     )
@@ -385,9 +405,15 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
 
 def _accept(asked: Asked, bank: BankRef | None) -> AcceptRef | None:
     """Finds the annotations that choose the rows of the bank; None for all rows."""
-    if bank is None or asked.accept in (None, ALL_ROWS):
+    rule = asked.accepted
+    if bank is None or rule is None:
         return None
-    if asked.accept not in ACCEPTED:
-        known = (ALL_ROWS, *ACCEPTED)
-        raise UsageFailure(f"accept '{asked.accept}' is unknown{nearest(asked.accept, known)}")
-    return accept_reference(bank, asked.accept)
+    if rule not in ACCEPTED:
+        raise UsageFailure(f"accept '{rule}' is unknown{nearest(rule, (ALL_ROWS, *ACCEPTED))}")
+    return accept_reference(bank, rule)
+
+
+def _label(asked: Asked, bank: BankRef | None) -> LabelRef | None:
+    """Finds the annotations that label the rows of the bank; None for labels by lam."""
+    share = asked.judge_share
+    return label_reference(bank, share) if bank is not None and share else None

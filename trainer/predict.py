@@ -15,8 +15,9 @@ import torch
 
 from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.datasets.archives import nearest_path
 from stylegan_mix.datasets.image_files import Shape, resized
-from stylegan_mix.datasets.loose import UNLABELLED, LooseImages, open_loose
+from stylegan_mix.datasets.loose import EVERYTHING, UNLABELLED, LooseImages, Wanted, open_loose
 from stylegan_mix.datasets.pool import prepared_fit
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import resolve_device
@@ -133,7 +134,7 @@ def run_folder(path: Path) -> Path:
             f"{path} holds {len(seeds)} runs", remedy=f"name one of them, such as {seeds[0]}"
         )
     raise InvalidInput(
-        f"there is no finished run in {path}",
+        f"there is no finished run in {path}{'' if path.exists() else nearest_path(path)}",
         remedy="trainer run prints the folder of the run that it makes",
     )
 
@@ -192,23 +193,28 @@ def _refitted(part: Part, network: _Network, data: Dataset, fit: str | None) -> 
 def answers_on_files(
     run: Path,
     path: Path,
+    wanted: Wanted = EVERYTHING,
     *,
     device: str,
     fit: str | None = None,
+    convert: bool = False,
     skip_bad: bool = False,
     session: Session | None = None,
 ) -> Answers:
     """Computes the answers of a run's network on the image files of a folder, tar or zip.
 
-    Channels are converted to those of the training. With `fit` ("crop", "pad", "stretch" or
-    `AS_PREPARED`), images of another size are brought to that of the training; without it they are
-    `InvalidInput` (exit code 3). So are files that cannot be read, unless `skip_bad`.
+    `wanted` says which of them, and where their labels stand. Channels are converted to those of
+    the training. With `fit` ("crop", "pad", "stretch" or `AS_PREPARED`), images of another size are
+    brought to that of the training; without it they are `InvalidInput` (exit code 3). So are files
+    that cannot be read, unless `skip_bad`, and those that lose something, unless `convert`.
     """
     network = _Network(run, device)
-    shape = Shape(network.resolution, network.fit(fit), network.facts["channels"])
+    shape = Shape(network.resolution, network.fit(fit), network.facts["channels"], convert)
     bad: dict[str, str] | None = {} if skip_bad else None
-    with open_loose(path, network.facts["classes"]) as images:
-        _say_unlabelled(images)
+    with open_loose(path, network.facts["classes"], wanted) as images:
+        say(f"{len(images.names):,} images of {path}: {images.folders}")
+        for note in images.notes:
+            say(note)
         rows, logits = [], []
         for places, part in _batches(images, shape, bad, session or Session()):
             rows += places
@@ -225,18 +231,6 @@ def answers_on_files(
         torch.cat(logits)[order],
         tuple(images.names[row] for row in taken),
     )
-
-
-def _say_unlabelled(images: LooseImages) -> None:
-    """Says which images have no label where others have one: a misspelt class goes unseen."""
-    count = int((images.labels == UNLABELLED).sum())
-    if 0 < count < len(images.names):
-        folders = images.strange_folders
-        shown = ", ".join(folders[:5]) + (", ..." if len(folders) > 5 else "")
-        say(
-            f"{count:,} of {len(images.names):,} images have no label: no folder around them is "
-            f"named after a class ({shown})"
-        )
 
 
 def _batches(

@@ -14,13 +14,14 @@ from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import models
 from trainer.engine.mixing import ARMS, READ_BY_ARMS
 from trainer.recipes.catalogue import RECIPES, recipe
+from trainer.recipes.levers import with_levers
 from trainer.recipes.stage import READ_BY_RECIPES, Recipe
 from trainer.spec import LOOP_VERSION, RunSpec
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
 
-__all__ = ["check", "refuse_unread", "require_memory", "unread", "unread_options"]
+__all__ = ["check", "method", "refuse_unread", "require_memory", "unread", "unread_options"]
 
 # The option of a setting, where it is not called the same.
 _OPTIONS = {"votes": "views"}
@@ -28,14 +29,16 @@ _OPTIONS = {"votes": "views"}
 _SOMETIMES_READ = READ_BY_ARMS | READ_BY_RECIPES | {"aug"}
 
 
-def unread(aug: str, method: Recipe, *, given_teacher: bool) -> frozenset[str]:
+def unread(aug: str, chosen: Recipe, *, given_teacher: bool) -> frozenset[str]:
     """Lists the settings of `RunSpec` that have no effect on a run of an arm and a recipe.
 
     `given_teacher` is True if a finished run teaches in place of the recipe's own teacher stage.
     """
-    read = method.reads(given_teacher=given_teacher)
-    if method.follows_arm(given_teacher=given_teacher):
+    read = chosen.reads(given_teacher=given_teacher)
+    if chosen.follows_arm(given_teacher=given_teacher):
         read |= ARMS[aug].reads | {"aug"}
+        if not chosen.reads_shares(given_teacher=given_teacher):
+            read -= {"label"}
     return _SOMETIMES_READ - read
 
 
@@ -76,6 +79,12 @@ def _why(asked: Mapping[str, Any], option: str) -> str:
         if not RECIPES[name].follows_arm(given_teacher=taught):
             return f"{whole} trains on real images alone, so it reads no setting of an arm"
         readers = [arm for arm, one in ARMS.items() if setting in one.reads]
+        if aug in readers:
+            able = [one.name for one in RECIPES.values() if one.reads_shares()]
+            return (
+                f"recipe {name} cannot read a label of all classes; recipes that can: "
+                f"{', '.join(able)}"
+            )
         return f"--aug {aug} reads no {option}; arms that do: {', '.join(readers)}"
     if setting == "teacher_model" and taught:
         return "a teacher run is given, so no teacher network is trained"
@@ -83,12 +92,18 @@ def _why(asked: Mapping[str, Any], option: str) -> str:
     return f"recipe {name} reads no {option}; recipes that do: {', '.join(readers) or 'none'}"
 
 
+def method(spec: RunSpec) -> Recipe:
+    """Makes the recipe of a run, with the levers of the run."""
+    return with_levers(
+        recipe(spec.recipe), drw=spec.drw, head_epochs=spec.head_epochs, epochs=spec.epochs
+    )
+
+
 def check(spec: RunSpec) -> Recipe:
-    """Finds the recipe of a run, and checks the run against it; `UsageFailure` (exit code 2)."""
-    chosen = recipe(spec.recipe)
-    for problem, remedy in _misfits(spec, chosen):
+    """Makes the recipe of a run, and checks the run against it; `UsageFailure` (exit code 2)."""
+    for problem, remedy in _misfits(spec, recipe(spec.recipe)):
         raise UsageFailure(problem, remedy=remedy)
-    return chosen
+    return method(spec)
 
 
 def _misfits(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str | None]]:

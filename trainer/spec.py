@@ -1,7 +1,6 @@
 """One run as plain data: checked once, printed, saved, and hashed into the name of its folder.
 
-Paths, devices and thread counts are no part of it. `BankRef` and `TeacherRef` carry their folder
-for convenience; identity is by content hash.
+Paths, devices and thread counts are no part of it.
 """
 
 from __future__ import annotations
@@ -12,19 +11,35 @@ from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from stylegan_mix.banks.reader import control_of
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
 from trainer.engine.mixing import ARMS
+from trainer.limits import milestones, one_of, within
+from trainer.references import (
+    ACCEPTED,
+    ALL_ROWS,
+    BY_LAM,
+    AcceptRef,
+    BankRef,
+    DataSpec,
+    LabelRef,
+    TeacherRef,
+    VoteSpec,
+)
+from trainer.schedule import CONSTANT, FORMS, Schedule
 
 __all__ = [
     "ACCEPTED",
     "ALL_ROWS",
+    "BY_LAM",
+    "EQUAL_REAL",
+    "EQUAL_STEPS",
     "FEWEST_IN_BATCH",
     "LOOP_VERSION",
     "AcceptRef",
     "BankRef",
     "DataSpec",
+    "LabelRef",
     "Precision",
     "RunSpec",
     "TeacherRef",
@@ -32,9 +47,8 @@ __all__ = [
     "exact",
 ]
 
-ALL_ROWS = "all"
-ACCEPTED = ("clean",)
-"""The choices among the rows of a bank by its judge, beside `ALL_ROWS`."""
+EQUAL_STEPS, EQUAL_REAL = _FAIR = ("equal-steps", "equal-real")
+"""The ways to be fair to all arms: rows of a bank take the place of real ones, or are added."""
 
 LOOP_VERSION = 2
 """The number of the training loop's definition.
@@ -47,67 +61,8 @@ Precision = Literal["float32", "bfloat16"]
 
 # Batch norm needs two images.
 FEWEST_IN_BATCH = 2
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """A data set and a long-tailed draw of it: the arguments of `datasets.load`."""
-
-    name: str = "digits_lt"
-    imbalance: float | None = None
-    profile: str | None = None
-    split_seed: int = 0
-    drop_overlap: bool = False
-    val_per_class: int = 0
-
-
-@dataclass(frozen=True)
-class BankRef:
-    """A bank: its hashes, its kind of mixing, and the folder in which it was found."""
-
-    key: str
-    request_key: str
-    content_sha256: str
-    space: str
-    folder: str
-
-    @property
-    def control(self) -> str:
-        """The name of the control, such as "unmixed"; "" for a bank of the method."""
-        return control_of({"space": self.space})
-
-
-@dataclass(frozen=True)
-class AcceptRef:
-    """A choice among the rows of a bank by a judge's annotations.
-
-    `rule` is a name of `ACCEPTED`; the annotations are named by content hash and folder.
-    """
-
-    rule: str
-    content_sha256: str
-    folder: str
-
-
-@dataclass(frozen=True)
-class TeacherRef:
-    """A finished run that teaches: hash of its weights, and its folder."""
-
-    sha256: str
-    folder: str
-
-
-@dataclass(frozen=True)
-class VoteSpec:
-    """The questions to a label-only teacher about patches (trainer/README.md, patched one-hot).
-
-    `views` K per training image; `full_share` of them show the whole image, shifted and flipped;
-    the others are square patches whose sides are `sides` times the image's, in equal shares.
-    """
-
-    views: int = 64
-    full_share: float = 0.25
-    sides: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875)
+# Of a bank, added to the real rows: more would be a mistake.
+_MOST_TIMES_REAL = 16.0
 
 
 @dataclass(frozen=True)
@@ -115,9 +70,14 @@ class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
     `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
-    to `decay` times `lr`. `bank_share` of each batch comes from the bank, at weight `bank_weight`
-    in the loss. `accept` are the annotations of the bank that choose its rows, None takes all. In
-    the arms that mix, the last `final_real_fraction` of the steps sees real unmixed images only.
+    to `decay` times `lr`. As many rows as `bank_share` of `batch` come from the bank, at weight
+    `bank_weight` in the loss; `bank_schedule` says when (see `Schedule`). By `fair` "equal-steps"
+    they take the place of real rows, by "equal-real" they are added to `batch` real ones.
+    `mix_bank_real` mixes each of them with a real row. `accept` are the annotations of the bank
+    that choose its rows, None takes all; `label` are those that give its labels, None takes the
+    share `lam` of two classes. In the arms that mix, the last `final_real_fraction` of the steps
+    sees real unmixed images only. `drw` is the share of the steps after which losses are weighted
+    by class, None never does. `head_epochs` are added for a new head on class-balanced rows.
     `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
     finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
     that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
@@ -125,7 +85,7 @@ class RunSpec:
     `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 
-    data: DataSpec = DataSpec()
+    data: DataSpec = field(default_factory=DataSpec)
     aug: str = "none"
     recipe: str = "ce"
     model: str = "resnet32"
@@ -154,6 +114,12 @@ class RunSpec:
     # Fields from here on are left out of the identity at their default.
     recipe_version: int = 1
     accept: AcceptRef | None = None
+    label: LabelRef | None = None
+    fair: str = EQUAL_STEPS
+    bank_schedule: str = CONSTANT
+    mix_bank_real: bool = False
+    drw: float | None = None
+    head_epochs: int = 0
     # Part of the identity only where the versions of the loop differ.
     loop_version: int = LOOP_VERSION
 
@@ -171,18 +137,43 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """The name of `aug`, with the control if the bank is one, and with the accepted rows.
+        """The name of `aug`, with a control's bank and with each lever off its default.
 
         So no table can mix them up.
         """
-        control = self.bank.control if self.bank else ""
-        accepted = self.accept.rule if self.accept else ""
-        return "-".join(part for part in (self.aug, control, accepted) if part)
+        parts = (
+            self.aug,
+            self.bank.control if self.bank else "",
+            self.accept.rule if self.accept else "",
+            self.label.name if self.label else "",
+            "crossed" if self.mix_bank_real else "",
+            self.schedule.name,
+            self.fair if self.fair != EQUAL_STEPS else "",
+            "drw" if self.drw is not None else "",
+            "head" if self.head_epochs else "",
+        )
+        return "-".join(part for part in parts if part)
 
     @property
-    def bank_rows(self) -> int:
-        """The number of rows of a batch that come from the bank while it is in use."""
-        return round(self.batch * self.bank_share) if self.uses_bank else 0
+    def fairness(self) -> str:
+        """The way in which the arm is fair: `fair`, and "equal-real" for arms that are only so."""
+        return EQUAL_REAL if self.aug in ARMS and ARMS[self.aug].even else self.fair
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the bank."""
+        return Schedule.parse(self.bank_schedule) or Schedule()
+
+    @property
+    def extra_rows(self) -> int:
+        """The number of rows of a batch that are no plain real ones: a bank's, or drawn evenly."""
+        arm = ARMS.get(self.aug)
+        return round(self.batch * self.bank_share) if arm and (arm.bank or arm.even) else 0
+
+    @property
+    def most_rows(self) -> int:
+        """The largest number of rows of a batch."""
+        return self.batch + (self.extra_rows if self.fairness == EQUAL_REAL else 0)
 
     def plain(self) -> dict[str, Any]:
         """Returns everything as JSON values; `RunSpec.from_plain` is the inverse."""
@@ -200,6 +191,7 @@ class RunSpec:
             "bank": BankRef,
             "teacher": TeacherRef,
             "accept": AcceptRef,
+            "label": LabelRef,
             "votes": VoteSpec,
         }
         made: dict[str, Any] = {"loop_version": 1}
@@ -224,7 +216,7 @@ class RunSpec:
         del plain["seed"]
         if self.loop_version != 1 and self.depends_on_loop:
             plain["loop_version"] = self.loop_version
-        for name in ("bank", "teacher", "accept"):
+        for name in ("bank", "teacher", "accept", "label"):
             if plain.get(name):
                 del plain[name]["folder"]
         return plain
@@ -300,71 +292,82 @@ def _problems(spec: RunSpec) -> list[str]:
     """Lists the faults of a spec, each with its bounds; empty strings where right."""
     votes = spec.votes
     return [
-        _one_of("aug", spec.aug, tuple(ARMS)),
-        _one_of("precision", spec.precision, get_args(Precision)),
-        _within("epochs", spec.epochs, 1, 100_000),
-        _within("batch", spec.batch, FEWEST_IN_BATCH, 65_536),
-        _within("lr", spec.lr, 0.0, 1e3, open_low=True),
-        _within("warmup_epochs", spec.warmup_epochs, 0.0, 1e5),
-        _within("weight_decay", spec.weight_decay, 0.0, 1.0),
-        _within("momentum", spec.momentum, 0.0, 1.0, open_high=True),
-        _within("alpha", spec.alpha, 0.0, 1e3, open_low=True),
-        _within("bank_share", spec.bank_share, 0.0, 1.0, open_low=True, open_high=True),
-        _one_of("accept.rule", spec.accept.rule, ACCEPTED) if spec.accept else "",
+        one_of("aug", spec.aug, tuple(ARMS)),
+        one_of("precision", spec.precision, get_args(Precision)),
+        within("epochs", spec.epochs, 1, 100_000),
+        within("batch", spec.batch, FEWEST_IN_BATCH, 65_536),
+        within("lr", spec.lr, 0.0, 1e3, open_low=True),
+        within("warmup_epochs", spec.warmup_epochs, 0.0, 1e5),
+        within("weight_decay", spec.weight_decay, 0.0, 1.0),
+        within("momentum", spec.momentum, 0.0, 1.0, open_high=True),
+        within("alpha", spec.alpha, 0.0, 1e3, open_low=True),
+        _bank_share(spec),
+        one_of("accept.rule", spec.accept.rule, ACCEPTED) if spec.accept else "",
         "" if spec.bank or not spec.accept else f"aug '{spec.aug}' reads no bank to accept rows of",
-        _within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
-        _within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
-        _within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
-        _within("eval_every", spec.eval_every, 0, 100_000),
-        _within("recipe_version", spec.recipe_version, 1, 10**6),
-        _within("loop_version", spec.loop_version, 1, LOOP_VERSION),
-        _within("val_per_class", spec.data.val_per_class, 0, 10**6),
-        _within("seed", spec.seed, 0, 2**63 - 1),
-        "" if spec.pad is None else _within("pad", spec.pad, 0, 64),
-        _within("votes.views", votes.views, 1, 65_535),
-        _within("votes.full_share", votes.full_share, 0.0, 1.0),
-        *(_within("votes.sides", side, 0.0, 1.0, open_low=True) for side in votes.sides),
+        _judge_share(spec.label) if spec.label else "",
+        "" if spec.bank or not spec.label else f"aug '{spec.aug}' reads no bank to label rows of",
+        one_of("fair", spec.fair, _FAIR),
+        "" if type(spec.mix_bank_real) is bool else "mix_bank_real must be true or false",
+        _schedule(spec),
+        ""
+        if spec.drw is None
+        else within("drw", spec.drw, 0.0, 1.0, open_low=True, open_high=True),
+        _head_epochs(spec),
+        within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
+        within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
+        within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
+        within("eval_every", spec.eval_every, 0, 100_000),
+        within("recipe_version", spec.recipe_version, 1, 10**6),
+        within("loop_version", spec.loop_version, 1, LOOP_VERSION),
+        within("val_per_class", spec.data.val_per_class, 0, 10**6),
+        within("seed", spec.seed, 0, 2**63 - 1),
+        "" if spec.pad is None else within("pad", spec.pad, 0, 64),
+        within("votes.views", votes.views, 1, 65_535),
+        within("votes.full_share", votes.full_share, 0.0, 1.0),
+        *(within("votes.sides", side, 0.0, 1.0, open_low=True) for side in votes.sides),
         "" if votes.sides or votes.full_share == 1 else "votes.sides must name at least one size",
-        _milestones(spec),
+        milestones(spec.milestones, spec.decay),
         "" if spec.bank or not spec.uses_bank else f"aug '{spec.aug}' needs a bank",
         "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
-        ""
-        if not spec.uses_bank or 0 < spec.bank_rows < spec.batch
-        else f"bank_share {spec.bank_share} leaves no real or no bank row of {spec.batch}",
     ]
 
 
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> str:
-    return "" if value in known else f"{name} '{value}' is unknown{nearest(str(value), known)}"
+def _bank_share(spec: RunSpec) -> str:
+    """Checks the share of a bank, which can be above 1 only where its rows are added."""
+    if spec.fairness == EQUAL_REAL:
+        wrong = within("bank_share", spec.bank_share, 0.0, _MOST_TIMES_REAL, open_low=True)
+    else:
+        wrong = within("bank_share", spec.bank_share, 0.0, 1.0, open_low=True, open_high=True)
+    arm = ARMS.get(spec.aug)
+    if wrong or not arm or not (arm.bank or arm.even):
+        return wrong
+    if spec.extra_rows > 0 and (spec.fairness == EQUAL_REAL or spec.extra_rows < spec.batch):
+        return ""
+    kind = "no real or no bank row" if arm.bank else "no extra row"
+    return f"bank_share {spec.bank_share} leaves {kind} of {spec.batch}"
 
 
-def _within(
-    name: str,
-    value: float,
-    low: float,
-    high: float,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> str:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and isinstance(low, int) and not isinstance(value, int):
-        return f"{name} must be a whole number, got {value!r}"
-    # Compared first: Python cannot tell if a very large whole number is finite.
-    if number and low <= value <= high and math.isfinite(value):
-        open_end = (open_low and value == low) or (open_high and value == high)
-        if not open_end:
-            return ""
-    left, right = "(" if open_low else "[", ")" if open_high else "]"
-    return f"{name} must be a number in {left}{low:,}, {high:,}{right}, got {value!r}"
+def _head_epochs(spec: RunSpec) -> str:
+    wrong = within("head_epochs", spec.head_epochs, 0, 100_000)
+    more = f"head_epochs must not be more than epochs, {spec.epochs}, got {spec.head_epochs}"
+    return wrong or ("" if spec.head_epochs <= spec.epochs else more)
 
 
-def _milestones(spec: RunSpec) -> str:
-    marks = spec.milestones
-    if len(marks) != len(spec.decay):
-        return f"{len(marks)} milestones need as many decay factors, got {len(spec.decay)}"
-    if list(marks) != sorted(marks) or not all(0 < mark < 1 for mark in marks):
-        return f"milestones must rise within (0, 1), got {list(marks)}"
-    if not all(0 < factor <= 1 for factor in spec.decay):
-        return f"decay factors must lie in (0, 1], got {list(spec.decay)}"
-    return ""
+def _judge_share(label: LabelRef) -> str:
+    return within("label.judge_share", label.judge_share, 0.0, 1.0, open_low=True)
+
+
+def _schedule(spec: RunSpec) -> str:
+    """Checks the schedule of a bank, and that its epoch lies in the arm's own phase."""
+    found = Schedule.parse(spec.bank_schedule)
+    if found is None:
+        return f"bank_schedule must be one of {', '.join(FORMS)}, got '{spec.bank_schedule}'"
+    if not found.epoch:
+        return ""
+    own = spec.epochs * (1 - spec.final_real_fraction)
+    return (
+        ""
+        if found.epoch < own
+        else f"bank_schedule '{spec.bank_schedule}': EPOCH must be below {own:g}, as the last "
+        f"{spec.final_real_fraction:g} of {spec.epochs} epochs see real rows only"
+    )

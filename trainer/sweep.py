@@ -40,12 +40,13 @@ from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.plan import Plan, decide, expected, fitting_batch, requested
-from trainer.reports.records import Result, data_ids, read, small
+from trainer.reports.records import Result, data_ids, is_of, read, small
 from trainer.settings import unread_options
 from trainer.spec import LOOP_VERSION, BankRef, RunSpec
 
-__all__ = ["Settled", "commands", "expand", "file_name", "keep", "load", "settle"]
+__all__ = ["Settled", "check_place", "commands", "expand", "file_name", "keep", "load", "settle"]
 
+_ELSEWHERE = "choose another folder with --results"
 _TOP = ("about", "base", "runs")
 _PLACE = {"out", "name", "seed"}
 # Runs of one file: more are a mistake, and take memory before anything is said.
@@ -251,7 +252,7 @@ def _same(result: Result, plan: Plan) -> bool:
     return (
         result.seed == plan.spec.seed
         and result.key == plan.spec.key
-        and data_ids(result) == (plan.data.split_id, plan.data.test_id)
+        and is_of(result, (plan.data.split_id, plan.data.test_id, plan.data.val_id))
     )
 
 
@@ -269,6 +270,11 @@ def _alike(result: Result, asked: Asked) -> bool:
     votes, teacher = result.spec.votes, result.spec.teacher
     if asked.views not in (None, votes.views) or (asked.teacher is None) != (teacher is None):
         return False
+    accept, label = result.spec.accept, result.spec.label
+    if asked.accepted != (accept and accept.rule):
+        return False
+    if asked.judge_share != (label and label.judge_share):
+        return False
     return result.spec.bank is None or _right_bank(result.spec.bank, asked.bank)
 
 
@@ -277,6 +283,12 @@ def _right_bank(bank: BankRef, wanted: str | None) -> bool:
         return not bank.control
     space = bank_store.space_named(wanted)
     return bank.space == space if space else bank.key.startswith(wanted)
+
+
+def check_place(folder: Path | None) -> None:
+    """Raises the errors of `keep` that can be foreseen; for before the first run."""
+    if folder is not None:
+        output.check(folder / "result.json", elsewhere=_ELSEWHERE)
 
 
 def keep(result: Result, folder: Path) -> Path:
@@ -291,7 +303,7 @@ def keep(result: Result, folder: Path) -> Path:
         path = path.with_stem(f"{path.stem}-data{store.digest(data_ids(result))[:8]}")
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    output.write_text(path, text, elsewhere="choose another folder with --results")
+    output.write_text(path, text, elsewhere=_ELSEWHERE)
     return path
 
 

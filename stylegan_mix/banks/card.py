@@ -119,6 +119,10 @@ def _seen(facts: Mapping[str, Any]) -> str:
     if facts.get("generator_imported"):
         return """The generator was imported. That it has seen this training part alone is declared
   by the user: nothing here could check it."""
+    if others := facts.get("generator_others"):
+        named = ", ".join(for_markdown(str(one["dataset"])) for one in others)
+        return f"""The generator began with weights that were trained on other images, too: of
+  {named}. If test images were among them, results with this bank are worth nothing."""
     return """The generator has seen the long-tailed training part alone. Its rare classes can vary
   no more than it learned from a few images (see the diversity above), and can repeat them."""
 

@@ -63,10 +63,11 @@ class BankDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.bank)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        image, label = self.batch([row])[0]
+        found = self.batch([row])
+        image, label = found.images[0], found.labels[0]
         return image if self.transform is None else self.transform(image), label
 
-    def __getitems__(self, rows: Sequence[int] | np.ndarray) -> Sequence[tuple[Tensor, Tensor]]:
+    def __getitems__(self, rows: Sequence[int] | np.ndarray) -> Sequence[Sequence[Tensor]]:
         """Reads several rows at once, as a `DataLoader` asks for them."""
         found = self.batch(rows)
         if self.transform is None:
@@ -78,10 +79,9 @@ class BankDataset(Dataset[tuple[Tensor, Tensor]]):
 
         Raises `IndexError` for a row that the bank does not have.
         """
-        chosen = np.asarray(rows, np.int64)
-        images = torch.from_numpy(self.bank.images.take(chosen, axis=0))
-        labels = torch.from_numpy(self.bank.soft_labels(chosen))
-        return Rows(images.permute(0, 3, 1, 2), labels)
+        bank, chosen = self.bank, np.asarray(rows, np.int64)
+        images = bank.images.take(chosen, axis=0).transpose(0, 3, 1, 2)
+        return Rows(torch.from_numpy(images), torch.from_numpy(bank.soft_labels(chosen)))
 
     def fill(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         """Writes rows, which the bank must have, into images uint8 [N,H,W,C] and labels [N,K].
@@ -93,7 +93,7 @@ class BankDataset(Dataset[tuple[Tensor, Tensor]]):
         labels[:] = self.bank.soft_labels(rows)
 
 
-class Rows(Sequence[tuple[Tensor, Tensor]]):
+class Rows(Sequence[Sequence[Tensor]]):
     """Rows of a bank: a sequence of (image, label), which PyTorch need not collate one by one.
 
     `images` uint8 [N,C,H,W], in the memory order of channels-last; `labels` float32 [N,K].
@@ -101,25 +101,44 @@ class Rows(Sequence[tuple[Tensor, Tensor]]):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
+        self._count = len(images)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self._count
 
     @overload
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]: ...
+    def __getitem__(self, row: int) -> _Row: ...
     @overload
     def __getitem__(self, row: slice) -> Rows: ...
-    def __getitem__(self, row: int | slice) -> tuple[Tensor, Tensor] | Rows:
+    def __getitem__(self, row: int | slice) -> _Row | Rows:
         if isinstance(row, slice):
             return Rows(self.images[row], self.labels[row])
-        return _Row((self.images[row], self.labels[row]))
+        if not -self._count <= row < self._count:
+            raise IndexError(f"row {row} of {self._count}")
+        return _Row(self, row)
 
 
-class _Row(tuple[Tensor, Tensor]):
-    """A row of `Rows`. Its type leads `default_collate` to `_collate`."""
+class _Row(Sequence[Tensor]):
+    """A row of `Rows`: image and label. Its type leads `default_collate` to `_collate`.
+
+    Its tensors are made only if they are asked for: to collate a batch asks for none.
+    """
+
+    def __init__(self, rows: Rows, number: int) -> None:
+        self._rows, self._number = rows, number
+
+    def __len__(self) -> int:
+        return 2
+
+    @overload
+    def __getitem__(self, part: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, part: slice) -> tuple[Tensor, ...]: ...
+    def __getitem__(self, part: int | slice) -> Tensor | tuple[Tensor, ...]:
+        return (self._rows.images[self._number], self._rows.labels[self._number])[part]
 
 
-def _collate(batch: Sequence[tuple[Tensor, Tensor]], **_: Any) -> list[Tensor]:
+def _collate(batch: Sequence[Sequence[Tensor]], **_: Any) -> list[Tensor]:
     if isinstance(batch, Rows):
         return [batch.images, batch.labels]
     images, labels = zip(*batch, strict=True)

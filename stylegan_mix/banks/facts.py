@@ -46,10 +46,12 @@ _SOMETIMES: dict[str, Types] = {
     "generator_kimg": (*NUMBER, NoneType),
     "generator_seed": (*WHOLE, NoneType),
     "generator_imported": (*OBJECT, NoneType),
+    "generator_others": LIST,
     "diversity": (*LIST, NoneType),
     "created_utc": TEXT,
 }
 _SOURCE: dict[str, Types] = {"split": TEXT}
+_SEEN: dict[str, Types] = {"dataset": (*TEXT, NoneType), "split_id": (*TEXT, NoneType)}
 # Options of the command that a bank is made with.
 _OPTIONS = {
     *("--dataset", "--imbalance", "--profile", "--split-seed", "--n", "--space", "--alpha"),
@@ -71,6 +73,8 @@ def check(facts: Any) -> None:
         raise ValueError("a bank needs classes, and images of height, width and channels")
     if facts.get("generator_imported"):
         check_types(facts["generator_imported"], _SOURCE)
+    for one in facts.get("generator_others", ()):
+        check_types(one, _SEEN)
     if facts.get("diversity"):
         check_each(facts["diversity"], (*NUMBER, NoneType), "diversity")
 

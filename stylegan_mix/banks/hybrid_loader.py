@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stylegan_mix import datasets
@@ -44,6 +43,12 @@ class HybridLoader(DataLoader[Any]):
     of `seed` and the number of the epoch, which counts up by itself; `set_epoch` chooses it, to go
     on with an interrupted training.
 
+    In a training of several processes each is given its own rows of these orders: `rank` of
+    `world_size` processes, by default those of `torch.distributed`, where it is initialised.
+    `batch` is that of one process: together they see the real images that one process would see
+    with a batch `world_size` times as large. All have as many batches, of the same sizes; so in an
+    epoch up to `world_size - 1` real images are left out, others each time.
+
     `real` is a data set of this project, whose training part is taken, or any data set in PyTorch
     of images and class numbers. Its images must have the type and the shape of the bank's, after
     the transforms of both. All other options, such as `num_workers` and `pin_memory`, are those of
@@ -62,6 +67,8 @@ class HybridLoader(DataLoader[Any]):
         batch: int = 128,
         bank_share: float = 0.5,
         seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
         **options: Any,
     ) -> None:
         from_bank = round(batch * bank_share) if 0 < bank_share < 1 else 0
@@ -73,9 +80,28 @@ class HybridLoader(DataLoader[Any]):
         self.real_rows = batch - from_bank
         joined = _Joined(_as_pairs(real, bank), bank)
         joined.check()
-        order = _Order(len(joined.real), len(bank), self.real_rows, from_bank, seed)
+        share = _share(rank, world_size)
+        order = _Order((len(joined.real), len(bank)), (self.real_rows, from_bank), share, seed)
+        if not len(order):
+            raise InvalidInput(
+                f"{len(joined.real)} real images cannot be shared by {share[1]} processes"
+            )
         super().__init__(joined, batch_sampler=order, collate_fn=_as_it_is, **options)
-        self._order = order
+        self._joined, self._order = joined, order
+
+    def __iter__(self) -> Any:
+        return super().__iter__() if self.num_workers or self.pin_memory else self._batches()
+
+    def _batches(self) -> Iterator[list[Tensor]]:
+        """Reads the batches of an epoch here.
+
+        PyTorch's own iterator takes as long for a batch of small images as to read them.
+        """
+        # It takes a number for its workers even if it has none. So does this one: whatever else is
+        # drawn is the same with workers and without.
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        for rows in self._order:
+            yield self._joined.__getitems__(rows)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch that the next iteration gives, counted from 0."""
@@ -86,33 +112,57 @@ def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
     return batch
 
 
-class _Order(Sampler[list[int]]):
-    """Batches of row numbers: real images first, then rows of the bank, counted on from them."""
+def _share(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Returns rank and number of the processes, by default those of `torch.distributed`."""
+    running = distributed.is_available() and distributed.is_initialized()
+    own = distributed.get_rank() if running else 0
+    size = distributed.get_world_size() if running else 1
+    rank = own if rank is None else rank
+    world_size = size if world_size is None else world_size
+    if not 0 <= rank < world_size:
+        raise UsageFailure(
+            f"there is no process {rank} of {world_size}; they are counted from 0",
+            remedy="give both rank and world_size, or neither",
+        )
+    return rank, world_size
 
-    def __init__(self, real: int, bank: int, real_rows: int, bank_rows: int, seed: int) -> None:
-        self._real, self._bank, self._seed = real, bank, seed
-        self._real_rows, self._bank_rows = real_rows, bank_rows
+
+class _Order(Sampler[Any]):
+    """Batches of row numbers: those of real images, and those of the bank.
+
+    `there` are the numbers of both, `rows` those in a batch; `share` is rank and number of the
+    processes.
+    """
+
+    def __init__(
+        self, there: tuple[int, int], rows: tuple[int, int], share: tuple[int, int], seed: int
+    ) -> None:
+        (self._real, self._bank), (self._real_rows, self._bank_rows) = there, rows
+        (self._rank, self._world), self._seed = share, seed
         self.epoch = 0
 
     def __len__(self) -> int:
-        return math.ceil(self._real / self._real_rows)
+        return len(self._sizes())
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
+        sizes = self._sizes()
+        drawn = self._world * sum(of_bank for _, of_bank in sizes)
         real = stream(self._seed, "hybrid.real", epoch).permutation(self._real)
-        sizes = self._bank_sizes()
-        bank = self._bank_positions(epoch * sum(sizes), sum(sizes))
-        start = 0
-        for number, size in enumerate(sizes):
-            rows = real[number * self._real_rows : (number + 1) * self._real_rows]
-            yield np.concatenate([rows, self._real + bank[start : start + size]])
-            start += size
+        bank = self._bank_positions(epoch * drawn, drawn)
+        for of_real, of_bank in sizes:
+            yield self._own(real, of_real), self._own(bank, of_bank)
+            real, bank = real[self._world * of_real :], bank[self._world * of_bank :]
 
-    def _bank_sizes(self) -> list[int]:
-        """Lists the rows of the bank in each batch of an epoch."""
-        whole, rest = divmod(self._real, self._real_rows)
-        last = [max(round(rest * self._bank_rows / self._real_rows), 1)] if rest else []
-        return [self._bank_rows] * whole + last
+    def _own(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """Takes this process's rows of the next batch of all processes."""
+        return rows[self._rank * count : (self._rank + 1) * count]
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Lists the rows of both kinds in each batch of an epoch, the same in each process."""
+        whole, rest = divmod(self._real // self._world, self._real_rows)
+        last = max(round(rest * self._bank_rows / self._real_rows), 1)
+        return [(self._real_rows, self._bank_rows)] * whole + ([(rest, last)] if rest else [])
 
     def _bank_positions(self, start: int, count: int) -> np.ndarray:
         """Lists the rows at positions start .. start + count - 1 of the endless order."""
@@ -127,7 +177,7 @@ class _Order(Sampler[list[int]]):
 
 
 class _Joined(Dataset[tuple[Tensor, Tensor]]):
-    """Real images, then the rows of a bank, in one count."""
+    """Real images and the rows of a bank."""
 
     def __init__(self, real: Labelled, bank: BankDataset) -> None:
         self.real, self._bank = real, bank
@@ -135,10 +185,9 @@ class _Joined(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.real) + len(self._bank)
 
-    def __getitems__(self, rows: np.ndarray) -> list[Tensor]:
+    def __getitems__(self, rows: tuple[np.ndarray, np.ndarray]) -> list[Tensor]:
         """Reads one batch: images [B,C,H,W], labels [B,K]."""
-        count = int(np.count_nonzero(rows < len(self.real)))
-        real, drawn = rows[:count], rows[count:] - len(self.real)
+        real, drawn = rows
         if isinstance(self.real, _Part) and self._bank.transform is None:
             return self._filled(self.real, real, drawn)
         parts = [
@@ -154,7 +203,7 @@ class _Joined(Dataset[tuple[Tensor, Tensor]]):
         labels = np.zeros((size, len(self._bank.classes)), np.float32)
         part.fill(real, images[:count], labels[:count])
         self._bank.fill(drawn, images[count:], labels[count:])
-        return [torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)]
+        return [torch.from_numpy(images.transpose(0, 3, 1, 2)), torch.from_numpy(labels)]
 
     def _stacked(self, pairs: Sequence[Any], rows: np.ndarray) -> tuple[Tensor, Tensor]:
         if isinstance(pairs, Rows):

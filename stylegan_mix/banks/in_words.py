@@ -93,6 +93,4 @@ def _number(value: float | None) -> str | None:
 
 
 def _listed(values: Mapping[str, Any] | None) -> str | None:
-    if not values:
-        return None
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in values.items()) if values else None

@@ -26,11 +26,12 @@ from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.budget import in_thousands, short
-from stylegan_mix.generators.card import trained_for
+from stylegan_mix.generators.card import rounding, trained_for
 from stylegan_mix.generators.collapse import warning
 from stylegan_mix.generators.store import Published
 from stylegan_mix.latents.pairing import PAIRINGS
 from stylegan_mix.latents.spaces import SPACES
+from stylegan_mix.launched import own_device
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.training.plan import TrainPlan, plan_training, start_of
@@ -268,7 +269,7 @@ def _with_generator(asked: Asked, published: Published, *, why: tuple[str, ...])
 def _means(asked: Asked) -> Means:
     from stylegan_mix.numerics import numerics_class
 
-    device = resolve_device(asked.device)
+    device = own_device(resolve_device(asked.device))
     return Means(device, numerics_class(device, asked.precision))
 
 
@@ -363,7 +364,11 @@ def _generator_lines(published: Published) -> list[str]:
         return [f"generator {name}, imported; that it was trained on this split is {split}"]
     found = warning(dict(enumerate(card.get("diversity") or ())), card["classes"])
     line = f"generator {name}, {trained_for(card)}{_least_diverse(card)}"
-    return [line, *(text for text in (short(card), found) if text)]
+    if rounded := rounding(card):
+        line += f", {rounded}"
+    seen = "warning: it began with weights that were trained on images of another split"
+    others = seen if published.others else None
+    return [line, *(text for text in (others, short(card), found) if text)]
 
 
 def _least_diverse(card: Mapping[str, Any]) -> str:

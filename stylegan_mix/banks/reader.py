@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from stylegan_mix import arrays
 from stylegan_mix.banks.facts import check, command
-from stylegan_mix.banks.policy import in_brief
 from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.latents.spaces import SPACES
 
 __all__ = ["Bank", "control_of", "open_bank", "reopen"]
 
+# The bytes of a table of soft labels, at most: enough for 80,000 rows of 100 classes.
+_LARGEST_TABLE = 1 << 25
 _ARRAYS = {"images": ("u1", 4), "pair": ("i4", 2), "lam": ("f4", 1)}
 
 
@@ -84,12 +86,6 @@ class Bank:
         return control_of(self.facts)
 
     @property
-    def draw(self) -> str | None:
-        """The draw of its classes and of lam, as far as it is not the default; None if unknown."""
-        request = self.facts.get("request")
-        return None if request is None else in_brief(request)
-
-    @property
     def mixes(self) -> bool:
         """True if a row has two classes."""
         return self.space not in SPACES or SPACES[self.space].mixes
@@ -111,6 +107,17 @@ class Bank:
 
         [rows, K] float32; a row of one class has 1 there.
         """
+        if self._table is not None and not isinstance(rows, slice):
+            return self._table.take(rows, axis=0)
+        return self._composed(rows)
+
+    @cached_property
+    def _table(self) -> np.ndarray | None:
+        """All labels [N,K], which are copied ten times faster than composed; None if too large."""
+        size = 4 * len(self) * len(self.classes)
+        return self._composed(slice(None)) if size <= _LARGEST_TABLE else None
+
+    def _composed(self, rows: np.ndarray | slice) -> np.ndarray:
         pair, lam = self.pair[rows], self.lam[rows]
         place = np.arange(len(lam))
         labels = np.zeros((len(lam), len(self.classes)), np.float32)

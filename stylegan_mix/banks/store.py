@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_mix import arrays, store
+from stylegan_mix.banks.blocks import finished_blocks
 from stylegan_mix.banks.facts import check, command
 from stylegan_mix.banks.reader import control_of
 from stylegan_mix.banks.request import KIND
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.fields import TEXT, WHOLE, check_types
 from stylegan_mix.latents.spaces import SPACES
-from stylegan_mix.reading import read_lines
 
 __all__ = [
     "TRAINS_FIRST",
@@ -140,7 +140,12 @@ def unfinished() -> list[Unfinished]:
             blocks = -(-request["n"] // request["block"])
         except (InvalidInput, KeyError, TypeError, ValueError, ZeroDivisionError):
             continue
-        found.append(Unfinished(path.name, path, request, _lines(path / "blocks.jsonl"), blocks))
+        if (folder() / path.name).exists():
+            continue  # published: its process ended before it had cleaned up
+        landed = sum(index < blocks for index in finished_blocks(path))
+        if (path / "bank" / arrays.MANIFEST).exists():
+            landed = blocks
+        found.append(Unfinished(path.name, path, request, landed, blocks))
     return found
 
 
@@ -209,10 +214,3 @@ def record(path: Path) -> Record:
         )
     made = os.path.getmtime(path / arrays.MANIFEST)
     return Record(path.name, path, facts, manifest["content_sha256"], size, made)
-
-
-def _lines(path: Path) -> int:
-    try:
-        return len(read_lines(path)) - 1
-    except OSError:
-        return 0

@@ -1,17 +1,13 @@
-"""Writing a bank: blocks decoded one after another, sealed, published.
-
-A forward pass always has a whole block of `BLOCK` rows. So a bank of n rows is the beginning of
-every longer one with the same seed.
-"""
+"""Writing a bank: the decoder of its blocks, the work on them, its facts, card and picture."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +15,15 @@ import numpy as np
 import torch
 
 from stylegan_mix import arrays, rng, store
-from stylegan_mix.banks import near
+from stylegan_mix.banks import near, shards
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.blocks import Partial
 from stylegan_mix.banks.card import card, trained_for
 from stylegan_mix.banks.plan import Means, Plan
 from stylegan_mix.banks.preview import STEPS, corner, default_pairs, heads
 from stylegan_mix.banks.request import KIND, SCHEMA_VERSION, Request, command_words
+from stylegan_mix.banks.shards import Shard
+from stylegan_mix.banks.work import Block, Work
 from stylegan_mix.drawing.png import as_png
 from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.generators import store as generator_store
@@ -33,27 +31,13 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.latents import plan
 from stylegan_mix.latents.decoding import Decoded, decode_rows
 from stylegan_mix.latents.pairing import PAIRINGS
-from stylegan_mix.latents.plan import BLOCK, Mixing
+from stylegan_mix.latents.plan import Mixing
 from stylegan_mix.latents.spaces import SPACES
 from stylegan_mix.networks import Generator
 from stylegan_mix.numerics import Numerics
 from stylegan_mix.session import Session
-from stylegan_mix.stopping import StopRequest
 
 __all__ = ["Decoder", "bank_facts", "network_of", "write_bank", "write_plan"]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Block `index` of a plan, in progress: its rows, and their images still on the device."""
-
-    index: int
-    rows: plan.Rows
-    decoded: Decoded
-
-    def images(self) -> np.ndarray:
-        """Fetches the images [64, H, W, C] uint8 to memory; see `Decoded.fetch`."""
-        return self.decoded.fetch(f" in block {self.index}")
 
 
 class Decoder:
@@ -107,7 +91,9 @@ class Decoder:
         )
 
 
-def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
+def write_plan(
+    plan: Plan, session: Session = Session(), *, shard: Shard | None = None
+) -> bank_store.Record | None:
     """Writes the bank of a plan that has its generator and means; see `write_bank`."""
     if plan.published is None or plan.means is None:
         raise ValueError("a plan without a generator writes no bank")
@@ -115,8 +101,9 @@ def write_plan(plan: Plan, session: Session = Session()) -> bank_store.Record:
     if PAIRINGS[request.pairs].reads == "judge":
         request = near.with_pairs(request, plan.published.card, plan.means.device, session)
     network = network_of(plan.published, plan.means)
-    folder = write_bank(request, plan.published, plan.means.numerics, network, session)
-    return bank_store.record(folder)
+    numerics = plan.means.numerics
+    folder = write_bank(request, plan.published, numerics, network, session, shard=shard)
+    return None if folder is None else bank_store.record(folder)
 
 
 def network_of(published: Published, means: Means) -> Generator:
@@ -131,71 +118,53 @@ def write_bank(
     numerics: Numerics,
     network: Generator,
     session: Session = Session(),
-) -> Path:
-    """Writes the bank, continuing from its finished blocks, and returns its folder.
+    *,
+    shard: Shard | None = None,
+) -> Path | None:
+    """Writes the bank, together with all other processes that do, and returns its folder.
 
-    `network` is the published generator in evaluation mode on its device. If another process works
-    on the same bank, it waits. A request of the session stops after a block, with `Stopped` or
-    `Interrupted`; a full disk is `MissingEnvironment`. The blocks are kept in each case.
+    `network` is the published generator in evaluation mode on its device. Each process makes blocks
+    that are not there and that no other one is making, and waits for the rest. The first one to
+    find all of them seals the bank. With a `shard` it makes the blocks of that alone, and returns
+    None if others are missing then.
+
+    A request of the session stops after a block, with `Stopped` or `Interrupted`; a full disk is
+    `MissingEnvironment`. The blocks are kept in each case. `InvalidInput` (exit code 3) for a shard
+    of another request than the shards that wait for it.
     """
     facts = bank_facts(request, published, numerics)
-    banks, key = bank_store.folder(), facts["key"]
-    store.free_space(banks, request.bytes, f"bank {key[:12]}")
-    lock = banks / ".partial" / f"{key}.lock"
-    with store.locked(lock, session=session):
-        if not (banks / key).exists():
-            partial = Partial(banks, key, request, _attributes(facts))
+    unfinished = Partial(bank_store.folder(), facts["key"], request, _attributes(facts))
+    asked = {"request": request.spec(), "numerics": numerics.spec()}
+    if unfinished.published:
+        return unfinished.final
+    if shard is not None:
+        shards.check(unfinished.root, shard, asked)
+    store.free_space(unfinished.root, unfinished.bytes_to_write(), f"bank {facts['key'][:12]}")
+    with unfinished.working(session):
+        if not unfinished.published:
+            unfinished.begin(asked)
+            if shard is not None:
+                shards.mark(unfinished.root, shard)
             decoder = Decoder(network, request)
+            own = range(request.blocks) if shard is None else shard.blocks(request.blocks)
+            end = partial(_finish, unfinished, decoder, facts)
             with _reproducible():
-                _fill(partial, decoder, request, session)
-            _finish(partial, decoder, facts)
-        # A process that waits for this lock looks for the finished bank before anything else.
-        lock.unlink(missing_ok=True)
-    return banks / key
+                Work(unfinished, own, request.n, end).carry_out(decoder, session)
+    return unfinished.final if unfinished.published else None
 
 
-def _fill(partial: Partial, decoder: Decoder, request: Request, session: Session) -> None:
-    missing = partial.missing()
-    landed = request.blocks - len(missing)
-    progress = session.track(request.n, "images", "bank", start=landed * BLOCK)
-    for block in _one_ahead(decoder, _until(session.stop, missing)):
-        partial.land(block.index, block.images(), block.rows.pair, block.rows.lam)
-        landed += 1
-        progress.update(min(landed * BLOCK, request.n))
-    progress.close()
-    if landed < request.blocks:
-        what = f"{landed:,} of {request.blocks:,} blocks of bank {partial.key[:12]} are kept"
-        raise session.stop.failure(saved=True, what=what)
-
-
-def _until(stop: StopRequest, indices: Iterable[int]) -> Iterator[int]:
-    for index in indices:
-        if stop.requested:
-            return
-        yield index
-
-
-def _one_ahead(decoder: Decoder, indices: Iterable[int]) -> Iterator[Block]:
-    """Starts each block before fetching the last one: a GPU computes while we hash and write."""
-    waiting: Block | None = None
-    for index in indices:
-        started = decoder.block(index)
-        if waiting is not None:
-            yield waiting
-        waiting = started
-    if waiting is not None:
-        yield waiting
-
-
-def _finish(partial: Partial, decoder: Decoder, facts: dict[str, Any]) -> None:
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    partial.seal({**facts, "created_utc": made})
-    manifest = arrays.read_manifest(partial.folder, kind=KIND)
+def _finish(
+    unfinished: Partial, decoder: Decoder, facts: dict[str, Any], filled: arrays.Writer | None
+) -> None:
+    if filled is not None:
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        unfinished.seal(filled, {**facts, "created_utc": made})
+    manifest = arrays.read_manifest(unfinished.folder, kind=KIND)
     text = card(facts, content_sha256=manifest["content_sha256"], size=int(manifest["file_bytes"]))
-    preview = as_png(draw(_preview(decoder, facts)), optimize=True)
-    store.write_bytes(partial.folder / "preview.png", preview)
-    store.write_bytes(partial.folder / "BANK_CARD.md", text.encode())
-    partial.publish()
+    preview = as_png(draw(_preview(decoder, facts)))
+    store.write_bytes(unfinished.folder / "preview.png", preview)
+    store.write_bytes(unfinished.folder / "BANK_CARD.md", text.encode())
+    unfinished.publish()
 
 
 def _preview(decoder: Decoder, facts: dict[str, Any]) -> Sheet:
@@ -240,10 +209,11 @@ def bank_facts(request: Request, published: Published, numerics: Numerics) -> di
         "seed": request.seed,
         "generator": published.hash,
         "generator_preset": _preset_name(names["preset"]),
-        "generator_kimg": names["kimg"],
+        "generator_kimg": names.get("lineage_kimg", names["kimg"]),
         "generator_seed": names.get("seed"),
         "generator_imported": names.get("imported"),
         "diversity": names.get("diversity"),
+        **({"generator_others": published.others} if published.others else {}),
     }
     command = shlex.join(command_words(request, names, numerics.compute))
     return {**facts, "command": command}

@@ -190,6 +190,7 @@ def preview(key: str, pairs: tuple[str, ...], out: Path | None) -> None:
     from stylegan_mix.drawing.png import as_png
     from stylegan_mix.drawing.sheet import draw
 
+    output.check(out)
     opened = _open(key, verify=True)
     asked = [_pair(text, opened.classes) for text in pairs]
     sheet, empty = stored_sheet(opened, lines_to_draw(opened, asked))

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stylegan_mix import console, errors
-from stylegan_mix.columns import one_line
+from stylegan_mix import dataset_words as words
 from stylegan_mix.console import result
 from stylegan_mix.errors import UsageFailure
 from stylegan_mix.progress import reporter_for, say
-from stylegan_mix.removing import remove_command
+from stylegan_mix.removing import remove_command, runs_option
 from stylegan_mix.session import Session
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Dataset
+    from stylegan_mix.users import User
 
 __all__ = ["dataset"]
-
-_SHOWN_CLASSES = 40
 
 
 @click.group("dataset", cls=console.Group)
@@ -48,7 +47,7 @@ def list_datasets(as_json: bool) -> None:
         console.print_json(rows)
         return
     columns = ("name", "classes", "train", "test", "shape", "default draw", "state")
-    console.print_table([columns, *([_cell(row[name]) for name in columns] for row in rows)])
+    console.print_table([columns, *([words.cell(row[name]) for name in columns] for row in rows)])
     if any(row["state"] == "not prepared" for row in rows):
         say("\n  stylegan-mix dataset prepare NAME downloads a published one; --from PATH takes")
         say("  an official archive, or a folder, tar or zip of images, that you have")
@@ -64,7 +63,7 @@ def _rows() -> list[dict[str, Any]]:
     for name, known in official.SETS.items():
         if name not in prepared:
             row = dict.fromkeys(rows[0])
-            draw = _draw(*known.default)
+            draw = words.draw(*known.default)
             state = {"default draw": draw, "state": "not prepared"}
             rows.append({**row, "name": name, "classes": known.classes, **state})
     return rows
@@ -77,7 +76,7 @@ def _pool_row(pool: Any, state: str, folder: Path | None = None) -> dict[str, An
         "train": len(pool.labels),
         "test": len(pool.test_labels),
         "shape": list(pool.images.shape[1:]),
-        "default draw": _draw(*pool.default),
+        "default draw": words.draw(*pool.default),
         "state": state,
         "folder": None if folder is None else str(folder),
     }
@@ -92,16 +91,6 @@ def _prepared_row(name: str) -> dict[str, Any]:
         row = dict.fromkeys(("classes", "train", "test", "shape", "default draw"))
         return {"name": name, **row, "state": "damaged", "folder": str(find_folder(name))}
     return _pool_row(pool, "prepared", container.folder)
-
-
-def _draw(profile: str, imbalance: float | None) -> str:
-    return profile if imbalance is None else f"{profile} {imbalance:g}"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return "x".join(map(str, value))
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 # prepare
@@ -123,9 +112,16 @@ def _cell(value: Any) -> str:
 )
 @click.option("--file-column", metavar="NAME", help="Column of --labels that names the images.")
 @click.option("--label-column", metavar="NAME", help="Column of --labels with their classes.")
-@click.option("--train-dir", metavar="FOLDER", help="Training part, as a path in the source.")
-@click.option("--test-dir", metavar="FOLDER", help="Test part. Needs --train-dir.")
-@click.option("--val-dir", metavar="FOLDER", help="Validation part. Needs --train-dir.")
+@click.option(
+    "--train-dir",
+    metavar="FOLDER",
+    multiple=True,
+    help="Training part, as a path in the source. May be repeated, as the next two may.",
+)
+@click.option("--test-dir", metavar="FOLDER", multiple=True, help="Test part. Needs --train-dir.")
+@click.option(
+    "--val-dir", metavar="FOLDER", multiple=True, help="Validation part. Needs --train-dir."
+)
 @click.option(
     "--levels",
     metavar="N|leaf|top",
@@ -163,6 +159,7 @@ def _cell(value: Any) -> str:
 )
 @click.option("--allow-unknown-hash", is_flag=True, help="Trust a CIFAR archive of another hash.")
 @click.option("--replace", is_flag=True, help="Replace different content of the same name.")
+@runs_option("Folder of runs, to name those of the old images; may be repeated.  [default: runs]")
 @console.progress_option
 @click.option("--dry-run", is_flag=True, help="Say what would be written, then stop.")
 @console.json_option
@@ -171,6 +168,7 @@ def prepare(
     name: str,
     source: Path | None,
     replace: bool,
+    runs: tuple[Path, ...],
     progress: Path | None,
     dry_run: bool,
     as_json: bool,
@@ -190,20 +188,26 @@ def prepare(
     """
     from stylegan_mix.datasets import prepare as preparing
     from stylegan_mix.datasets.pool import find_folder, open_pool
+    from stylegan_mix.outdated import outdated
+    from stylegan_mix.users import users_of_dataset
 
     session = Session(reporter=reporter_for(progress))
     if source is None and find_folder(name) is not None and not replace:
         container = open_pool(name)[1]
-        _print_prepared(container.folder, True, container.facts, as_json)
+        _print_prepared(container.folder, True, container.facts, [], as_json)
         return
     if source is None:
         source = _fetched(name, dry_run, session)
     request = preparing.Request(name=name, source=source, **options)
+    places = runs or (Path("runs"),)
     if dry_run:
-        _print_plan(preparing.plan(request, session), as_json)
+        facts = preparing.plan(request, session, replace=replace)
+        is_new = facts["outcome"] != "already there"
+        _print_plan(facts, users_of_dataset(name, places) if is_new else [], as_json)
         return
     done = preparing.prepare(request, replace=replace, session=session)
-    _print_prepared(done.folder, done.existed, done.facts, as_json)
+    old = [] if done.existed else outdated(name, places)
+    _print_prepared(done.folder, done.existed, done.facts, old, as_json)
 
 
 def _fetched(name: str, dry_run: bool, session: Session) -> Path:
@@ -228,39 +232,59 @@ def _fetched(name: str, dry_run: bool, session: Session) -> Path:
     return found or official.fetch(name, session)
 
 
-def _print_plan(facts: dict[str, Any], as_json: bool) -> None:
+def _print_plan(facts: dict[str, Any], users: Sequence[User], as_json: bool) -> None:
     if as_json:
-        console.print_json(facts)
+        console.print_json({**facts, "outdated": [_plain(user) for user in users]})
         return
-    result(f"would write {facts['folder']}: {facts['bytes'] / 1e6:,.1f} MB of images")
+    name, folder = facts["name"], facts["folder"]
+    if facts["outcome"] == "already there":
+        result(f"{name}: already there, {folder}")
+    else:
+        size = f"{facts['bytes'] / 1e6:,.1f} MB of images"
+        over = {"replacement": ", in the place of other images"}.get(facts["outcome"], "")
+        result(f"would write {folder}: {size}{over}")
     _print_origin(facts)
+    if facts["outcome"] == "comparison":
+        say("note: a set of this name is there; its images are compared when these are decoded")
+    _print_outdated(name, users, sure=False)
 
 
-def _print_prepared(folder: Path, existed: bool, facts: dict[str, Any], as_json: bool) -> None:
+def _print_prepared(
+    folder: Path, existed: bool, facts: dict[str, Any], users: Sequence[User], as_json: bool
+) -> None:
     if as_json:
-        console.print_json({"folder": str(folder), "existed": existed, **facts})
+        outdated = [_plain(user) for user in users]
+        console.print_json(
+            {"folder": str(folder), "existed": existed, **facts, "outdated": outdated}
+        )
         return
     name = facts["name"]
     result(f"{name}: {'already there' if existed else 'prepared'}, {folder}")
     _print_origin(facts)
     result(f"test id {facts['test_id']}")
+    _print_outdated(name, users, sure=True)
     result(f"next: stylegan-mix dataset show {name}")
 
 
 def _print_origin(facts: dict[str, Any]) -> None:
-    absent = facts["train_listed"] - facts["train_images"]
-    held = facts.get("val_images", 0)
-    result(
-        f"{facts['source']['kind']}: {facts['train_images']:,} training images"
-        f"{f' ({absent:,} more are listed and not there)' if absent else ''}, "
-        f"{facts['test_images']:,} test images, "
-        f"{f'{held:,} validation images, ' if held else ''}{len(facts['classes']):,} classes, "
-        f"{_cell(facts['shape'])}"
-    )
+    result(words.origin(facts))
     for note in facts["notes"]:
         say(f"note: {note}")
     for bad, why in facts.get("skipped", {}).items():
         say(f"left out: '{bad}' {why}")
+
+
+def _plain(user: User) -> dict[str, str]:
+    return {"kind": user.kind, "name": user.name}
+
+
+def _print_outdated(name: str, users: Sequence[User], *, sure: bool) -> None:
+    from stylegan_mix import outdated
+
+    for line in outdated.in_words(name, users, sure=sure):
+        say(line)
+    for line in outdated.commands(name, users):
+        say(f"  for the new images: {line}")
 
 
 # show
@@ -292,96 +316,40 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @console.debug_option
 def show(name: str, out: Path | None, no_sheet: bool, as_json: bool, **draw: Any) -> None:
     """Show a draw: class sizes, shot groups, ids, overlap, and a contact sheet of its images."""
+    from stylegan_mix import output
     from stylegan_mix.datasets import loading
 
+    output.check(out)
     pool = loading.pool_named(name)
     data = loading.from_pool(pool, **draw)
     for note in data.notes:
         say(note)
-    facts = {**_facts(data), "val_images": 0 if pool.val is None else len(pool.val)}
+    facts = {**words.draw_facts(data), "val_images": 0 if pool.val is None else len(pool.val)}
     facts["contact_sheet"] = None if no_sheet else str(_save_sheet(data, out))
     if as_json:
         console.print_json(facts)
         return
-    result(f"{name}: {_draw(data.profile, data.imbalance)}, split seed {data.split_seed}")
+    result(f"{name}: {words.draw(data.profile, data.imbalance)}, split seed {data.split_seed}")
     _print_classes(data)
     result(f"train {len(data.train):,} images, split id {data.split_id}")
     result(f"test  {len(data.test):,} images, test id {data.test_id}")
     if facts["val_images"]:
         result(f"val   {facts['val_images']:,} images, which --val-per-class takes")
     result(
-        f"shape {_cell(facts['shape'])}, mirrored images {'' if data.flip else 'do not '}keep "
+        f"shape {words.cell(facts['shape'])}, mirrored images {'' if data.flip else 'do not '}keep "
         "their label"
     )
-    result(f"mean  {_numbers(data.mean)}, std {_numbers(data.std)}")
-    _print_overlap(facts)
+    result(f"mean  {words.numbers(data.mean)}, std {words.numbers(data.std)}")
+    result(words.overlap(facts))
     if facts["contact_sheet"]:
         result(f"contact sheet: {facts['contact_sheet']}")
 
 
-def _facts(data: Dataset) -> dict[str, Any]:
-    groups = data.groups
-    return {
-        "name": data.name,
-        "profile": data.profile,
-        "imbalance": data.imbalance,
-        "split_seed": data.split_seed,
-        "split_id": data.split_id,
-        "test_id": data.test_id,
-        "train_images": len(data.train),
-        "test_images": len(data.test),
-        "shape": list(data.train.images.shape[1:]),
-        "classes": list(data.classes),
-        "counts": data.counts.tolist(),
-        "test_counts": data.test_counts.tolist(),
-        "groups": {
-            "rule": groups.rule,
-            **{name: list(members) for name, members in groups.members.items()},
-        },
-        "overlap": data.overlap.tolist(),
-        "dropped": data.dropped,
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "flip": data.flip,
-    }
-
-
 def _print_classes(data: Dataset) -> None:
-    from stylegan_mix.datasets.groups import telling
-
-    groups = telling(data.counts, data.groups.members)
-    group = {c: one for one, members in groups.items() for c in members}
-    head = ("class", "", "train", "test", "group") if groups else ("class", "", "train", "test")
-    tested = data.test_counts
-    rows = [
-        (str(c), one_line(name), f"{data.counts[c]:,}", f"{tested[c]:,}", group.get(c, ""))
-        for c, name in enumerate(data.classes)
-    ]
-    if len(rows) > _SHOWN_CLASSES:
-        half = _SHOWN_CLASSES // 2
-        left = f"... {len(rows) - 2 * half:,} more (--json lists all)"
-        rows = [*rows[:half], ("", left, "", "", ""), *rows[-half:]]
-    console.print_table([head, *(row[: len(head)] for row in rows)], right=(0, 2, 3))
+    rows, groups = words.class_table(data)
+    console.print_table(rows, right=(0, 2, 3))
     if groups:
-        sizes = ", ".join(f"{len(members)} {one}" for one, members in groups.items())
-        result(f"groups: {sizes}; by {data.groups.rule}")
-
-
-def _print_overlap(facts: dict[str, Any]) -> None:
-    if facts["dropped"]:
-        result(f"overlap: {facts['dropped']} training images were dropped (also in the test part)")
-    elif facts["overlap"]:
-        rows = ", ".join(map(str, facts["overlap"][:10]))
-        result(
-            f"overlap: {len(facts['overlap'])} training images are also in the test part (rows "
-            f"{rows}{', ...' if len(facts['overlap']) > 10 else ''}); --drop-overlap removes them"
-        )
-    else:
-        result("overlap: none of the training images is in the test part")
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
+        result(groups)
 
 
 def _save_sheet(data: Dataset, out: Path | None) -> Path:
@@ -422,13 +390,13 @@ def verify(name: str, as_json: bool) -> None:
             f"{name}: the split id is {data.split_id}, its images say {again}"
         )
     facts.update(test_id=data.test_id, split_id=data.split_id)
-    facts["draw"] = _draw(data.profile, data.imbalance)
+    facts["draw"] = words.draw(data.profile, data.imbalance)
     if as_json:
         console.print_json(facts)
         return
     result(f"{name}: whole")
     for key, value in facts.items():
-        result(f"  {key:15} {_cell(value)}")
+        result(f"  {key:15} {words.cell(value)}")
 
 
 # remove

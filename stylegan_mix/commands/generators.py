@@ -85,9 +85,15 @@ def _row(published: Published) -> dict[str, Any]:
         "diversity": min(known, default=None),
         "size": published.size,
         "age": max(time.time() - published.made, 0.0),
-        "state": "imported" if published.imported else "published",
+        "state": _state(published),
         "folder": str(published.folder),
     }
+
+
+def _state(published: Published) -> str:
+    if published.imported:
+        return "imported"
+    return "rounded" if "rounded" in published.card else "published"
 
 
 def _damaged_row(path: Path) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def show(generator: str, as_json: bool) -> None:
         *((name, str(published.card.get(field) or "")) for name, field in _IDS.items()),
     ]
     console.print_table([(name, one_line(text)) for name, text in told if text])
-    for title in ("imported", "preset", "network"):
+    for title in ("rounded", "imported", "init", "preset", "network"):
         settings = published.card.get(title)
         if settings:
             result(f"\n{title}")

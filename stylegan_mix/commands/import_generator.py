@@ -1,4 +1,4 @@
-"""`stylegan-mix import-generator`: a generator of another project, read as data."""
+"""`stylegan-mix import-generator`: a generator of another store or project, read as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from stylegan_mix import console, process
 from stylegan_mix.console import result
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.progress import say
 
 if TYPE_CHECKING:
@@ -39,28 +39,36 @@ def import_generator(
     as_json: bool,
     debug: bool,
 ) -> None:
-    """Take over a generator of another project, without running anything in its FILE.
+    """Take over a generator from a FILE, without running anything in it.
 
-    It reads network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
+    A file of `export-generator` brings its own card: its data set, split and training stand
+    there, and `generate` finds it by its split as if it had been trained here.
+
+    Of other projects it reads network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
     checkpoints (.pt) of the PyTorch port by rosinality. It takes tensors and plain values;
     other content is named and left. A file that calls anything else is refused.
 
-    The file does not say what its generator was trained on. The data set and split that you
+    Such a file does not say what its generator was trained on. The data set and split that you
     name are declared by you, and its card and its banks say so. Its class numbers are taken for
     the classes of that data set, in their order. A generator without classes needs no data set;
     it can be looked at, but writes no bank. `generate` takes an imported generator if you name it.
 
     \b
+    stylegan-mix import-generator cifar10-lt.safetensors
     stylegan-mix import-generator cifar10.pkl --dataset cifar10_lt --profile natural
     stylegan-mix generate --dataset cifar10_lt --profile natural --generator HASH
     """
     from stylegan_mix.datasets.asked import AskedDraw
-    from stylegan_mix.interop import foreign
+    from stylegan_mix.interop import foreign, safetensors
 
     content, sha256 = foreign.read_bytes(file)
+    draw = AskedDraw(dataset, imbalance, profile, split_seed)
+    if safetensors.begins_like(content) or file.suffix == ".safetensors":
+        _take_back(content, file, draw, device=device, dry_run=dry_run, as_json=as_json)
+        return
     # Before the data set: a file that is refused is no reason to fetch one.
     opened = foreign.open_generator(content, file)
-    data = _declared(AskedDraw(dataset, imbalance, profile, split_seed))
+    data = _declared(draw)
 
     from stylegan_mix.interop import importing
 
@@ -87,6 +95,46 @@ def import_generator(
 
     published = importing.publish(plan, resolve_device(device))
     _answer(published, plan, as_json, state="imported")
+
+
+def _take_back(
+    content: bytes, file: Path, draw: AskedDraw, *, device: str, dry_run: bool, as_json: bool
+) -> None:
+    """Takes a generator out of a file of `export-generator`."""
+    from stylegan_mix.interop import exported
+
+    found = exported.open_file(content, file)
+    card = found.card
+    data = _declared(draw)
+    if data is not None and data.split_id != card["split_id"]:
+        raise InvalidInput(
+            f"the card in {file} names the training split {str(card['split_id'])[:12]} of "
+            f"{card['dataset']}, not {data.split_id[:12]} of {data.name}",
+            remedy="leave out --dataset and its options: the card says what it was trained on",
+        )
+    for line in exported.lines(found):
+        say(line)
+    there = exported.found(found)
+    state = "exists" if there else "absent" if dry_run else "imported"
+    if there is None and not dry_run:
+        from stylegan_mix.process import resolve_device
+
+        there = exported.publish(found, resolve_device(device))
+    if as_json:
+        folder = None if there is None else str(there.folder)
+        facts = {"file": str(file), "kind": "export-generator", "dtype": found.dtype}
+        of = {"dataset": card["dataset"], "split_id": card["split_id"]}
+        console.print_json(
+            {"state": state, "generator": found.hash, "folder": folder, **facts, **of}
+        )
+        return
+    if there is None:
+        result(f"would import generator {found.hash[:12]}: everything in it fits")
+        return
+    result(f"generator {there.hash[:12]} {state}: {there.folder}")
+    say(f"picture {there.folder / 'grid.png'}")
+    if card["classes"]:
+        say(f"next    stylegan-mix generate --generator {there.hash[:12]} --n 50000")
 
 
 def _declared(draw: AskedDraw) -> Dataset | None:

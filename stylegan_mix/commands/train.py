@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ import click
 from stylegan_mix import console, process
 from stylegan_mix.durations import Duration
 from stylegan_mix.errors import UsageFailure
+from stylegan_mix.launched import speaks
 from stylegan_mix.progress import SILENT, TERMINAL, reporter_for, say
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 
 if TYPE_CHECKING:
-    from stylegan_mix.estimates import Span
     from stylegan_mix.generators.store import Published
+    from stylegan_mix.training.pace import Pace
     from stylegan_mix.training.plan import TrainPlan
     from stylegan_mix.training.timed_budget import Chosen
 
@@ -29,6 +31,7 @@ _MOST_STEPS = 1 << 31
 _POSITIVE = console.FiniteRange(0, min_open=True)
 _SHARE = console.FiniteRange(0, 1)
 _WEIGHT = console.FiniteRange(0)
+_FACTOR = console.FiniteRange(0, 8, min_open=True)
 
 # The options that change a field of the preset, under the same name.
 _CHANGES: list[tuple[str, Any, str]] = [
@@ -71,6 +74,11 @@ _CHANGES: list[tuple[str, Any, str]] = [
     ("utlo_weight", _WEIGHT, "Weight of its unconditional loss."),
     ("transition_start", _WEIGHT, "Start of fading in the label, in thousands of images."),
     ("transition_end", _WEIGHT, "End of fading it in; 0: full from the start."),
+    ("critic_channels", _FACTOR, "Channels of the discriminator alone, times this."),
+    ("grow_start", _WEIGHT, "Images of half the size up to so many thousands of images."),
+    ("grow_end", _WEIGHT, "Last block faded in from there up to so many; 0: off."),
+    ("probe_weight", _WEIGHT, "Weight of a head that judges features of the probe."),
+    ("lr_warmup", _WEIGHT, "Thousands of images over which the learning rate rises."),
     ("real_power", _SHARE, "Reals drawn by count ** POWER a class."),
     ("label_power", _SHARE, "Generated labels drawn by count ** POWER."),
     (
@@ -85,6 +93,7 @@ _CHANGES: list[tuple[str, Any, str]] = [
 _NOT_SPELLED = (
     "seconds",
     "publish",
+    "keep_critic",
     "minutes",
     "save_minutes",
     "graphs",
@@ -141,6 +150,19 @@ def _change_options(command: Any) -> Any:
     help="In one process, replay whole steps: on a GPU as CUDA graphs.",
 )
 @click.option(
+    "--init",
+    metavar="HASH",
+    help="Begin with the weights of this generator, as long as its networks are alike.",
+)
+@click.option(
+    "--fresh-critic", is_flag=True, help="With --init: a fresh discriminator all the same."
+)
+@click.option(
+    "--keep-critic",
+    is_flag=True,
+    help="Publish the discriminator, too, for --init.",
+)
+@click.option(
     "--publish",
     is_flag=True,
     help="Publish what the unfinished training has reached; it can go on.",
@@ -161,6 +183,9 @@ def train(
     minutes: float | None,
     save_minutes: float,
     graphs: bool,
+    init: str | None,
+    fresh_critic: bool,
+    keep_critic: bool,
     publish: bool,
     device: str,
     threads: int | None,
@@ -181,16 +206,18 @@ def train(
     stylegan-mix train --dataset digits_lt --preset tiny8
     stylegan-mix train --dataset cifar10_lt --time 2h
     stylegan-mix train --dataset cifar10_lt --preset cpu32 --kimg 1000 --minutes 55
+    stylegan-mix train --dataset cifar100_lt --init HASH
     torchrun --nproc-per-node 2 -m stylegan_mix train --dataset cifar10_lt
     """
     from stylegan_mix.datasets.asked import AskedDraw
     from stylegan_mix.generators import store as generator_store
     from stylegan_mix.training.plan import finished, plan_text, plan_training, start_of
     from stylegan_mix.training.run import run_training
-    from stylegan_mix.training.world import speaks
 
     process.set_up_process(threads)
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
+    start = _start(init, fresh_critic)
+    spelled = partial(_spelled, ctx, start=start)
     planned = partial(
         plan_training,
         draw.load(),
@@ -198,33 +225,41 @@ def train(
         seed=seed,
         device=device,
         changes={name: value for name, value in changes.items() if value is not None},
+        init=start,
+        fresh_critic=fresh_critic,
     )
-    plan = planned(kimg=kimg, command=_spelled(ctx, kimg))
+    plan = planned(kimg=kimg, command=spelled(kimg))
     if speaks():
         for line in [*draw.why, *plan.dataset.notes, *generator_store.left_out()]:
             say(line)
     if publish:
-        _publish(plan, partial(_spelled, ctx), dry_run=dry_run, as_json=as_json)
+        _publish(plan, spelled, keep_critic=keep_critic, dry_run=dry_run, as_json=as_json)
         return
     chosen = None
     if seconds is not None:
         chosen = _chosen(plan, seconds, kimg, keep=not dry_run)
-        plan = planned(kimg=chosen.kimg, command=_spelled(ctx, chosen.kimg))
+        plan = planned(kimg=chosen.kimg, command=spelled(chosen.kimg))
     there = finished(plan)
-    start = plan.kimg if there else start_of(plan)
+    reached = plan.kimg if there else start_of(plan)
     if speaks():
         lines = [*plan.warnings, *([chosen.why] if chosen else [])]
-        for line in [*lines, plan_text(plan, done=bool(there), start=start)]:
+        for line in [*lines, plan_text(plan, done=bool(there), start=reached)]:
             say(line)
     if dry_run:
         if speaks():
-            _print_cost(plan, start, bool(there), as_json, chosen.step if chosen else None)
+            _print_cost(plan, reached, bool(there), as_json, chosen.pace if chosen else None)
         return
     # Further processes of torchrun print nothing.
     reporter = reporter_for(progress) if speaks() else SILENT
     with StopSignals(minutes) as stop:
-        found = there or run_training(
-            plan, Session(stop, reporter), save_minutes=save_minutes, graphs=graphs
+        session = Session(stop, reporter)
+        complete = there and (there[0].has_critic or not keep_critic)
+        found = (
+            there
+            if complete
+            else run_training(
+                plan, session, save_minutes=save_minutes, graphs=graphs, keep_critic=keep_critic
+            )
         )
     if speaks():
         _answer(found, as_json)
@@ -234,7 +269,6 @@ def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) 
     """Chooses the budget of `--time`; `UsageFailure` (exit code 2) if there is one already."""
     from stylegan_mix.training.cost import step_seconds
     from stylegan_mix.training.timed_budget import budget_for, measurement_seconds
-    from stylegan_mix.training.world import speaks
 
     if kimg is not None:
         raise UsageFailure(
@@ -246,18 +280,40 @@ def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) 
     return budget_for(plan, seconds, measure, keep=keep, session=session)
 
 
+def _start(init: str | None, fresh_critic: bool) -> Published | None:
+    """Finds the generator of --init; `UsageFailure` (exit code 2) if an option needs one."""
+    from stylegan_mix.generators import store as generator_store
+
+    if init is None and fresh_critic:
+        raise UsageFailure(
+            "--fresh-critic is for a training that begins with a generator",
+            remedy="add --init HASH, or leave it out",
+        )
+    if init is not None and Path(init).is_file():
+        raise UsageFailure(
+            f"--init names a generator of the store, and {init} is a file",
+            remedy=f"stylegan-mix import-generator {shlex.quote(init)} takes it over and tells its "
+            "hash",
+        )
+    return None if init is None else generator_store.load(init)
+
+
 def _publish(
-    plan: TrainPlan, command: Callable[[float], str], *, dry_run: bool, as_json: bool
+    plan: TrainPlan,
+    command: Callable[[float], str],
+    *,
+    keep_critic: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Publishes what an unfinished training has reached, or tells it in a dry run."""
     from stylegan_mix.training.run import publish_reached, reached
-    from stylegan_mix.training.world import speaks
 
     if not speaks():  # one process of torchrun is enough
         return
     say(f"training {plan.key[:12]} in {plan.folder} has {reached(plan):g} thousand images")
     if not dry_run:
-        _answer(publish_reached(plan, command), as_json)
+        _answer(publish_reached(plan, command, keep_critic=keep_critic), as_json)
 
 
 def _answer(found: list[Published], as_json: bool) -> None:
@@ -280,12 +336,12 @@ def _answer(found: list[Published], as_json: bool) -> None:
 
 
 def _print_cost(
-    plan: TrainPlan, start: float, done: bool, as_json: bool, step: Span | None
+    plan: TrainPlan, start: float, done: bool, as_json: bool, pace: Pace | None
 ) -> None:
     """Times a few steps and prints the cost of the training; nothing if it is finished."""
     from stylegan_mix.training import cost
 
-    found = None if done else cost.estimate(plan, start=start, step=step)
+    found = None if done else cost.estimate(plan, start=start, pace=pace)
     if as_json:
         facts = {} if found is None else found.plain()
         console.print_json({**plan.shown(), "finished": done, "cost": facts})
@@ -293,7 +349,7 @@ def _print_cost(
         say(found.in_words(start))
 
 
-def _spelled(ctx: click.Context, kimg: float | None) -> str:
+def _spelled(ctx: click.Context, kimg: float | None, *, start: Published | None = None) -> str:
     """Composes the command for the card, with the options that differ from their defaults.
 
     It names the budget as `--kimg`, given or measured, which is the same everywhere.
@@ -301,8 +357,12 @@ def _spelled(ctx: click.Context, kimg: float | None) -> str:
     options = console.resolved(ctx)
     if kimg is not None:
         options["kimg"] = {"value": kimg, "source": "budget"}
+    if start is not None:
+        options["init"] = {"value": start.hash, "source": "flag"}
     words = ["stylegan-mix train"]
+    flags = {one.name for one in ctx.command.params if getattr(one, "is_flag", False)}
     for name, entry in options.items():
         if entry["source"] != "default" and name not in _NOT_SPELLED:
-            words.append(f"--{name.replace('_', '-')} {entry['value']}")
+            value = "" if name in flags else f" {entry['value']}"
+            words.append(f"--{name.replace('_', '-')}{value}")
     return " ".join(words)

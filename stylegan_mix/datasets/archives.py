@@ -6,8 +6,10 @@ An archive comes from elsewhere and is not trusted (`members`); its compression 
 from __future__ import annotations
 
 import codecs
+import difflib
 import gzip
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -33,10 +35,31 @@ from stylegan_mix.reading import open_regular
 from stylegan_mix.session import Session
 from stylegan_mix.zips import open_zip
 
-__all__ = ["Archive", "bytewise", "is_hidden", "open_archive", "open_tar_bytes"]
+__all__ = ["Archive", "bytewise", "is_hidden", "nearest_path", "open_archive", "open_tar_bytes"]
 
 _ZIP_UTF8 = 0x800
 _ZIP_STANDARD = "cp437"
+MOST_NAMES = 1000
+
+
+def nearest_path(path: Path) -> str:
+    """Ends an error about a missing path: the nearest name there, or the nearest folder there is.
+
+    The names are those of the innermost folder around the path that exists.
+    """
+    around = path.absolute().parent
+    missing = path.name
+    while not around.is_dir() and around != around.parent:
+        around, missing = around.parent, around.name
+    try:
+        there = sorted(one.name for one in around.iterdir())[:MOST_NAMES]
+    except OSError:
+        there = []
+    shown = os.path.relpath(around) if not path.is_absolute() else str(around)
+    close = difflib.get_close_matches(missing, there, n=1)
+    if close:
+        return f"; did you mean {os.path.join('' if shown == '.' else shown, close[0])}?"
+    return f"; {'this folder' if shown == '.' else shown} is there, without '{missing}' in it"
 
 
 @contextmanager
@@ -54,7 +77,10 @@ def open_archive(
         yield DiskFolder(path)
         return
     if not path.is_file():
-        raise InvalidInput(f"{path} is missing, or neither a file nor a folder")
+        raise InvalidInput(
+            f"{path} is missing, or neither a file nor a folder{nearest_path(path)}",
+            remedy="expected a folder, tar, tar.gz or zip of images",
+        )
     with damaged(path):
         stream = open_regular(path)
     with stream as file:

@@ -17,6 +17,7 @@ from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
 
 __all__ = [
+    "TOP",
     "check_levels",
     "class_of_files",
     "decide_levels",
@@ -24,10 +25,13 @@ __all__ = [
     "refuse_unlabelled_parts",
 ]
 
+SHOWN_PARTS = 4
 TOP, LEAF = "top", "leaf"
 
 _SHARD = re.compile(
-    r"0\d+|(shards?|parts?|chunks?|batch|batches|images?|imgs?|pics?)[\W_]*\d+", re.IGNORECASE
+    r"0\d+|(shards?|parts?|chunks?|batch|batches|images?|imgs?|pics?|folds?|splits?|subsets?|volumes?)"
+    r"[\W_]*\d+",
+    re.IGNORECASE,
 )
 _ADVICE = "or name a file with the labels: --labels FILE --file-column NAME --label-column NAME"
 
@@ -44,15 +48,17 @@ def check_levels(levels: str | None) -> None:
     )
 
 
-def decide_levels(part: Branch, archive: Archive) -> tuple[str, list[str]]:
+def decide_levels(
+    part: Branch, archive: Archive, *, settled: bool = False
+) -> tuple[str, list[str]]:
     """Decides that the first folders of a part are its classes, where their content says so.
 
-    Returns the levels, and notes on folders inside of classes.
+    Returns the levels, and notes on folders inside of classes. `settled`: the parts are known.
 
     A class holds images, and may hold more in subfolders; or it holds nothing but one folder, such
     as "images". Raises `InvalidInput` (exit code 3) for other nested folders and for shards.
     """
-    if part.children and all(_SHARD.fullmatch(name) for name in part.children):
+    if _are_shards(part):
         names = [child.name for child in part.inner]
         raise InvalidInput(
             f"{_where(archive, part)}: the folders {some(names)} look like numbered shards of "
@@ -74,28 +80,40 @@ def decide_levels(part: Branch, archive: Archive) -> tuple[str, list[str]]:
         text = f"{some(first)} hold the same subfolders ({some(shared)})"
     else:
         text = f"{_path(example)} holds the folders {some(list(example.children))}"
+    linked = "".join(f"; {note}" for note in archive.notes)
     raise InvalidInput(
-        f"{_where(archive, part)}: which folders are the classes? {text}",
-        remedy=f"say it: {_choices(first, example)}; {_ADVICE}",
+        f"{_where(archive, part)}: which folders are the classes? {text}{linked}",
+        remedy=f"say it: {_choices(part, first, example, settled=settled)}; {_ADVICE}",
     )
 
 
-def _choices(first: Sequence[str], example: Branch) -> str:
-    """Lists the options for folders with folders in them, of which `example` is one."""
+def _are_shards(part: Branch) -> bool:
+    """Tells if the folders have numbers for names, and so have the folders in them."""
+    inner = {name for child in part.children.values() for name in child.children}
+    return bool(part.children) and all(map(_SHARD.fullmatch, (*part.children, *inner)))
+
+
+def _choices(part: Branch, first: Sequence[str], example: Branch, *, settled: bool) -> str:
+    """Lists the options for folders with folders in them, of which `example` is one.
+
+    The parts are not asked for if they are `settled`.
+    """
     names = [child.name for child in example.inner]
     roles = {one.role: name for name, one in roles_of(names).items() if one.plain}
     top = f"--levels top ({some(first, 3)})"
     if len(roles) == len(names) > 1 and "train" in roles:
         test = next(name for role, name in roles.items() if role != "train")
         if example.children[roles["train"]].children:
-            return (
-                f"--train-dir {_path(example)}/{roles['train']} --test-dir {_path(example)}/{test}"
-            )
+            inner = example.children
+            return f"--train-dir {inner[roles['train']].typed} --test-dir {inner[test].typed}"
         return f"{top}, which joins {some(names)} of each class and holds out a test part anew"
-    return (
-        f"{top}, --levels 2 ({some(names, 3)}), --levels leaf (the innermost folders); or name "
-        f"the parts: --train-dir {_path(example)} --test-dir FOLDER"
-    )
+    levels = f"{top}, --levels 2 ({some(names, 3)}), --levels leaf (the innermost folders)"
+    if settled:
+        return levels
+    small = min(reversed(part.inner), key=lambda one: one.total)
+    large = [f"--train-dir {one.typed}" for one in part.inner if one is not small]
+    named = " ".join(large[:SHOWN_PARTS]) + (" ..." if len(large) > SHOWN_PARTS else "")
+    return f"{levels}; or name the parts: {named} --test-dir {small.typed}"
 
 
 def _path(branch: Branch) -> str:
@@ -117,6 +135,15 @@ def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
         unlabelled = []
     else:
         return
+    nested = [around.children[name] for name in names if around.children[name].children]
+    if nested:
+        raise InvalidInput(
+            f"{archive.path}: which folders are the training part? Parts by their names are "
+            f"{some([_path(one) for one in nested])}; beside them lie "
+            f"{some([_path(one) for one in around.inner if one not in nested]) or 'no folders'}",
+            remedy=f"name the parts: {_named_parts(names, around)} (each may be repeated); if "
+            "these folders are the classes, add --levels top",
+        )
     text = f" in folders with the names of parts ({some(unlabelled)})" if unlabelled else ""
     raise InvalidInput(
         f"{archive.path}: the images lie{text or f' in {_path(around.inner[0])}'}, and in no class "
@@ -126,8 +153,17 @@ def refuse_unlabelled_parts(around: Branch, archive: Archive) -> None:
     )
 
 
+def _named_parts(roles: Mapping[str, str], around: Branch) -> str:
+    """Composes the options for folders with these roles, as far as they are known."""
+    found = {"train" if role == "train" else "test": name for name, role in roles.items()}
+    return " ".join(
+        f"--{part}-dir {around.children[found[part]].typed if part in found else 'FOLDER'}"
+        for part in ("train", "test")
+    )
+
+
 def class_of_files(
-    parts: Mapping[str, Branch], levels: str
+    parts: Mapping[str, Sequence[Branch]], levels: str
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Names the class of each image of the parts -> part -> file -> class; and notes.
 
@@ -135,8 +171,12 @@ def class_of_files(
     in several places; N: the folder at depth N, under which images of all places are gathered.
     """
     folders = {
-        part: {name: name[len(branch.path) :].split("/")[:-1] for name in branch.images()}
-        for part, branch in parts.items()
+        part: {
+            name: name[len(branch.path) :].split("/")[:-1]
+            for branch in branches
+            for name in branch.images()
+        }
+        for part, branches in parts.items()
     }
     paths = {part: {tuple(one) for one in files.values() if one} for part, files in folders.items()}
     notes: list[str] = []
@@ -189,10 +229,13 @@ def _where(archive: Archive, part: Branch) -> str:
 
 
 def empty_classes(
-    archive: Archive, parts: Mapping[str, Branch], levels: str, found: Mapping[str, set[str]]
+    archive: Archive,
+    parts: Mapping[str, Sequence[Branch]],
+    levels: str,
+    found: Mapping[str, set[str]],
 ) -> list[str]:
     """Lists the classes that have no training image: of another part, or of a folder without."""
-    paths = [branch.path for branch in parts.values()]
+    paths = [branch.path for branches in parts.values() for branch in branches]
     named = set()
     if levels != LEAF:
         depth = 1 if levels == TOP else int(levels)

@@ -10,6 +10,7 @@ import importlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,14 @@ from stylegan_mix.datasets.slow_images import Pieces, why_slow
 __all__ = [
     "CHANNELS",
     "FITS",
+    "HEIF_ENDINGS",
+    "HEIF_INSTALL",
     "SUFFIXES",
     "BadImage",
     "Header",
     "Shape",
     "decode",
+    "heif_hint",
     "inspect",
     "is_image_name",
     "resized",
@@ -42,6 +46,10 @@ def _heif() -> bool:
     return True
 
 
+HEIF_ENDINGS = (".heic", ".heif")
+HEIF_INSTALL = "pip install 'stylegan-mix[heic]'"
+"""The command that makes HEIC readable."""
+
 LARGEST_PIXELS = 64_000_000
 # With AVIF, and HEIF by its plugin, where Pillow has them.
 _AVIF, _HEIF = features.check("avif"), _heif()
@@ -54,7 +62,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),
     *([".avif"] if _AVIF else []),
-    *([".heic", ".heif"] if _HEIF else []),
+    *(HEIF_ENDINGS if _HEIF else ()),
 )
 FITS = ("crop", "pad", "stretch")
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -67,6 +75,14 @@ _WHITE = (255, 255, 255, 255)
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
 _HIGH_BIT_DEPTH = 0x40
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def heif_hint(names: Iterable[str]) -> str:
+    """Says how HEIC is read if some of these names are such files, and it is not read; else ""."""
+    if _HEIF or not any(name.lower().endswith(HEIF_ENDINGS) for name in names):
+        return ""
+    return f"to read HEIC: {HEIF_INSTALL}"
 
 
 def is_image_name(name: str) -> bool:
@@ -136,7 +152,7 @@ def decode(content: bytes, shape: Shape) -> np.ndarray:
         image.load()
         image = _plain(ImageOps.exif_transpose(image))
     except _BROKEN as error:
-        raise BadImage(f"cannot be decoded: {error}") from error
+        raise BadImage(f"cannot be decoded: {' '.join(str(error).split())}") from error
     image = _converted(image, CHANNELS[shape.channels])
     if shape.size is not None and image.size != (shape.size, shape.size):
         image = _fitted(image, shape.size, shape.fit or "crop")
@@ -169,11 +185,18 @@ def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:
             # The size of a TIFF has its rotation in it.
             turned = image.format != "TIFF" and exif.get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _BROKEN as error:
+        if isinstance(error, Image.UnidentifiedImageError) and _is_heif(content):
+            raise BadImage(f"is HEIC, which {HEIF_INSTALL} makes readable") from error
         raise BadImage(f"is not an image, or too large a one: {_reason(error)}") from error
     width, height = image.size[::-1] if turned else image.size
     alpha = image.mode in _ALPHA or "transparency" in image.info
     colour = {**_COLOUR, **_CONVERTIBLE, "I": False}[image.mode]
     return image, Header(width, height, colour, alpha)
+
+
+def _is_heif(content: bytes) -> bool:
+    """Tells by its first bytes if a file is HEIC, which telephones also call .jpg."""
+    return not _HEIF and content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
 def _reason(error: Exception) -> str:
@@ -213,6 +236,9 @@ def _bits(image: Image.Image, content: bytes) -> int:
         return content[24]
     if image.format == "TIFF":
         return max(image.tag_v2.get(_TIFF_BITS, (8,)))  # type: ignore[attr-defined]
+    if image.format == "HEIF":
+        depth = image.info.get("bit_depth")
+        return depth if isinstance(depth, int) else 8
     if image.format == "AVIF":
         place = content.find(b"av1C")
         high = 0 <= place < len(content) - 6 and content[place + 6] & _HIGH_BIT_DEPTH

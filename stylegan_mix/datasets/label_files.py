@@ -6,7 +6,6 @@ image folders. Any other table that names images is refused until an option says
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
 from collections import Counter
@@ -19,15 +18,16 @@ from stylegan_mix.datasets.label_tables import (
     Table,
     is_label_name,
     label_columns,
+    one_hot,
     read_table,
 )
 from stylegan_mix.datasets.labelled import FEWEST_SHARE, LabelFile, file_column
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.datasets.lookup import Lookup
-from stylegan_mix.datasets.part_names import PartName, part_name
+from stylegan_mix.datasets.part_names import PartName, part_name, says_nothing
 from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput, UsageFailure
-from stylegan_mix.reading import parse_json, read_bytes
+from stylegan_mix.reading import MOST_VALUES, lines, parse_json, read_bytes, table_rows
 
 __all__ = [
     "asked_content",
@@ -36,17 +36,29 @@ __all__ = [
     "labels_beside",
     "of_a_part",
     "refuse_unused",
+    "unused",
 ]
 
 LARGEST_TEXT = 1 << 28
 LARGEST_SAMPLE = 1 << 23
 SAMPLE_LINES = 1000
+MOST_WORDS = 2000
 KNOWN = ("dataset.json", "metadata.csv", "metadata.jsonl")
 
 _UNREADABLE = (".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".mat", ".pkl", ".npy", ".npz")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.){1,500}"')
 _LABEL_WORDS = re.compile(r"label|annot|metadata|class|target|train|test|val", re.IGNORECASE)
-_FOLDERS_DECIDE = "if the folders are the classes, add --levels top"
+
+
+def _or_folders(images: Branch) -> str:
+    """Ends a remedy: the option that takes folders as classes, where there can be such.
+
+    Folders of parts, and folders such as "images", are none.
+    """
+    around = [one for one in images.inner if one.name.isdigit() or not says_nothing(one.name)]
+    parts = [child for child in images.inner if part_name(child.name)]
+    possible = len(around) > 1 and (len(parts) < len(around) or any(one.children for one in parts))
+    return "; if the folders are the classes, add --levels top" if possible else ""
 
 
 # Named by --labels
@@ -121,7 +133,7 @@ def known_files(archive: Archive, roots: Sequence[Branch]) -> list[LabelFile]:
         names = [file.table.name for file in around]
         raise InvalidInput(
             f"{archive.path} has several label files: {some(names)}",
-            remedy=f"choose one: --labels {names[0]}; {_FOLDERS_DECIDE}",
+            remedy=f"choose one: --labels {shlex.quote(names[0])}{_or_folders(roots[-1])}",
         )
     if around:
         return around
@@ -175,10 +187,16 @@ def _around(archive: Archive, folders: Collection[str]) -> list[str]:
     ]
 
 
-def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[str]) -> None:
+def refuse_unused(
+    archive: Archive,
+    roots: Sequence[Branch],
+    used: Collection[str],
+    classes: Sequence[str] = (),
+) -> None:
     """Raises `InvalidInput` (exit code 3) for a table around all images that names them.
 
-    Taking folders as classes beside such a file would be a guess. `used` are passed over.
+    Taking folders as classes beside such a file would be a guess. `used` are passed over. `classes`
+    are those of the folders, if they are known.
     """
     places = {root.path for root in roots}
     there = [name for name in _around(archive, places) if name not in used]
@@ -187,34 +205,55 @@ def refuse_unused(archive: Archive, roots: Sequence[Branch], used: Collection[st
         if last.lower().endswith(_UNREADABLE) and _LABEL_WORDS.search(last):
             raise InvalidInput(
                 f"{archive.path}: '{name}' may hold the labels, and cannot be read here",
-                remedy="save it as a CSV with a header, and name it: --labels FILE.csv; "
-                f"{_FOLDERS_DECIDE}",
+                remedy="save it as a CSV with a header, and name it: --labels FILE.csv"
+                f"{_or_folders(roots[-1])}",
             )
-    texts = [name for name in there if _is_text(name)]
+    commands = unused(archive, roots, used)
+    if commands:
+        first = next(iter(commands))
+        if classes and (role := _role(first)) and role.role != "train":
+            raise InvalidInput(
+                f"{archive.path}: '{first}' names images, and is not used: no single column of it "
+                f"holds the classes of the training part ({some(list(classes))})",
+                remedy="write these names into it, in a column named label; to leave its part "
+                "aside, name the others: --train-dir FOLDER",
+            )
+        raise InvalidInput(
+            f"{archive.path}: '{first}' names images, and is not used",
+            remedy=f"to take the classes from it: {_together(commands)}{_or_folders(roots[-1])}",
+        )
+
+
+def unused(archive: Archive, roots: Sequence[Branch], used: Collection[str]) -> dict[str, str]:
+    """Finds the texts around all images that name them -> the options that use each.
+
+    `used` are passed over.
+    """
+    places = {root.path for root in roots}
+    texts = [name for name in _around(archive, places) if name not in used and _is_text(name)]
     lookup = Lookup(roots[0].images()) if texts else Lookup(())
-    commands = {
+    return {
         name: command
         for name, content in sorted(archive.read(texts))
         if (command := _command(name, content, lookup, tuple(places)))
     }
-    if commands:
-        first = next(iter(commands))
-        raise InvalidInput(
-            f"{archive.path}: '{first}' names images, and is not used",
-            remedy=f"to take the classes from it: {_together(commands)}; {_FOLDERS_DECIDE}",
-        )
 
 
 def _together(commands: Mapping[str, str]) -> str:
     """Joins the options for label files of different parts; else returns those of the first."""
     roles = {name: found.role for name in commands if (found := _role(name))}
-    if "train" in roles.values() and 1 < len(roles) == len(set(roles.values())):
-        files = " ".join(f"--labels {name.rpartition('/')[2]}" for name in roles)
-        first = next(commands[name] for name in roles)
-        return (
-            f"{files} {first[first.find('--file-column') :]}" if "--file-column" in first else files
-        )
-    return next(iter(commands.values()))
+    last = {role: shlex.quote(name.rpartition("/")[2]) for name, role in roles.items()}
+    first = next(commands[name] for name in (*roles, *commands))
+    if "train" in last and 1 < len(roles) == len(last):
+        if "--file-column" in first:
+            files = " ".join(f"--labels {name}" for name in last.values())
+            return f"{files} {first[first.find('--file-column') :]}"
+        if first.startswith("--train-list") and "test" in last:
+            return (
+                f"--train-list {last['train']} --test-list {last['test']} for lines of "
+                "'path number', or --labels with a header added to each"
+            )
+    return first
 
 
 def _is_text(name: str) -> bool:
@@ -233,7 +272,7 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
         return f"--train-list {quoted} if it is iNaturalist's, or a CSV of it" if hits else None
     is_json_lines = name.lower().endswith((".jsonl", ".ndjson"))
     if not is_json_lines and not _names_images(_cells(content), lookup, folders):
-        return None
+        return _split_list(name, content, lookup, folders)
     headless = f"--train-list {quoted} for lines of 'path number', or --labels with a header added"
     try:
         table = read_table(name, content)
@@ -242,11 +281,24 @@ def _command(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) 
     files = file_column(table, lookup, folders)
     if files is None or lookup.find(files, folders):
         return None if is_json_lines else headless
+    words = ["--labels", last, "--file-column", files]
+    if one_hot(table, files):
+        return shlex.join(words)
     labels = label_columns(table, files)
-    if not labels:
+    return shlex.join([*words, "--label-column", labels[0]]) if labels else None
+
+
+def _split_list(name: str, content: bytes, lookup: Lookup, folders: Sequence[str]) -> str | None:
+    """Composes the options for a file called as a part that lists images alone, one a line."""
+    if _role(name) is None:
         return None
-    words = ["--labels", last, "--file-column", files, "--label-column", labels[0]]
-    return shlex.join(words)
+    lines = content[:LARGEST_SAMPLE].decode("utf-8-sig", "replace").splitlines()[:SAMPLE_LINES]
+    there = [line.strip() for line in lines if line.strip()]
+    hits = sum(1 for line in there if lookup.find(line, folders))
+    if not hits or hits <= FEWEST_SHARE * len(there):
+        return None
+    last = shlex.quote(name.rpartition("/")[2])
+    return f"--labels {last} with a header and a column of labels added"
 
 
 def _strings(content: bytes) -> Iterator[str]:
@@ -265,17 +317,29 @@ def _cells(content: bytes, most: int | None = SAMPLE_LINES) -> list[list[str]]:
     """
     sample = content if most is None else content[:LARGEST_SAMPLE]
     text = sample.decode("utf-8-sig", "replace")
-    lines = [line for line in text.splitlines()[:most] if line.strip()]
-    divider = next((one for one in "\t,;" if lines and one in lines[-1]), None)
     try:
-        rows = list(csv.reader(lines, delimiter=divider)) if divider else [*map(str.split, lines)]
-    except csv.Error:
+        there = [line for line in lines(text)[:most] if line.strip()]
+        divider = next((one for one in "\t,;" if there and one in there[-1]), None)
+        rows = table_rows("\n".join(there), delimiter=divider) if divider else _words(there)
+    except ValueError:  # no table, or very many cells
         return []
     widths = Counter(len(row) for row in rows)
     if not rows or (divider is None and (len(widths) > 1 or len(rows) == 1)):
         return []
     width = widths.most_common(1)[0][0]
     return [[cell.strip() for cell in row] for row in rows if len(row) == width]
+
+
+def _words(there: Sequence[str]) -> list[list[str]]:
+    """Splits lines at white space; ValueError if all have very many words, or one has."""
+    rows, left = [], MOST_VALUES
+    for line in there:
+        row = line.split(maxsplit=MOST_WORDS)
+        left -= len(row)
+        if left < 0 or len(row) > MOST_WORDS:
+            raise ValueError("it has very many words")
+        rows.append(row)
+    return rows
 
 
 def _names_images(rows: Sequence[Sequence[str]], lookup: Lookup, folders: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from stylegan_mix.datasets.listing import some
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
-from stylegan_mix.reading import parse_json, table_rows
+from stylegan_mix.reading import lines, parse_json, require_few_values, table_rows
 
 __all__ = [
     "ENDINGS",
@@ -20,8 +20,10 @@ __all__ = [
     "Table",
     "column_named",
     "described",
+    "hot_labels",
     "is_label_name",
     "label_columns",
+    "one_hot",
     "read_table",
 ]
 
@@ -29,6 +31,7 @@ ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 FILE_KEY, LABEL_KEY = "file_name", "label"
 # In so few rows every label may stand once.
 FEW_ROWS = 10
+_HOT = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 _LABEL_NAMES = (
     *("label", "labels", "class", "class_name", "classname", "category", "category_name", "target"),
@@ -99,7 +102,12 @@ def _parsed(name: str, text: str, where: str = "") -> Any:
 
 def _json_lines(name: str, text: str) -> Table:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    try:
+        require_few_values(text)
+        every = lines(text)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}") from error
+    for number, line in enumerate(every, 1):
         if line.strip():
             one = _parsed(name, line, f", row {number}")
             if not isinstance(one, dict):
@@ -126,8 +134,8 @@ def _dataset_json(name: str, text: str) -> Table:
         raise InvalidInput(
             f'{name}: expected {{"labels": [["FILE", NUMBER], ...]}}, as StyleGAN2-ADA writes it'
             + (", and its labels are null" if isinstance(data, dict) and "labels" in data else ""),
-            remedy="make it again with labels, or name another file: --labels FILE; if the "
-            "folders are the classes, add --levels top",
+            remedy="make it again with labels, or name another file: --labels FILE; if folders "
+            "are the classes, and no numbered shards, add --levels top",
         )
     rows: list[tuple[str, ...]] = []
     for number, pair in enumerate(pairs, 1):
@@ -179,6 +187,28 @@ def label_columns(table: Table, files: str, taken: Sequence[str] = ()) -> list[s
     if len(names) == 1 and all(_alike(table.column(names[0]), table.column(one)) for one in usual):
         return names
     return usual or possible
+
+
+def one_hot(table: Table, files: str, taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """Lists the columns of classes that hold one 1 among 0 in every row; () for another table."""
+    columns = [name for name in table.columns if name not in (files, *taken)]
+    values = [table.column(name) for name in columns]
+    if len(columns) < 2 or len(set(columns)) < len(columns) or not table.rows:
+        return ()
+    for row in zip(*values, strict=True):
+        known = [_HOT.get(value) for value in row]
+        if None in known or known.count(1) != 1:
+            return ()
+    return tuple(columns)
+
+
+def hot_labels(table: Table, columns: Sequence[str]) -> list[str]:
+    """Returns the name of the column with the 1, for each row; see `one_hot`."""
+    places = [table.columns.index(name) for name in columns]
+    return [
+        next(name for name, place in zip(columns, places, strict=True) if _HOT[row[place]] == 1)
+        for row in table.rows
+    ]
 
 
 def is_label_name(name: str) -> bool:

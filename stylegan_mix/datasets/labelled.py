@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stylegan_mix.datasets.archives import Archive, bytewise
@@ -14,7 +14,9 @@ from stylegan_mix.datasets.label_tables import (
     Table,
     column_named,
     described,
+    hot_labels,
     label_columns,
+    one_hot,
 )
 from stylegan_mix.datasets.listing import (
     MOST_CLASSES,
@@ -35,7 +37,14 @@ from stylegan_mix.datasets.tree import Branch
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.reading import MOST_DIGITS
 
-__all__ = ["FEWEST_SHARE", "LabelFile", "file_column", "labelled_listing"]
+__all__ = [
+    "FEWEST_SHARE",
+    "LabelFile",
+    "LabelledRow",
+    "file_column",
+    "labelled_listing",
+    "labelled_rows",
+]
 
 SAMPLE_ROWS = 500
 # A table may name many images of which the source holds few.
@@ -58,7 +67,9 @@ class LabelFile:
 
 
 @dataclass(frozen=True)
-class _Row:
+class LabelledRow:
+    """An image, its label, and the role of its part in the row or the name of the file."""
+
     file: str
     label: str
     role: str | None
@@ -69,28 +80,16 @@ def labelled_listing(
     files: Sequence[LabelFile],
     root: Branch,
     request: Request,
-    named: Mapping[str, Branch],
+    named: Mapping[str, Collection[str]],
 ) -> Listing:
     """Lists the images that label files name, with the classes there.
 
-    Parts are the folders that options name (`named`); or else a column of the table says them, or
+    Parts are the images in the folders that options name (`named`); or else a column of the table says them, or
     the names of several label files, or the folders of the images. Otherwise a share is held out.
     Raises `InvalidInput` (exit code 3) for rows that fit no image or have no label.
     """
     _check_roles(files)
-    notes: list[str] = []
-    rows: list[_Row] = []
-    for file in files:
-        found, said = _rows(archive, file, root, request, named)
-        rows += found
-        notes += said
-    rows = _spelled_alike(rows)
-    twice = [name for name, times in Counter(row.file for row in rows).items() if times > 1]
-    if twice:
-        raise InvalidInput(
-            f"{_names(files)}: more than one row for {counted(len(twice), 'image')}: {some(twice)}",
-            remedy="one image has one label: remove the other rows",
-        )
+    rows, notes = labelled_rows(archive, files, root, request, named)
     parts = _in_parts(archive, rows, files, named, notes)
     classes = _classes(files, parts)
     index = {name: label for label, name in enumerate(classes)}
@@ -113,6 +112,34 @@ def labelled_listing(
 # Rows
 
 
+def labelled_rows(
+    archive: Archive,
+    files: Sequence[LabelFile],
+    root: Branch,
+    request: Request,
+    named: Mapping[str, Collection[str]] = {},
+) -> tuple[list[LabelledRow], list[str]]:
+    """Reads the rows of label files that fit an image -> them, and notes.
+
+    Raises `InvalidInput` (exit code 3) for rows that fit no image, unless bad images are skipped,
+    for rows without a label, and for two rows of one image.
+    """
+    rows: list[LabelledRow] = []
+    notes: list[str] = []
+    for file in files:
+        found, said = _rows(archive, file, root, request, named)
+        rows += found
+        notes += said
+    rows = _spelled_alike(rows)
+    twice = [name for name, times in Counter(row.file for row in rows).items() if times > 1]
+    if twice:
+        raise InvalidInput(
+            f"{_names(files)}: more than one row for {counted(len(twice), 'image')}: {some(twice)}",
+            remedy="one image has one label: remove the other rows",
+        )
+    return rows, notes
+
+
 def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | None:
     """Finds the column whose values name images, more of them than any other's."""
     best, most = None, 0
@@ -128,7 +155,7 @@ def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | N
 class _Matched:
     """The rows of a table that fit an image, and descriptions of those that do not."""
 
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[LabelledRow] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     several: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
@@ -139,15 +166,20 @@ def _rows(
     file: LabelFile,
     root: Branch,
     request: Request,
-    named: Mapping[str, Branch],
-) -> tuple[list[_Row], list[str]]:
+    named: Mapping[str, Collection[str]],
+) -> tuple[list[LabelledRow], list[str]]:
     table = file.table
     lookup = Lookup(_searched(root, file, named))
     folders = tuple(dict.fromkeys((file.folder, root.path, "")))
     paths = _file_column(archive, table, lookup, folders, request.file_column)
     split = _split_column(table, paths)
-    labels = _label_column(table, paths, split, request.label_column)
-    found = _matched(file, (paths, labels, split), lookup, folders)
+    hot = () if request.label_column else one_hot(table, paths, [split] if split else [])
+    if hot:
+        classes, said = hot_labels(table, hot), f"the one of {some(hot)} that holds 1, of"
+    else:
+        labels = _label_column(table, paths, split, request.label_column)
+        classes, said = table.column(labels), f"column '{labels}' of"
+    found = _matched(file, paths, classes, split, lookup, folders)
     meant = (
         "write their folders into the file, or name the folder that is meant: --train-dir FOLDER"
     )
@@ -156,7 +188,7 @@ def _rows(
     if request.on_bad_image != "skip":
         advice = "remove these rows, or leave them out with --on-bad-image skip"
         _refuse(table, archive, found.missing, "no image of that name", advice)
-    notes = [f"classes: column '{labels}' of {table.name}"]
+    notes = [f"classes: {said} {table.name}"]
     if found.missing:
         rows = counted(len(found.missing), "row")
         notes.append(f"no image for {rows} of {table.name}: {some(found.missing)}")
@@ -165,16 +197,17 @@ def _rows(
 
 def _matched(
     file: LabelFile,
-    columns: tuple[str, str, str | None],
+    paths: str,
+    labels: Sequence[str],
+    split: str | None,
     lookup: Lookup,
     folders: Sequence[str],
 ) -> _Matched:
-    """Looks up the image of each row; `columns` hold files, labels and perhaps parts."""
-    paths, labels, split = (
-        [""] * len(file.table.rows) if name is None else file.table.column(name) for name in columns
-    )
+    """Looks up the image of each row; `paths` and `split` are columns of files and parts."""
+    table = file.table
+    parts = [""] * len(table.rows) if split is None else table.column(split)
     found = _Matched()
-    rows = enumerate(zip(paths, labels, split, strict=True), file.table.first)
+    rows = enumerate(zip(table.column(paths), labels, parts, strict=True), table.first)
     for number, (word, label, role) in rows:
         images = lookup.find(word, folders) if word else []
         if not images:
@@ -185,7 +218,7 @@ def _matched(
             found.bare.append(f"row {number} ('{word}')")
         else:
             part = part_name(role)
-            found.rows.append(_Row(images[0], label, part.role if part else file.role))
+            found.rows.append(LabelledRow(images[0], label, part.role if part else file.role))
     return found
 
 
@@ -197,13 +230,13 @@ def _refuse(table: Table, archive: Archive, rows: list[str], why: str, remedy: s
         )
 
 
-def _searched(root: Branch, file: LabelFile, named: Mapping[str, Branch]) -> Iterable[str]:
+def _searched(root: Branch, file: LabelFile, named: Mapping[str, Collection[str]]) -> Iterable[str]:
     """Yields the images that a label file may mean: of named parts, or those of its own part.
 
     A Kaggle set has a "1.jpg" in train/ and another one in test/, and train.csv means the first.
     """
     if named:
-        return [name for branch in named.values() for name in branch.images()]
+        return [name for images in named.values() for name in images]
     own = [
         child
         for child in root.children.values()
@@ -274,14 +307,13 @@ def _check_roles(files: Sequence[LabelFile]) -> None:
 
 def _in_parts(
     archive: Archive,
-    rows: Sequence[_Row],
+    rows: Sequence[LabelledRow],
     files: Sequence[LabelFile],
-    named: Mapping[str, Branch],
+    named: Mapping[str, Collection[str]],
     notes: list[str],
-) -> dict[str, list[_Row]]:
+) -> dict[str, list[LabelledRow]]:
     if named:
-        inside = {part: set(branch.images()) for part, branch in named.items()}
-        return {part: [row for row in rows if row.file in found] for part, found in inside.items()}
+        return {part: [row for row in rows if row.file in found] for part, found in named.items()}
     roles = {row.role for row in rows}
     if len(roles) > 1:
         by_role = [(row.role, row) for row in rows]
@@ -298,7 +330,7 @@ def _in_parts(
             f"{' and outside of them' if None in roles else ', of which only two can be tested'}",
             remedy="say which are used: --train-dir FOLDER --test-dir FOLDER [--val-dir FOLDER]",
         )
-    parts: dict[str, list[_Row]] = defaultdict(list)
+    parts: dict[str, list[LabelledRow]] = defaultdict(list)
     for role, row in by_role:
         parts[chosen.get(role or "", "train")].append(row)
     notes.append(
@@ -316,14 +348,14 @@ def _folder_role(name: str) -> str | None:
     return None
 
 
-def _spelled_alike(rows: Sequence[_Row]) -> list[_Row]:
+def _spelled_alike(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
     """Spells the number of a class in one way: 7 for "7", "07" and "7.0"; names stay."""
     if not all(_INTEGER.fullmatch(row.label) and len(row.label) < MOST_DIGITS for row in rows):
         return list(rows)
     return [replace(row, label=str(int(row.label.partition(".")[0]))) for row in rows]
 
 
-def _classes(files: Sequence[LabelFile], parts: Mapping[str, Sequence[_Row]]) -> list[str]:
+def _classes(files: Sequence[LabelFile], parts: Mapping[str, Sequence[LabelledRow]]) -> list[str]:
     """Sorts the labels of the training part: numbers by value, names by their bytes."""
     trained = {row.label for row in parts["train"]}
     everywhere = {row.label for found in parts.values() for row in found}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from stylegan_mix.datasets import lists
 from stylegan_mix.datasets.archives import Archive
 from stylegan_mix.datasets.folders import folder_listing
-from stylegan_mix.datasets.image_files import SUFFIXES, is_image_name
+from stylegan_mix.datasets.image_files import SUFFIXES, heif_hint, is_image_name
 from stylegan_mix.datasets.label_files import asked_files, known_files, of_a_part, refuse_unused
 from stylegan_mix.datasets.labelled import labelled_listing
 from stylegan_mix.datasets.left_aside import left_aside
@@ -39,10 +39,11 @@ def _listed(archive: Archive, request: Request) -> tuple[str, Listing]:
     if not names:
         raise InvalidInput(
             f"{archive.path} holds no image files ({', '.join(SUFFIXES)})",
-            remedy="expected train/<class>/<file> and test/<class>/<file>, or <class>/<file>",
+            remedy=heif_hint(archive.names)
+            or "expected train/<class>/<file> and test/<class>/<file>, or <class>/<file>",
         )
     root = tree_of(names)
-    around = _around(root)
+    around = root.surrounding
     kind, listing = _recognised(archive, root, around, request)
     entries = (*listing.train, *listing.test, *listing.val)
     places = {entry.name.rpartition("/")[0]: listing.classes[entry.label] for entry in entries}
@@ -61,20 +62,16 @@ def _recognised(
     else:
         files = known_files(archive, around)
     if files:
-        named = named_parts(root, archive, request.folders).folders if request.folders else {}
+        parts = named_parts(root, archive, request.folders).folders if request.folders else {}
+        named = {
+            part: {name for branch in branches for name in branch.images()}
+            for part, branches in parts.items()
+        }
         return "label file", labelled_listing(archive, files, around[-1], request, named)
     if request.by_folders:
         return "image folder", folder_listing(archive, root, request)
     waiting = of_a_part(archive, around)
     refuse_unused(archive, around, waiting)
     listing = folder_listing(archive, root, request)
-    refuse_unused(archive, around, listing.label_files)
+    refuse_unused(archive, around, listing.label_files, listing.classes)
     return "image folder", listing
-
-
-def _around(root: Branch) -> list[Branch]:
-    """Lists the folders around all images, from the source inwards."""
-    found = [root]
-    while (only := found[-1].lone) is not None:
-        found.append(only)
-    return found

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from stylegan_mix.datasets.archives import Archive, bytewise, is_hidden
-from stylegan_mix.datasets.image_files import is_image_name
+from stylegan_mix.datasets.image_files import heif_hint, is_image_name
 from stylegan_mix.datasets.listing import counted, some
 
 __all__ = ["IMAGE_ENDINGS", "left_aside"]
@@ -37,6 +37,7 @@ def left_aside(archive: Archive, used: Iterable[str], classes: Mapping[str, str]
     taken = set(used)
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     dropped: Counter[str] = Counter()
+    unread: set[str] = set()
     for name in archive.names:
         if name in taken:
             continue
@@ -45,12 +46,17 @@ def left_aside(archive: Archive, used: Iterable[str], classes: Mapping[str, str]
         where = _class_around(folder, classes)
         if kind in IMAGE_ENDINGS and where is not None:
             dropped[f"{where} {{:,}} {kind}"] += 1
+            unread.add(kind)
         else:
             kinds[kind][folder or "the source"] += 1
     notes = []
     if dropped:
         counts = [text.format(times) for text, times in sorted(dropped.items())]
-        notes.append(f"images of an ending that is not read, by class: {some(counts, 20)}")
+        hint = heif_hint(f"x{kind}" for kind in unread)
+        notes.append(
+            f"images of an ending that is not read, by class: {some(counts, 20)}"
+            + (f"; {hint}" if hint else "")
+        )
     if kinds:
         texts = [
             f"{_count(sum(folders.values()), kind)} in {_places(folders)}"

@@ -26,11 +26,13 @@ from stylegan_mix.datasets.listing import (
     twins,
 )
 from stylegan_mix.errors import InvalidInput, UsageFailure
-from stylegan_mix.reading import is_count, read_text, table_rows
+from stylegan_mix.reading import is_count, lines, read_text, table_rows
 
 __all__ = ["from_index", "from_lists"]
 
 LARGEST_TEXT = 1 << 30
+# iNaturalist's lists of two million images have some forty million values.
+MOST_LISTED = 1 << 27
 
 _INDEX_HEADER = ["split", "official_index", "class", "path"]
 
@@ -123,7 +125,7 @@ def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
     if path.suffix.lower() == ".json":
         return _inaturalist(path)
     pairs = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
@@ -139,7 +141,7 @@ def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
 
 def _inaturalist(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
     """Reads "images": [{id, file_name}], "annotations": [{image_id, category_id}], "categories"."""
-    data = store.read_json(path, limit=LARGEST_TEXT)
+    data = store.read_json(path, limit=LARGEST_TEXT, most=MOST_LISTED)
     try:
         categories = sorted((one["id"], str(one["name"])) for one in data["categories"])
         files = {one["id"]: str(one["file_name"]) for one in data["images"]}
@@ -183,6 +185,13 @@ def _text(path: Path) -> str:
         raise UsageFailure(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return lines(_text(path))
+    except ValueError as error:
+        raise InvalidInput(f"{path}: {error}") from error
 
 
 def _check_labels(path: Path, listed: np.ndarray, classes: Sequence[str]) -> None:

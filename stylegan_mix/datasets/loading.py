@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from stylegan_mix.datasets import official
@@ -16,7 +19,7 @@ from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, 
 from stylegan_mix.rng import stream
 from stylegan_mix.store import roots
 
-__all__ = ["available", "from_pool", "load", "pool_named", "prepared_names"]
+__all__ = ["available", "from_pool", "ids_of", "load", "pool_named", "prepared_names"]
 
 
 def prepared_names() -> list[str]:
@@ -92,37 +95,94 @@ def from_pool(
     val_per_class: int = 0,
 ) -> Dataset:
     """Loads a draw of an open pool; see `load`."""
-    profile, imbalance = _resolved(pool, profile, imbalance)
-    rows = draw(pool, profile, imbalance, split_seed)
-    doubled = _in_test(pool, rows)
-    dropped = int(doubled.sum()) if drop_overlap else 0
-    if dropped:
-        rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
-    val, kept, few = _validation_part(pool, rows, val_per_class, split_seed)
-    rows, doubled = rows[kept], doubled[kept]
+    chosen = _choose(pool, imbalance, profile, split_seed, drop_overlap, val_per_class)
+    rows, held = chosen.rows, chosen.held
     labels = pool.labels[rows]
     counts = np.bincount(labels, minlength=len(pool.classes))
-    _require_images(pool, counts)
     mean, std = _statistics(pool, rows)
     return Dataset(
         name=pool.name,
         classes=pool.classes,
         train=Part(_taken(pool.images, rows), labels),
         test=Part(pool.test_images, pool.test_labels),
-        split_id=identity_of(pool.hashes[rows], labels, pool.classes),
-        test_id=identity_of(pool.test_hashes, pool.test_labels, pool.classes),
-        profile=profile,
-        imbalance=imbalance,
+        **_ids(pool, chosen),
+        profile=chosen.profile,
+        imbalance=chosen.imbalance,
         split_seed=split_seed,
         counts=counts,
         mean=mean,
         std=std,
         flip=pool.flip,
-        overlap=np.flatnonzero(doubled),
-        dropped=dropped,
-        val=val,
-        notes=(*_notes(pool, counts, imbalance), *few),
+        overlap=np.flatnonzero(chosen.doubled),
+        dropped=chosen.dropped,
+        val=None if held is None else Part(np.asarray(held.images[held.rows]), held.labels),
+        notes=(*_notes(pool, counts, chosen.imbalance), *chosen.notes),
     )
+
+
+def ids_of(
+    pool: Pool,
+    *,
+    imbalance: float | None = None,
+    profile: str | None = None,
+    split_seed: int = 0,
+    drop_overlap: bool = False,
+    val_per_class: int = 0,
+) -> dict[str, str | None]:
+    """Computes `split_id`, `test_id` and `val_id` of a draw, reading no image; see `load`."""
+    return _ids(pool, _choose(pool, imbalance, profile, split_seed, drop_overlap, val_per_class))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A validation part: its rows among some images, and their labels and hashes."""
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    hashes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """The rows of a draw; `doubled` marks those whose image is also in the test part."""
+
+    profile: str
+    imbalance: float | None
+    rows: np.ndarray
+    doubled: np.ndarray
+    dropped: int
+    held: _Held | None
+    notes: tuple[str, ...]
+
+
+def _choose(
+    pool: Pool,
+    imbalance: float | None,
+    profile: str | None,
+    split_seed: int,
+    drop_overlap: bool,
+    val_per_class: int,
+) -> _Chosen:
+    profile, imbalance = _resolved(pool, profile, imbalance)
+    rows = draw(pool, profile, imbalance, split_seed)
+    doubled = _in_test(pool, rows)
+    dropped = int(doubled.sum()) if drop_overlap else 0
+    if dropped:
+        rows, doubled = rows[~doubled], np.zeros(len(rows) - dropped, bool)
+    held, kept, few = _validation_part(pool, rows, val_per_class, split_seed)
+    rows, doubled = rows[kept], doubled[kept]
+    _require_images(pool, np.bincount(pool.labels[rows], minlength=len(pool.classes)))
+    return _Chosen(profile, imbalance, rows, doubled, dropped, held, tuple(few))
+
+
+def _ids(pool: Pool, chosen: _Chosen) -> dict[str, Any]:
+    rows, held, classes = chosen.rows, chosen.held, pool.classes
+    return {
+        "split_id": identity_of(pool.hashes[rows], pool.labels[rows], classes),
+        "test_id": identity_of(pool.test_hashes, pool.test_labels, classes),
+        "val_id": None if held is None else identity_of(held.hashes, held.labels, classes),
+    }
 
 
 def _resolved(pool: Pool, profile: str | None, imbalance: float | None) -> tuple[str, float | None]:
@@ -172,24 +232,27 @@ def _validation(pool: Pool, rows: np.ndarray, per_class: int, seed: int) -> np.n
 
 def _validation_part(
     pool: Pool, rows: np.ndarray, per_class: int, seed: int
-) -> tuple[Part | None, np.ndarray, list[str]]:
+) -> tuple[_Held | None, np.ndarray, list[str]]:
     """Takes a validation part -> it or None, a mark of the rows that stay [N], and notes."""
     if per_class < 0:
         raise UsageFailure(f"--val-per-class must be 0 or more, got {per_class}")
     whole = np.ones(len(rows), bool)
     if not per_class:
         return None, whole, []
-    if pool.val is not None:
-        val, few = _own_validation(pool.val, pool.classes, per_class, seed)
-        return val, whole, [f"{pool.name}: {few}"] if few else []
-    chosen = _validation(pool, rows, per_class, seed)
-    return Part(pool.images[rows[chosen]], pool.labels[rows[chosen]]), ~chosen, []
+    if pool.val is not None and pool.val_hashes is not None:
+        chosen, few = _own_validation(pool.val, pool.classes, per_class, seed)
+        held = _Held(pool.val.images, chosen, pool.val.labels[chosen], pool.val_hashes[chosen])
+        return held, whole, [f"{pool.name}: {few}"] if few else []
+    cut = _validation(pool, rows, per_class, seed)
+    chosen = rows[cut]
+    held = _Held(pool.images, chosen, pool.labels[chosen], pool.hashes[chosen])
+    return held, ~cut, []
 
 
 def _own_validation(
     held: Part, classes: tuple[str, ...], per_class: int, seed: int
-) -> tuple[Part, str]:
-    """Takes images of the data set's own validation part -> them, and a note where they are few."""
+) -> tuple[np.ndarray, str]:
+    """Chooses rows of the data set's own validation part -> them, and a note if they are few."""
     rows, few = [], []
     for c, name in enumerate(classes):
         there = np.flatnonzero(held.labels == c)
@@ -197,10 +260,9 @@ def _own_validation(
         rows.append(there[order[:per_class]])
         if len(there) < per_class:
             few.append(f"{name} {len(there)}")
-    chosen = np.sort(np.concatenate(rows))
     more = f" and {len(few) - 10:,} more" if len(few) > 10 else ""
     note = f"fewer than {per_class} validation images of {', '.join(few[:10])}{more}" if few else ""
-    return Part(np.asarray(held.images[chosen]), held.labels[chosen]), note
+    return np.sort(np.concatenate(rows)), note
 
 
 def _require_images(pool: Pool, counts: np.ndarray) -> None:

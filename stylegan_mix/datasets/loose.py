@@ -1,51 +1,68 @@
-"""Loose images: files of a folder or archive as they lie, labelled by the folders around them.
+"""Loose images: files of a folder or archive as they lie, labelled by folders or label files.
 
 Nothing is prepared or kept. `N` images, `H W` pixels, `C` channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from stylegan_mix import store
 from stylegan_mix.datasets.archives import Archive, bytewise, open_archive
 from stylegan_mix.datasets.image_files import (
     SUFFIXES,
     BadImage,
     Shape,
     decode,
+    heif_hint,
     inspect,
     is_image_name,
 )
+from stylegan_mix.datasets.listing import some
+from stylegan_mix.datasets.loose_labels import (
+    EVERYTHING,
+    UNLABELLED,
+    ClassNames,
+    Wanted,
+    labels_in_files,
+    part_of,
+)
+from stylegan_mix.datasets.members import LARGEST_MEMBER, damaged
+from stylegan_mix.datasets.tree import tree_of
 from stylegan_mix.errors import InvalidInput
+from stylegan_mix.reading import read_bytes
 
-__all__ = ["UNLABELLED", "LooseImages", "open_loose"]
-
-UNLABELLED = -1
+__all__ = ["EVERYTHING", "UNLABELLED", "LooseImages", "Wanted", "open_loose"]
 
 
 @dataclass(frozen=True)
 class LooseImages:
     """The image files of a folder or archive: `names` in the order of their bytes, and `labels`.
 
-    A label is the index of the class after which a folder around the file is named; an inner folder
-    counts before an outer one. A file without such a folder has `UNLABELLED`.
+    A label is the index of a class. It stands in a label file; or a folder around the file is named
+    after the class, an inner one before an outer one. A file without label has `UNLABELLED`.
+    `notes` are messages for the user.
     """
 
     path: Path
     names: tuple[str, ...]
     labels: np.ndarray
     archive: Archive
+    notes: tuple[str, ...] = ()
 
     @property
-    def strange_folders(self) -> list[str]:
-        """The folders of files without a label, sorted; "." for files outside of any folder."""
-        without = np.flatnonzero(self.labels == UNLABELLED)
-        return sorted({self.names[row].rpartition("/")[0] or "." for row in without})
+    def folders(self) -> str:
+        """Says how many images lie in which folder, the first one in which they part."""
+        around = tree_of(self.names).surrounding[-1]
+        counts = [f"{child.total:,} in {child.path.rstrip('/')}" for child in around.inner]
+        if around.own:
+            counts.insert(0, f"{len(around.own):,} in {around.path.rstrip('/') or '.'}")
+        return some(counts)
 
     def decoded(
         self, shape: Shape, bad: dict[str, str] | None
@@ -61,7 +78,7 @@ class LooseImages:
         for name, content in self.archive.read([one for one in self.names if one not in broken]):
             try:
                 if shape.fit is None and shape.size is not None:
-                    _require_size(content, shape.size)
+                    _require_size(content, shape)
                 yield place[name], name, decode(content, shape)
             except BadImage as error:
                 if bad is None:
@@ -93,52 +110,84 @@ class _OtherSize(Exception):
     """An image of another size, which the text gives."""
 
 
-def _require_size(content: bytes, size: int) -> None:
-    header = inspect(content)
-    if (header.width, header.height) != (size, size):
+def _require_size(content: bytes, shape: Shape) -> None:
+    header = inspect(content, convert=shape.convert)
+    if (header.width, header.height) != (shape.size, shape.size):
         raise _OtherSize(f"{header.width} x {header.height}")
 
 
 @contextmanager
-def open_loose(path: Path, classes: Sequence[str]) -> Iterator[LooseImages]:
+def open_loose(
+    path: Path, classes: Sequence[str], wanted: Wanted = EVERYTHING
+) -> Iterator[LooseImages]:
     """Opens a folder, tar, zip or single image. Raises `InvalidInput` (exit code 3) without images.
 
-    Hidden files are left aside.
+    `classes` are the names that labels may have. Hidden files are left aside. Also refused are the
+    parts of a whole data set, unless one is wanted, and label files that do not fit.
     """
-    single = path.is_file() and path.suffix.lower() in SUFFIXES
-    with open_archive(path.parent if single else path) as archive:
-        names = [path.name] if single else _images(archive)
-        if not names:
+    with _opened(path) as archive:
+        every = sorted(filter(is_image_name, archive.names), key=bytewise)
+        if not every:
             raise InvalidInput(
                 f"{path} holds no image",
-                remedy=f"give a folder, tar or zip with files such as {', '.join(SUFFIXES[:4])}",
+                remedy=heif_hint(archive.names)
+                or f"give a folder, tar or zip with files such as {', '.join(SUFFIXES[:4])}",
             )
-        labels = _Labels(classes)
-        found = np.array([labels.of(name) for name in names], np.int64)
-        yield LooseImages(path, tuple(names), found, archive)
+        root = tree_of(every)
+        known = ClassNames(classes)
+        names = part_of(archive, root, known, wanted.part)
+        said, notes = labels_in_files(archive, root, wanted)
+        if said is None:
+            found = [known.of_folders(name) for name in names]
+            strange = {
+                name.rpartition("/")[0] or "."
+                for name, label in zip(names, found, strict=True)
+                if label == UNLABELLED
+            }
+            why = "no folder around them is named after a class"
+        else:
+            found = [known.index(said[name]) if name in said else UNLABELLED for name in names]
+            strange = {
+                said.get(name, "no row")
+                for name, label in zip(names, found, strict=True)
+                if label == UNLABELLED
+            }
+            why = "the label file has no class of the network for them"
+        notes += _unlabelled(found, sorted(strange), why)
+        labels = np.array(found, np.int64)
+        yield LooseImages(path, tuple(names), labels, archive, (*archive.notes, *notes))
 
 
-def _images(archive: Archive) -> list[str]:
-    return sorted(filter(is_image_name, archive.names), key=bytewise)
+def _opened(path: Path) -> AbstractContextManager[Archive]:
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return nullcontext(_OneFile(path))
+    return open_archive(path)
 
 
-class _Labels:
-    """The labels of files by the names of their folders; letter case decides only in doubt."""
+def _unlabelled(labels: Sequence[int], strange: Sequence[str], why: str) -> list[str]:
+    """Says which images have no label where others have one: a misspelt class goes unseen."""
+    count = labels.count(UNLABELLED)
+    if not 0 < count < len(labels):
+        return []
+    return [f"{count:,} of {len(labels):,} images have no label: {why} ({some(strange, 5)})"]
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self._exact = {name: index for index, name in enumerate(classes)}
-        folded: dict[str, list[int]] = {}
-        for index, name in enumerate(classes):
-            folded.setdefault(name.casefold(), []).append(index)
-        self._folded = {name: found[0] for name, found in folded.items() if len(found) == 1}
 
-    def of(self, name: str) -> int:
-        """Finds the label of a file; the name of a class may be a path of several folders."""
-        folders = name.split("/")[:-1]
-        for end in range(len(folders), 0, -1):
-            for start in range(end):
-                candidate = "/".join(folders[start:end])
-                label = self._exact.get(candidate, self._folded.get(candidate.casefold()))
-                if label is not None:
-                    return label
-        return UNLABELLED
+class _OneFile:
+    """An image file as an archive; the folder around it is not looked at."""
+
+    folders: frozenset[str] = frozenset()
+    broken: Mapping[str, str] = {}
+    notes: Sequence[str] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.parent
+        self.names = [path.name]
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for name in wanted:
+            with damaged(self.path, name):
+                content = read_bytes(self.path / name, limit=LARGEST_MEMBER)
+            yield name, content
+
+    def sha256(self) -> str:
+        return store.sha256_file(self.path / self.names[0])

@@ -42,6 +42,11 @@ DEEPEST = 100
 # Below this size nothing can be a zip bomb, at any ratio: one grey pixel compresses well.
 HARMLESS = 16 << 20
 
+# Of macOS in zips, of network drives, of Windows and of Linux at the top of a disk.
+_OF_SYSTEMS = frozenset(
+    ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
+
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -92,8 +97,8 @@ def bytewise(name: str) -> bytes:
 
 
 def is_hidden(name: str) -> bool:
-    """Tells if a file or folder is one that systems hide, or that macOS adds to zips."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    """Tells if a file or folder is one that systems hide, or make for themselves."""
+    return any(part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/"))
 
 
 @contextmanager
@@ -131,7 +136,8 @@ class Members:
             self._check_empty()
             return None
         if kind != "file":
-            self.refuse(name, f"is {kind}; only regular files are read")
+            remedy = "pack the files themselves: tar --dereference" if kind == "a link" else None
+            self.refuse(name, f"is {kind}; only regular files are read", remedy)
         if not plain:
             self.refuse(name, "has no name")
         if plain in self.files:

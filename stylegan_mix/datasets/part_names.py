@@ -47,20 +47,27 @@ class PartName:
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\W_]+", _CAMEL.sub(" ", name).casefold()) if word]
+    return [word for word in re.split(r"[\W_]+", name.casefold()) if word]
 
 
 def says_nothing(name: str) -> bool:
     """Tells if a name, such as "images" or "data_64x64", is neither a part's nor a class's."""
-    words = _words(name)
+    words = _words(_CAMEL.sub(" ", name))
     return bool(words) and all(word in _NEUTRAL or _NUMBER.fullmatch(word) for word in words)
 
 
 def part_name(name: str) -> PartName | None:
-    """Finds the role in the name of a folder or file; None without one, or with two of them."""
+    """Finds the role in the name of a folder or file; None without one, or with two of them.
+
+    "PetsTrain" is two words, "tEsT" is one.
+    """
+    return _of_words(_words(name)) or _of_words(_words(_CAMEL.sub(" ", name)))
+
+
+def _of_words(words: Iterable[str]) -> PartName | None:
     roles: list[str] = []
     others: list[str] = []
-    for word in _words(name):
+    for word in words:
         glued = _GLUED.fullmatch(word)
         if glued:
             roles.append(_ROLE[glued[1]])

@@ -6,7 +6,7 @@ a name too: it holds its images itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stylegan_mix.datasets.archives import Archive
@@ -25,16 +25,18 @@ Labeller = Callable[[Branch, str, set[str]], tuple[str, dict[str, str]] | None]
 
 @dataclass(frozen=True)
 class Parts:
-    """The folders "train", "test" and "val", as far as there are such.
+    """The folders of "train", "test" and "val", as far as there are such; each one or several.
 
     `labels` has the class of each image for the parts whose classes stand in a file; `files` are
-    these files.
+    these files. If the parts lie `inside_classes`, "train" is the folder around the classes, and
+    `labels` has the images of all parts.
     """
 
-    folders: dict[str, Branch]
+    folders: dict[str, tuple[Branch, ...]]
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    inside_classes: bool = False
 
 
 def inside(branch: Branch) -> Branch:
@@ -53,7 +55,7 @@ def _named_folder(root: Branch, archive: Archive, option: str, path: str) -> Bra
     if plain == archive.path.as_posix():
         plain = "."
     plain = "/".join(part for part in plain.split("/") if part not in ("", "."))
-    found = root.at(plain) or inside(root).at(plain)
+    found = root.at(plain) or inside(root).at(plain) or root.at(_real(archive, plain))
     if found is None:
         there = [child.path.rstrip("/") for child in _folders(inside(root))]
         raise UsageFailure(
@@ -63,34 +65,45 @@ def _named_folder(root: Branch, archive: Archive, option: str, path: str) -> Bra
     return found
 
 
+def _real(archive: Archive, path: str) -> str:
+    """Follows links in a path of a folder on the disk, as long as they stay in it."""
+    real, source = (archive.path / path).resolve(), archive.path.resolve()
+    return real.relative_to(source).as_posix() if real.is_relative_to(source) else path
+
+
 def _folders(branch: Branch) -> list[Branch]:
     return [one for child in branch.inner for one in (child, *child.inner)]
 
 
-def named_parts(root: Branch, archive: Archive, folders: Mapping[str, str]) -> Parts:
+def named_parts(root: Branch, archive: Archive, folders: Mapping[str, Sequence[str]]) -> Parts:
     """Takes the parts that the options `--train-dir`, `--test-dir`, `--val-dir` name.
 
     An image belongs to the innermost of these folders around it.
     """
     found = {
-        part: _named_folder(root, archive, f"--{part}-dir", path) for part, path in folders.items()
+        part: [_named_folder(root, archive, f"--{part}-dir", path) for path in named]
+        for part, named in folders.items()
     }
-    paths = [branch.path for branch in found.values()]
+    paths = [branch.path for branches in found.values() for branch in branches]
     if len(set(paths)) < len(paths):
         raise UsageFailure("--train-dir, --test-dir and --val-dir must name different folders")
-    cut = {}
-    for part, branch in found.items():
-        deeper = tuple(
-            path for path in paths if path != branch.path and path.startswith(branch.path)
-        )
-        if deeper:
-            kept = (name for name in branch.images() if not name.startswith(deeper))
-            branch = tree_of(kept).at(branch.path) or Branch(branch.path)
-        cut[part] = branch
+    cut = {
+        part: tuple(_without(branch, paths) for branch in branches)
+        for part, branches in found.items()
+    }
     notes = []
     if "test" not in cut:
         notes.append("no test part was named, so test images are held out of the training part")
     return Parts(cut, notes=notes)
+
+
+def _without(branch: Branch, paths: Sequence[str]) -> Branch:
+    """Leaves out the folders below a branch that are parts themselves."""
+    deeper = tuple(path for path in paths if path != branch.path and path.startswith(branch.path))
+    if not deeper:
+        return branch
+    kept = (name for name in branch.images() if not name.startswith(deeper))
+    return tree_of(kept).at(branch.path) or Branch(branch.path)
 
 
 # Recognised
@@ -117,7 +130,7 @@ def find_parts(
         raise InvalidInput(
             f"{archive.path}: {_path(train)} can be the training part, or a class beside "
             f"{_paths(beside)}, which hold more images",
-            remedy=f"say which: --train-dir {_path(train)} [--test-dir FOLDER], or --levels top",
+            remedy=f"say which: --train-dir {train.typed} [--test-dir FOLDER], or --levels top",
         )
     judged = [
         _judged(role, branch, known, labeller(branch, role, set(train_part.children)))
@@ -127,14 +140,37 @@ def find_parts(
     chosen = parts_of_tiers({one.role for one in labelled})
     if chosen is None or len(labelled) > len(chosen):
         raise _too_many(archive, train, [one.branch for one in labelled])
-    parts = Parts({"train": train_part})
+    parts = Parts({"train": (train_part,)})
     for one in labelled:
-        parts.folders[chosen[one.role]] = one.branch
+        parts.folders[chosen[one.role]] = (one.branch,)
         if one.labels is not None:
             parts.files.append(one.labels[0])
             parts.labels[chosen[one.role]] = one.labels[1]
+    if len(parts.folders) == 1 and not settled:
+        _refuse_strangers(archive, around, train, known)
     parts.notes.extend(_said(archive, train, judged, parts))
     return parts
+
+
+def _refuse_strangers(archive: Archive, around: Branch, train: Branch, known: set[str]) -> None:
+    """Raises where a folder of another name holds the classes of the training part.
+
+    It can be the test part, or more of the training part, or neither; only its user can tell.
+    """
+    strangers = [
+        child
+        for child in around.inner
+        if child is not train and len(known & {name.casefold() for name in child.children}) > 1
+    ]
+    if strangers:
+        first = strangers[0].typed
+        raise InvalidInput(
+            f"{archive.path}: the training part {_path(train)} has the same subfolders as "
+            f"{_paths(strangers)}, and no folder has the name of a test part",
+            remedy=f"say its use: --train-dir {train.typed} --test-dir {first} tests it; "
+            f"--train-dir {train.typed} --train-dir {first} trains on both; --train-dir "
+            f"{train.typed} leaves it aside",
+        )
 
 
 def parts_of_tiers(roles: Iterable[str]) -> dict[str, str] | None:
@@ -192,7 +228,7 @@ def _training(around: Branch, archive: Archive) -> Branch | None:
         raise InvalidInput(
             f"{archive.path} has {len(chosen)} folders with the name of a training part: "
             f"{_paths(chosen)}",
-            remedy=f"say which: --train-dir {_path(chosen[0])}, and --test-dir FOLDER",
+            remedy=f"say which: --train-dir {chosen[0].typed}, and --test-dir FOLDER",
         )
     return chosen[0] if chosen else None
 
@@ -268,23 +304,23 @@ def _unwrapped(branch: Branch, known: set[str]) -> Branch:
 
 def _too_many(archive: Archive, train: Branch, branches: list[Branch]) -> InvalidInput:
     example = " ".join(
-        f"--{part}-dir {_path(branch)}"
+        f"--{part}-dir {branch.typed}"
         for part, branch in zip(("test", "val"), branches, strict=False)
     )
     return InvalidInput(
         f"{archive.path} has {len(branches)} folders that can be the test part or the validation "
         f"part: {_paths(branches)}",
-        remedy=f"say which are used, such as: --train-dir {_path(train)} {example}",
+        remedy=f"say which are used, such as: --train-dir {train.typed} {example}",
     )
 
 
 def _said(archive: Archive, train: Branch, judged: list[_Judged], parts: Parts) -> list[str]:
     said = [f"training part: {_path(train)} in {archive.path.name}"]
     words = {"test": "test part", "val": "validation part"}
-    for part, branch in parts.folders.items():
+    for part, branches in parts.folders.items():
         if part in words:
             source = f", its classes from {parts.files[0]}" if part in parts.labels else ""
-            said.append(f"{words[part]}: {_path(branch)}{source}")
+            said.append(f"{words[part]}: {_paths(branches)}{source}")
     notes = ["; ".join(said)] if len(said) > 1 else []
     notes += [
         f"{_path(one.branch)} has the name of a {'test' if one.role == 'test' else 'validation'} "

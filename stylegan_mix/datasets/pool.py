@@ -25,7 +25,7 @@ from stylegan_mix.datasets.splits import (
     long_tailed_counts,
     long_tailed_indices,
 )
-from stylegan_mix.errors import InvalidInput, MissingEnvironment, fitting
+from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, fitting
 
 __all__ = [
     "KIND",
@@ -43,6 +43,8 @@ KIND = "stylegan-mix-dataset"
 
 # Draws that an error message tries, to suggest possible ones.
 _USUAL_FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 256, 500, 1000)
+# The same, those that are long-tailed and leave several images to the smallest class first.
+_MEANT = (10, 5, 20, 2, 50, 100, 200, 256, 500, 1000, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +195,11 @@ def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.nda
     Raises `UsageFailure` (exit code 2) for an impossible draw, and `InvalidInput` (3), which names
     the images that the source holds, for a draw that it cannot give.
     """
+    if profile in PROFILES and profile != "natural" and imbalance is None:
+        raise UsageFailure(
+            f"profile {profile} needs an imbalance factor, and {pool.name} has none of its own",
+            remedy=_example(pool, profile, seed),
+        )
     check_draw(profile, imbalance, seed)
     rows, missing = _try(pool, profile, imbalance, seed)
     if missing is None:
@@ -203,8 +210,19 @@ def draw(pool: Pool, profile: str, imbalance: float | None, seed: int) -> np.nda
         f"{pool.name} cannot give {asked}, seed {seed}: {missing}. It holds "
         f"{held.sum():,} training images, {held.max():,} to {held.min():,} a class; "
         f"with this seed it can give {offers(pool, seed)}",
-        remedy="ask for one of these, or prepare a source that holds more",
+        remedy=f"{_example(pool, profile, seed)}; or prepare a source that holds more",
     )
+
+
+def _example(pool: Pool, profile: str, seed: int) -> str:
+    """Composes the options of a draw that a pool can give, of this profile if it can."""
+    for one in dict.fromkeys((profile, *PROFILES)):
+        factors = [f for f in _MEANT if one != "natural" and _try(pool, one, f, seed)[1] is None]
+        if factors:
+            return f"such as: --profile {one} --imbalance {factors[0]}"
+        if one == "natural" and _try(pool, one, None, seed)[1] is None:
+            return "give --profile natural, which takes all images"
+    return "it can give no usual draw"
 
 
 def offers(pool: Pool, seed: int) -> str:

@@ -21,25 +21,29 @@ from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
 from stylegan_mix.datasets import official
 from stylegan_mix.datasets.archives import Archive, open_archive
-from stylegan_mix.datasets.facts import check_facts
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.label_files import asked_content
-from stylegan_mix.datasets.layouts import recognise
 from stylegan_mix.datasets.pool import KIND, moments, open_pool
+from stylegan_mix.datasets.present import (
+    FOLDER_RULES,
+    differs,
+    made_of,
+    other_content,
+    present_set,
+    same,
+)
 from stylegan_mix.datasets.repeats import repeat_notes
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.request_checks import check_request
-from stylegan_mix.datasets.sources import Content, bad_images, read_source, without
+from stylegan_mix.datasets.sources import Content, bad_images, read_source
 from stylegan_mix.datasets.trained_sizes import size_note
-from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
 from stylegan_mix.showing import is_plain, one_line
 
 __all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
-# The version of the rules that recognise folders: a set that earlier rules made is checked anew.
-FOLDER_RULES = 2
 KEPT_SKIPPED = 10_000
 
 
@@ -65,18 +69,18 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
     with store.locked(final.with_name(f".{request.name}.lock"), session=session):
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
-        present = _present(final, replace)
+        present = present_set(final, replace)
         with open_archive(request.source, request.names_encoding, session) as archive:
             key = _request_key(request, archive)
-            if present is not None and _made_of(present, key, request, archive):
+            if present is not None and made_of(present, key, request, archive):
                 return Prepared(final, True, present.facts)
             shutil.rmtree(temporary, ignore_errors=True)
             try:
                 made = _write(request, archive, key, temporary, session)
-                if present is not None and _same(present, made):
+                if present is not None and same(present, made):
                     return Prepared(final, True, present.facts)
                 if present is not None and not replace:
-                    raise _other_content(request, present, made)
+                    raise other_content(request.name, present.facts, made.facts)
                 if final.is_dir():
                     os.rename(final, old)
                 store.publish(temporary, final)
@@ -86,11 +90,19 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
-    """Describes the outcome of `prepare` from names and headers alone; nothing is written."""
+def plan(
+    request: Request, session: Session = Session(), *, replace: bool = False
+) -> dict[str, Any]:
+    """Describes the outcome of `prepare` from names and headers alone; nothing is written.
+
+    `outcome` is "new"; "already there"; "replacement" of other content; or "comparison" with the
+    set that is there, whose pixels may be the same. Raises the errors of `prepare`.
+    """
     check_request(request)
+    present = present_set(store.home() / "datasets" / request.name, replace)
     with open_archive(request.source, request.names_encoding, session) as archive:
         _check_lists(request)
+        key = "" if present is None else _request_key(request, archive)
         content = read_source(request, archive, {}, session)
         if content.bad and request.on_bad_image == "error":
             raise bad_images(archive, dict(content.bad))
@@ -99,7 +111,7 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
         _check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
         images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))
-        return {
+        found = {
             "name": request.name,
             "folder": str(store.home() / "datasets" / request.name),
             "source": {"kind": content.kind, "path": str(request.source)},
@@ -110,9 +122,22 @@ def plan(request: Request, session: Session = Session()) -> dict[str, Any]:
             "classes": list(content.classes),
             "counts": counts.tolist(),
             "shape": list(content.shape),
+            "flip": request.flip,
             "bytes": images * math.prod(content.shape),
             "notes": [*content.notes, *filter(None, [size_note(content.shape[0])])],
         }
+        made = present is not None and made_of(present, key, request, archive)
+    if present is None:
+        outcome = "new"
+    elif made:
+        outcome = "already there"
+    elif request.on_bad_image == "skip" or not differs(present.facts, found):
+        outcome = "comparison"
+    elif replace:
+        outcome = "replacement"
+    else:
+        raise other_content(request.name, present.facts, found)
+    return {**found, "outcome": outcome}
 
 
 def verify(name: str) -> dict[str, Any]:
@@ -151,37 +176,6 @@ def verify(name: str) -> dict[str, Any]:
     }
 
 
-def _present(final: Path, replace: bool) -> Container | None:
-    if not final.is_dir():
-        return None
-    try:
-        container = arrays.open_container(final, kind=KIND)
-        with fitting("its facts"):
-            check_facts(container.facts)
-        return container
-    except InvalidInput as error:
-        if replace:
-            return None
-        raise InvalidInput(
-            f"the set that is there is damaged: {error}",
-            remedy="run the same command with --replace",
-        ) from error
-
-
-def _made_of(present: Container, key: str, request: Request, archive: Archive) -> bool:
-    """Tells if a set was made by this request, and its folders are still understood alike."""
-    facts = present.facts
-    if facts.get("request") != key:
-        return False
-    if facts["source"]["kind"] != "image folder" or facts.get("folder_rules") == FOLDER_RULES:
-        return True
-    listing = without(recognise(archive, request)[1], facts["skipped"])
-    found = {"labels": listing.train, "test_labels": listing.test}
-    return list(listing.classes) == facts["classes"] and all(
-        [entry.label for entry in part] == present[name].tolist() for name, part in found.items()
-    )
-
-
 def _request_key(request: Request, archive: Archive) -> str:
     """Computes the digest of everything that decides the content, files by their hashes."""
     lists = _check_lists(request)
@@ -189,7 +183,10 @@ def _request_key(request: Request, archive: Archive) -> str:
     said = {
         "labels": [[folder, hashlib.sha256(content).hexdigest()] for folder, content in labels],
         "columns": [name for name in (request.file_column, request.label_column) if name],
-        "folders": request.folders,
+        "folders": {
+            part: paths[0] if len(paths) == 1 else list(paths)
+            for part, paths in request.folders.items()
+        },
         "levels": request.levels,
         "names_encoding": request.names_encoding,
         "convert": request.convert,
@@ -216,27 +213,6 @@ def _check_lists(request: Request) -> tuple[Path | None, ...]:
         if path is not None and not path.is_file():
             raise UsageFailure(f"{path} is missing, or not a file")
     return lists
-
-
-def _same(present: Container, made: Container) -> bool:
-    declared = ("classes", "flip", "default", "head")
-    same = all(present.facts.get(name) == made.facts[name] for name in declared)
-    return same and present.content_sha256 == made.content_sha256
-
-
-def _other_content(request: Request, present: Container, made: Container) -> UsageFailure:
-    return UsageFailure(
-        f"data set '{request.name}' exists with other content "
-        f"({_summary(present.facts)}; this one would have {_summary(made.facts)})",
-        remedy="choose another name, or add --replace",
-    )
-
-
-def _summary(facts: dict[str, Any]) -> str:
-    return (
-        f"{facts['train_images']:,} + {facts['test_images']:,} images, "
-        f"{len(facts['classes'])} classes, test id {facts['test_id'][:12]}"
-    )
 
 
 # Writing

@@ -33,8 +33,9 @@ class Dataset:
     `counts` [K], `mean` and `std` are those of the training part; the latter have one number a
     channel, on the scale 0..1. `overlap` lists the training rows whose image, pixel for pixel, is
     also in the test part; with `drop_overlap` it is empty and `dropped` counts them. `flip`: a
-    mirrored image keeps its label. `imbalance` is None for the natural profile.
-    `notes` are facts to know of the draw, in words.
+    mirrored image keeps its label. `imbalance` is None for the natural profile. `val_id` names the
+    images of the validation part, None without one. `notes` are facts to know of the draw, in
+    words.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     overlap: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     dropped: int = 0
     val: Part | None = None
+    val_id: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -14,7 +14,7 @@ class Request:
 
     `index`, or `train_list` with or without `test_list`, or `labels` (tables with a column of files
     and one of labels) assign files to classes; without them the folders do. `train_dir`,
-    `test_dir`, `val_dir` are folders of the source; `levels` is "top", "leaf" or a number: the
+    `test_dir`, `val_dir` are folders of the source, each one or several; `levels` is "top", "leaf" or a number: the
     folder, counted from 1 below a part, that names the class. `size` and `fit` bring all images to
     squares; None keeps them. `convert` admits images that lose something: 16 bits, CMYK, all
     frames but one. `flip`: a mirrored image keeps its label. `on_bad_image` is "error" or "skip".
@@ -28,9 +28,9 @@ class Request:
     labels: tuple[Path, ...] = ()
     file_column: str | None = None
     label_column: str | None = None
-    train_dir: str | None = None
-    test_dir: str | None = None
-    val_dir: str | None = None
+    train_dir: str | tuple[str, ...] | None = None
+    test_dir: str | tuple[str, ...] | None = None
+    val_dir: str | tuple[str, ...] | None = None
     levels: str | None = None
     names_encoding: str | None = None
     size: int | None = None
@@ -42,12 +42,16 @@ class Request:
     allow_unknown_hash: bool = False
 
     @property
-    def folders(self) -> dict[str, str]:
-        """The folders that were named as parts: "train", "test", "val" -> path in the source."""
+    def folders(self) -> dict[str, tuple[str, ...]]:
+        """The folders that were named as parts: "train", "test", "val" -> paths in the source."""
         named = {"train": self.train_dir, "test": self.test_dir, "val": self.val_dir}
-        return {part: path for part, path in named.items() if path is not None}
+        several = {
+            part: (paths,) if isinstance(paths, str) else tuple(paths or ())
+            for part, paths in named.items()
+        }
+        return {part: paths for part, paths in several.items() if paths}
 
     @property
     def by_folders(self) -> bool:
         """True if an option says that folders are the classes."""
-        return not self.labels and (self.levels is not None or self.train_dir is not None)
+        return not self.labels and (self.levels is not None or "train" in self.folders)

@@ -55,6 +55,6 @@ def _layout_problems(request: Request) -> list[str]:
         problems.append("--labels takes the classes from a file, --levels from folders: give one")
     if (request.file_column or request.label_column) and not request.labels:
         problems.append("--file-column and --label-column need --labels FILE")
-    if request.folders and request.train_dir is None:
+    if request.folders and "train" not in request.folders:
         problems.append("--test-dir and --val-dir need --train-dir")
     return problems

@@ -5,6 +5,7 @@ Recursion is safe: an archive admits no name that lies deeper than `archives.DEE
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -30,6 +31,19 @@ class Branch:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def surrounding(self) -> list[Branch]:
+        """This folder and those in it that are around all its images, from the outside inwards."""
+        found = [self]
+        while (only := found[-1].lone) is not None:
+            found.append(only)
+        return found
+
+    @property
+    def typed(self) -> str:
+        """The path as it is typed in a command line."""
+        return shlex.quote(self.path.rstrip("/") or ".")
 
     @property
     def lone(self) -> Branch | None:

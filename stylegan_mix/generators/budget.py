@@ -26,9 +26,10 @@ def of_preset(kimg: float, budget: float) -> str:
 def short(card: Mapping[str, Any]) -> str:
     """Warns of a generator that saw under half of its preset's budget; "" if it saw more.
 
-    The facts stand on its card. Nothing is known of an imported one.
+    The facts stand on its card, images before a warm start included. Nothing is known of an
+    imported one.
     """
-    return _short(card.get("kimg"), card["preset"].get("kimg"))
+    return _short(card.get("lineage_kimg", card.get("kimg")), card["preset"].get("kimg"))
 
 
 def short_for_bank(facts: Mapping[str, Any]) -> str:

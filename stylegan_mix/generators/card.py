@@ -16,7 +16,7 @@ from stylegan_mix.generators.budget import in_thousands, of_preset, short
 from stylegan_mix.presets import preset_of
 from stylegan_mix.showing import for_markdown, one_line, shown_command
 
-__all__ = ["card_text", "check", "class_table", "command", "trained_for"]
+__all__ = ["card_text", "check", "class_table", "command", "rounding", "trained_for"]
 
 _EVERY: dict[str, Types] = {
     "classes": LIST,
@@ -51,7 +51,17 @@ _OF_CLASSES: dict[str, Types] = {
     "counts": WHOLE,
     "diversity": (*NUMBER, NoneType),
 }
-_SOMETIMES: dict[str, Types] = {"command": TEXT, "operators": TEXT, "half_life": NUMBER}
+_SOMETIMES: dict[str, Types] = {
+    "command": TEXT,
+    "operators": TEXT,
+    "half_life": NUMBER,
+    "init": OBJECT,
+    "lineage_kimg": NUMBER,
+    "rounded": OBJECT,
+}
+_INIT: dict[str, Types] = {"generator": TEXT, "critic": (*TEXT, NoneType), "kimg": NUMBER}
+_SEEN: dict[str, Types] = {"dataset": (*TEXT, NoneType), "split_id": (*TEXT, NoneType)}
+_ROUNDED: dict[str, Types] = {"dtype": TEXT, "generator": TEXT}
 
 
 def check(card: Any) -> None:
@@ -61,6 +71,9 @@ def check(card: Any) -> None:
     check_types(card, _IMPORTED if imported else _TRAINED)
     check_types(card, {name: _SOMETIMES[name] for name in _SOMETIMES if name in card})
     _check_lists(card)
+    if "rounded" in card:
+        check_types(card["rounded"], _ROUNDED)
+    _check_init(card)
     if min(card["resolution"], card["channels"]) < 1:
         raise ValueError("'resolution' and 'channels' must be positive")
     check_types(card["preset"], {"name": TEXT})
@@ -82,6 +95,18 @@ def _check_lists(card: Mapping[str, Any]) -> None:
             raise ValueError(f"'{name}' has {len(values)} values for {len(classes)} classes")
 
 
+def _check_init(card: Mapping[str, Any]) -> None:
+    """Checks the start of a training that began with another generator, and all it had seen."""
+    if "init" not in card:
+        return
+    check_types(card["init"], _INIT)
+    check_types(card, {"lineage_kimg": NUMBER})
+    others = card["init"].get("others", [])
+    check_each(others, OBJECT, "others")
+    for one in others:
+        check_types(one, _SEEN)
+
+
 # In words
 
 
@@ -91,6 +116,16 @@ def command(card: Mapping[str, Any]) -> str | None:
         return None
     verb = "train" if card.get("imported") is None else "import-generator"
     return shown_command(card["command"], "stylegan-mix", verb)
+
+
+def rounding(card: Mapping[str, Any]) -> str:
+    """Describes the rounding of exported weights; "" for weights as they were trained."""
+    if "rounded" not in card:
+        return ""
+    one = card["rounded"]
+    return (
+        f"rounded to {one_line(one['dtype'])[:20]} from generator {one_line(one['generator'])[:12]}"
+    )
 
 
 def class_table(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -115,22 +150,48 @@ def _trained_text(name: str, card: Mapping[str, Any]) -> str:
     average = "moving average"
     if "half_life" in card:
         average += f" of half-life {card['half_life']:g} thousand images, kept beside the main one"
+    if found := rounding(card):
+        average += f", {_coded(found)}"
     return f"""# Generator {name[:12]}
 
 StyleGAN2 of preset `{card["preset"]["name"]}`, trained on {for_markdown(card["dataset"])},
 {split}, for {trained_for(card)}, seed {card["seed"]}, in
 {card["preset"]["precision"]}. Weights: {average}, SHA-256 `{name}`.
-{_warned(card)}
+{_start_text(card)}{_warned(card)}
 Diversity is the mean pairwise pixel distance among a class's samples over that among its real
 training images: 1 is as diverse as the data, 0 a single picture.
 
 {table}
 
-![every class, real and generated](grid.png)
+![samples of every class](grid.png)
 
-Trained on exactly the training part of that split, and on nothing else. What its images may be
-used for follows from the terms of that data. Written again by: `{card["command"]}`
+{_seen_text(card)} What its images may be
+used for follows from the terms of that data. {_written_by(card)}
 """
+
+
+def _start_text(card: Mapping[str, Any]) -> str:
+    """Describes the generator that a training began with; nothing if there was none."""
+    if "init" not in card:
+        return ""
+    start = card["init"]
+    critic = "its discriminator" if start["critic"] else "a fresh discriminator"
+    return f"""
+It began with the weights of generator `{one_line(start["generator"])[:12]}` and {critic}, after
+{start["kimg"]:g} thousand images: {card["lineage_kimg"]:g} thousand in all.
+"""
+
+
+def _seen_text(card: Mapping[str, Any]) -> str:
+    others = card.get("init", {}).get("others", [])
+    if not others:
+        return "Trained on exactly the training part of that split, and on nothing else."
+    named = ", ".join(
+        f"{for_markdown(str(one['dataset']))} (split `{one_line(str(one['split_id']))[:12]}`)"
+        for one in others
+    )
+    return f"""**It has seen other images, too**: it began with weights that were trained on
+{named}. If test images were among them, results with its banks are worth nothing."""
 
 
 def trained_for(card: Mapping[str, Any]) -> str:
@@ -147,6 +208,7 @@ def _warned(card: Mapping[str, Any]) -> str:
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:
     source, network = card["imported"], card["network"]
+    rounded = f", {rounding(card)}" if "rounded" in card else ""
     size, classes = card["resolution"], card["classes"]
     left = ", ".join(f"`{one}`" for one in source["left"]) or "nothing"
     settings = "\n".join(f"| {key} | {value} |" for key, value in network.items())
@@ -158,7 +220,7 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 | | |
 |---|---|
 | file, SHA-256 | `{source["sha256"]}` |
-| weights, SHA-256 | `{name}` |
+| weights, SHA-256 | `{name}`{_coded(rounded)} |
 | images | {size}x{size}, {card["channels"]} channel(s) |
 
 ## What it was trained on
@@ -176,8 +238,13 @@ It was read as data: no code in it or named by it was run. Left in it: {left}.
 {settings}
 
 What its images may be used for follows from the terms of its publication and of its training
-images. Written again by: `{card["command"]}`
+images. {_written_by(card)}
 """
+
+
+def _written_by(card: Mapping[str, Any]) -> str:
+    found = command(card)
+    return "" if found is None else f"Written again by: `{found}`"
 
 
 def _coded(text: str) -> str:

@@ -1,10 +1,12 @@
 """Finished generators in the store: publishing, finding, loading.
 
 `generators/<hash>/` holds the EMA of the weights as a container, a card, and a grid of every class;
-the hash is that of the weights. Finding reads manifests alone and imports no torch.
+the hash is that of the weights. Where the training was asked to keep it, `critic/` below holds the
+discriminator. Finding reads manifests alone and imports no torch.
 
-The split on the card of an imported generator is declared by the user, not known. Such a generator
-is only found by its hash, never by its split.
+The split on the card of an imported generator is declared by the user, not known. A generator that
+began with one of another split has seen other images. Such generators are only found by their hash,
+never by their split.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from stylegan_mix.presets import preset_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from stylegan_mix.datasets import Dataset
     from stylegan_mix.networks import Generator
@@ -32,18 +35,23 @@ if TYPE_CHECKING:
 __all__ = [
     "GENERATOR_KIND",
     "Published",
+    "blank",
     "check",
+    "critic",
     "damaged",
     "find",
     "left_out",
     "load",
     "network",
     "none_of",
+    "of_training",
     "publish",
     "resolve",
+    "weights",
 ]
 
 GENERATOR_KIND = "generator"
+_CRITIC_KIND, _CRITIC = "discriminator", "critic"
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,17 @@ class Published:
         """The origin of an imported generator; None for one that was trained here."""
         return self.card.get("imported")
 
+    @property
+    def others(self) -> list[dict[str, Any]]:
+        """The data sets and splits that the start of its training had seen beside its own."""
+        found: list[dict[str, Any]] = self.card.get("init", {}).get("others", [])
+        return found
+
+    @property
+    def has_critic(self) -> bool:
+        """True if its discriminator was published with it."""
+        return (self.folder / _CRITIC).is_dir()
+
 
 def find(*, split_id: str | None = None) -> list[Published]:
     """Finds generators, the newest first; with a split, only those trained here on it.
@@ -76,10 +95,20 @@ def find(*, split_id: str | None = None) -> list[Published]:
             published = _read(path)
         except InvalidInput:
             continue
-        known = published.imported is None and published.card["split_id"] == split_id
+        alone = published.imported is None and not published.others
+        known = alone and published.card["split_id"] == split_id
         if split_id is None or known:
             found.append(published)
     return sorted(found, key=lambda one: (one.made, one.hash), reverse=True)
+
+
+def of_training(key: str) -> list[Published]:
+    """Finds the generators that the training of a key has published, the newest first.
+
+    Those whose weights were rounded on their way here are other generators.
+    """
+    found = (one for one in find() if "rounded" not in one.card)
+    return [one for one in found if one.card.get("training") == key]
 
 
 def damaged() -> list[tuple[Path, InvalidInput]]:
@@ -173,19 +202,26 @@ def network(published: Published, *, precision: str | None = None) -> Generator:
 
     `precision` is float32, bfloat16 or float16; the default is that of its training, or float32.
     """
-    from stylegan_mix import checkpoint
-
+    state = weights(published)
     with _damage(published.folder):
-        state, _ = checkpoint.load(published.folder, kind=GENERATOR_KIND)
         try:
-            built = _blank(published.card, precision)
+            built = blank(published.card, precision)
             built.load_state_dict(state)
         except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise InvalidInput(f"{published.folder} does not fit its own card: {error}") from error
     return built.eval().requires_grad_(False)
 
 
-def _blank(card: dict[str, Any], precision: str | None) -> Generator:
+def weights(published: Published) -> dict[str, Tensor]:
+    """Reads the state of a generator's network, on the CPU; `InvalidInput` if it was altered."""
+    from stylegan_mix import checkpoint
+
+    with _damage(published.folder):
+        state, _ = checkpoint.load(published.folder, kind=GENERATOR_KIND)
+    return state
+
+
+def blank(card: Mapping[str, Any], precision: str | None = None) -> Generator:
     """Builds the network of a card with fresh weights, by its preset or its imported settings."""
     from stylegan_mix.networks import Generator
     from stylegan_mix.networks.build import PRECISIONS, build_generator
@@ -201,17 +237,50 @@ def _blank(card: dict[str, Any], precision: str | None) -> Generator:
     )
 
 
-def publish(weights: Mapping[str, Any], card: dict[str, Any], grid: Image) -> Published:
-    """Writes a finished generator into the store; the same weights again change nothing."""
+def critic(published: Published) -> tuple[dict[str, Any], str] | None:
+    """Loads the weights of a generator's discriminator and their hash; None if it has none."""
     from stylegan_mix import checkpoint
 
-    name = checkpoint.weights_sha256(weights)
+    if not published.has_critic:
+        return None
+    folder = published.folder / _CRITIC
+    with _damage(published.folder):
+        state, facts = checkpoint.load(folder, kind=_CRITIC_KIND)
+        if facts.get("generator") != published.hash:
+            raise InvalidInput(f"{folder} is the discriminator of another generator")
+    return state, checkpoint.weights_sha256(state)
+
+
+def publish(
+    state: Mapping[str, Tensor],
+    card: dict[str, Any],
+    grid: Image,
+    critic: Mapping[str, Any] | None = None,
+) -> Published:
+    """Writes a finished generator into the store, with its discriminator if that is given.
+
+    The same weights again change nothing; a discriminator that is missing is added.
+    """
+    from stylegan_mix import checkpoint
+
+    name = checkpoint.weights_sha256(state)
     final = store.home() / "generators" / name
     if not final.exists():
+        text, picture = card_text(name, card), as_png(grid)
         temporary = final.with_name(f".{name}")
         shutil.rmtree(temporary, ignore_errors=True)
-        checkpoint.save(temporary, weights, kind=GENERATOR_KIND, facts={**card, "hash": name})
-        store.write_bytes(temporary / "grid.png", as_png(grid))
-        store.write_bytes(temporary / "GENERATOR_CARD.md", card_text(name, card).encode())
+        checkpoint.save(temporary, state, kind=GENERATOR_KIND, facts={**card, "hash": name})
+        store.write_bytes(temporary / "grid.png", picture)
+        store.write_bytes(temporary / "GENERATOR_CARD.md", text.encode())
+        if critic is not None:
+            _write_critic(temporary, name, critic)
         store.publish(temporary, final)
+    elif critic is not None and not (final / _CRITIC).is_dir():
+        _write_critic(final, name, critic)
     return check(_read(final))
+
+
+def _write_critic(folder: Path, name: str, weights: Mapping[str, Any]) -> None:
+    from stylegan_mix import checkpoint
+
+    checkpoint.save(folder / _CRITIC, weights, kind=_CRITIC_KIND, facts={"generator": name})

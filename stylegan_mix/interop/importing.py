@@ -25,7 +25,7 @@ from stylegan_mix.networks import Generator, to_uint8
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["DECLARED", "ImportPlan", "found", "publish"]
+__all__ = ["DECLARED", "ImportPlan", "drawn_samples", "found", "publish"]
 
 DECLARED = "declared by the user"
 _SAMPLES = 10
@@ -174,9 +174,9 @@ def publish(plan: ImportPlan, device: str) -> Published:
 def _picture(network: Generator, plan: ImportPlan) -> Image:
     if plan.dataset is not None and network.classes:
         labels = shown_classes(plan.dataset.counts)
-        samples = {label: _samples(network, plan.seed, label, 1.0) for label in labels}
+        samples = {label: drawn_samples(network, plan.seed, label, 1.0) for label in labels}
         return class_grid(samples, plan.dataset)
-    rows = [list(_samples(network, plan.seed, None, psi).numpy()) for psi in _TRUNCATIONS]
+    rows = [list(drawn_samples(network, plan.seed, None, psi).numpy()) for psi in _TRUNCATIONS]
     sheet = Sheet(
         title=f"{plan.path.name}: samples",
         note="unconditional; the same latents in each row, psi is the truncation",
@@ -188,7 +188,7 @@ def _picture(network: Generator, plan: ImportPlan) -> Image:
     return draw(sheet)
 
 
-def _samples(network: Generator, seed: int, label: int | None, psi: float) -> torch.Tensor:
+def drawn_samples(network: Generator, seed: int, label: int | None, psi: float) -> torch.Tensor:
     """Draws samples of one class, or without a class, one by one: uint8 [n,H,W,C]."""
     device = next(network.parameters()).device
     name = "import.shown" if label is None else f"import.shown.{label}"

@@ -35,6 +35,7 @@ def build_generator(
         label_noise=preset.label_noise,
         utlo_resolution=preset.utlo_resolution,
         transitional=preset.transition_end > 0,
+        grows=preset.grow_end > 0,
         # The clamp of its training, even if the network is loaded in another precision.
         conv_clamp=default_clamp(None, PRECISIONS[preset.precision]),
         compute_dtype=PRECISIONS[precision or preset.precision],

@@ -11,6 +11,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from stylegan_mix.networks.feature_head import FeatureHead
 from stylegan_mix.networks.layers import Convolution, FullyConnected, Resampler, halved
 from stylegan_mix.networks.mapping import Mapping
 from stylegan_mix.networks.shape import (
@@ -134,7 +135,15 @@ class Discriminator(nn.Module):
     that resolution and have an unconditional head (Khorram et al. 2024, UTLO). With `transitional`
     there is an unconditional head beside the projection, on the same features (Shahbazi et al.
     2022, Transitional-cGAN): `both` gives the two logits.
+
+    After `begin_at_half` it grows: images of half the size enter below the first block. Features of
+    full-size images there are (1 - `growth`) from-RGB(halved image) + `growth` first block(image),
+    so the block fades in as `growth` goes from 0 to 1 (Karras et al. 2018, progressive growing).
+
+    `feature_head`, if it is set, is another judge of image and label, with a logit of its own.
     """
+
+    growth: Tensor
 
     def __init__(
         self,
@@ -164,6 +173,8 @@ class Discriminator(nn.Module):
             raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
         self.resolution, self.image_channels, self.classes = resolution, image_channels, classes
         self.utlo_resolution, self.transitional = utlo_resolution, transitional
+        self.grows = False
+        self.feature_head: FeatureHead | None = None
         self.resolutions = block_resolutions(resolution)[:0:-1]
         conv_clamp = default_clamp(conv_clamp, compute_dtype)
         for size in self.resolutions:
@@ -202,10 +213,25 @@ class Discriminator(nn.Module):
         if transitional:
             self.out_free = FullyConnected(last, 1)
 
+    def begin_at_half(self) -> None:
+        """Adds the entry of images of half the size, with weights from torch's generator."""
+        first: DiscriminatorBlock = getattr(self, f"b{self.resolution}")
+        if first.passes_image or self.utlo_resolution:
+            raise ValueError("only an orig or resnet discriminator without UTLO can grow")
+        entering, clamp = len(first.conv1.weight), first.conv1.clamp
+        self.fromrgb_half = Convolution(self.image_channels, entering, 1, clamp=clamp)
+        self.register_buffer("growth", torch.zeros([]))
+        self.grows = True
+
+    @property
+    def last_block(self) -> str:
+        """The beginning of the names of the weights that see full-size images alone."""
+        return f"b{self.resolution}."
+
     def forward(self, images: Tensor, label: Tensor | None, *, draws: Draws = Draws()) -> Tensor:
         """Judges images [N,C,R,R] in -1 to 1, label [N] or [N,K], None without classes -> [N].
 
-        In training, `draws` gives the label noise.
+        If it grows, images [N,C,R/2,R/2] too. In training, `draws` gives the label noise.
         """
         return self._projection(self._features(images), label, draws)
 
@@ -231,6 +257,14 @@ class Discriminator(nn.Module):
             images = halved(images, self.fromrgb_low.resample_filter)
         return images
 
+    def at_half(self, images: Tensor) -> Tensor:
+        """Halves images [N,C,R,R]: the real images while it judges images of half the size."""
+        return halved(images, self.fromrgb_half.resample_filter)
+
+    def set_growth(self, share: float) -> None:
+        """Sets the weight of the first block, 0 to 1, in a network that grows."""
+        self.growth.fill_(share)
+
     def _check(self, images: Tensor, size: int) -> None:
         expected = (self.image_channels, size, size)
         if images.ndim != 4 or images.shape[1:] != expected:
@@ -239,11 +273,23 @@ class Discriminator(nn.Module):
 
     def _features(self, images: Tensor) -> Tensor:
         """Computes the features shared by all heads: images [N,C,R,R] -> [N,F]."""
+        if self.grows and images.shape[-1] == self.resolution // 2:
+            return self._from_half(images)
         self._check(images, self.resolution)
         x, image = None, images.to(torch.float32)
         for size in self.resolutions:
             x, image = self.get_submodule(f"b{size}")(x, image)
+            if self.grows and size == self.resolution:
+                x = self.fromrgb_half(self.at_half(images)).lerp(x.to(torch.float32), self.growth)
         return self.b4(x, image)
+
+    def _from_half(self, images: Tensor) -> Tensor:
+        """Computes the features of images [N,C,R/2,R/2], without the first block -> [N,F]."""
+        self._check(images, self.resolution // 2)
+        x: Tensor = self.fromrgb_half(images.to(torch.float32))
+        for size in self.resolutions[1:]:
+            x, _ = self.get_submodule(f"b{size}")(x, None)
+        return self.b4(x, None)
 
     def _projection(self, features: Tensor, label: Tensor | None, draws: Draws) -> Tensor:
         """Projects features [N,F] on the mapped label, or gives the only logit, [N]."""

@@ -27,7 +27,8 @@ class Generator(nn.Module):
 
     With a `utlo_resolution` of 4 or more (Khorram et al. 2024, UTLO; architecture "skip"), blocks
     up to it take the code of z without the label. Only the blocks above it take the code of z and
-    label. `synthesis.with_low` gives the low-resolution image. `transitional` is that of `Mapping`.
+    label. `synthesis.with_low` gives the low-resolution image. `transitional` is that of `Mapping`,
+    `grows` that of `Synthesis`.
     """
 
     w_avg_low: Tensor
@@ -49,6 +50,7 @@ class Generator(nn.Module):
         label_noise: float = 0.0,
         utlo_resolution: int = 0,
         transitional: bool = False,
+        grows: bool = False,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class Generator(nn.Module):
             conv_clamp=default_clamp(conv_clamp, compute_dtype),
             compute_dtype=compute_dtype,
             utlo_resolution=utlo_resolution,
+            grows=grows,
         )
         self.mapping = Mapping(
             z_dim=z_dim,
@@ -114,6 +117,15 @@ class Generator(nn.Module):
     def set_transition(self, share: float) -> None:
         """Sets the weight of the label, 0 to 1, in a network with transitional conditioning."""
         self.mapping.transition.fill_(share)
+
+    def set_growth(self, share: float) -> None:
+        """Sets the weight of the last block, 0 to 1, in a network that grows."""
+        self.synthesis.growth.fill_(share)
+
+    @property
+    def last_block(self) -> str:
+        """The beginning of the names of the last block's weights."""
+        return f"synthesis.b{self.resolution}."
 
     def broadcast(self, w: Tensor) -> Tensor:
         """Repeats w for every layer: [N,D] -> [N,L,D]."""

@@ -158,8 +158,12 @@ class SynthesisBlock(Resampler):
         *,
         noise: str,
         draws: Draws,
+        share: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Maps x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] to both at r."""
+        """Maps x [N,I,r/2,r/2], image [N,C,r/2,r/2], ws [N,convolutions + 1,D] to both at r.
+
+        `share` [] multiplies the part of the image that this block adds.
+        """
         if x is None:
             x = self.const.expand(len(ws), *self.const.shape)
         x = x.to(self.dtype, memory_format=self.layout)
@@ -176,6 +180,7 @@ class SynthesisBlock(Resampler):
             image = upfirdn2d(image, self.resample_filter, up=2, padding=(2, 1, 2, 1), gain=4)
         if self.torgb is not None:
             rgb = self.torgb(x, ws[:, self.convolutions])
+            rgb = rgb if share is None else rgb * share
             image = rgb if image is None else image + rgb
         return x, image
 
@@ -189,7 +194,12 @@ class Synthesis(nn.Module):
 
     With a `utlo_resolution` the sum up to there is an image too, of the first `low_ws` w alone. Its
     to-RGB shares no w with the next block, so L is one more (Khorram et al. 2024, UTLO).
+
+    If it `grows`, the part of the image that the last block adds is multiplied by `growth`, from 0
+    to 1 (Karras et al. 2018, progressive growing). It is state, and only training changes it.
     """
+
+    growth: Tensor
 
     def __init__(
         self,
@@ -203,18 +213,22 @@ class Synthesis(nn.Module):
         conv_clamp: float | None,
         compute_dtype: torch.dtype,
         utlo_resolution: int = 0,
+        grows: bool = False,
     ) -> None:
         super().__init__()
         if architecture not in get_args(Architecture):
             known = ", ".join(get_args(Architecture))
             raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
-        if utlo_resolution and architecture != "skip":
-            raise ValueError(
-                "utlo_resolution needs the skip architecture, which alone has an image at every "
-                f"resolution, got {architecture!r}"
-            )
+        for option, on in (("utlo_resolution", utlo_resolution), ("growing", grows)):
+            if on and architecture != "skip":
+                raise ValueError(
+                    f"{option} needs the skip architecture, which alone has an image at every "
+                    f"resolution, got {architecture!r}"
+                )
         self.resolutions = block_resolutions(resolution)
-        self.w_dim, self.utlo_resolution = w_dim, utlo_resolution
+        self.w_dim, self.utlo_resolution, self.grows = w_dim, utlo_resolution, grows
+        if grows:
+            self.register_buffer("growth", torch.zeros([]))
         self.low_ws = 2 * sum(size <= utlo_resolution for size in self.resolutions)
         self.num_ws = 2 * len(self.resolutions) + (1 if utlo_resolution else 0)
         in_channels = 0
@@ -239,9 +253,12 @@ class Synthesis(nn.Module):
         return self.with_low(ws, noise=noise, draws=draws)[0]
 
     def with_low(
-        self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws()
+        self, ws: Tensor, *, noise: str = "random", draws: Draws = Draws(), half: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Draws the images, and those at `utlo_resolution` [N,C,r,r] or None, in one forward."""
+        """Draws the images, and those at `utlo_resolution` [N,C,r,r] or None, in one forward.
+
+        With `half` the last block is left out: the images are [N,C,R/2,R/2].
+        """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             expected = f"[N, {self.num_ws}, {self.w_dim}]"
             raise ValueError(f"ws must have shape {expected}, got {list(ws.shape)}")
@@ -253,10 +270,11 @@ class Synthesis(nn.Module):
             # all layers are laid out like a single code that was broadcast.
             ws = ws.transpose(0, 1).contiguous().transpose(0, 1)
         x, image, low, first = None, None, None, 0
-        for size in self.resolutions:
+        for size in self.resolutions[:-1] if half else self.resolutions:
             block: SynthesisBlock = getattr(self, f"b{size}")
             own = ws[:, first : first + block.convolutions + 1]
-            x, image = block(x, image, own, noise=noise, draws=draws)
+            share = self.growth if self.grows and size == self.resolutions[-1] else None
+            x, image = block(x, image, own, noise=noise, draws=draws, share=share)
             first += block.convolutions
             if size == self.utlo_resolution:
                 low = image

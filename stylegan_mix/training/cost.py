@@ -23,8 +23,11 @@ from stylegan_mix.presets import Preset
 from stylegan_mix.process import one_thread_if_busy
 from stylegan_mix.training.batch_sizes import batches_up_to
 from stylegan_mix.training.captured_steps import player_of
+from stylegan_mix.training.disk_room import disk_bytes
+from stylegan_mix.training.pace import Pace, pace_of
 from stylegan_mix.training.plan import TrainPlan
-from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.probe_features import multiplications
+from stylegan_mix.training.schedules import is_half
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import begin, require_room
 
@@ -42,20 +45,20 @@ _LEAST_GUESS, _MOST_GUESS = 0.6, 4.0
 # the weights. The generator has all three in its own phase, and one in that of the discriminator,
 # which has two in the former, and three each on real and generated images.
 _PASSES_OF_GENERATOR, _PASSES_OF_DISCRIMINATOR = 4, 8
+# Through frozen features: in the generator's phase forward and back, else forward on both batches.
+_PASSES_OF_FEATURES = 4
 # Threads make a step faster by their number to this power.
 _GAIN_OF_THREADS = 0.75
 # Side, channels and rows of the convolution that is tried; how often, and for how many seconds.
 _TRIED_SIZE, _TRIED_WIDE, _TRIED_ROWS = 32, 64, {"cpu": 2, "cuda": 64}
 _TRIED_TIMES, _TRIED_SECONDS = 200, 1.0
-# Two checkpoints, and the state kept for a collapse.
-_SAVED = 3
 
 
 @dataclass(frozen=True)
 class Cost:
     """The cost of a plan on this machine: `left` is the time from where the training stands.
 
-    `bytes` are those of its checkpoints while it runs.
+    `bytes` are those that it takes on the disk while it runs, at most.
     """
 
     steps: int
@@ -76,7 +79,7 @@ class Cost:
 
     def in_words(self, start: float) -> str:
         """Puts the cost into words; `start` is the kimg to go on from."""
-        room = f"{self.bytes / 1e6:,.1f} MB of checkpoints while it runs"
+        room = f"{self.bytes / 1e6:,.1f} MB on the disk while it runs"
         if not self.whole.says_something:
             return (
                 "no estimate of the time: this machine is too slow for the steps that would tell; "
@@ -87,25 +90,24 @@ class Cost:
         return f"{whole}{rest}, {room}"
 
 
-def estimate(plan: TrainPlan, *, start: float = 0.0, step: Span | None = None) -> Cost:
+def estimate(plan: TrainPlan, *, start: float = 0.0, pace: Pace | None = None) -> Cost:
     """Estimates the cost of a plan that goes on from `start` thousand images, in a few seconds.
 
-    `step` is the time of a step if it was measured before. Raises the errors of a training that
+    `pace` is that of the training if it was measured before. Raises the errors of a training that
     cannot begin: see `require_room`.
     """
-    step = step or step_seconds(plan)
-    left = plan.steps - round(start * 1000 / plan.preset.batch)
+    pace = pace or pace_of(plan, step_seconds)
     return Cost(
         steps=plan.steps,
         images=plan.steps * plan.preset.batch,
-        whole=step.times(plan.steps),
-        left=step.times(left),
-        bytes=_SAVED * _bytes_of_state(plan),
+        whole=pace.between(0, plan.steps),
+        left=pace.between(round(start * 1000 / plan.preset.batch), plan.steps),
+        bytes=disk_bytes(plan),
     )
 
 
 def step_seconds(plan: TrainPlan, *, allowance: float = ALLOWANCE) -> Span:
-    """Estimates the seconds of a step with its share of other work, in about `allowance` s."""
+    """Estimates the seconds of the first step with its share of other work, in `allowance` s."""
     device = torch.device(plan.device)
     require_room(plan.preset, device)
     with one_thread_if_busy() as threads:
@@ -115,7 +117,7 @@ def step_seconds(plan: TrainPlan, *, allowance: float = ALLOWANCE) -> Span:
 
 
 def forms(plan: TrainPlan) -> list[Form]:
-    """Lists steps of the plan on batches of growing size, at last its own."""
+    """Lists first steps of the plan on batches of growing size, at last its own."""
     few = replace(plan, dataset=_one_image_a_class(plan.dataset))
     return [
         Form(
@@ -135,14 +137,25 @@ def _guess(preset: Preset, device: torch.device) -> Span:
 
 def _operations(preset: Preset) -> int:
     """Counts the multiplications of the 3x3 convolutions of a plain step, for each image."""
-    sizes = block_resolutions(preset.resolution)
-    channels = [channels_at(size, preset.channel_base, preset.channel_max) for size in sizes]
+    sizes = block_resolutions(preset.resolution)[: -1 if is_half(preset, 0) else None]
+    generator = _of_blocks(sizes, preset.channel_base, preset.channel_max)
+    critic = _of_blocks(sizes, *preset.critic_widths())
+    features = multiplications(preset.resolution) if preset.probe_weight else 0
+    return (
+        _PASSES_OF_GENERATOR * generator
+        + _PASSES_OF_DISCRIMINATOR * critic
+        + _PASSES_OF_FEATURES * features
+    )
+
+
+def _of_blocks(sizes: list[int], base: int, most: int) -> int:
+    """Counts the multiplications of the 3x3 convolutions of blocks of these sizes."""
+    channels = [channels_at(size, base, most) for size in sizes]
     before = [0, *channels]
-    network = sum(
+    return sum(
         9 * size**2 * own * (one + own)
         for size, own, one in zip(sizes, channels, before, strict=False)
     )
-    return (_PASSES_OF_GENERATOR + _PASSES_OF_DISCRIMINATOR) * network
 
 
 def _operations_a_second(preset: Preset, device: torch.device) -> float:
@@ -195,27 +208,3 @@ def _one_image_a_class(dataset: Dataset) -> Dataset:
     """Takes the first image of each class: a step needs no more, and a whole set takes a while."""
     labels, rows = np.unique(dataset.train.labels, return_index=True)
     return replace(dataset, train=Part(dataset.train.images[rows], labels.astype(np.int64)))
-
-
-def _bytes_of_state(plan: TrainPlan) -> int:
-    """Computes the bytes of the plan's state after a step, without a network of that size."""
-    with torch.device("meta"):
-        state = TrainState.fresh(
-            plan.preset,
-            resolution=plan.dataset.resolution,
-            channels=plan.dataset.channels,
-            counts=plan.dataset.counts,
-            seed=plan.seed,
-            device=torch.device("meta"),
-        )
-    return _bytes(state.structure(1))
-
-
-def _bytes(part: Any) -> int:
-    if isinstance(part, torch.Tensor):
-        return part.numel() * part.element_size()
-    if isinstance(part, dict):
-        return sum(_bytes(one) for one in part.values())
-    if isinstance(part, list):
-        return sum(_bytes(one) for one in part)
-    return 0

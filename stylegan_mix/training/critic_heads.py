@@ -1,8 +1,8 @@
 """The discriminator's judgement of a batch: the logits of every head, each with its weight.
 
 Both players play the same sum of games, `Verdict.loss`, for every kind of network: plain ones, UTLO
-(Khorram et al. 2024), transitional conditioning (Shahbazi et al. 2022). N is the batch, R the
-resolution, r the low resolution of UTLO.
+(Khorram et al. 2024), transitional conditioning (Shahbazi et al. 2022), a head on frozen features.
+N is the batch, R the resolution, r the low resolution of UTLO.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from stylegan_mix.networks import Discriminator
 from stylegan_mix.rng import Draws
 
-__all__ = ["Verdict", "judge", "judged_logits", "transition_lambda"]
+__all__ = ["Verdict", "judge", "judged_logits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +44,19 @@ def judge(
     *,
     low: Tensor | None = None,
     utlo_weight: float = 1.0,
+    probe_weight: float = 0.0,
     transition: float | Tensor = 1.0,
     draws: Draws = Draws(),
 ) -> Verdict:
     """Judges images [N,C,R,R], and `low` [N,C,r,r] if the discriminator has UTLO.
 
-    With a = `utlo_weight` and lambda = `transition` the terms are
+    With a = `utlo_weight`, b = `probe_weight` and lambda = `transition` the terms are
 
     * plain: the logit, with weight 1;
     * UTLO: 1 / (1 + a) conditional + a / (1 + a) low, the conditional one judged;
-    * transitional: unconditional + lambda conditional, the unconditional one judged.
+    * transitional: unconditional + lambda conditional, the unconditional one judged;
+    * with a feature head: 1 / (1 + b) the logit + b / (1 + b) that of the features, the former
+      judged.
 
     `draws` gives the discriminator's label noise.
     """
@@ -65,10 +68,16 @@ def judge(
         free, conditional = discriminator.both(images, label, draws=draws)
         return Verdict(((1.0, free), (transition, conditional)), free)
     logits = discriminator(images, label, draws=draws)
-    if low is None:
-        return Verdict(((1.0, logits),), logits)
-    share = utlo_weight / (1 + utlo_weight)
-    return Verdict(((1 / (1 + utlo_weight), logits), (share, discriminator.low(low))), logits)
+    if low is not None:
+        return _two(utlo_weight, logits, discriminator.low(low))
+    if discriminator.feature_head is not None:
+        return _two(probe_weight, logits, discriminator.feature_head(images, label))
+    return Verdict(((1.0, logits),), logits)
+
+
+def _two(weight: float, logits: Tensor, more: Tensor) -> Verdict:
+    """Weighs two heads by 1 and `weight`, over their sum; the first is judged."""
+    return Verdict(((1 / (1 + weight), logits), (weight / (1 + weight), more)), logits)
 
 
 def judged_logits(
@@ -78,15 +87,3 @@ def judged_logits(
     if discriminator.transitional:
         return discriminator.both(images, label, draws=draws)[0]
     return discriminator(images, label, draws=draws)
-
-
-def transition_lambda(kimg: float, start: float, end: float) -> float:
-    """Computes lambda: 0 up to `start`, then linear to 1 at `end`, in thousands of images seen.
-
-    Shahbazi et al. 2022, Transitional-cGAN. With `end` = `start` it is a step.
-    """
-    if not 0 <= start <= end:
-        raise ValueError(f"a transition needs 0 <= start <= end, got {start:g} to {end:g}")
-    if kimg >= end:
-        return 1.0
-    return max((kimg - start) / (end - start), 0.0) if end > start else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.reading import LARGEST_LOG, parse_json, read_bytes
+from stylegan_mix.reading import LARGEST_LOG, append_text, parse_json, read_bytes
 
 __all__ = ["Journal"]
 
@@ -61,5 +61,5 @@ def _step_of(line: bytes) -> int | None:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    with store.disk_errors(path), open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
+    with store.disk_errors(path):
+        append_text(path, json.dumps(line) + "\n")

@@ -28,15 +28,21 @@ def least_bytes(preset: Preset, rows: int) -> int:
     Counts the weights of 3x3 convolutions with their gradients and moments, and the discriminator's
     features at the full resolution. Everything else comes on top.
     """
-    sizes = block_resolutions(preset.resolution)
-    channels = [channels_at(size, preset.channel_base, preset.channel_max) for size in sizes]
-    pairs = zip([0, *channels], channels, strict=False)
-    weights = sum(9 * (before + own) * own for before, own in pairs)
+    generator = _weights(preset.resolution, preset.channel_base, preset.channel_max)
+    critic = _weights(preset.resolution, *preset.critic_widths())
     width = 2 if preset.precision in ("bfloat16", "float16") else _FLOAT32
-    features = rows * preset.resolution**2 * channels[-1] * width
-    # Two players, and the EMAs of the generator.
-    held = 2 * _COPIES + 1 + len(preset.half_lives())
-    return _FLOAT32 * held * weights + _KEPT_FEATURES * features
+    channels = channels_at(preset.resolution, *preset.critic_widths())
+    features = rows * preset.resolution**2 * channels * width
+    averages = 1 + len(preset.half_lives())
+    held = (_COPIES + averages) * generator + _COPIES * critic
+    return _FLOAT32 * held + _KEPT_FEATURES * features
+
+
+def _weights(resolution: int, base: int, most: int) -> int:
+    """Counts the weights of the 3x3 convolutions of a network."""
+    channels = [channels_at(size, base, most) for size in block_resolutions(resolution)]
+    pairs = zip([0, *channels], channels, strict=False)
+    return sum(9 * (before + own) * own for before, own in pairs)
 
 
 def check_memory(preset: Preset, device: torch.device, processes: int = 1) -> None:

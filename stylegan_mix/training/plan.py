@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
@@ -15,6 +15,9 @@ from stylegan_mix.generators.budget import in_thousands
 from stylegan_mix.generators.store import Published
 from stylegan_mix.presets import Preset, default_preset, preset_named
 from stylegan_mix.process import resolve_device, slow_precision
+
+if TYPE_CHECKING:
+    from stylegan_mix.training.warm_start import Start
 
 __all__ = [
     "TrainPlan",
@@ -28,7 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A training and its budget, resolved; `warnings` are printed with it before it starts."""
+    """A training and its budget, resolved; `warnings` are printed with it before it starts.
+
+    `init` is the published generator that it begins with, if any.
+    """
 
     dataset: Dataset
     preset: Preset
@@ -37,14 +43,16 @@ class TrainPlan:
     device: str
     command: str
     warnings: tuple[str, ...] = ()
+    init: Start | None = None
 
     def spec(self) -> dict[str, Any]:
-        """Names the training by data, preset and seed, not by budget, device or folder."""
+        """Names the training by data, preset, seed and start, not by budget, device or folder."""
         return {
             "algorithm": 1,
             "split_id": self.dataset.split_id,
             "preset": self.preset.plain(),
             "seed": self.seed,
+            **({"init": self.init.spec()} if self.init else {}),
         }
 
     @property
@@ -75,9 +83,13 @@ class TrainPlan:
             "kimg": self.kimg,
             "seed": self.seed,
             "device": self.device,
+            **{f"init.{name}": value for name, value in self._begins_with().items()},
             **{f"preset.{name}": value for name, value in self.preset.plain().items()},
             "folder": str(self.folder),
         }
+
+    def _begins_with(self) -> dict[str, Any]:
+        return {} if self.init is None else self.init.card(self.dataset.split_id)
 
 
 def total_steps(kimg: float, batch: int) -> int:
@@ -94,10 +106,17 @@ def plan_training(
     device: str,
     command: str,
     changes: dict[str, Any] | None = None,
+    init: Published | None = None,
+    fresh_critic: bool = False,
 ) -> TrainPlan:
-    """Resolves a training: the preset (the default is that of the resolution) and its budget."""
+    """Resolves a training: the preset (the default is that of the resolution) and its budget.
+
+    It begins with the weights of the generator `init` and, unless `fresh_critic`, of its
+    discriminator. Raises the errors of the checks of a preset and of `start_from`.
+    """
     from stylegan_mix.training.batch_sizes import largest_within
     from stylegan_mix.training.preset_checks import beyond, check, check_effect
+    from stylegan_mix.training.warm_start import WARMUP_KIMG, start_from
 
     chosen_device = resolve_device(device)
     size = dataset.resolution
@@ -106,10 +125,16 @@ def plan_training(
         if preset
         else default_preset(size, chosen_device, dataset=dataset.name)
     )
-    chosen = replace(chosen, **(changes or {}))
+    changes = dict(changes or {})
+    if init is not None:
+        changes.setdefault("lr_warmup", WARMUP_KIMG)
+    chosen = replace(chosen, **changes)
     chosen = replace(chosen, precision=resolve_precision(chosen, chosen_device))
     check(chosen)
-    check_effect(chosen, changes or {})
+    check_effect(chosen, changes)
+    start = None
+    if init is not None:
+        start = start_from(init, chosen, dataset, fresh_critic=fresh_critic)
     images = len(dataset.train)
     asked, chosen = chosen.batch, replace(chosen, batch=largest_within(chosen, images))
     budget = kimg or chosen.kimg
@@ -120,7 +145,9 @@ def plan_training(
         warnings.insert(0, slow)
     if chosen.batch < asked:
         warnings.insert(0, smaller_batch(chosen.batch, asked, images))
-    return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings))
+    if start:
+        warnings += start.lines(dataset.split_id)
+    return TrainPlan(dataset, chosen, budget, seed, chosen_device, command, tuple(warnings), start)
 
 
 def smaller_batch(batch: int, asked: int, images: int) -> str:
@@ -147,9 +174,9 @@ def finished(plan: TrainPlan) -> list[Published]:
     `InvalidInput`.
     """
     found: dict[float, Published] = {}
-    for published in generator_store.find(split_id=plan.dataset.split_id):
+    for published in generator_store.of_training(plan.key):
         card = published.card
-        if card.get("training") == plan.key and plan.steps_for(card["kimg"]) == plan.steps:
+        if plan.steps_for(card["kimg"]) == plan.steps:
             found.setdefault(card.get("half_life", 0.0), generator_store.check(published))
     wanted = [0.0, *plan.preset.half_lives()]
     return [found[kimg] for kimg in wanted if kimg in found] if 0.0 in found else []
@@ -173,8 +200,8 @@ def _check_ahead(plan: TrainPlan, step: int) -> None:
         return
     there = {
         one.card["kimg"]: one.hash[:12]
-        for one in generator_store.find(split_id=plan.dataset.split_id)
-        if one.card.get("training") == plan.key and "half_life" not in one.card
+        for one in generator_store.of_training(plan.key)
+        if "half_life" not in one.card
     }
     known = ", ".join(
         f"{kimg:g} thousand images (generator {there[kimg]})" for kimg in sorted(there)

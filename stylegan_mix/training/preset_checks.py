@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stylegan_mix.errors import UsageFailure
-from stylegan_mix.networks.shape import block_resolutions, check_conditioning
+from stylegan_mix.networks.shape import block_resolutions, channels_at, check_conditioning
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.augmentation.policies import augmentation_named
 from stylegan_mix.training.augmentation.strength import groups_by
@@ -20,6 +20,8 @@ def check(preset: Preset) -> None:
             f"--transition-start {preset.transition_start:g} lies behind --transition-end "
             f"{preset.transition_end:g}"
         )
+    _check_growing(preset)
+    _check_heads(preset)
     try:
         check_conditioning(
             resolution=preset.resolution,
@@ -29,9 +31,7 @@ def check(preset: Preset) -> None:
         )
     except ValueError as error:
         raise UsageFailure(str(error)) from error
-    augmentation = augmentation_named(preset.augment)
-    warps = augmentation.uses_strength and "geometry" in augmentation.names
-    if warps and preset.utlo_resolution == 4:
+    if _warps(preset) and preset.utlo_resolution == 4:
         usual = _usual_utlo(preset.resolution)
         larger = f"--utlo-resolution {usual}, or " if usual != 4 else ""
         raise UsageFailure(
@@ -60,6 +60,57 @@ def check(preset: Preset) -> None:
             "--twins compares two draws of the label noise, and --label-noise is 0",
             remedy="--label-noise 0.75, as published for CIFAR-10-LT",
         )
+
+
+def _check_growing(preset: Preset) -> None:
+    if preset.grow_start > preset.grow_end:
+        raise UsageFailure(
+            f"--grow-start {preset.grow_start:g} lies behind --grow-end {preset.grow_end:g}",
+            remedy="the last block fades in between the two",
+        )
+    if not preset.grow_end:
+        return
+    if preset.utlo_resolution or preset.transition_end or preset.probe_weight:
+        with_it = {
+            "--utlo-resolution": preset.utlo_resolution,
+            "--transition-end": preset.transition_end,
+            "--probe-weight": preset.probe_weight,
+        }
+        named = " and ".join(name for name, value in with_it.items() if value)
+        raise UsageFailure(f"--grow-end cannot go with {named}", remedy="leave one of them out")
+    if preset.discriminator == "skip":
+        raise UsageFailure(
+            "--grow-end cannot go with --discriminator skip",
+            remedy="--discriminator orig or resnet",
+        )
+    if _warps(preset) and preset.resolution == 8:
+        raise UsageFailure(
+            "the geometry of ada cannot move images of 4 pixels, half the size of --grow-end here",
+            remedy="--augment ada:blit,color",
+        )
+
+
+def _check_heads(preset: Preset) -> None:
+    if preset.probe_weight and (preset.utlo_resolution or preset.transition_end):
+        other = "--utlo-resolution" if preset.utlo_resolution else "--transition-end"
+        raise UsageFailure(
+            f"--probe-weight and {other} are two answers to where a second head sees the image",
+            remedy="leave one of them out",
+        )
+    least = channels_at(preset.resolution, *preset.critic_widths())
+    if least < 1:
+        raise UsageFailure(
+            f"--critic-channels {preset.critic_channels:g} leaves the discriminator no channel at "
+            f"{preset.resolution} pixels, where the generator has "
+            f"{channels_at(preset.resolution, preset.channel_base, preset.channel_max)}",
+            remedy="a larger --critic-channels or --channel-base",
+        )
+
+
+def _warps(preset: Preset) -> bool:
+    """Tells if the augmentation moves images."""
+    augmentation = augmentation_named(preset.augment)
+    return augmentation.uses_strength and "geometry" in augmentation.names
 
 
 def _usual_utlo(resolution: int) -> int:
@@ -126,6 +177,13 @@ def beyond(preset: Preset, kimg: float) -> list[str]:
         found.append(
             f"--transition-end {preset.transition_end:g} is not reached in {kimg:g} thousand "
             "images: the label counts in full with a longer --kimg alone"
+        )
+    if preset.grow_end > kimg:
+        blurred = preset.grow_start >= kimg
+        found.append(
+            f"--grow-end {preset.grow_end:g} is not reached in {kimg:g} thousand images: "
+            + ("every image is drawn at half the size, " if blurred else "the last block counts ")
+            + ("enlarged" if blurred else "in full with a longer --kimg alone")
         )
     return found
 

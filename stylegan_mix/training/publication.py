@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 
 from stylegan_mix import checkpoint
 from stylegan_mix.errors import Diverged
@@ -44,9 +45,12 @@ class _Looked:
         return {label: few[:_SHOWN] for label, few in self.samples.items()}
 
 
-def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Published]:
+def publish_all(
+    plan: TrainPlan, trained: Trained, session: Session, *, keep_critic: bool = False
+) -> list[Published]:
     """Publishes each distinct EMA. The main one is published last, so that it is the newest.
 
+    With `keep_critic` the discriminator is published beside the main one.
     If every class of the main one has collapsed, or if a number of any is not finite, raises
     `Diverged` (exit code 5) and publishes nothing.
     """
@@ -70,11 +74,13 @@ def publish_all(plan: TrainPlan, trained: Trained, session: Session) -> list[Pub
     if equal:
         session.say(_equal_text(equal[::-1], plan.preset.ema_ramp))
     card = _card(main, plan, trained, {})
-    published.append(generator_store.publish(weights, card, class_grid(main.shown, plan.dataset)))
+    critic = _weights(trained.state.discriminator) if keep_critic else None
+    grid = class_grid(main.shown, plan.dataset)
+    published.append(generator_store.publish(weights, card, grid, critic))
     return published[::-1]
 
 
-def _weights(network: Generator) -> dict[str, Tensor]:
+def _weights(network: Module) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in network.state_dict().items()}
 
 
@@ -135,6 +141,9 @@ def _card(
         card["numerics"] = trained.numerics
     if state.attempt:
         card["attempts"] = state.attempt + 1
+    if plan.init is not None:
+        card["init"] = plan.init.card(dataset.split_id)
+        card["lineage_kimg"] = plan.init.kimg + plan.kimg
     return card
 
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylegan_mix import store
-from stylegan_mix.errors import Diverged, InvalidInput, Stopped
+from stylegan_mix.errors import Diverged, Interrupted, InvalidInput, MissingEnvironment, Stopped
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
@@ -35,29 +36,35 @@ def run_training(
     *,
     save_minutes: float = 1.0,
     graphs: bool = True,
+    keep_critic: bool = False,
 ) -> list[Published]:
     """Trains from the newest checkpoint and publishes; returns a finished generator at once.
 
-    A checkpoint is written every `save_minutes`, and when the session asks for a stop. With
+    `keep_critic` publishes the discriminator beside the main generator. A checkpoint is written
+    every `save_minutes`, and when the session asks for a stop. With
     `graphs` a single process replays its steps, which changes nothing but the time. Returns
     one generator for each half-life, the main one first. Under torchrun every process calls this
     with the same plan: the first writes, and the others return an empty list.
+    `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
+    from stylegan_mix.launched import speaks
+    from stylegan_mix.training.disk_room import require_disk_room
     from stylegan_mix.training.publication import publish_all
     from stylegan_mix.training.world import joined
 
+    if speaks() and not finished(plan):  # torchrun ends the others if the first is refused
+        require_disk_room(plan)
     with joined(plan.device, session.stop) as world:
         if not world.leads:
-            with suppress(Stopped, Diverged):  # all end so: the leader reports it
+            with suppress(Stopped, Interrupted, Diverged):  # all end so: the leader reports it
                 train_on_plan(plan, session, save_minutes, graphs, world)
             return []
-        with store.locked(store.home() / "training" / f"{plan.key}.lock", session=session):
+        with store.locked(_lock(plan), session=session):
             there = finished(plan)
-            if there and world.size == 1:
+            if there and world.size == 1 and (there[0].has_critic or not keep_critic):
                 return there
-            return publish_all(
-                plan, train_on_plan(plan, session, save_minutes, graphs, world), session
-            )
+            trained = train_on_plan(plan, session, save_minutes, graphs, world)
+            return publish_all(plan, trained, session, keep_critic=keep_critic)
 
 
 def train_on_plan(
@@ -67,10 +74,19 @@ def train_on_plan(
     import torch
 
     from stylegan_mix.training.loop import Rhythm, train
+    from stylegan_mix.training.probe_features import take_probe
     from stylegan_mix.training.step_inputs import begin
+    from stylegan_mix.training.warm_start import take_start
 
     dataset, preset, device = plan.dataset, plan.preset, torch.device(plan.device)
     state, game = begin(preset, dataset, seed=plan.seed, device=device, world=world)
+    if plan.init is not None:
+        game = replace(game, seen_before=round(1000 * plan.init.kimg))
+    if not Saves(plan.folder).newest_step:  # a saved state has all of it
+        if preset.probe_weight:
+            take_probe(state.discriminator, dataset, device, session)
+        if plan.init is not None:
+            take_start(state, plan.init)
     if world.leads:
         store.write_json(plan.folder / PLAN_FILE, plan.shown())
     world.barrier()
@@ -92,9 +108,27 @@ def train_on_plan(
 
 
 def ensure_generator(plan: TrainPlan, session: Session = Session()) -> Published:
-    """Returns the newest finished generator of the plan's split, or trains the plan's."""
+    """Returns the newest finished generator of the plan's split, or trains the plan's.
+
+    Under torchrun every process calls this, and all get the one that the first publishes.
+    """
     existing = generator_store.find(split_id=plan.dataset.split_id)
-    return existing[0] if existing else run_training(plan, session)[0]
+    trained = existing or run_training(plan, session)
+    if not trained:
+        session.go_on("the training")
+        with store.locked(_lock(plan), session=session):
+            trained = finished(plan)
+    if not trained:
+        raise MissingEnvironment(
+            "the first process published no generator",
+            remedy="look at its last messages; the same command goes on from the saved state",
+        )
+    return trained[0]
+
+
+def _lock(plan: TrainPlan) -> Path:
+    """The lock file that is held while a plan is trained and published."""
+    return store.home() / "training" / f"{plan.key}.lock"
 
 
 def reached(plan: TrainPlan) -> float:
@@ -119,13 +153,18 @@ def reached(plan: TrainPlan) -> float:
 
 
 def publish_reached(
-    plan: TrainPlan, command: Callable[[float], str], session: Session = Session()
+    plan: TrainPlan,
+    command: Callable[[float], str],
+    session: Session = Session(),
+    *,
+    keep_critic: bool = False,
 ) -> list[Published]:
     """Publishes the newest saved state of an unfinished training as generators, the main one first.
 
     The training is only read: it may be running, and goes on as if nothing had happened. On the
     card stands the budget that was reached, so this is no finished generator of a longer one.
-    `command` composes the command that trains up to a budget. Raises the errors of `reached`, and
+    `command` composes the command that trains up to a budget. `keep_critic` is that of
+    `run_training`. Raises the errors of `reached`, and
     `Diverged` (exit code 5) if every class has collapsed.
     """
     import torch
@@ -142,10 +181,12 @@ def publish_reached(
     place, (step, saved, facts) = newest
     kimg = step * plan.preset.batch / 1000
     plan = replace(plan, kimg=kimg, command=command(kimg))
-    if there := finished(plan):
+    there = finished(plan)
+    if there and (there[0].has_critic or not keep_critic):
         return there
     state, game = begin(plan.preset, plan.dataset, seed=plan.seed, device=torch.device(plan.device))
     Alarms(state.running, plan.dataset.classes)  # their statistics are part of a saved state
     require_fit(newest[1], place, state, numerics_of(game))
     state.load_state_dict(saved)
-    return publish_all(plan, Trained(state, game, facts["numerics"]), session)
+    trained = Trained(state, game, facts["numerics"])
+    return publish_all(plan, trained, session, keep_critic=keep_critic)

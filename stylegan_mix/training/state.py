@@ -17,7 +17,9 @@ from stylegan_mix.networks.build import PRECISIONS, build_generator
 from stylegan_mix.networks.shape import Architecture
 from stylegan_mix.presets import Preset
 from stylegan_mix.training.augmentation.strength import fresh_signs, fresh_strength, groups_by
+from stylegan_mix.training.probe_features import blank_head
 from stylegan_mix.training.saved_structure import ANYTHING
+from stylegan_mix.training.schedules import half_steps
 
 __all__ = ["TrainState"]
 
@@ -27,7 +29,8 @@ class TrainState:
     """The two players, their optimisers, the EMAs of the generator, and the steps taken.
 
     `running` holds the moving statistics of regularisers and augmentation by name, `more` the EMAs
-    of the further half-lives. `attempt` counts how often the training was taken back.
+    of the further half-lives. `attempt` counts how often the training was taken back. The last
+    block, which draws and judges full-size images, is trained after `half_steps` steps.
     """
 
     generator: Generator
@@ -39,6 +42,7 @@ class TrainState:
     more: list[Generator] = field(default_factory=list)
     step: int = 0
     attempt: int = 0
+    half_steps: int = 0
 
     NETWORKS: ClassVar = ("generator", "discriminator", "average")
     # By the network that they optimise.
@@ -67,18 +71,25 @@ class TrainState:
             generator = build_generator(
                 preset, resolution=resolution, channels=channels, classes=len(counts)
             )
+            base, most = preset.critic_widths()
             discriminator = Discriminator(
                 resolution=resolution,
                 image_channels=channels,
                 classes=len(counts),
-                channel_base=preset.channel_base,
-                channel_max=preset.channel_max,
+                channel_base=base,
+                channel_max=most,
                 architecture=cast(Architecture, preset.discriminator),
                 minibatch_std_group=preset.minibatch_std_group,
                 utlo_resolution=preset.utlo_resolution,
                 transitional=preset.transition_end > 0,
                 compute_dtype=PRECISIONS[preset.precision],
             )
+            if preset.grow_end:
+                discriminator.begin_at_half()
+            if preset.probe_weight:
+                discriminator.feature_head = blank_head(
+                    resolution=resolution, channels=channels, classes=len(counts)
+                )
         if discriminator.mapping is not None:
             discriminator.mapping.label_noise = preset.critic_label_noise
         if preset.noise_beta:
@@ -100,12 +111,19 @@ class TrainState:
             ),
             running=_fresh_running(preset, counts, device),
             more=[copy.deepcopy(average) for _ in preset.half_lives()],
+            half_steps=half_steps(preset),
         )
 
     def averages(self, preset: Preset) -> list[tuple[Generator, float]]:
         """Lists every EMA with its half-life in kimg, the main one first."""
         pairs = zip(self.more, preset.half_lives(), strict=True)
         return [(self.average, preset.ema_kimg), *pairs]
+
+    def set_rates(self, share: float) -> None:
+        """Sets the learning rate of both optimisers to a share of their own."""
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
     def is_finite(self) -> bool:
         """Tells if all weights of both players and of the EMA are finite."""
@@ -118,6 +136,9 @@ class TrainState:
         for part in self.NETWORKS:
             for name, weight in getattr(self, part).named_parameters():
                 yield f"{part}.{name}", weight
+        if self.discriminator.feature_head is not None:
+            for name, constant in self.discriminator.feature_head.named_buffers():
+                yield f"discriminator.feature_head.{name}", constant
         yield from self.running.items()
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,10 +159,17 @@ class TrainState:
         """
         expected = self.state_dict()
         for name, network in self._OPTIMIZERS.items():
-            weights = getattr(self, network).parameters() if step else ()
-            moments = {number: _moments(weight) for number, weight in enumerate(weights)}
+            moments = {
+                number: _moments(weight)
+                for number, (label, weight) in enumerate(getattr(self, network).named_parameters())
+                if step > (self.half_steps if self._is_last(network, label) else 0)
+            }
             expected[name] = {"state": moments, "param_groups": ANYTHING}
         return expected
+
+    def _is_last(self, network: str, weight: str) -> bool:
+        """Tells if a weight belongs to the block that full-size images alone pass."""
+        return weight.startswith(getattr(self, network).last_block)
 
     def moment_names(self, root: str) -> dict[str, str]:
         """Names the moments below `root`, which optimisers number, by their weights."""

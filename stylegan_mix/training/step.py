@@ -16,8 +16,9 @@ from stylegan_mix import rng
 from stylegan_mix.presets import Preset
 from stylegan_mix.training import losses, regularizers
 from stylegan_mix.training.augmentation.strength import adjust, observe, ramped, strength_of
-from stylegan_mix.training.critic_heads import Verdict, judge, judged_logits, transition_lambda
+from stylegan_mix.training.critic_heads import Verdict, judge, judged_logits
 from stylegan_mix.training.ema import ema_decay, update_ema
+from stylegan_mix.training.schedules import faded_in, is_half, warming_share
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step_inputs import Game
 
@@ -61,13 +62,17 @@ Facts = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Due:
-    """The regularisers due at a step; steps with the same value run the same operators."""
+    """The regularisers due at a step; steps with the same value run the same operators.
+
+    `half` is set while images have half the size.
+    """
 
     path: bool
     r1: bool
     adjust: bool
     twins: bool
     lecam: bool
+    half: bool = False
 
     @classmethod
     def at(cls, step: int, game: Game) -> Due:
@@ -80,6 +85,7 @@ class Due:
             adjust=feedback is not None and (step + 1) % feedback.every_steps == 0,
             twins=preset.twins > 0 and seen >= preset.twins_kimg,
             lecam=preset.lecam > 0 and step > 0 and seen >= preset.lecam_kimg,
+            half=is_half(preset, step),
         )
 
 
@@ -94,6 +100,8 @@ def play(state: TrainState, game: Game) -> Facts:
     if due.path:
         facts["path_length"] = _path_phase(state, game)
     reals, labels = game.real_batch(step)
+    if due.half:
+        reals = state.discriminator.at_half(reals)
     facts |= _discriminator_phase(state, game, reals, labels)
     if due.r1 and not game.preset.merged_r1:
         facts["r1"] = _r1_phase(state, game, reals, labels)
@@ -108,18 +116,30 @@ def train_step(
     `player` may capture the operators of `play` and repeat them.
     """
     preset = game.preset
-    if preset.transition_end:
-        kimg = state.step * preset.batch / 1000
-        state.generator.set_transition(
-            transition_lambda(kimg, preset.transition_start, preset.transition_end)
-        )
-    facts = player(state, game)
+    _follow_schedules(state, preset)
+    # A replayed step has the full learning rate built in.
+    warming = warming_share(preset, state.step) < 1
+    facts = play(state, game) if warming else player(state, game)
     state.step += 1
-    seen = state.step * preset.batch
+    seen = state.step * preset.batch + game.seen_before
     for average, kimg in state.averages(preset):
         decay = ema_decay(preset.batch, seen, kimg * 1000, preset.ema_ramp)
         update_ema(average, state.generator, decay)
     return facts
+
+
+def _follow_schedules(state: TrainState, preset: Preset) -> None:
+    """Sets the numbers of networks and optimisers that follow a schedule."""
+    kimg = state.step * preset.batch / 1000
+    if preset.transition_end:
+        share = faded_in(kimg, preset.transition_start, preset.transition_end)
+        state.generator.set_transition(share)
+    if preset.grow_end:
+        share = faded_in(kimg, preset.grow_start, preset.grow_end)
+        state.generator.set_growth(share)
+        state.discriminator.set_growth(share)
+    if preset.lr_warmup:
+        state.set_rates(warming_share(preset, state.step))
 
 
 def _latents(state: TrainState, game: Game, phase: str, batch: int) -> Latents:
@@ -138,7 +158,9 @@ def _fakes(state: TrainState, game: Game, phase: str, latents: Latents) -> Fakes
     """Generates the images of a phase."""
     plain = state.generator.ws(latents.z, latents.labels, draws=latents.draws)
     ws = _mixed_styles(state, game, phase, latents, plain)
-    images, low = state.generator.synthesis.with_low(ws, noise="random", draws=latents.draws)
+    images, low = state.generator.synthesis.with_low(
+        ws, noise="random", draws=latents.draws, half=is_half(game.preset, state.step)
+    )
     return Fakes(images, low, ws, plain[:, -1])
 
 
@@ -176,6 +198,7 @@ def _verdict(
         labels,
         low=low,
         utlo_weight=preset.utlo_weight,
+        probe_weight=preset.probe_weight,
         transition=state.generator.mapping.transition if preset.transition_end else 1.0,
         draws=game.draws(f"gan.critic.{phase}", state.step),
     )

@@ -30,7 +30,8 @@ class Game:
     `groups` [K] is the augmentation group of every class; each group has its own strength.
     `gsr_weights` [K] are the class weights of group spectral regularisation. `attempt` counts how
     often the training was taken back to an earlier step: it then goes on with other draws. With a
-    `tape`, all values that change from step to step go through it.
+    `tape`, all values that change from step to step go through it. `seen_before` counts the images
+    that the generator had been shown before this training.
     """
 
     preset: Preset
@@ -44,6 +45,7 @@ class Game:
     world: World = World()
     attempt: int = 0
     tape: Tape | None = None
+    seen_before: int = 0
 
     @classmethod
     def of(

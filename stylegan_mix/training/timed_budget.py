@@ -15,6 +15,7 @@ from stylegan_mix import store
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.estimates import ALLOWANCE, Span
 from stylegan_mix.session import Session
+from stylegan_mix.training.pace import Pace, pace_of
 from stylegan_mix.training.plan import TrainPlan
 from stylegan_mix.training.saves import Saves
 
@@ -29,11 +30,11 @@ Measure = Callable[[TrainPlan], Span]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A budget in kimg, with the reason in words; `step` is the time of a step, if measured now."""
+    """A budget in kimg, with the reason in words; `pace` is that of steps, if measured now."""
 
     kimg: float
     why: str
-    step: Span | None = None
+    pace: Pace | None = None
 
 
 def measurement_seconds(seconds: float) -> float:
@@ -76,23 +77,22 @@ def rounded_down(kimg: float) -> float:
 
 def _measured(plan: TrainPlan, seconds: float, measure: Measure) -> Chosen:
     """Chooses by a measurement, without a look at stored choices."""
-    start, step = _stands_at(plan), measure(plan)
-    steps = seconds / step.middle
+    start, pace = _stands_at(plan), pace_of(plan, measure)
+    before = plan.steps_for(start) if start else 0
+    steps = pace.steps_in(seconds, after=before)
     if steps < 1:
         raise UsageFailure(
             f"a time of {seconds:g} s is too short: one step of {plan.preset.batch} images takes "
-            f"{step.in_words()} on this machine",
+            f"{pace.between(before, before + 1).in_words()} on this machine",
             remedy="a longer --time, or --kimg",
         )
     more = min(steps * plan.preset.batch / 1000, _MOST_KIMG)
     whole = rounded_down(start + more)
     kimg = whole if whole > start else start + rounded_down(more)
-    taken = step.times(
-        plan.steps_for(kimg) - plan.steps_for(start) if start else plan.steps_for(kimg)
-    )
+    taken = pace.between(before, plan.steps_for(kimg))
     from_where = f" from {start:g} thousand images on" if start else ""
     return Chosen(
-        kimg, f"--kimg {kimg:g} for the time: {taken.in_words()}{from_where} on this machine", step
+        kimg, f"--kimg {kimg:g} for the time: {taken.in_words()}{from_where} on this machine", pace
     )
 
 

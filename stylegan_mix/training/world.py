@@ -23,10 +23,11 @@ from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
+from stylegan_mix.launched import by_torchrun, number_in
 from stylegan_mix.process import end_with_parent
 from stylegan_mix.stopping import NEVER, StopRequest
 
-__all__ = ["World", "joined", "speaks"]
+__all__ = ["World", "joined"]
 
 # Longest wait of a process for the others: during a training, and at its start.
 _PATIENCE = timedelta(minutes=5)
@@ -179,11 +180,6 @@ class _AllRows(torch.autograd.Function):
         return ctx.world.own(ctx.world.sum(gradients[0])), None
 
 
-def speaks() -> bool:
-    """Tells if this process prints to the terminal; only torchrun's first one does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     """Joins the world that torchrun's environment describes, for as long as the context lasts.
@@ -191,7 +187,7 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     Without torchrun it is a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL,
     else gloo. `stop` ends the wait for the others. A process whose torchrun ends is told to stop.
     """
-    size, rank = _number_in("WORLD_SIZE", 1), _number_in("RANK", 0)
+    size, rank = number_in("WORLD_SIZE", 1), number_in("RANK", 0)
     if size == 1 or "RANK" not in os.environ:
         yield World()
         return
@@ -199,7 +195,7 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
         raise UsageFailure(
             f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0", remedy=_TOGETHER
         )
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if by_torchrun():
         # If torchrun dies by a signal that it does not handle, its processes would train on.
         end_with_parent()
     # Its functions take the process group at the time of import as a default. Imported later, by
@@ -209,7 +205,7 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     own = None
     try:
         if device.startswith("cuda"):
-            own = torch.device("cuda", _number_in("LOCAL_RANK", 0))
+            own = torch.device("cuda", number_in("LOCAL_RANK", 0))
             torch.cuda.set_device(own)
             # Otherwise a lost process ends the others by SIGABRT, before they can stop cleanly.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
@@ -250,7 +246,7 @@ def _meeting(rank: int, size: int, stop: StopRequest) -> distributed.Store:
     `MissingEnvironment` (exit code 4) names those that do not report within `_START`. A process
     group would only count them, and would hear no signal while it waits.
     """
-    host, port = os.environ.get("MASTER_ADDR", "localhost"), _number_in("MASTER_PORT", 29500)
+    host, port = os.environ.get("MASTER_ADDR", "localhost"), number_in("MASTER_PORT", 29500)
     # torchrun may keep the store itself.
     keeps = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     who = f"process {rank} of {size} waited {_START.total_seconds():g} s for"
@@ -287,13 +283,3 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _number_in(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal():
-        raise UsageFailure(
-            f"the environment variable {variable} must be a whole number, got '{text}'",
-            remedy="start several processes with torchrun, which sets it",
-        )
-    return int(text)

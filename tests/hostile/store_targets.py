@@ -13,7 +13,9 @@ import numpy as np
 from targets import Target, Wrong, change, command, digest, image_folder
 
 from stylegan_mix import arrays, checkpoint
-from stylegan_mix.errors import Failure
+from stylegan_mix.banks.blocks import Partial
+from stylegan_mix.banks.request import Request
+from stylegan_mix.errors import Failure, InvalidInput
 
 RECORDED = Path(__file__).resolve().parent.parent / "recorded" / "store.zip"
 
@@ -74,6 +76,36 @@ class SealedBank(Bank):
         return None
 
 
+class Blocks(Target):
+    """The files of an unfinished bank's blocks, their bytes changed."""
+
+    exact = True
+
+    def unfinished(self, folder: Path) -> Partial:
+        request = Request("1" * 64, "2" * 64, 3, 4, 1, n=150)
+        return Partial(folder / "banks", "3" * 64, request, {"dataset": "x"})
+
+    def build(self, folder: Path) -> None:
+        made, draws = self.unfinished(folder), np.random.default_rng(0)
+        made.begin({"request": {}, "numerics": {}})
+        for index in range(3):
+            images = draws.integers(0, 256, (64, 4, 4, 1), np.uint8)
+            pair, lam = draws.integers(0, 3, (64, 2)), draws.random(64)
+            made.land(index, images, pair.astype(np.int32), lam.astype(np.float32))
+
+    def change(self, mutator: Any, folder: Path) -> None:
+        path = mutator.draws.choice(sorted(folder.glob("banks/.partial/*/blocks/*")))
+        change(path, mutator.of_bytes)
+
+    def use(self, folder: Path) -> str | None:
+        made = self.unfinished(folder)
+        made.begin({"request": {}, "numerics": {}})
+        filled = made.fill()
+        if filled is None:
+            raise InvalidInput("a block is made again")
+        return digest(*(np.array(filled.view(name)) for name in ("images", "pair", "lam")))
+
+
 class Generator(Bank):
     """A generator of the recorded store, its bytes changed."""
 
@@ -105,6 +137,58 @@ class SealedGenerator(Generator):
         command("generators", "show", name)
         command("generators", "show", name, "--json")
         command("generate", "--dataset", "digits_lt", "--n", 64, "--no-train", "--dry-run")
+        return None
+
+
+class Exported(Target):
+    """A generator in one file, its bytes changed."""
+
+    exact = True
+
+    def build(self, folder: Path) -> None:
+        Generator().build(folder / "store")
+        os.environ["STYLEGAN_MIX_HOME"] = str(folder / "store")
+        name = sorted(os.listdir(folder / "store" / "generators"))[0]
+        command("export-generator", name, folder / "g.safetensors", "--dtype", "bfloat16")
+        shutil.rmtree(folder / "store")
+
+    def use(self, folder: Path) -> str | None:
+        from stylegan_mix.interop import exported
+
+        file = folder / "g.safetensors"
+        found = exported.open_file(file.read_bytes(), file)
+        return digest(*(tensor.numpy() for tensor in found.state.values()))
+
+
+class SealedExported(Exported):
+    """The same, its header or its card changed, with fitting hashes."""
+
+    exact = False
+
+    def change(self, mutator: Any, folder: Path) -> None:
+        from stylegan_mix.interop import exported, safetensors
+
+        file = folder / "g.safetensors"
+        arrays, texts = safetensors.read(file.read_bytes())
+        if mutator.draws.random() < 0.5:
+            texts["card"] = mutator.of_json(texts["card"])
+            texts["sha256"] = exported._sealed(texts["generator"], texts["card"])
+        content = safetensors.write(arrays, texts)
+        if texts["card"] == safetensors.read(file.read_bytes())[1]["card"]:
+            length = int.from_bytes(content[:8], "little")
+            header = mutator.of_json(content[8 : 8 + length].decode()).encode("utf-8", "replace")
+            content = len(header).to_bytes(8, "little") + header + content[8 + length :]
+        file.write_bytes(content)
+
+    def use(self, folder: Path) -> str | None:
+        os.environ["STYLEGAN_MIX_HOME"] = str(folder / "home")
+        command("import-generator", folder / "g.safetensors")
+        command("generators", "list")
+        for path in (folder / "home" / "generators").glob("[!.]*"):
+            command("generators", "show", path.name)
+            text = (path / "GENERATOR_CARD.md").read_text()
+            if any(letter in text for letter in "\x1b\x07\x00\u202e"):
+                raise Wrong(f"raw text of the file: {text[:300]!r}")
         return None
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import label_targets
 import mutation
 import pytest
 import source_targets
@@ -46,13 +47,16 @@ LOADED = (
         "stylegan_mix.commands.train",
         "stylegan_mix.pictures.grid",
     ),
+    *("stylegan_mix.commands.export_generator", "stylegan_mix.commands.import_generator"),
+    "stylegan_mix.interop.exported",
     *("trainer.commands.run", "trainer.reports.page", "trainer.reports.plots", "sklearn.datasets"),
+    *("stylegan_mix.datasets.loose", "stylegan_mix.judging.annotations", "trainer.inputs"),
     *("stylegan_mix.training.plan", "kernels.libraries", "stylegan_mix.pictures.history"),
 )
 
 TARGETS: dict[str, Target] = {
     kind.__name__: kind()
-    for module in (store_targets, text_targets, source_targets)
+    for module in (store_targets, text_targets, source_targets, label_targets)
     for kind in vars(module).values()
     if isinstance(kind, type) and kind is not Target and issubclass(kind, Target)
 }

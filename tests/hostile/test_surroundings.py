@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from targets import command, image_folder
+
+from stylegan_mix import surroundings
 
 LONG = "n" * 300
 PYTHON = [sys.executable, "-m"]
@@ -167,14 +170,64 @@ def test_a_compiler_that_prints_other_bytes_falls_back(
 def test_a_refusal_is_printed_by_one_process_of_torchrun(
     words: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def ended() -> None:
+        raise SystemExit(4)
+
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr(surroundings, "await_end", ended)
     told = {}
     for rank in ("0", "1", "2"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         monkeypatch.setenv("RANK", rank)
         told[rank] = command(*words.split())
-    assert told["1"] == told["2"] == f"{told['0'][0]} "
+    assert told["1"] == told["2"] == "4 ", "nothing is printed before torchrun ends them"
+    assert told["0"][0] in "23"
     assert len(told["0"]) > 10
+
+
+_LATE = """
+import os, sys, time
+
+if os.environ["RANK"] == "0":
+    time.sleep(4)
+from stylegan_mix import cli
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("train --dataset nothing", 2, "no data set 'nothing'"),
+        ("train --batch few", 2, "Invalid value for '--batch'"),
+        ("train --seed 1 --config absent.toml", 2, "absent.toml"),
+        ("train --device cuda", 4, "CUDA"),
+    ],
+)
+def test_torchrun_prints_a_refusal_once_even_if_its_first_process_is_the_last(
+    words: str, code: int, said: str, home: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(_LATE)
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", script)
+    done = started(
+        *launcher, *words.split(), repo_root=repo_root, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 1, done.stderr  # torchrun's own
+    assert done.stderr.count(said) == 1, done.stderr
+    _, _, cause = done.stderr.partition("Root Cause")
+    assert re.search(rf"rank +: 0 .*\n +exitcode +: {code} ", cause), done.stderr
+
+
+def test_a_refusal_that_the_first_process_does_not_meet_is_printed_in_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(surroundings, "_PATIENCE", 0)
+    assert "no data set 'nothing'" in command("train", "--dataset", "nothing")
 
 
 def test_a_failure_of_one_process_is_printed_by_it(

@@ -11,6 +11,7 @@ from typing import Any
 from targets import Target, Wrong, change_text, command
 
 from stylegan_mix import store
+from stylegan_mix.banks import shards
 from stylegan_mix.errors import Failure
 
 # The maker of results in tests/trainer/conftest.py, set by the tests.
@@ -95,9 +96,10 @@ class Logs(Target):
         (folder / "metrics.jsonl").write_text('{"kimg": 0.5, "step": 4, "loss": [1, 2]}\n' * 4)
         partial = folder / "banks" / ".partial" / ("4" * 64)
         partial.mkdir(parents=True)
-        request = {"n": 100, "block": 64, "space": "w", "generator": "5" * 64}
-        store.write_json(partial / "request.json", {"key": "x", "request": request})
-        (partial / "blocks.jsonl").write_text('{"block": 0, "sha256": "x"}\n')
+        request = {"n": 100, "block": 64, "space": "w", "generator": "5" * 64, "split_id": "6"}
+        begun = {"key": "x", "request": request, "numerics": {"device": "cpu"}}
+        store.write_json(partial / "request.json", begun)
+        shards.mark(partial, shards.Shard(1, 2))
         build = folder / "kernels" / "abc"
         build.mkdir(parents=True)
         store.write_json(build / "build.json", {"library": "a.so", "device": "cpu", "isa": "avx2"})
@@ -110,7 +112,6 @@ class Logs(Target):
 
     def use(self, folder: Path) -> str | None:
         from kernels import libraries
-        from stylegan_mix.banks import blocks
         from stylegan_mix.pictures import folder as page
         from stylegan_mix.pictures import history
         from stylegan_mix.training.journal import Journal
@@ -121,7 +122,9 @@ class Logs(Target):
         lines = history.read(folder / "metrics.jsonl", kimg=9.0)
         history.panels(lines, ["a", "b"])
         Journal(folder, lambda _: None).cut(3)
-        blocks._read_journal(next(folder.glob("banks/.partial/*/blocks.jsonl")))
+        asked = {"request": {"split_id": "6", "n": 100}, "numerics": {}}
+        with contextlib.suppress(Failure):
+            shards.check(folder / "banks" / ".partial" / ("7" * 64), shards.Shard(2, 2), asked)
         wanted = {"device": "cpu", "isa": "avx2", "sanitize": "", "compiler": ""}
         libraries.search(folder / "kernels", wanted)
         with contextlib.suppress(Failure):

@@ -1,9 +1,10 @@
-"""`generate` as a process: killed, stopped, run twice, on a full disk, and at once when done."""
+"""`generate` as processes: killed, stopped, side by side, on a full disk, and at once when done."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def card_of(data: Any, preset: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def start(home: Path, repo_root: Path) -> Iterator[Start]:
+def start(home: Path, repo_root: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts the command in a store that holds one untrained generator of digits_lt."""
     import torch
     from PIL import Image
@@ -62,10 +63,16 @@ def start(home: Path, repo_root: Path) -> Iterator[Start]:
 
     running: list[subprocess.Popen[str]] = []
 
-    def starting(*words: str, before: str = "pass") -> subprocess.Popen[str]:
+    def starting(*words: str, before: str = "pass", processes: int = 0) -> subprocess.Popen[str]:
         code = f"import sys; {before}; from stylegan_mix.cli import main; main()"
+        launched = [sys.executable, "-c", code]
+        if processes:
+            script = tmp_path / f"generate-{len(running)}.py"
+            script.write_text(code)
+            launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+            launched = [sys.executable, *launcher, str(processes), str(script)]
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *COMMAND, *words],
+            [*launched, *COMMAND, *words],
             env={**os.environ, "PYTHONPATH": str(repo_root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,9 +99,8 @@ def wait_for_blocks(home: Path, count: int) -> None:
     """Returns when that many blocks have landed."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        for journal in (home / "banks").glob(".partial/*/blocks.jsonl"):
-            if journal.read_bytes().count(b"\n") >= count:
-                return
+        if len(list((home / "banks").glob(".partial/*/blocks/*"))) >= count:
+            return
         time.sleep(0.002)
     raise AssertionError("no blocks landed within ten minutes")
 
@@ -103,20 +109,26 @@ def content(process: subprocess.Popen[str]) -> str:
     return str(json.loads(ended(process))["content_sha256"])
 
 
+def moved_away(home: Path, place: Path) -> None:
+    """Takes the banks out of the store."""
+    place.mkdir()
+    for path in (home / "banks").iterdir():
+        path.rename(place / path.name)
+
+
 def test_work_killed_twice_ends_in_the_bytes_of_undisturbed_work(
     start: Start, home: Path, tmp_path: Path
 ) -> None:
-    plain = content(start("--n", "6000", "--json"))
-    for path in (home / "banks").iterdir():
-        path.rename(tmp_path / path.name)
-    for blocks in (20, 50):
-        process = start("--n", "6000", before=SLOWLY)
+    plain = content(start("--n", "2500", "--json"))
+    moved_away(home, tmp_path / "plain")
+    for blocks in (8, 20):
+        process = start("--n", "2500", before=SLOWLY)
         wait_for_blocks(home, blocks)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert [path.name for path in (home / "banks").iterdir()] == [".partial"]
-    assert content(start("--n", "6000", "--json")) == plain
+    assert content(start("--n", "2500", "--json")) == plain
     assert list((home / "banks/.partial").iterdir()) == []
 
 
@@ -140,15 +152,97 @@ def test_minutes_stop_in_the_same_way(start: Start, home: Path) -> None:
     assert "stopped (minutes)" in error
 
 
-def test_of_two_processes_one_works_and_the_other_waits_for_it(start: Start, home: Path) -> None:
-    both = [start("--n", "10000", "--json") for _ in range(2)]
-    said = [json.loads(ended(process)) for process in both]
-    assert said[0]["key"] == said[1]["key"]
-    assert sorted(path.name for path in (home / "banks").iterdir()) == [
-        ".partial",
-        said[0]["key"],
-    ]
+@pytest.mark.slow
+def test_of_processes_side_by_side_one_is_killed_and_the_others_make_its_blocks(
+    start: Start, home: Path, tmp_path: Path
+) -> None:
+    plain = content(start("--n", "2500", "--json"))
+    moved_away(home, tmp_path / "plain")
+    team = [start("--n", "2500", "--json", before=SLOWLY) for _ in range(3)]
+    wait_for_blocks(home, 10)
+    team[0].kill()
+    assert [content(process) for process in team[1:]] == [plain, plain]
+    assert len([path for path in (home / "banks").iterdir() if path.name != ".partial"]) == 1
     assert list((home / "banks/.partial").iterdir()) == []
+
+
+DIES = (
+    "import os, signal; from stylegan_mix.banks.blocks import Partial; step = Partial.{step}; "
+    "Partial.{step} = lambda *words: (step(*words), os.kill(os.getpid(), signal.SIGKILL))"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["land", "fill", "seal", "publish"])
+def test_a_shard_that_is_killed_at_any_step_goes_on(
+    start: Start, home: Path, tmp_path: Path, step: str
+) -> None:
+    plain = content(start("--n", "640", "--json"))
+    moved_away(home, tmp_path / "plain")
+    ended(start("--n", "640", "--shard", "1/2"))
+    process = start("--n", "640", "--shard", "2/2", before=DIES.format(step=step))
+    process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL
+    assert content(start("--n", "640", "--shard", "2/2", "--json")) == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_processes_of_torchrun_make_the_bytes_of_one(
+    start: Start, home: Path, tmp_path: Path, processes: int
+) -> None:
+    plain = content(start("--n", "2500", "--json"))
+    moved_away(home, tmp_path / "plain")
+    words = ("--num-images", "2500", "--json")
+    launched = start(*words, processes=processes, before=SLOWLY)
+    out, err = launched.communicate(timeout=600)
+    assert launched.returncode == 0, err
+    assert json.loads(out)["content_sha256"] == plain
+    assert err.count("images of digits_lt") == 1
+    out, err = start(*words, processes=processes).communicate(timeout=600)
+    assert json.loads(out)["state"] == "exists"
+
+
+KILLED = (
+    "import os, signal, time; from stylegan_mix.banks.blocks import Partial; land = Partial.land; "
+    "calls = []; "
+    "Partial.land = lambda self, *block: (time.sleep(0.05), land(self, *block), calls.append(1), "
+    "os.environ['RANK'] == '{rank}' and len(calls) == 5 and os.kill(os.getpid(), signal.SIGKILL))"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_goes_on_after_a_process_was_killed(
+    start: Start, home: Path, tmp_path: Path, rank: int
+) -> None:
+    plain = content(start("--n", "2500", "--json"))
+    moved_away(home, tmp_path / "plain")
+    words = ("--num-images", "2500", "--json")
+    launched = start(*words, processes=2, before=KILLED.format(rank=rank))
+    _, err = launched.communicate(timeout=600)
+    assert launched.returncode == 1, err
+    assert "Signal 9 (SIGKILL)" in err
+    (folder,) = (home / "banks/.partial").glob("*/blocks")
+    assert len(list(folder.iterdir())) >= 5
+    assert content(start(*words, processes=2)) == plain
+
+
+@pytest.mark.slow
+def test_torchrun_trains_a_missing_generator_once(
+    start: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(home)
+    short = (
+        "import dataclasses; from stylegan_mix import presets; "
+        "presets.PRESETS['tiny8'] = dataclasses.replace(presets.PRESETS['tiny8'], kimg=0.5)"
+    )
+    words = ("--num-images", "640", "--json")
+    launched = start(*words, processes=2, before=short)
+    out, err = launched.communicate(timeout=600)
+    assert launched.returncode == 0, err
+    assert json.loads(out)["state"] == "written"
+    assert len(list((home / "generators").iterdir())) == 1
 
 
 def test_a_file_size_limit_is_error_4_and_leaves_no_bank(start: Start, home: Path) -> None:

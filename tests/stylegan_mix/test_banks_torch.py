@@ -18,7 +18,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset, d
 
 from stylegan_mix import banks as package
 from stylegan_mix import datasets
-from stylegan_mix.banks import BankDataset, HybridLoader
+from stylegan_mix.banks import BankDataset, HybridLoader, reader
 from stylegan_mix.banks.dataset import _Row
 from stylegan_mix.datasets.records import Part
 from stylegan_mix.errors import InvalidInput, UsageFailure
@@ -195,6 +195,27 @@ def test_the_package_names_them_without_importing_torch(repo_root: Path) -> None
         package.Nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("size", [0, 1 << 25])
+def test_labels_are_the_same_whether_they_are_kept_or_composed(
+    bank: BankDataset, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(reader, "_LARGEST_TABLE", size)
+    rows = np.array([3, 199, 3, 0])
+    opened = BankDataset(bank.folder).bank
+    assert np.array_equal(opened.soft_labels(rows), opened.soft_labels()[rows])
+    assert (opened._table is None) == (size == 0)
+
+
+def test_a_row_of_a_batch_is_image_and_label(bank: BankDataset) -> None:
+    rows = bank.__getitems__([5, 7, 9])
+    image, label = rows[-1]
+    assert torch.equal(image, bank[9][0])
+    assert torch.equal(label, bank[9][1])
+    assert (len(rows), len(rows[0]), len(list(rows))) == (3, 2, 3)
+    with pytest.raises(IndexError):
+        rows[3]
+
+
 # hybrid batches
 
 
@@ -326,3 +347,113 @@ def test_a_bank_of_another_split_or_other_classes_is_refused(bank: BankDataset) 
 def test_an_impossible_batch_is_refused(bank: BankDataset, batch: int, share: float) -> None:
     with pytest.raises(UsageFailure, match="at least one real image"):
         HybridLoader(real_images(30), bank, batch=batch, bank_share=share)
+
+
+def test_one_process_reads_its_batches_without_the_machinery_for_workers(
+    bank: BankDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer for small images than to read them."""
+    loader = HybridLoader(real_images(30), bank, batch=8)
+    monkeypatch.setattr(DataLoader, "__iter__", None)
+    assert len(list(loader)) == len(loader) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_draws_do_not_depend_on_the_number_of_workers(
+    bank: BankDataset, workers: int
+) -> None:
+    for own in (None, torch.Generator()):
+        state = torch.default_generator if own is None else own
+        state.manual_seed(5)
+        list(HybridLoader(real_images(9), bank, batch=8, num_workers=workers, generator=own))
+        drawn = torch.rand(1, generator=own)
+        state.manual_seed(5)
+        list(DataLoader(bank, batch_size=100, num_workers=workers, generator=own))
+        assert torch.equal(drawn, torch.rand(1, generator=own))
+
+
+# several processes
+
+
+@pytest.mark.parametrize("make", [real_images, foreign])
+@pytest.mark.parametrize(("count", "world", "batch"), [(96, 2, 8), (97, 3, 8), (101, 4, 6)])
+def test_processes_see_together_what_one_sees_with_a_larger_batch(
+    bank: BankDataset, make: Any, count: int, world: int, batch: int
+) -> None:
+    all_of_them = [
+        HybridLoader(make(count), bank, batch=batch, seed=4, rank=rank, world_size=world)
+        for rank in range(world)
+    ]
+    one = HybridLoader(make(count), bank, batch=world * batch, seed=4)
+    half = batch // 2
+    for epoch in range(3):
+        batches = list(zip(*all_of_them, strict=True))
+        assert len(batches) == len(all_of_them[0])
+        for parts, (images, labels) in zip(batches, one, strict=False):
+            if len(images) < world * batch:
+                break  # the rest of an epoch is shared in its own way
+            for kind, whole in enumerate((images, labels)):
+                real = torch.cat([part[kind][:half] for part in parts])
+                assert torch.equal(real, whole[: world * half])
+                drawn = torch.cat([part[kind][half:] for part in parts])
+                assert epoch or torch.equal(drawn, whole[world * half :])
+
+
+@pytest.mark.parametrize(("count", "world", "batch"), [(96, 2, 8), (97, 3, 8), (101, 4, 6)])
+def test_an_epoch_of_several_processes_shows_no_image_twice_and_leaves_few_out(
+    bank: BankDataset, count: int, world: int, batch: int
+) -> None:
+    left_out = []
+    for epoch in range(4):
+        seen: list[int] = []
+        for rank in range(world):
+            loader = HybridLoader(
+                real_images(count), bank, batch=batch, seed=4, rank=rank, world_size=world
+            )
+            loader.set_epoch(epoch)
+            sizes = [len(images) for images, _ in loader]
+            loader.set_epoch(epoch)
+            rest = count // world
+            for size, (images, _) in zip(sizes, loader, strict=True):
+                real = min(loader.real_rows, rest)
+                assert real < size
+                seen += numbers(images[:real])
+                rest -= real
+        assert len(seen) == len(set(seen)) == count - count % world
+        left_out.append(tuple(set(range(count)) - set(seen)))
+    assert len(set(left_out)) > 1 or count % world == 0
+
+
+def test_a_process_of_torch_distributed_knows_its_rows(
+    bank: BankDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = HybridLoader(real_images(30), bank, batch=8, rank=1, world_size=3)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    found = HybridLoader(real_images(30), bank, batch=8)
+    assert len(found) == 3
+    assert all(map(torch.equal, joined(found), joined(given)))
+    alone = HybridLoader(real_images(30), bank, batch=8, rank=0, world_size=1)
+    assert len(alone) == 8
+
+
+def test_workers_that_stay_go_on_with_the_next_epoch_of_their_process(bank: BankDataset) -> None:
+    words: dict[str, Any] = {"batch": 8, "rank": 1, "world_size": 2}
+    alone = HybridLoader(real_images(30), bank, **words)
+    served = HybridLoader(real_images(30), bank, **words, num_workers=2, persistent_workers=True)
+    for _ in range(3):
+        assert all(map(torch.equal, joined(served), joined(alone)))
+
+
+@pytest.mark.parametrize(("rank", "size"), [(2, 2), (-1, 2), (1, None), (0, 0), (0, -1)])
+def test_a_process_that_is_not_among_them_is_refused(
+    bank: BankDataset, rank: int, size: int | None
+) -> None:
+    with pytest.raises(UsageFailure, match="they are counted from 0"):
+        HybridLoader(real_images(30), bank, rank=rank, world_size=size)
+
+
+def test_fewer_images_than_processes_are_refused(bank: BankDataset) -> None:
+    with pytest.raises(InvalidInput, match="3 real images cannot be shared by 4 processes"):
+        HybridLoader(real_images(3), bank, rank=3, world_size=4)

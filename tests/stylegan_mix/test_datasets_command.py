@@ -230,3 +230,26 @@ def test_a_contact_sheet_is_as_wide_as_long_names_need() -> None:
     data = datasets.load("digits_lt")
     long = dataclasses.replace(data, classes=tuple(f"{c} {'long name ' * 3}" for c in range(10)))
     assert contact_sheet(long, images=12).width > contact_sheet(data, images=12).width + 100
+
+
+@pytest.mark.parametrize("profile", ["step", "exp"])
+@pytest.mark.parametrize(
+    ("cats", "dogs", "more", "wanted"),
+    [
+        (30, 30, (), "{}"),
+        (9, 6, (), "{}"),
+        (5, 40, (), "natural"),
+        (5, 40, ("--imbalance", "3"), "natural"),
+    ],
+)
+def test_a_draw_that_cannot_be_tells_one_that_can(
+    run: Run, profile: str, cats: int, dogs: int, more: tuple[str, ...], wanted: str
+) -> None:
+    folder(Path("images"), {"cat": cats, "dog": dogs})
+    assert run("prepare", "pets", "--from", "images")[0] == 0
+    code, out, err = run("show", "pets", "--no-sheet", "--profile", profile, *more)
+    assert (code, out) == (3 if more else 2, "")
+    remedy = err.splitlines()[-1]
+    typed = remedy[remedy.index("--profile") :].partition(",")[0].partition(";")[0].split()
+    assert run("show", "pets", "--no-sheet", *typed)[0] == 0
+    assert typed[1] == wanted.format(profile)

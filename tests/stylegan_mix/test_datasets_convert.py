@@ -173,3 +173,78 @@ def test_heic_is_read_where_pillow_has_the_plugin(word: str, said: str, repo_roo
         [sys.executable, "-c", HEIF, word], capture_output=True, text=True, cwd=repo_root
     )
     assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
+WITHOUT = """
+import sys, runpy
+sys.modules["pillow_heif"] = None
+sys.argv = ["stylegan-mix", *sys.argv[1:]]
+runpy.run_module("stylegan_mix", run_name="__main__")
+"""
+
+
+def without_plugin(repo_root: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=repo_root)
+
+
+def test_heic_that_is_not_read_tells_what_to_install(home: Path, repo_root: Path) -> None:
+    install = "pip install 'stylegan-mix[heic]'"
+    heic = b"\0\0\0\x18ftypheic" + bytes(64)
+    source = folder(home.parent / "source", {"cat": 5, "dog": 5})
+    words = ("dataset", "prepare", "odd", "--from", source, "--dry-run")
+    (source / "cat" / "more.HEIC").write_bytes(heic)
+    some = without_plugin(repo_root, *words)
+    assert some.returncode == 0, some.stderr
+    assert f"by class: cat 1 .heic; to read HEIC: {install}" in some.stderr
+    (source / "cat" / "called.jpg").write_bytes(heic)
+    called = without_plugin(repo_root, *words)
+    assert called.returncode == 3
+    assert f"'cat/called.jpg' is HEIC, which {install} makes readable" in called.stderr
+    for path in source.rglob("*.*"):
+        path.rename(path.with_suffix(".heif"))
+    none = without_plugin(repo_root, *words)
+    assert none.returncode == 3 and install in none.stderr
+    folder(source, {"cow": 5})
+    lost = without_plugin(repo_root, *words)
+    assert lost.returncode == 3 and "their .heif files cannot be read here" in lost.stderr
+    assert install in lost.stderr
+
+
+HEIF_FILES = """
+import io, sys, types
+import numpy as np
+from PIL import Image, ImageFile
+
+# A plugin of the same calls: bytes that Pillow knows under another name.
+class File(ImageFile.ImageFile):
+    format = "HEIF"
+    def _open(self):
+        self._size, self._mode = (6, 4), "RGB"
+        self.info = {"bit_depth": self.fp.read(12)[11]}
+        self.tile = [ImageFile._Tile("raw", (0, 0, 6, 4), 12, ("RGB", 0, 1))]
+
+def register_heif_opener():
+    Image.register_open("HEIF", File, lambda start: start[4:11] == b"ftyphei")
+
+sys.modules["pillow_heif"] = types.SimpleNamespace(register_heif_opener=register_heif_opener)
+from stylegan_mix.datasets.image_files import BadImage, Shape, decode, inspect
+pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+def content(depth):
+    return b"\\0\\0\\0\\x18ftyphei" + bytes([depth]) + pixels.tobytes()
+assert (inspect(content(8)).width, inspect(content(8)).height) == (6, 4)
+assert (decode(content(8), Shape(None, None, 3)) == pixels).all()
+try:
+    decode(content(10), Shape(None, None, 3))
+except BadImage as error:
+    print(error)
+assert (decode(content(10), Shape(None, None, 3, True)) == pixels).all()
+"""
+
+
+def test_heic_of_more_than_8_bits_is_converted_only_if_asked(repo_root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEIF_FILES], capture_output=True, text=True, cwd=repo_root
+    )
+    assert done.stderr == ""
+    assert done.stdout == "has more than 8 bits a channel (--convert scales them to 8)\n"

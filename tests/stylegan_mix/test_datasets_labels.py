@@ -430,3 +430,70 @@ def test_a_table_of_the_test_part_is_used_for_its_images(home: Path) -> None:
     # Without a usual name, no column is taken for the labels: two look like them.
     texts = {"Test.csv": texts["Test.csv"].replace("ClassId", "Kind")}
     assert "'Test.csv' names images, and is not used" in refused(home.parent, counts, texts)
+
+
+@pytest.mark.parametrize("layout", [{"train": 6, "test": 3}, {"images": 6}, {".": 6}])
+def test_folders_that_can_be_no_classes_are_not_proposed(
+    layout: dict[str, int], home: Path
+) -> None:
+    texts = {"train.csv": table(named(range(1, 7), ending=""), header="image_id,label")}
+    said = refused(home.parent, layout, texts)
+    assert "--labels train.csv --file-column image_id --label-column label" in said
+    assert "--levels" not in said
+    found = planned(
+        *(home.parent, layout, texts),
+        labels=(Path("train.csv"),),
+        file_column="image_id",
+        label_column="label",
+    )
+    assert found["train_images"] + found["test_images"] == 6
+
+
+def test_a_table_of_a_part_with_other_classes_tells_which_it_may_hold(home: Path) -> None:
+    """Taking the classes from it would leave the training part out."""
+    texts = {"test_labels.csv": table(named(range(9, 13)), "0 1", "id,label")}
+    said = refused(home.parent, {"train/cat": 4, "train/dog": 4, "test": 4}, texts)
+    assert "no single column of it holds the classes of the training part (cat, dog)" in said
+    assert "--labels" not in said
+
+
+def test_columns_of_classes_with_one_1_in_each_row_are_labels(home: Path) -> None:
+    rows = [f"{n:03},{int(n % 2 == 0)}.0,{n % 2},0" for n in range(1, 7)]
+    rows += [f"{n:03},0,0,1" for n in range(7, 10)]
+    texts = {"marks.csv": "\n".join(["image,cat,dog,cow", *rows])}
+    said = refused(home.parent, {"images": 9}, texts)
+    assert "--labels marks.csv --file-column image\n" in f"{said}\n"
+    found = planned(home.parent / "used", {"images": 9}, texts, labels=(Path("marks.csv"),))
+    assert (found["classes"], sum(found["counts"])) == (["cat", "cow", "dog"], 3)
+    assert found["test_images"] == 6
+    assert "classes: the one of cat, dog, cow that holds 1, of marks.csv" in found["notes"]
+    for other in ("002,1,1,0", "002,0,0,0", "002,2,0,0"):
+        texts = {"marks.csv": texts["marks.csv"].replace("002,1.0,0,0", other)}
+        again = home.parent / other
+        said = refused(again, {"images": 9}, texts, labels=(Path("marks.csv"),))
+        assert "which column holds the labels" in said
+        texts = {"marks.csv": texts["marks.csv"].replace(other, "002,1.0,0,0")}
+
+
+def test_a_list_of_a_part_without_labels_is_not_passed_over(home: Path) -> None:
+    texts = {
+        "train.txt": "\n".join(named(range(1, 5), "cat/", "")),
+        "test.txt": "\n".join(named(range(5, 7), "cat/", "")),
+    }
+    said = refused(home.parent, {"images/cat": 6, "images/dog": 6}, texts)
+    assert "'test.txt' names images, and is not used" in said
+    assert "--labels test.txt with a header and a column of labels added" in said
+    assert "--levels top" in said
+    # Names of classes are no images.
+    texts = {"train.txt": "cat\ndog\n"}
+    found = planned(home.parent / "other", {"images/cat": 6, "images/dog": 6}, texts)
+    assert found["classes"] == ["cat", "dog"]
+
+
+def test_lists_without_header_of_two_parts_are_proposed_together(home: Path) -> None:
+    texts = {
+        "train.txt": "".join(f"cat/{n:03}.png 0\n" for n in range(1, 5)),
+        "test.txt": "".join(f"cat/{n:03}.png 0\n" for n in range(5, 7)),
+    }
+    said = refused(home.parent, {"cat": 6, "dog": 6}, texts)
+    assert "--train-list train.txt --test-list test.txt for lines of 'path number'" in said

@@ -84,6 +84,32 @@ PARTS = {
     "unlabelled test in a folder": ({**pets("train", "val"), "test/images": 9}, (7, 3, 0)),
     "unlabelled test in shards": ({**pets("train", "val"), "test/00": 5, "test/01": 4}, (7, 3, 0)),
     "docs beside the data": ({**pets("data/train", "data/test"), "docs": 1}, (7, 3, 0)),
+    "odd case": (pets("TRAIN", "tEsT"), (7, 3, 0)),
+    "parts in each class": (
+        {"cat/train": 4, "cat/test": 2, "dog/train": 3, "dog/test": 1},
+        (7, 3, 0),
+    ),
+    "parts in each class, in any spelling": (
+        {"x/cat/Training/a": 4, "x/cat/tst/a": 2, "x/dog/trn": 3, "x/dog/Test": 1},
+        (7, 3, 0),
+    ),
+    "three parts in each class": (
+        {
+            f"{name}/{part}": count
+            for name, counts in (("cat", (4, 2, 1)), ("dog", (3, 1, 1)))
+            for part, count in zip(("train", "test", "val"), counts, strict=True)
+        },
+        (7, 3, 2),
+    ),
+    "parts in each class, one without test images": (
+        {"cat/train": 4, "cat/test": 3, "dog/train": 3},
+        (7, 3, 0),
+    ),
+    "folders of systems": (
+        {**pets("train", "test"), "train/@eaDir": 2, "lost+found/cat": 1, "train/cat/.tmp": 1},
+        (7, 3, 0),
+    ),
+    "images between part and class": (pets("data/train/images", "data/test/images"), (7, 3, 0)),
     "strays in a part": ({**pets("train", "test"), "train": 2}, (7, 3, 0)),
 }
 
@@ -129,6 +155,29 @@ def test_a_test_part_may_lie_at_another_depth_if_levels_are_given(home: Path) ->
     counts = {"train/a/cat": 4, "train/a/dog": 3, "train/b/cow": 3, "test/cat": 2}
     found = planned(home.parent, counts, levels="leaf")
     assert (found["classes"], found["test_images"]) == (["cat", "cow", "dog"], 2)
+
+
+def test_a_class_called_train_may_hold_parts_as_the_others_do(home: Path) -> None:
+    counts = {f"{name}/{part}": 3 for name in ("bus", "train", "tram") for part in ("train", "val")}
+    found = planned(home.parent, counts)
+    assert (found["classes"], found["counts"]) == (["bus", "train", "tram"], [3, 3, 3])
+    assert "training part: train in each class; test part: val in each class" in found["notes"]
+
+
+def test_a_class_without_training_images_is_seen_in_any_layout(home: Path) -> None:
+    (home.parent / "source" / "cow" / "train").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="no training image in 1 class folders: cow"):
+        planned(home.parent, {"cat/train": 4, "cat/test": 2, "dog/train": 4, "dog/test": 2})
+
+
+def test_the_parts_are_not_asked_for_where_they_are_known(home: Path) -> None:
+    counts = {
+        f"{part}/{name}": 3 for part in ("train", "test") for name in ("a/x/1", "a/y/2", "b/z/3")
+    }
+    with pytest.raises(InvalidInput, match="which folders are the classes") as error:
+        planned(home.parent, counts)
+    assert "--levels leaf" in str(error.value.remedy)
+    assert "--train-dir" not in str(error.value.remedy)
 
 
 def test_digits_are_classes(home: Path) -> None:
@@ -189,12 +238,65 @@ DOUBT: dict[str, tuple[dict[str, int], str, tuple[str, ...], dict[str, str], lis
         {"levels": "top"},
         ["a", "b"],
     ),
-    "parts inside each class": (
-        {"cat/train": 4, "cat/test": 2, "dog/train": 4, "dog/test": 2},
-        "cat, dog hold the same subfolders (test, train)",
+    "parts inside some classes": (
+        {"cat/train": 4, "cat/test": 2, "dog": 4},
+        "cat holds the folders test, train",
         ("--levels top", "anew"),
         {"levels": "top"},
         ["cat", "dog"],
+    ),
+    "four parts inside each class": (
+        {
+            f"{name}/{part}": 3
+            for name in ("cat", "dog")
+            for part in ("train", "test", "eval", "val")
+        },
+        "the classes have 4 parts (eval, test, train, val), of which only three can be used",
+        ("--levels top",),
+        {"levels": "top"},
+        ["cat", "dog"],
+    ),
+    "folds": (
+        pets("fold1", "fold2", "fold3"),
+        "fold1, fold2, fold3 hold the same subfolders (cat, dog)",
+        ("--train-dir fold1 --train-dir fold2 --test-dir fold3", "--levels 2"),
+        {"train_dir": ("fold1", "fold2"), "test_dir": "fold3"},
+        ["cat", "dog"],
+    ),
+    "folds beside a test part": (
+        pets("fold_1", "fold_2", "test"),
+        "Parts by their names are test; beside them lie fold_1, fold_2",
+        ("--train-dir FOLDER --test-dir test (each may be repeated)",),
+        {"train_dir": ("fold_1", "fold_2"), "test_dir": "test"},
+        ["cat", "dog"],
+    ),
+    "folds without class folders": (
+        {f"Fold-{number}": 6 for number in range(3)},
+        "look like numbered shards",
+        ("--levels top",),
+        {"levels": "top"},
+        ["Fold-0", "Fold-1", "Fold-2"],
+    ),
+    "a stranger beside the training part": (
+        pets("train", "new ones"),
+        "the training part train has the same subfolders as new ones",
+        ("--train-dir train --test-dir 'new ones'", "--train-dir train --train-dir 'new ones'"),
+        {"train_dir": "train", "test_dir": "new ones"},
+        ["cat", "dog"],
+    ),
+    "parts in another language": (
+        pets("Trainings Daten", "Test Daten"),
+        "hold the same subfolders",
+        ("--train-dir 'Trainings Daten' --test-dir 'Test Daten'",),
+        {"train_dir": "Trainings Daten", "test_dir": "Test Daten"},
+        ["cat", "dog"],
+    ),
+    "one class in the training part, and a folder beside it": (
+        {"train/good": 5, "test/good": 2, "test/broken": 2, "masks/broken": 2},
+        "which folders are the training part?",
+        ("--train-dir train --test-dir test",),
+        {"levels": "top"},
+        ["masks", "test", "train"],
     ),
     "parts inside each domain": (
         pets("real/train", "real/test", "drawn/train", "drawn/test"),
@@ -300,6 +402,27 @@ def test_an_image_belongs_to_the_innermost_folder_that_is_named(home: Path) -> N
     assert (found["counts"], found["test_images"]) == ([4, 3], 3)
 
 
+def test_several_folders_are_one_part(home: Path) -> None:
+    counts = {**pets("fold1", "fold2"), "fold3/cat": 2, "fold4/dog": 2, "fold5/cow": 9}
+    options = {"train_dir": ("fold1", "fold2"), "test_dir": ("fold3", "fold4")}
+    found = planned(home.parent, counts, **options)
+    assert (found["counts"], found["test_images"]) == ([6, 4], 4)
+    assert "left aside: 9 images in fold5/cow" in found["notes"]
+    alone = planned(home.parent / "more", counts, train_dir=("fold1", "fold2"))
+    assert alone["train_images"] + alone["test_images"] == 10
+    table = {"labels.csv": "file,label\n" + "".join(f"{n:03},{n % 2}\n" for n in range(1, 15))}
+    source = home.parent / "labelled"
+    labelled = planned(source, counts, table, labels=(source / "source" / "labels.csv",), **options)
+    assert (labelled["train_images"], labelled["test_images"]) == (10, 4)
+
+
+def test_a_single_folder_asks_for_the_same_set_as_before(home: Path) -> None:
+    """The request that is kept has a single path as a text."""
+    source = folder(home.parent / "source", pets("a", "b"))
+    prepare(Request("odd", source, train_dir="a", test_dir="b"))
+    assert prepare(Request("odd", source, train_dir=("a",), test_dir=("b",))).existed
+
+
 def test_folders_may_be_named_by_their_path_on_the_disk(home: Path) -> None:
     source = home.parent / "source"
     found = planned(
@@ -377,7 +500,7 @@ def test_sets_of_earlier_rules_are_looked_at_again(
     source = folder(home.parent / "source", {"00000": 6, "00001": 6})
     with monkeypatch.context() as patch:
         patch.setattr(preparing, "FOLDER_RULES", 1)
-        patch.setattr("stylegan_mix.datasets.folders.decide_levels", lambda *_: ("top", []))
+        patch.setattr("stylegan_mix.datasets.folders.decide_levels", lambda *_, **__: ("top", []))
         prepare(Request("old", source))
         good = folder(home.parent / "good", pets("train", "test"))
         prepare(Request("good", good))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -226,3 +227,37 @@ def test_loose_images_obey_the_option_for_broken_links_too(tmp_path: Path) -> No
         assert bad == {"cat/x.png": "is a link to nothing"}
         with pytest.raises(InvalidInput, match="'cat/x.png' is a link to nothing"):
             list(loose.decoded(Shape(None, None, 3), None))
+
+
+def test_parts_and_classes_that_are_links_may_be_named(home: Path) -> None:
+    source = folder(home.parent / "source", {"a1/cat": 4, "a1/dog": 4, "a2/cat": 2, "a2/dog": 2})
+    (source / "train").symlink_to("a1")
+    (source / "test").symlink_to("a2")
+    with pytest.raises(InvalidInput, match="two names for one folder, counted once: test is a2"):
+        plan(Request("odd", source))
+    found = plan(Request("odd", source, train_dir="train", test_dir=str(source / "test")))
+    assert (found["counts"], found["test_images"]) == ([4, 4], 4)
+
+
+def test_classes_of_links_alone_tell_how_to_count_them(home: Path) -> None:
+    source = folder(home.parent / "source", {"all": 8})
+    for number in range(8):
+        (source / "train" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        name = f"{number + 1:03}.png"
+        (source / "train" / "ab"[number % 2] / name).symlink_to(f"../../all/{name}")
+    with pytest.raises(InvalidInput, match="8 links to files that have another name") as error:
+        plan(Request("odd", source))
+    copy = home.parent / "copy"
+    assert f"cp -rL {source} COPY" in str(error.value.remedy)
+    shutil.copytree(source, copy)
+    shutil.rmtree(copy / "all")
+    assert plan(Request("odd", copy))["classes"] == ["a", "b"]
+
+
+def test_a_tar_with_links_tells_how_to_pack_it(home: Path) -> None:
+    source = folder(home.parent / "source", {"cat": 4, "dog": 4})
+    (source / "cat" / "again.png").symlink_to("001.png")
+    shutil.make_archive(str(source), "tar", source)
+    with pytest.raises(InvalidInput, match="is a link") as error:
+        plan(Request("odd", source.with_suffix(".tar")))
+    assert error.value.remedy == "pack the files themselves: tar --dereference"

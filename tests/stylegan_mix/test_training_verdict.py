@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.training import losses
-from stylegan_mix.training.critic_heads import judge, judged_logits, transition_lambda
+from stylegan_mix.training.critic_heads import judge, judged_logits
+from stylegan_mix.training.schedules import faded_in
 
 LABEL = torch.tensor([0, 2, 1, 0])
 
@@ -111,9 +112,9 @@ def test_low_images_go_with_utlo(resolution: int, low: Tensor | None, message: s
 
 
 def test_the_transition_is_linear_between_its_ends() -> None:
-    at = [transition_lambda(kimg, 2000, 4000) for kimg in (0, 2000, 2500, 3999, 4000, 1e5)]
+    at = [faded_in(kimg, 2000, 4000) for kimg in (0, 2000, 2500, 3999, 4000, 1e5)]
     assert at == [0, 0, 0.25, 0.9995, 1, 1]
-    assert [transition_lambda(kimg, 10, 10) for kimg in (9.9, 10)] == [0, 1]
+    assert [faded_in(kimg, 10, 10) for kimg in (9.9, 10)] == [0, 1]
     for start, end in ((5, 4), (-1, 4)):
-        with pytest.raises(ValueError, match=f"got {start} to {end} kimg"):
-            transition_lambda(0, start, end)
+        with pytest.raises(ValueError, match=f"got {start} to {end}"):
+            faded_in(0, start, end)

@@ -184,6 +184,36 @@ def test_processes_stop_together_and_go_on(tmp_path: Path, repo_root: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (signal.SIGHUP, "stopped (SIGHUP)"),
+        (signal.SIGQUIT, "stopped (SIGQUIT)"),
+        (signal.SIGINT, "interrupted"),
+    ],
+)
+def test_a_signal_to_torchrun_saves_and_is_told_once(
+    tmp_path: Path, repo_root: Path, number: signal.Signals, word: str
+) -> None:
+    home = tmp_path / "store"
+    store = {"STYLEGAN_MIX_HOME": str(home), "KERNELS": "reference"}
+    train = ("train", "--dataset", "digits_lt", "--threads", "1", "--channel-max", "8")
+    train += ("--kimg", "2000", "--save-minutes", "1000")  # only the signal saves
+    code = "from stylegan_mix import cli; cli.main()"
+    running = _launched(tmp_path, repo_root, code, *train, **store)
+    until = time.monotonic() + PATIENCE
+    while not list(home.glob("training/*/plan.json")) and running.poll() is None:
+        assert time.monotonic() < until, "two processes did not begin to train"
+        time.sleep(0.2)
+    assert not list(home.glob("training/*/checkpoints/step-*"))
+    running.send_signal(number)
+    _, said = running.communicate(timeout=PATIENCE)
+    assert said.count(f"{word}: at ") == 1, said
+    assert said.count("  run the same command to go on") == 1, said
+    assert list(home.glob("training/*/checkpoints/step-*")), said
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_ends_all_with_code_5(
     tmp_path: Path, repo_root: Path
 ) -> None:

@@ -89,6 +89,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "lecam": {"lecam": 0.3},
     "utlo": {"utlo_resolution": 4},
     "transition": {"transition_end": 1.0},
+    "small critic": {"critic_channels": 0.5},
+    "growing": {"grow_start": 0.08, "grow_end": 1.0},
+    "probe": {"probe_weight": 0.5},
+    "warm-up": {"lr_warmup": 0.1},
 }
 
 # Everything that begins, ends or is ramped does so within the steps of the test.
@@ -97,4 +101,5 @@ SCHEDULED: dict[str, dict[str, Any]] = {
     "twins": {"twins_kimg": 0.12},
     "lecam": {"lecam_kimg": 0.12},
     "transition": {"transition_start": 0.1, "transition_end": 0.4},
+    "growing": {"grow_start": 0.1, "grow_end": 0.3},
 }

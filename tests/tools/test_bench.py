@@ -285,5 +285,5 @@ def test_the_ways_to_read_a_bank_are_compared(tmp_path: Path, repo_root: Path) -
     out = tmp_path / "out.json"
     words = ("--side", "4", "--rows", "32", "--batch", "16")
     row = only_row("bank_rows.py", *words, out=out, repo_root=repo_root)
-    assert set(row["times"]) == set(row["share"]) == {"map", "rows", "loader", "hybrid"}
+    assert set(row["times"]) == set(row["share"]) == {"map", "nothing", "rows", "loader", "hybrid"}
     assert row["share"]["map"] == 1.0

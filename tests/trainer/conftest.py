@@ -137,6 +137,7 @@ def made_budget(spec: RunSpec) -> dict[str, Any]:
         "precision": spec.precision,
         "seconds": 12.5,
         "images": 3 * spec.epochs * spec.batch,
+        "fair": spec.fairness,
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from trainer.spec import AcceptRef, BankRef, TeacherRef, VoteSpec
+from trainer.recipes.catalogue import RECIPES
+from trainer.spec import AcceptRef, BankRef, DataSpec, LabelRef, TeacherRef, VoteSpec
 
 BANK = BankRef("key", "request", "content", "w", "/somewhere/bank")
 
@@ -13,18 +15,34 @@ CHOSEN: dict[str, Any] = {
     "accept": AcceptRef("clean", "content", "/somewhere/annotations"),
     "aug": "mixup",
     "bank": BANK,
+    "label": LabelRef(0.5, "content", "/somewhere/annotations"),
     "teacher": TeacherRef("weights", "/somewhere/run"),
 }
 NUMBERS: dict[str, Any] = {
     "alpha": 0.5,
+    "bank_schedule": "falling",
     "bank_share": 0.25,
     "bank_weight": 2.0,
     "bn_refresh_batches": 3,
     "decay": (0.5, 0.05),
+    "drw": 0.4,
+    "fair": "equal-real",
     "final_real_fraction": 0.5,
+    "head_epochs": 1,
     "milestones": (0.4, 0.7),
+    "mix_bank_real": True,
     "teacher_model": "resnet20",
     "votes": VoteSpec(views=4),
     "warmup_epochs": 0.0,
     "weight_decay": 0.01,
 }
+
+
+DEFAULT = DataSpec()
+
+
+def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
+    """The data with validation images, if a recipe cannot do without."""
+    posthoc = RECIPES[recipe].posthoc
+    tuned = posthoc is not None and posthoc.needs_validation
+    return replace(data, val_per_class=1) if tuned else data

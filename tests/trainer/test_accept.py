@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from judged_banks import judged
 
 from stylegan_mix import arrays
 from stylegan_mix.banks import store as banks
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.errors import InvalidInput, UsageFailure
-from stylegan_mix.judging.annotations import KIND, named, places
 from trainer.asked import Asked
 from trainer.engine.batches import Batches
 from trainer.inputs import accepted_rows, open_inputs
@@ -25,36 +24,6 @@ from trainer.recipes.catalogue import RECIPES
 
 MakeBank = Callable[..., str]
 Trainer = Callable[..., tuple[int, str, str]]
-JUDGE = "e" * 64
-
-
-def judged(key: str, kept: Callable[[np.ndarray], np.ndarray], judge: str = JUDGE) -> Path:
-    """Writes annotations by which the judge sees a third class in all rows but the kept ones."""
-    bank = open_bank(banks.resolve(key))
-    rows = np.arange(len(bank))
-    posterior = np.zeros((len(bank), 10), np.float32)
-    posterior[rows, bank.pair[:, 0]] = 1
-    third = [next(c for c in range(10) if c not in pair) for pair in bank.pair.tolist()]
-    for row in rows[~kept(rows)]:
-        posterior[row] = np.eye(10)[third[row]]
-    held = {
-        "posterior": posterior.astype("<f2"),
-        "distance": np.zeros((len(bank), 2), "<f4"),
-        "nearest": np.zeros(len(bank), "<f4"),
-        "copy": np.zeros(len(bank), "<i4"),
-    }
-    facts = {
-        "schema_version": 1,
-        "bank": bank.key,
-        "content_sha256": bank.content_sha256,
-        "split_id": bank.split_id,
-        "classes": list(bank.classes),
-        "judge": judge,
-        "reach": [1.0] * 10,
-    }
-    place = places(bank)[0] / named(judge)
-    arrays.write(place, held, kind=KIND, facts=facts)
-    return place
 
 
 def asked(key: str, **more: Any) -> Asked:

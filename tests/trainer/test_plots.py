@@ -170,7 +170,9 @@ def test_long_names_stay_inside_titles_and_legends(record: Maker) -> None:
         other = record("hybrid", recipe="patched-one-hot", seed=0, alpha=0.25 * number + 0.5)
         for part in (other["bank"], other["config"]["bank"]):
             part.update(key=f"{number}" * 64, content_sha256=f"{number + 5}" * 64)
-        other["bank"].update(draw="fill balance pairs probe unmixed 0.25 lam window:0.25,0.75", n=9)
+        other["bank"].update(
+            policy="fill balance pairs probe unmixed 0.25 lam window:0.25,0.75", n=9
+        )
         found.append(Result(other))
     found.append(Result(record("hybrid", recipe="patched-one-hot", bank_share=0.125)))
     (made,) = tables.tables(found)

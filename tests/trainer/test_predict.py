@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -233,9 +234,14 @@ def test_bad_files_are_refused_or_left_out_as_asked(run: Path, trainer: Trainer)
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("nowhere",), 3, "nowhere is missing"),
+        (("foto",), 3, "foto is missing, or neither a file nor a folder; did you mean photos?"),
+        (("a/b/c",), 3, "this folder is there, without 'a' in it"),
         (("empty",), 3, "empty holds no image"),
-        (("photos", "--part", "test"), 2, "leave one of them out"),
+        (("photos", "--part", "test"), 2, "photos has no part 'test'"),
+        (("photos", "--part", "tset"), 2, "no part 'tset'; known: train, test, eval, val, all"),
+        (("photos", "--file-column", "f"), 2, "need --labels FILE"),
+        (("photos", "--labels", "no.csv"), 2, "--labels no.csv is missing"),
+        (("--convert",), 2, "there are no IMAGES"),
         (("photos", "--dataset", "digits_lt"), 2, "leave one of them out"),
     ],
 )
@@ -247,6 +253,68 @@ def test_what_cannot_be_predicted_is_refused(
     Path("empty/notes.txt").write_text("none")
     found, _, err = trainer("predict", str(run), *arguments)
     assert found == code and told in err
+
+
+def test_labels_of_a_table_give_accuracies(run: Path, trainer: Trainer) -> None:
+    for number in range(4):
+        put(Path(f"photos/{number}.png"), seed=number)
+    names = ["Amphipod", "amphipod", "ж/猫", "krill"]
+    rows = [f"{number},{name},x" for number, name in enumerate(names)]
+    Path("truth.csv").write_text("\n".join(["image_id,kind,note", *rows, "9,Amphipod,x"]))
+    words = ("predict", str(run), "photos", "--labels", "truth.csv", "--label-column", "kind")
+    code, out, err = trainer(*words)
+    assert code == 0, err
+    assert [row["label_name"] for row in lines(out)] == ["Amphipod", "Amphipod", "ж/猫", ""]
+    assert "4 images of photos: 4 in .\n" in err
+    assert "right of 3 labelled images" in err
+    assert "no image for 1 row of truth.csv: '9' (row 6)" in err
+    assert "1 of 4 images have no label: the label file has no class of the network for them" in err
+    assert "(krill)" in err
+    code, out, _ = trainer(*words, "--json")
+    assert (code, json.loads(out)["labelled"]) == (0, 3)
+
+
+def test_the_parts_of_a_data_set_are_not_counted_together(run: Path, trainer: Trainer) -> None:
+    for part, count in (("train", 3), ("test", 2), ("val", 1)):
+        for number in range(count):
+            put(Path(f"set/{part}/Amphipod/{number}.png"), seed=number)
+    code, out, err = trainer("predict", str(run), "set")
+    assert (code, out) == (3, "")
+    assert (
+        "set holds the parts of a data set (train: 3 images in train; val: 1 images in val; test: "
+        "2 images in test)" in err
+    )
+    assert "--part test; --part all takes them together" in err
+    code, out, err = trainer("predict", str(run), "set", "--part", "test")
+    assert code == 0 and [row["file"] for row in lines(out)] == [
+        "test/Amphipod/0.png",
+        "test/Amphipod/1.png",
+    ]
+    code, out, err = trainer("predict", str(run), "set", "--part", "all")
+    assert code == 0 and len(lines(out)) == 6
+    assert "6 images of set: 2 in test, 3 in train, 1 in val" in err
+
+
+def test_images_that_lose_something_are_converted_as_asked(run: Path, trainer: Trainer) -> None:
+    put(Path("photos/a.tif"), mode="CMYK")
+    code, _, err = trainer("predict", str(run), "photos")
+    assert code == 3 and "is CMYK (--convert makes it RGB)" in err
+    code, out, err = trainer("predict", str(run), "photos", "--convert")
+    assert (code, len(lines(out))) == (0, 1), err
+
+
+def test_a_single_file_does_not_look_at_the_folder_around_it(run: Path, trainer: Trainer) -> None:
+    put(Path("home/a.png"))
+    os.mkfifo("home/pipe")
+    (Path("home") / "metadata.csv").write_text("file_name,label\nb.png,Amphipod\n")
+    code, out, err = trainer("predict", str(run), "home/a.png")
+    assert (code, [row["file"] for row in lines(out)]) == (0, ["a.png"]), err
+
+
+def test_a_run_that_is_not_there_is_looked_for(run: Path, trainer: Trainer) -> None:
+    put(Path("photos/a.png"))
+    code, _, err = trainer("predict", "rum", "photos")
+    assert code == 3 and "there is no finished run in rum; did you mean run?" in err
 
 
 def test_a_file_name_may_hold_what_csv_quotes(run: Path, trainer: Trainer) -> None:

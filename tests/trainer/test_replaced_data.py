@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from stylegan_mix import cli, console
+from stylegan_mix.errors import InvalidInput
+from trainer.engine.folder import RunFolder
 
 Trainer = Callable[..., tuple[int, str, str]]
 RUN = ("--dataset", "made", "--model", "resnet8", "--epochs", "1", "--batch", "16")
@@ -28,9 +30,10 @@ aug = "none"
 """
 
 
-def draw(folder: Path, *, train: str, test: str) -> None:
-    """Noise of two classes; another seed gives other images of a part."""
-    for part, images, seed in (("train", 12, train), ("test", 5, test)):
+def draw(folder: Path, *, train: str, test: str, val: str = "") -> None:
+    """Noise of two classes; another seed gives other images of a part. No seed, no part."""
+    parts = (("train", 12, train), ("test", 5, test), ("val", 4, val))
+    for part, images, seed in (one for one in parts if one[2]):
         for name in ("ant", "bee"):
             (folder / part / name).mkdir(parents=True, exist_ok=True)
             for number in range(images):
@@ -42,8 +45,8 @@ def draw(folder: Path, *, train: str, test: str) -> None:
 def prepare(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
     """Prepares the set "made" from noise, in the place of an earlier one."""
 
-    def make(train: str, test: str) -> None:
-        draw(tmp_path / "pictures", train=train, test=test)
+    def make(train: str, test: str, val: str = "") -> None:
+        draw(tmp_path / "pictures", train=train, test=test, val=val)
         with pytest.raises(SystemExit) as end:
             words = ["dataset", "prepare", "made", "--from", "pictures", "--replace"]
             console.main(cli.group, "stylegan-mix", words)
@@ -132,6 +135,56 @@ def test_a_results_folder_holds_the_results_of_both(
     assert len(list((tmp_path / "kept").iterdir())) == 2
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--out", "three")
     assert code == 0 and "1 have a result" in err
+
+
+def test_other_validation_images_make_another_run(
+    prepare: Callable[..., None], trainer: Trainer, tmp_path: Path
+) -> None:
+    """They may decide a correction of the network, and no other id tells of them."""
+    held = (*RUN, "--val-per-class", "3")
+    prepare("old", "old", "old")
+    assert trainer("run", *RUN)[0] == trainer("run", *held)[0] == 0
+    paths = sorted(Path("runs").glob("made-*/seed-0/result.json"))
+    ids = [json.loads(path.read_text())["dataset"].get("val_id") for path in paths]
+    assert sum(one is None for one in ids) == 1
+    inputs = [json.loads((path.parent / "inputs.json").read_text()) for path in paths]
+    assert [one.get("val_id") for one in inputs] == ids
+    prepare("old", "old", "new")
+    assert trainer("run", *RUN)[0] == 0
+    code, out, err = trainer("run", *held)
+    assert (code, out) == (3, "")
+    assert "of other images than made has now:\n  validation part" in err
+    assert trainer("run", *held, "--name", "again")[0] == 0
+    code, out, err = trainer("report", "runs", "--json")
+    rows = [row for table in json.loads(out)["tables"] for row in table["rows"]]
+    assert len(rows) == 3 and "1 run(s), such as runs/made-ce-none-" in err
+    assert "validation part" in err
+    code, _, err = trainer("predict", str(paths[ids.index(None) - 1].parent), "--part", "val")
+    assert code == 3 and "validation part" in err
+
+
+def test_runs_that_kept_no_id_of_their_validation_part_still_count(
+    prepare: Callable[..., None], trainer: Trainer
+) -> None:
+    held = (*RUN, "--val-per-class", "3")
+    prepare("old", "old", "old")
+    assert trainer("run", *held)[0] == 0
+    record = json.loads(finished().read_text())
+    del record["dataset"]["val_id"]
+    finished().write_text(json.dumps(record))
+    inputs = finished().with_name("inputs.json")
+    inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "val_id": None}))
+    before = finished().read_bytes()
+    assert trainer("run", *held)[0] == 0 and finished().read_bytes() == before
+    assert "other images" not in trainer("report", "runs")[2]
+    assert trainer("run", *held, "--name", "now")[0] == 0
+    assert trainer("report", "runs")[0] == 0
+    kept = {name: one for name, one in json.loads(inputs.read_text()).items() if name != "val_id"}
+    inputs.write_text(json.dumps(kept))
+    run = RunFolder(inputs.parent)
+    run.require_inputs({**kept, "val_id": "1" * 64})
+    with pytest.raises(InvalidInput, match="val_id changed"):
+        run.require_inputs({**kept, "val_id": "2" * 64})
 
 
 def test_a_run_that_was_stopped_is_not_gone_on_with_on_other_images(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,7 +115,9 @@ def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
     ]
 
 
-def test_two_banks_of_one_arm_are_told_by_their_draw_and_have_a_matrix_each(record: Maker) -> None:
+def test_two_banks_of_one_arm_are_told_by_their_policy_and_have_a_matrix_each(
+    record: Maker,
+) -> None:
     from trainer.reports import page
 
     found = [*arms(record, "none"), *arms(record, "hybrid")]
@@ -122,12 +125,12 @@ def test_two_banks_of_one_arm_are_told_by_their_draw_and_have_a_matrix_each(reco
         other = record("hybrid", seed=0)
         for part in (other["bank"], other["config"]["bank"]):
             part.update(key=f"{number}" * 64, content_sha256=f"{number + 5}" * 64)
-        other["bank"]["draw"] = draw
+        other["bank"]["policy"] = draw
         found.append(Result(other))
     (table,) = tables.tables(found)
     names = [row.name for row in table.rows if row.first.arm == "hybrid"]
     assert len(set(names)) == 3
-    assert sum("bank draw fill balance" in name for name in names) == 1
+    assert sum("bank policy fill balance" in name for name in names) == 1
     assert all(name.count("hybrid") == 1 for name in names)
     text = " ".join(re.sub(r"<[^>]*>", " ", page.html([table])).split())
     assert text.count("percent of each class") == 3
@@ -150,22 +153,6 @@ def test_networks_of_one_arm_have_names_of_their_own(record: Maker) -> None:
     found = [Result(record("none", model=model)) for model in ("resnet8", "resnet20")]
     (table,) = tables.tables([*found, Result(record("mixup"))])
     assert [row.name for row in table.rows] == ["none resnet20", "none resnet8", "mixup"]
-
-
-@pytest.mark.parametrize(
-    ("setting", "told"),
-    [
-        ({"lr": 0.05}, {"lr 0.05", "lr 0.1"}),
-        ({"batch": 64}, {"batch 64", "batch 128"}),
-        ({"precision": "bfloat16"}, {"precision bfloat16", "precision float32"}),
-    ],
-)
-def test_tables_that_would_have_one_title_name_their_difference(
-    record: Maker, setting: Any, told: set[str]
-) -> None:
-    found = tables.tables([Result(record()), Result(record(**setting))])
-    plain = "digits_lt, imbalance 20, 12 epochs, "
-    assert {table.title for table in found} == {plain + one for one in told}
 
 
 def test_one_of_a_kind_is_counted_in_the_singular(record: Maker) -> None:
@@ -248,7 +235,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
     }
     assert set(row) == {
         *("arm", "recipe", "model", "bank", "teacher", "setting", "key", "steps", "n", "seeds"),
-        *("accuracy", "test_oracle", "per_class", "commands"),
+        *("fair", "accuracy", "test_oracle", "per_class", "commands"),
     }
     assert list(row["accuracy"]) == ["overall", "balanced", "many", "medium", "few"]
     assert row["accuracy"]["few"].keys() == {"mean", "sd"}
@@ -488,3 +475,16 @@ def test_runs_that_are_not_there_are_error_3(places: Path, trainer: Any) -> None
     (places / "empty").mkdir()
     code, _, err = trainer("report", "empty")
     assert code == 3 and "there is no finished run to report" in err
+
+
+@pytest.mark.parametrize("option", ["--out", "--into"])
+def test_a_full_disk_is_told_before_the_results_are_read(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(records, "surveyed", None)  # not called
+    code, out, err = trainer("report", "runs", option, "elsewhere/page.md")
+    assert (code, out) == (4, "")
+    assert "/elsewhere needs" in err
+    assert f"with {option}" in err

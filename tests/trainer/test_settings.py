@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_settings import BANK, CHOSEN, NUMBERS
+from other_settings import BANK, CHOSEN, NUMBERS, data_for
 
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
@@ -30,7 +30,8 @@ GRID = [(aug, name) for aug in ARMS for name in RECIPES]
 
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
     bank = BANK if ARMS[aug].bank else None
-    return RunSpec(**{"aug": aug, "recipe": name, "bank": bank, **changes})
+    settings = {"aug": aug, "recipe": name, "bank": bank, "data": data_for(name), **changes}
+    return RunSpec(**settings)
 
 
 def option(setting: str) -> str:
@@ -90,7 +91,10 @@ def test_the_error_names_who_reads_it(home: Path) -> None:
     with pytest.raises(UsageFailure) as error:
         decide(Asked(dataset="digits_lt", alpha=0.5, views=4, bank="w"))
     told = str(error.value)
-    assert "--alpha 0.5: --aug none reads no alpha; arms that do: mixup, cutmix, remix" in told
+    assert (
+        "--alpha 0.5: --aug none reads no alpha; arms that do: mixup, mixup-even, cutmix, remix"
+        in told
+    )
     assert "--views 4: recipe ce reads no views; recipes that do: patched-one-hot" in told
     assert "--bank w: --aug none reads no bank; arms that do: bank, hybrid" in told
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainer.reports import records, summary
+from trainer.reports import records, summary, tables
 from trainer.reports.records import Result
 
 Maker = Callable[..., dict[str, Any]]
@@ -136,3 +136,19 @@ def test_pairs_of_several_experiments_are_listed(places: Path, record: Maker, tr
     assert "'hybrid' means 3 experiments" in err
     assert err.count("hybrid/ce/resnet8/") == 3
     assert "add recipe, model or key" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"lr": 0.05}, {"lr 0.05", "lr 0.1"}),
+        ({"batch": 64}, {"batch 64", "batch 128"}),
+        ({"precision": "bfloat16"}, {"precision bfloat16", "precision float32"}),
+    ],
+)
+def test_tables_that_would_have_one_title_name_their_difference(
+    record: Maker, setting: Any, told: set[str]
+) -> None:
+    found = tables.tables([Result(record()), Result(record(**setting))])
+    plain = "digits_lt, imbalance 20, 12 epochs, "
+    assert {table.title for table in found} == {plain + one for one in told}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -387,3 +388,17 @@ def test_a_run_that_fails_is_said_and_the_others_are_run(
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
     assert code == 5 and "1 of 2 runs failed" in err
     assert [one.arm for one in records.collect([Path("kept")])] == ["mixup"]
+
+
+def test_a_full_disk_under_the_results_is_told_before_the_first_run(
+    home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    file = tmp_path / "sweep.toml"
+    file.write_text('[[runs]]\ndataset = "digits_lt"\nepochs = 1\n')
+    code, _, err = trainer("sweep", str(file), "--results", "kept")
+    assert code == 4
+    assert "/kept needs" in err
+    assert "choose another folder with --results" in err
+    assert not Path("runs").exists()

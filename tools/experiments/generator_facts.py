@@ -17,14 +17,15 @@ import torch
 
 from stylegan_mix import output, store
 from stylegan_mix.generators import store as generator_store
+from stylegan_mix.reading import parse_json, read_lines
 
 
 def facts(reference: str) -> dict[str, Any]:
     """Joins the card of the generator with the end of its log, up to its budget."""
     published = generator_store.load(reference)
     card = published.card
-    log = (store.home() / "training" / card["training"] / "metrics.jsonl").read_text()
-    lines = [json.loads(line) for line in log.splitlines()]
+    log = store.home() / "training" / card["training"] / "metrics.jsonl"
+    lines = [parse_json(line) for line in read_lines(log) if line]
     lines = [line for line in lines if line["kimg"] <= card["kimg"] + 1e-9]
     return {
         **card,

@@ -17,11 +17,9 @@ within one point for shares (coverage, accuracies).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,14 @@ from scipy import stats
 from stylegan_mix import store
 from stylegan_mix.generators import store as generator_store
 from stylegan_mix.process import cpu_name
+from stylegan_mix.reading import (
+    LARGEST_TOML,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_lines,
+    read_text,
+)
 
 # Figures of the table: figure, reference, scopes, decimals.
 COLUMNS = (
@@ -62,7 +68,7 @@ def run(words: list[str], threads: int) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(done.returncode)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = parse_json(done.stdout)
     return found
 
 
@@ -74,7 +80,7 @@ def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -
     judge = ["metrics", published.hash, *options_of(plan["metrics"])]
     report = run(judge, threads)
     folder = store.home() / "training" / published.card["training"]
-    log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    log = [parse_json(line) for line in read_lines(folder / "metrics.jsonl") if line]
     events = folder / "events.jsonl"
     return {
         "row": row["name"],
@@ -87,7 +93,7 @@ def finish(row: dict[str, Any], plan: dict[str, Any], seed: int, threads: int) -
         "test_id": report["test_id"],
         "operators": published.card["operators"],
         "attempts": published.card.get("attempts", 1),
-        "events": events.read_text().splitlines() if events.exists() else [],
+        "events": [line.decode() for line in read_lines(events) if line] if events.exists() else [],
         "training_seconds": round(sum(line["seconds"] for line in log), 1),
         "diversity": published.card["diversity"],
         "last_log": log[-1],
@@ -233,12 +239,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the finished rows")
     parser.add_argument("--compare", nargs=2, metavar="ROW", help="print paired differences")
     options = parser.parse_args()
-    plan = tomllib.loads(options.plan.read_text())
+    plan = parse_toml(read_text(options.plan, limit=LARGEST_TOML))
     names = [row["name"] for row in plan["rows"]]
     if unknown := set(options.only or ()) - set(names):
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if options.table or options.compare:
-        records = [json.loads(path.read_text()) for path in sorted(options.results.glob("*.json"))]
+        records = [read_json(path) for path in sorted(options.results.glob("*.json"))]
         if options.compare:
             shown = comparison(records, *options.compare)
         else:

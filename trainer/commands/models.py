@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from stylegan_mix import console
@@ -16,7 +18,7 @@ def models(as_json: bool, debug: bool) -> None:
     """List classifiers, with their parameters for 10 classes of colour images."""
     from trainer.models import MODELS, build
 
-    found = []
+    found: list[dict[str, Any]] = []
     for name in MODELS:
         network = build(name, classes=10, channels=3)
         count = sum(one.numel() for one in network.parameters())

@@ -83,6 +83,9 @@ def report(
     """
     from trainer.reports import data_now, records
 
+    output.check(out)
+    if not check:
+        output.check(into, elsewhere="choose another file with --into")
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
     shape = "json" if as_json else form or _by_ending(out)
     if into is None and check:

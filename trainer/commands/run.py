@@ -10,11 +10,13 @@ import click
 
 from stylegan_mix import console, process, progress, stopping
 from stylegan_mix.session import Session
+from trainer.schedule import CONSTANT
 
 if TYPE_CHECKING:
     from stylegan_mix.estimates import Span
     from trainer.plan import Asked, Plan
     from trainer.reports.records import Result
+    from trainer.spec import RunSpec
 
 __all__ = ["asked_for", "run", "show"]
 
@@ -40,14 +42,40 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
     ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
-    ("--bank-share", float, "Share of a batch that comes from the bank. Default: 0.5."),
+    (
+        "--fair",
+        str,
+        "Rows of the bank: equal-steps, in the place of real ones (default); equal-real, added.",
+    ),
+    ("--bank-share", float, "Rows of the bank a step, as a share of --batch. Default: 0.5."),
     ("--bank-weight", float, "Weight of a bank's row in the loss. Default: 1."),
+    (
+        "--bank-schedule",
+        str,
+        "constant (default), falling (in rows), falling-weight, from:EPOCH or until:EPOCH.",
+    ),
+    ("--mix-bank-real/--no-mix-bank-real", bool, "Mix each row of the bank with a real one."),
     (
         "--accept",
         str,
         "Rows of the bank that are used: all, or clean: those that its judge keeps. Default: all.",
     ),
+    (
+        "--label",
+        str,
+        "Label of a bank's row: lam (default), judge, or the judge's share of it, such as 0.5.",
+    ),
     ("--final-real-fraction", float, "Last steps on real unmixed images. Default: 0.1."),
+    (
+        "--drw",
+        float,
+        "Share of the steps after which losses are weighted by class. Default: never.",
+    ),
+    (
+        "--head-epochs",
+        int,
+        "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
+    ),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),
     ("--flip/--no-flip", bool, "Mirror images at random. Default: by data set."),
@@ -139,8 +167,20 @@ def show(plan: Plan) -> None:
         f"{data.groups.rule}, {len(data.overlap)} images in both parts\n"
         f"arm {spec.arm}, recipe {spec.recipe}, {spec.model}: {spec.epochs} epochs, batch "
         f"{spec.batch}, learning rate {spec.lr:g}, {spec.precision}, seeds {seeds}\n"
+        f"{_batch(spec)}"
         f"folder {plan.folder(plan.seeds[0]).parent}"
     )
+
+
+def _batch(spec: RunSpec) -> str:
+    """Says which rows a batch has beside plain real ones, and in which way that is fair; or ""."""
+    count = spec.extra_rows
+    if not count:
+        return ""
+    real = spec.most_rows - count
+    kind = "of the bank" if spec.uses_bank else "drawn evenly over the classes"
+    when = "" if spec.bank_schedule == CONSTANT else f", {spec.bank_schedule}"
+    return f"{real} real rows a step and {count} {kind}{when}, fair by {spec.fairness}\n"
 
 
 def _show_cost(plan: Plan, device: str, *, as_json: bool) -> None:

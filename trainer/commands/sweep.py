@@ -74,6 +74,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         _require_startable(missing, options["device"])
         _tell(settled, as_json=options["as_json"])
         return
+    grid.check_place(results)
     how = How(options["device"], options["threads"], {}, options["progress"])
     plans = [one.plan for one in missing if one.plan is not None]
     for plan in plans:  # before the first begins, so that all have the banks of now

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Batch", "Source"]
+__all__ = ["Batch", "Partners", "Source"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Source:
 
     rows: their places in the batch; bank: True for rows of a bank, whose classes are equal, False
     for the training set; judged: True if they have a loss; mixed: True if that is
-    lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses.
+    lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses; even:
+    True for training images drawn evenly over the classes.
     """
 
     name: str
@@ -24,6 +26,20 @@ class Source:
     judged: bool = True
     mixed: bool = False
     weight: float = 1.0
+    even: bool = False
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The training images that the rows of a source are mixed with, after all other mixing.
+
+    label: [n] int64; index: [n] int64, their rows in the training part; own: [n] float32, the share
+    of the row itself.
+    """
+
+    label: Tensor
+    index: Tensor
+    own: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,9 @@ class Batch:
     images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
     share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
     from; views: [V, N, C, H, W], further views of the same images before mixing, if the stage asks
-    for them.
+    for them. By the name of a source: targets, the shares of all classes [n, K] float32 that take
+    the place of its labels and their lam; partners, the training images that its rows are mixed
+    with.
     """
 
     images: Tensor
@@ -44,6 +62,8 @@ class Batch:
     index_b: Tensor
     sources: tuple[Source, ...]
     views: Tensor | None = None
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    partners: Mapping[str, Partners] = field(default_factory=dict)
 
     @property
     def judged(self) -> tuple[Source, ...]:

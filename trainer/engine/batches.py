@@ -7,7 +7,7 @@ Rows of a bank pass through exactly the same transform.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -20,13 +20,16 @@ from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
-from trainer.engine.batch import Batch, Source
-from trainer.engine.mixing import ARMS, Mixer
+from trainer.engine.batch import Batch, Partners, Source
+from trainer.engine.mixing import ARMS, Mixer, beside, shares
+from trainer.engine.portions import Portions
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import RunSpec
 
 __all__ = ["Batches", "Images", "Transform", "source_names", "transform_of", "windows"]
 
+# The name of the source of real rows that are drawn evenly and added to a batch.
+_EVEN = "even"
 # Above this size, images stay on the disk and are gathered batch by batch.
 RESIDENT_BYTES = 8 << 30
 
@@ -123,10 +126,10 @@ class _Part:
     index: np.ndarray
 
 
-def source_names(stage: Stage) -> tuple[str, ...]:
-    """Lists the names of all sources that a stage's batches may have, including a bank."""
+def source_names(stage: Stage, aug: str) -> tuple[str, ...]:
+    """Lists the names of all sources that a stage's batches may have in an arm, with a bank's."""
     real = [_real(place) for place in range(len(stage.draws))]
-    return (real[0], "bank", *real[1:])
+    return (real[0], "bank", *real[1:], *([_EVEN] if ARMS[aug].even else []))
 
 
 def _real(place: int) -> str:
@@ -155,7 +158,7 @@ class Batches:
     the rows of a bank are "bank". Draws without a loss come last. In arms with mixing or a bank,
     the last `final_real_fraction` of the steps hold real unmixed rows only, and so do all steps of
     a stage that asks for real rows. `accepted` are the rows of the bank that are used; None means
-    all of them.
+    all of them. `posterior` [rows of the bank, K] is a judge's, None where labels are by lam.
     """
 
     def __init__(
@@ -169,20 +172,23 @@ class Batches:
         steps: int,
         device: torch.device,
         accepted: np.ndarray | None = None,
+        posterior: np.ndarray | None = None,
     ) -> None:
         self._spec, self._stage, self._number, self._device = spec, stage, number, device
         self._counts = np.asarray(data.counts)
-        follows_arm = stage.rows == "arm" and spec.aug != "none"
-        last = round(steps * spec.final_real_fraction)
-        self._plain_from = steps - last if follows_arm else 0
+        self._portions = Portions(spec, stage, images=len(data.train.labels), steps=steps)
+        self._steps = steps
+        follows_arm = self._portions.plain_from > 0
         make_mixer = ARMS[spec.aug].mixer
         self._mixer = make_mixer(spec.alpha) if make_mixer else None
-        self._bank = bank if follows_arm and spec.bank_rows else None
-        self._used = spec.bank_rows if self._bank is not None else 0
+        self._crosses = spec.mix_bank_real and "mix_bank_real" in ARMS[spec.aug].reads
+        self._bank = bank if follows_arm else None
+        self._posterior = posterior
         self._transform = transform_of(spec, data, device)
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
         self._orders = [self._order(place, draw) for place, draw in enumerate(stage.draws)]
+        self._even = self._order(len(stage.draws), Draw("class")) if ARMS[spec.aug].even else None
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
             self._accepted = np.arange(len(self._bank)) if accepted is None else accepted
@@ -193,20 +199,29 @@ class Batches:
     def _order(self, place: int, draw: Draw) -> samplers.Order:
         seed, number = self._spec.seed, self._number
         further = f"-{place + 1}" if place else ""
+        if draw.sampler == "instance":
+            return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        name = f"data.class{further}"
         if draw.sampler == "class":
-            name = f"data.class{further}"
             return samplers.balanced(self._labels, len(self._counts), seed, name, number)
-        return samplers.instance(len(self._labels), seed, f"data.order{further}", number)
+        passes = self._portions.real(draw, self._steps)[0] / len(self._labels)
+
+        def shares(one_pass: int) -> np.ndarray:
+            return samplers.class_shares(draw.sampler, self._counts, min(one_pass / passes, 1.0))
+
+        return samplers.weighted(self._labels, shares, seed, name, number)
 
     def __call__(self, step: int) -> Batch:
-        in_arm = step < self._plain_from
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
-        if in_arm and self._bank is not None:
-            parts.append(self._from_bank(self._bank, step))
+        parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
         planes = self._transform.random(images, self._stream("data.augment", step))
-        if in_arm and self._mixer is not None:  # an arm has one draw, the first rows
-            parts[0] = self._mixed(self._mixer, parts[0], planes, step)
+        partners: dict[str, Partners] = {}
+        if step < self._portions.plain_from:  # an arm has one draw, the first rows
+            if self._crosses and len(parts) > 1:
+                partners[parts[1].source.name] = self._crossed(parts[0], parts[1], planes, step)
+            if self._mixer is not None:
+                parts = self._mixed(self._mixer, parts, planes, step)
         labels = np.concatenate([part.labels for part in parts])
         index = np.concatenate([part.index for part in parts])
         lam = np.concatenate([part.lam for part in parts])
@@ -220,40 +235,88 @@ class Batches:
             index_b,
             _one_after_another(parts),
             self._views(images, step),
+            self._targets(parts),
+            partners,
         )
 
     def _drawn(self, place: int, step: int) -> _Part:
         """Draws the rows of one of the stage's draws, not yet mixed."""
         draw = self._stage.draws[place]
-        in_arm, plain = (
-            round(draw.share * n) for n in (self._spec.batch - self._used, self._spec.batch)
-        )
-        before = min(step, self._plain_from)
-        start = before * in_arm + (step - before) * plain
-        rows = self._orders[place].rows(start, in_arm if step < self._plain_from else plain)
+        rows = self._orders[place].rows(*self._portions.real(draw, step))
+        return self._unmixed(Source(_real(place), slice(0), judged=draw.judged), rows)
+
+    def _unmixed(self, source: Source, rows: np.ndarray) -> _Part:
+        """Gathers training images by their rows."""
+        ones = np.ones(len(rows), np.float32)
         return _Part(
-            Source(_real(place), slice(0), judged=draw.judged),
-            self._images.take(rows),
-            _twice(self._labels[rows]),
-            np.ones(len(rows), np.float32),
-            _twice(rows),
+            source, self._images.take(rows), _twice(self._labels[rows]), ones, _twice(rows)
         )
 
-    def _from_bank(self, bank: Bank, step: int) -> _Part:
-        rows = self._accepted[self._bank_order.rows(step * self._used, self._used)]
+    def _extra(self, step: int) -> list[_Part]:
+        """Draws the rows of a bank, or the real ones in their place; none if a step has none."""
+        start, count = self._portions.extra(step)
+        if not count:
+            return []
+        weight = self._portions.weight(step)
+        if self._even is not None:
+            source = Source(_EVEN, slice(0), weight=weight, even=True)
+            return [self._unmixed(source, self._even.rows(start, count))]
+        return [self._from_bank(self._bank, start, count, weight)] if self._bank else []
+
+    def _from_bank(self, bank: Bank, start: int, count: int, weight: float) -> _Part:
+        rows = self._accepted[self._bank_order.rows(start, count)]
         return _Part(
-            Source("bank", slice(0), bank=True, mixed=True, weight=self._spec.bank_weight),
+            Source("bank", slice(0), bank=True, mixed=True, weight=weight),
             self._bank_images.take(rows),
             bank.pair[rows].astype(np.int64),
             bank.lam[rows],
             _twice(rows),
         )
 
-    def _mixed(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
-        """Mixes the first rows of `planes` among themselves, in place; returns their labels."""
-        rows, label, index = slice(0, len(part.lam)), part.labels[:, 0], part.index[:, 0]
-        mixed = mixer(planes[rows], label, self._counts, lambda name: self._stream(name, step))
-        planes[rows] = mixed.planes
+    def _crossed(self, real: _Part, bank: _Part, planes: Tensor, step: int) -> Partners:
+        """Mixes each row of a bank with a real one that is still unmixed, in place."""
+        count, first = len(bank.lam), len(real.lam)
+        order = self._stream("cross.perm", step).permutation(first)
+        partner = np.resize(order, count)  # from its start again, if there are more rows
+        own = shares(self._spec.alpha, count, self._stream("cross.lam", step))
+        rows, share = slice(first, first + count), beside(planes, own)
+        planes[rows] = torch.lerp(planes[partner], planes[rows], share[:, None, None, None])
+        return Partners(
+            self._put(real.labels[partner, 0]), self._put(real.index[partner, 0]), share
+        )
+
+    def _targets(self, parts: Sequence[_Part]) -> Mapping[str, Tensor]:
+        """Makes the labels of a bank's rows as shares of all classes, where a judge gives them."""
+        if self._posterior is None or self._spec.label is None:
+            return {}
+        share, found = self._spec.label.judge_share, {}
+        for part in parts:
+            if part.source.bank:
+                judged = self._posterior[part.index[:, 0]].astype(np.float32)  # [n, K]
+                target = share * judged / judged.sum(1, keepdims=True)
+                rows = np.arange(len(part.lam))
+                for label, of in zip(part.labels.T, (part.lam, 1 - part.lam), strict=True):
+                    target[rows, label] += (1 - share) * of
+                found[part.source.name] = self._put(target)
+        return found
+
+    def _mixed(
+        self, mixer: Mixer, parts: Sequence[_Part], planes: Tensor, step: int
+    ) -> list[_Part]:
+        """Mixes the real rows of each part among themselves, in place; sets their labels."""
+        mixed, start = [], 0
+        for part in parts:
+            rows = slice(start, start + len(part.lam))
+            mixed.append(part if part.source.bank else self._mix(mixer, part, planes[rows], step))
+            start = rows.stop
+        return mixed
+
+    def _mix(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
+        label, index = part.labels[:, 0], part.index[:, 0]
+        # Of a stream of their own, so that the real rows are mixed as in the arm without others.
+        of = f"{_EVEN}." if part.source.even else ""
+        mixed = mixer(planes, label, self._counts, lambda name: self._stream(f"{of}{name}", step))
+        planes.copy_(mixed.planes)
         return replace(
             part,
             source=replace(part.source, mixed=True),

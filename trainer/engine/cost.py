@@ -44,7 +44,8 @@ def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
 
 def step_seconds(spec: RunSpec, data: Dataset, device: torch.device) -> Span:
     """Estimates the seconds of a step, with its share of all other work."""
-    batches = sorted({max(spec.batch >> halvings, FEWEST_IN_BATCH) for halvings in (0, 2, 4, 6)})
+    rows = spec.most_rows
+    batches = sorted({max(rows >> halvings, FEWEST_IN_BATCH) for halvings in (0, 2, 4, 6)})
     forms = [
         Form(batch, partial(_steps, spec, data, batch, device), runs=TIMED_STEPS)
         for batch in batches

@@ -14,13 +14,22 @@ from torch import Tensor, nn
 
 from trainer.engine.batches import Images, Transform
 from trainer.engine.loop import autocast
+from trainer.models import Outputs
 from trainer.reports.schema import class_mean, group_means
 
 if TYPE_CHECKING:
     from stylegan_mix.datasets import Part
     from trainer.spec import RunSpec
 
-__all__ = ["MOST_CONFUSED", "confusion_of", "interval", "logits_of", "predicted_by", "scores"]
+__all__ = [
+    "MOST_CONFUSED",
+    "confusion_of",
+    "features_of",
+    "interval",
+    "logits_of",
+    "predicted_by",
+    "scores",
+]
 
 # Budget of test images for the curves of a run: this many, or an eighth of the trained images.
 EVALUATED_IMAGES = 150_000
@@ -47,32 +56,43 @@ def logits_of(
     batch: int = _BATCH,
 ) -> Tensor:
     """Computes the logits of a part in evaluation mode, [N, K] float32 on the CPU."""
-    return torch.cat(list(_logits(model, part, transform, device, precision, batch)))
+    answers = _answers(model, part, transform, device, precision, batch)
+    return torch.cat([out.logits.cpu() for out in answers])
+
+
+def features_of(
+    model: nn.Module, part: Part, transform: Transform, *, device: torch.device, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Computes features [N, D] and logits [N, K] of a part in evaluation mode, on the CPU."""
+    answers = _answers(model, part, transform, device, precision, _BATCH)
+    both = [(out.features.cpu(), out.logits.cpu()) for out in answers]
+    features, logits = zip(*both, strict=True)
+    return torch.cat(features), torch.cat(logits)
 
 
 def predicted_by(
     model: nn.Module, part: Part, transform: Transform, *, device: torch.device, precision: str
 ) -> np.ndarray:
     """Computes the class of the largest logit of a part, [N] int64; the logits are not kept."""
-    batches = _logits(model, part, transform, device, precision, _BATCH)
-    return torch.cat([logits.argmax(1) for logits in batches]).numpy()
+    answers = _answers(model, part, transform, device, precision, _BATCH)
+    return torch.cat([out.logits.cpu().argmax(1) for out in answers]).numpy()
 
 
-def _logits(
+def _answers(
     model: nn.Module,
     part: Part,
     transform: Transform,
     device: torch.device,
     precision: str,
     batch: int,
-) -> Iterator[Tensor]:
-    """Yields the logits of a part batch by batch, [n, K] float32 on the CPU."""
+) -> Iterator[Outputs]:
+    """Yields the outputs of a part batch by batch."""
     images = Images(part.images, device)
     model.eval()
     with torch.no_grad(), autocast(precision, device):
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
-            yield model(transform.plain(images.take(rows))).logits.cpu()
+            yield model(transform.plain(images.take(rows)))
 
 
 def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from stylegan_mix import checkpoint, store
 from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.process import cpu_name
-from stylegan_mix.reading import parse_json
+from stylegan_mix.reading import append_text, parse_json
 from trainer import models
 from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
@@ -137,6 +137,7 @@ class RunFolder:
             before = store.read_json(path)
             with fitting(f"{path} does not list inputs", remedy=_ASIDE.format(path)):
                 check_types(before, {})
+            before.setdefault("val_id", inputs.get("val_id"))  # earlier versions did not keep it
             changed = [name for name in inputs if before.get(name) != inputs[name]]
             if changed:
                 raise InvalidInput(
@@ -158,8 +159,9 @@ class RunFolder:
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Appends one event to `metrics.jsonl`; a torn last line is put right on resuming."""
-        with store.disk_errors(self.path), open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(event, allow_nan=False) + "\n")
+        path = self.path / "metrics.jsonl"
+        with store.disk_errors(path):
+            append_text(path, json.dumps(event, allow_nan=False) + "\n")
 
     def write_result(self, record: dict[str, Any]) -> None:
         """Checks and writes the record: from now on the run is finished."""

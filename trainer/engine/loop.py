@@ -43,8 +43,8 @@ __all__ = [
 # Steps between two checks on the device for a loss that is not finite.
 CHECK_EVERY_STEPS = 20
 
-Sides = tuple[TeacherAnswer, TeacherAnswer]
-"""A teacher's answers about label_a and about label_b."""
+Sides = tuple[TeacherAnswer, ...]
+"""A teacher's answers about label_a, about label_b, and last about the label of a partner."""
 
 
 Answers = Mapping[str, Sides]
@@ -59,7 +59,10 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Losses:
-    """An objective bound twice: to the training set, and to a bank, whose classes are equal."""
+    """An objective bound twice: to the training set, and to rows whose classes are equal.
+
+    Such are the rows of a bank, and training images that are drawn evenly.
+    """
 
     real: Loss
     bank: Loss
@@ -286,7 +289,7 @@ def one_step(job: Job, state: State) -> Tensor:
     for source in batch.judged:
         weights[source.rows] = source.weight
     for group in state.optimiser.param_groups:
-        group["lr"] = job.rate(state.step)
+        group["lr"] = job.rate(state.step) * group.get("factor", 1.0)
     state.optimiser.zero_grad(set_to_none=True)
     (weights * values).mean().backward()
     state.optimiser.step()
@@ -306,21 +309,33 @@ def row_losses(
     progress: float = 0.0,
     noise: Draws = Draws(),
 ) -> Tensor:
-    """Mixes lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N]; banks by their loss.
+    """Mixes lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N].
 
-    answers: one per teacher.
+    Rows whose classes are equal have the loss that is bound to such. A target of all classes takes
+    the place of both labels. A row that was mixed with a training image has the share of that
+    image's loss, too. answers: one per teacher.
     """
+
+    def about(label: Tensor, index: Tensor, name: str, side: int) -> Rows:
+        said = tuple(one[name][side] for one in answers)
+        return Rows(label, index, said, progress, noise)
+
     parts = []
     for source in batch.judged:
-        rows, loss = source.rows, losses.bank if source.bank else losses.real
-        about_a, about_b = (tuple(one[source.name][side] for one in answers) for side in (0, 1))
-        seen = student.of(rows)
-        a = Rows(batch.label_a[rows], batch.index[rows], about_a, progress, noise)
-        value = loss(seen, a)
-        if source.mixed:
-            b = Rows(batch.label_b[rows], batch.index_b[rows], about_b, progress, noise)
+        rows, name = source.rows, source.name
+        loss = losses.bank if source.bank or source.even else losses.real
+        seen, target = student.of(rows), batch.targets.get(name)
+        label = batch.label_a[rows] if target is None else target
+        value = loss(seen, about(label, batch.index[rows], name, 0))
+        if source.mixed and target is None:
+            b = about(batch.label_b[rows], batch.index_b[rows], name, 1)
             lam = batch.lam[rows].to(value)
             value = lam * value + (1 - lam) * loss(seen, b)
+        if name in batch.partners:
+            other = batch.partners[name]
+            real = losses.real(seen, about(other.label, other.index, name, -1))
+            own = other.own.to(value)
+            value = own * value + (1 - own) * real
         parts.append(value)
     return torch.cat(parts)
 

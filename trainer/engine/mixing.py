@@ -193,22 +193,38 @@ class Arm:
     """A way to make batches, by its name in `--aug`.
 
     mixer: makes the mixer of real rows from `--alpha`, or None if they stay unmixed; bank: True if
-    a part of each batch comes from a bank.
+    rows of a bank are in each batch; even: True if real rows drawn evenly over the classes are
+    added to each batch, in the place of a bank's, and mixed among themselves.
     """
 
     mixer: Callable[[float], Mixer] | None = None
     bank: bool = False
+    even: bool = False
 
     @property
     def reads(self) -> frozenset[str]:
         """The settings of a run, of those in `READ_BY_ARMS`, that have an effect on this arm."""
         read = {"alpha"} if self.mixer else set()
-        read |= {"accept", "bank", "bank_share", "bank_weight"} if self.bank else set()
+        read |= {"accept", "bank", "fair", "label"} if self.bank else set()
+        read |= {"mix_bank_real"} if self.bank and self.mixer else set()
+        extra = {"bank_schedule", "bank_share", "bank_weight"}
+        read |= extra if self.bank or self.even else set()
         return frozenset(read | {"final_real_fraction"} if read else read)
 
 
 READ_BY_ARMS = frozenset(
-    {"accept", "alpha", "bank", "bank_share", "bank_weight", "final_real_fraction"}
+    {
+        "accept",
+        "alpha",
+        "bank",
+        "bank_schedule",
+        "bank_share",
+        "bank_weight",
+        "fair",
+        "final_real_fraction",
+        "label",
+        "mix_bank_real",
+    }
 )
 """The settings of a run that some arms read and others do not."""
 
@@ -216,6 +232,7 @@ READ_BY_ARMS = frozenset(
 ARMS: dict[str, Arm] = {
     "none": Arm(),
     "mixup": Arm(mixer=Mixup),
+    "mixup-even": Arm(mixer=Mixup, even=True),
     "cutmix": Arm(mixer=CutMix),
     "remix": Arm(mixer=Remix),
     "bank": Arm(bank=True),

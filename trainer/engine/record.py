@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stylegan_mix.banks.policy import in_brief
 from trainer.engine.folder import Finished, now
+from trainer.engine.portions import Portions
 from trainer.inputs import Inputs
-from trainer.recipes.catalogue import recipe
 from trainer.reports.schema import SCHEMA
+from trainer.settings import method
 from trainer.spec import RunSpec
 
 __all__ = ["MOST_EVENTS", "of_run", "thinned"]
@@ -31,7 +33,8 @@ def of_run(
 
     Everything but `seconds`, `finished_utc` and `environment` is independent of interruptions.
     """
-    final = list(trained.values())[-1].facts
+    chosen = method(spec)
+    final, taught = list(trained.values())[-1].facts, trained[chosen.taught.name].facts
     confusion = list(trained.values())[-1].confusion
     return {
         "schema": SCHEMA,
@@ -39,10 +42,10 @@ def of_run(
         "arm": spec.arm,
         "aug": spec.aug,
         "recipe": spec.recipe,
-        "method": recipe(spec.recipe).plain(),
+        "method": chosen.plain(),
         "model": spec.model,
         "seed": spec.seed,
-        "budget": _budget(spec, trained),
+        "budget": _budget(spec, trained, len(inputs.data.train.labels)),
         "bank": _bank(inputs),
         "teacher": _teacher(spec, taught_by),
         "accuracy": final["accuracy"],
@@ -54,8 +57,8 @@ def of_run(
         "diagnostics": {
             "weights_sha256": final["sha256"],
             "validation": final["validation"],
-            "teacher_disagreement": final["disagreement"],
-            "votes": final["votes"],
+            "teacher_disagreement": taught["disagreement"],
+            "votes": taught["votes"],
         },
         "command": command,
         "config": spec.plain(),
@@ -74,6 +77,7 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
         "split_seed": data.split_seed,
         "split_id": data.split_id,
         "test_id": data.test_id,
+        **({} if data.val_id is None else {"val_id": data.val_id}),
         "classes": list(data.classes),
         "counts": [int(count) for count in data.counts],
         "groups": {
@@ -88,9 +92,9 @@ def _dataset(spec: RunSpec, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _budget(spec: RunSpec, trained: Mapping[str, Finished]) -> dict[str, Any]:
+def _budget(spec: RunSpec, trained: Mapping[str, Finished], images: int) -> dict[str, Any]:
     """Counts steps and images of the run itself; a teacher stage stands under `stages` only."""
-    chosen = recipe(spec.recipe)
+    chosen = method(spec)
     own = [stage for stage in chosen.stages if stage.name not in chosen.teachers]
     steps = {stage.name: trained[stage.name].facts["steps"] for stage in own}
     return {
@@ -100,7 +104,10 @@ def _budget(spec: RunSpec, trained: Mapping[str, Finished]) -> dict[str, Any]:
         "lr": spec.lr,
         "precision": spec.precision,
         "seconds": round(sum(stage.facts["seconds"] for stage in trained.values()), 1),
-        "images": sum(steps[stage.name] * stage.images(spec.batch) for stage in own),
+        "images": sum(
+            Portions(spec, stage, images=images, steps=steps[stage.name]).images for stage in own
+        ),
+        "fair": spec.fairness,
         "stages": [
             {key: stage.facts[key] for key in ("stage", "epochs", "steps", "seconds")}
             for stage in trained.values()
@@ -112,26 +119,27 @@ def _bank(inputs: Inputs) -> dict[str, Any] | None:
     bank = inputs.bank
     if bank is None:
         return None
+    policy = in_brief(bank.facts.get("request") or {})
     return {
         "key": bank.key,
         "request_key": bank.request_key,
         "content_sha256": bank.content_sha256,
         "n": len(bank),
         "space": bank.space,
-        "draw": bank.draw,
         **{name: bank.facts.get(name) for name in ("alpha", "generator", "generator_kimg")},
+        **({} if policy == "uniform" else {"policy": policy}),
         **({"split": "declared"} if bank.facts.get("generator_imported") else {}),
         **({} if inputs.accepted is None else {"accepted": len(inputs.accepted)}),
     }
 
 
 def _teacher(spec: RunSpec, taught_by: Sequence[Finished]) -> dict[str, Any] | None:
-    """Describes the first teacher of the last stage, and its questions."""
+    """Describes the first teacher of the last stage that has one, and its questions."""
     if not taught_by:
         return None
     first = taught_by[0].facts
     return {
-        "kind": "+".join(sorted(recipe(spec.recipe).stages[-1].objective.needs.answers)),
+        "kind": "+".join(sorted(method(spec).taught.objective.needs.answers)),
         "run": spec.teacher and "/".join(Path(spec.teacher.folder).parts[-2:]),
         "model": first["model"],
         "sha256": first["sha256"],

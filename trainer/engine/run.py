@@ -26,6 +26,7 @@ from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
+from trainer.engine.portions import Portions
 from trainer.engine.stage import StageRun, Work, steps_of
 from trainer.inputs import final_weights, open_inputs
 from trainer.reports import records
@@ -45,7 +46,12 @@ def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
             for s in own
         ],
         "steps": steps,
-        "images": sum(steps_of(spec, s, data) * s.images(spec.batch) for s in own),
+        "images": sum(
+            Portions(
+                spec, stage, images=len(data.train.labels), steps=steps_of(spec, stage, data)
+            ).images
+            for stage in own
+        ),
         "eval_every": evaluate.interval(spec, len(data.train.labels), len(data.test.labels)),
     }
 
@@ -92,7 +98,8 @@ def run_recipe(
             if slow := slow_precision(spec.precision, place.type):
                 session.say(slow)
             work = Work(spec, chosen, at, session, place, open_inputs(spec))
-            store.free_space(folder, disk_bytes(spec, work.inputs.data), f"the run in {folder}")
+            need = disk_bytes(spec, work.inputs.data) - store.bytes_in(folder)
+            store.free_space(folder, max(need, 0), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)
         except BaseException as error:
             at.end(spec, *_end(error))
@@ -125,7 +132,7 @@ def _stage_after_stage(
         before = before + done[stage.name].facts["history"]
     work.folder.write_history(before)
     trained = {stage.name: done[stage.name] for stage in own}
-    taught_by = [done[name] for name in work.recipe.stages[-1].teachers]
+    taught_by = [done[name] for name in work.recipe.taught.teachers]
     return record.of_run(
         spec, work.inputs, trained, taught_by, command=command, environment=environment
     )

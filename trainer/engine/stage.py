@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from trainer.engine.folder import (
     unpacked,
 )
 from trainer.engine.mixing import Streams
+from trainer.engine.portions import steps_per_epoch
 from trainer.inputs import Inputs
 from trainer.models import Head
 from trainer.models.classifier import Classifier
 from trainer.objectives import Task
+from trainer.recipes.posthoc import Evidence, Seen
 from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
@@ -56,11 +58,19 @@ class Work:
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
     """Counts the steps of a stage; in every arm, an epoch sees as many images as are real."""
-    return stage.epochs(spec.epochs) * _steps_per_epoch(spec, data)
+    return stage.epochs(spec.epochs) * steps_per_epoch(spec, len(data.train.labels))
 
 
-def _steps_per_epoch(spec: RunSpec, data: Dataset) -> int:
-    return -(-len(data.train.labels) // spec.batch)
+def _groups(trained: list[Tensor], model: Classifier, stage: Stage) -> list[dict[str, Any]]:
+    """Groups parameters by their learning rates; "factor" is that of a group, times the stage's."""
+    named = dict(model.named_parameters())
+    if missing := [name for name, _ in stage.rates if name not in named]:
+        raise ValueError(f"stage '{stage.name}' sets the rates of {missing}, which no layer has")
+    apart = [named[name] for name, _ in stage.rates]
+    rest = [one for one in trained if all(one is not other for other in apart)]
+    factors = [rate / stage.lr for _, rate in stage.rates]
+    own = [{"params": [one], "factor": by} for one, by in zip(apart, factors, strict=True)]
+    return [{"params": rest, "factor": 1.0}, *own]
 
 
 class StageRun:
@@ -157,12 +167,12 @@ class StageRun:
             objective.to(self._device)
         trained = [*model.parameters(), *(objective.parameters() if objective else ())]
         optimiser = torch.optim.SGD(
-            [parameter for parameter in trained if parameter.requires_grad],
+            _groups([one for one in trained if one.requires_grad], model, stage),
             lr=spec.lr,
             momentum=spec.momentum,
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
-        tally = loop.Tally(self._device, source_names(stage))
+        tally = loop.Tally(self._device, source_names(stage, spec.aug))
         state = loop.State(model, optimiser, tally, objective)
         self._resume(state)
         return state
@@ -197,6 +207,7 @@ class StageRun:
             number=self._number,
             bank=self._work.inputs.bank,
             accepted=self._work.inputs.accepted,
+            posterior=self._work.inputs.posterior,
             steps=self._steps,
             device=self._device,
         )
@@ -208,17 +219,18 @@ class StageRun:
         batches: Batches,
         taught_by: tuple[loop.Teacher, ...],
     ) -> loop.Job:
-        spec, stage, data = self._spec, self._stage, self._data
+        spec, stage = self._spec, self._stage
+        per_epoch = steps_per_epoch(spec, len(self._data.train.labels))
         return loop.Job(
             name=stage.name,
             steps=self._steps,
-            steps_per_epoch=_steps_per_epoch(spec, data),
+            steps_per_epoch=per_epoch,
             batches=batches,
             forward=stage.forward,
             losses=loop.Losses.of(stage.objective, task, state.objective),
             teachers=taught_by,
             after_step=stage.objective.after_step,
-            rate=loop.rate_of(spec, stage, self._steps, _steps_per_epoch(spec, data)),
+            rate=loop.rate_of(spec, stage, self._steps, per_epoch),
             noise=self._noise,
             streams=self._streams,
             norms_follow=stage.norms == "follow",
@@ -362,9 +374,17 @@ class StageRun:
         if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
             return None
 
-        def validate() -> float:
-            assert self._data.val is not None
-            return float(self._scores(model, self._data.val)["overall"])
+        def asked(part: Part) -> Callable[[], Seen]:
+            return lambda: self._seen(model, part)
 
+        data = self._data
+        evidence = Evidence(asked(data.train), asked(data.val) if data.val else None)
         with torch.no_grad():
-            return posthoc(model, task, validate if self._data.val else None)
+            return posthoc(model, task, evidence)
+
+    def _seen(self, model: Classifier, part: Part) -> Seen:
+        """Asks a network about a part, without augmentation."""
+        features, logits = evaluate.features_of(
+            model, part, self._transform, device=self._device, precision=self._spec.precision
+        )
+        return Seen(features, logits, torch.from_numpy(np.asarray(part.labels, np.int64)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.engine.batch import Batch
-from trainer.engine.loop import Answers
+from trainer.engine.loop import Answers, Sides
 from trainer.models import Outputs
 from trainer.models.classifier import Classifier
 from trainer.objectives import TeacherAnswer
@@ -77,19 +77,22 @@ class VotesTeacher:
     """A teacher with stored votes on views of each training image; for bank rows, its class now.
 
     votes: [images, K], on the device. A mixed row gets the votes on both of its images, so its
-    target is mixed like its label.
+    target is mixed like its label; so does a row of a bank that is mixed with a training image.
     """
 
     def __init__(self, votes: Tensor, ask: Ask) -> None:
         self._votes, self._ask = votes, ask
 
     def __call__(self, batch: Batch) -> Answers:
-        answers = {}
+        answers: dict[str, Sides] = {}
         for source in batch.judged:
             rows = source.rows
             if source.bank:
                 now = TeacherAnswer(label=self._ask(batch.images[rows]))
                 answers[source.name] = (now, now)
+                if source.name in batch.partners:
+                    index = batch.partners[source.name].index
+                    answers[source.name] += (TeacherAnswer(votes=self._votes[index]),)
             else:
                 a = TeacherAnswer(votes=self._votes[batch.index[rows]])
                 b = TeacherAnswer(votes=self._votes[batch.index_b[rows]])

@@ -69,13 +69,16 @@ class CosineLinear(nn.Linear):
 
 
 class ScaledLinear(nn.Linear):
-    """The layer s_c (w_c . f + b_c); w and b stay as they were learned before."""
+    """The layer s_c (w_c . f + b_c); w and b stay as they were learned before, unless `learned`."""
 
-    def __init__(self, width: int, outputs: int, scale: float) -> None:
+    def __init__(self, width: int, outputs: int, scale: float, *, learned: bool = False) -> None:
         super().__init__(width, outputs)
         self.scale = nn.Parameter(torch.full((outputs,), scale))
+        self.learned = learned
 
     def forward(self, features: Tensor) -> Tensor:  # [N, D] -> [N, K]
+        if self.learned:
+            return self.scale * F.linear(features, self.weight, self.bias)
         return self.scale * F.linear(features, self.weight.detach(), self.bias.detach())
 
 
@@ -90,6 +93,8 @@ def head_of(head: Head, width: int, classes: int) -> nn.Linear:
             made = CosineLinear(width, outputs, head.scale)
         case "scaled":
             made = ScaledLinear(width, outputs, head.scale)
+        case "rescaled":
+            made = ScaledLinear(width, outputs, head.scale, learned=True)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

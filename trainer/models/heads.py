@@ -7,18 +7,19 @@ from typing import Literal, get_args
 
 __all__ = ["Head", "HeadForm"]
 
-HeadForm = Literal["linear", "cosine", "scaled"]
+HeadForm = Literal["linear", "cosine", "scaled", "rescaled"]
 
 
 @dataclass(frozen=True)
 class Head:
     """A map from features f [N, D] to outputs z [N, K].
 
-    "linear": z_c = w_c . f + b_c. "cosine": z_c = scale cos(w_c, f), without bias. The scale is
-    the head's and not the loss's, so that softmax(z) is the model's probability for every head.
+    "linear": z_c = w_c . f + b_c. "cosine": z_c = scale cos(w_c, f), without bias. The scale is the
+    head's and not the loss's, so that softmax(z) is the model's probability for every head.
     "scaled": z_c = s_c (w_c . f + b_c), of which only s_c is learned, from `scale` on (LWS, Kang et
-    al. 2020, section 4.3). width: number of outputs, None for one per class. detached: True if no
-    gradient flows from the head to the features, so that it does not shape the backbone.
+    al. 2020, section 4.3). "rescaled": the same, with w_c and b_c learned too (Zhong et al. 2021).
+    width: number of outputs, None for one per class. detached: True if no gradient flows from the
+    head to the features, so that it does not shape the backbone.
     """
 
     form: HeadForm = "linear"

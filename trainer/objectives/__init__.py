@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
-from trainer.objectives.classify import CrossEntropy, LogitAdjusted
-from trainer.objectives.combine import Deferred, Sum
+from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
+from trainer.objectives.combine import Deferred, Reweighted, Sum
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
+from trainer.objectives.gaussian import GaussianClouded
 from trainer.objectives.margin import Ldam
 from trainer.objectives.memory import MemoryTransfer
+from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScaled
 
 __all__ = [
     "Answer",
+    "BalancedSigmoid",
     "CrossEntropy",
     "Deferred",
     "Distill",
     "FeatureDistill",
+    "Focal",
+    "GaussianClouded",
+    "LabelAwareSmoothing",
     "Ldam",
     "LogitAdjusted",
     "Loss",
@@ -23,9 +29,12 @@ __all__ = [
     "Needs",
     "Objective",
     "OneHotDistill",
+    "Reweighted",
     "Rows",
+    "SigmoidFocal",
     "Sum",
     "Task",
     "TeacherAnswer",
+    "VectorScaled",
     "VoteDistill",
 ]

@@ -43,7 +43,8 @@ class TeacherAnswer(NamedTuple):
 class Rows:
     """The view of a loss on N rows, beside the student's outputs.
 
-    label: [N] int64; index: [N] int64, the image of its source that the label belongs to;
+    label: [N] int64, or [N, K] shares of all classes for an objective that `reads_shares`; index:
+    [N] int64, the image of its source that the label belongs to;
     teachers: one answer per teacher of the stage, in its order; progress: share of the stage's
     steps that are done, 0 at the first; draws: keyed by seed, stage and step, so that a resumed
     run draws the same noise.
@@ -86,8 +87,8 @@ class Task:
             raise InvalidInput(f"classes {empty} have no training image")
 
     def balanced(self) -> Task:
-        """Makes the same task with equal counts and no votes, for the rows of a bank."""
-        return replace(self, counts=(1,) * len(self.counts), class_votes=None)
+        """Makes the same task with equal counts, for rows whose classes are equal."""
+        return replace(self, counts=(1,) * len(self.counts))
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,24 @@ class Objective:
     @property
     def reads_state(self) -> bool:
         """True if the loss depends on its state."""
+        return False
+
+    @property
+    def reads_shares(self) -> bool:
+        """True if a label may be shares [N, K] that add to 1: then the loss is sum_c p_c loss(c).
+
+        A loss that no label enters reads them, too. Only rows of a bank have such labels.
+        """
+        return False
+
+    @property
+    def detaches(self) -> bool:
+        """True if the gradient takes a factor of the loss for a constant."""
+        return False
+
+    @property
+    def corrects_prior(self) -> bool:
+        """True if the loss corrects for unequal classes, so that nothing else may do so again."""
         return False
 
     def state(self, task: Task) -> nn.Module | None:

@@ -1,11 +1,11 @@
-"""Objectives made of objectives: a weighted sum, and a switch from one to another."""
+"""Objectives made of objectives: a sum, a switch from one to another, and weights by class."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from trainer.engine.batch import Batch
 
-__all__ = ["Deferred", "Sum"]
+__all__ = ["Deferred", "Reweighted", "Sum"]
 
 
 class _Combined(Objective):
@@ -35,6 +35,18 @@ class _Combined(Objective):
     @property
     def reads_state(self) -> bool:
         return any(part.reads_state for part in self.parts)
+
+    @property
+    def reads_shares(self) -> bool:
+        return all(part.reads_shares for part in self.parts)
+
+    @property
+    def detaches(self) -> bool:
+        return any(part.detaches for part in self.parts)
+
+    @property
+    def corrects_prior(self) -> bool:
+        return any(part.corrects_prior for part in self.parts)
 
     def state(self, task: Task) -> nn.Module | None:
         from torch import nn
@@ -104,5 +116,53 @@ class Deferred(_Combined):
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             return (first if rows.progress < self.at else then)(student, rows)
+
+        return loss
+
+
+@dataclass(frozen=True)
+class Reweighted(_Combined):
+    """An objective whose rows have the weight of their class, w_y loss(y).
+
+    w_c is in proportion to the inverse effective number of class c at `beta` (Cui et al. 2019).
+    mean: the mean of the weights that is 1, over training "images", so that a switch to weights
+    keeps the size of a step, or over "classes", as in that paper. Rows of a bank, whose classes are
+    equal, have weight 1.
+    """
+
+    objective: Objective
+    beta: float = 0.9999
+    mean: Literal["classes", "images"] = "images"
+
+    corrects_prior = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < 1:
+            raise ValueError(f"beta must lie in (0, 1), got {self.beta}")
+        if self.mean not in ("classes", "images"):
+            raise ValueError(f"mean must be 'classes' or 'images', got {self.mean!r}")
+        if self.objective.corrects_prior:
+            raise ValueError(
+                f"{self.objective!r} corrects for unequal classes already; weights of classes "
+                "would correct for them twice"
+            )
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return (self.objective,)
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        from trainer.losses.weights import class_weights
+
+        (plain,) = self._bound(task, state)
+        weights = class_weights(task.counts, self.beta, self.mean)  # [K]
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            by_class = weights.to(student.logits)
+            if not rows.label.is_floating_point():
+                return by_class[rows.label] * plain(student, rows)
+            weighted = rows.label * by_class  # [N, K]
+            total = weighted.sum(1)
+            return total * plain(student, replace(rows, label=weighted / total[:, None]))
 
         return loss

@@ -27,6 +27,8 @@ class Distill(Objective):
 
     temperature: float = 4.0
 
+    reads_shares = True
+
     @property
     def needs(self) -> Needs:
         return Needs(answers=frozenset({"logits"}))
@@ -48,6 +50,8 @@ class OneHotDistill(Objective):
 
     h is the teacher's class for the same view that the student sees.
     """
+
+    reads_shares = True
 
     @property
     def needs(self) -> Needs:
@@ -76,6 +80,8 @@ class VoteDistill(Objective):
 
     pseudo_votes: float = 8.0
     eta: float = 0.9
+
+    reads_shares = True  # rows of a bank have no votes, so no label enters their loss
 
     @property
     def needs(self) -> Needs:

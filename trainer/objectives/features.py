@@ -23,6 +23,8 @@ class FeatureDistill(Objective):
     classifier on g(f); here it stays on f.
     """
 
+    reads_shares = True
+
     @property
     def needs(self) -> Needs:
         return Needs(answers=frozenset({"features"}), ensemble=True)

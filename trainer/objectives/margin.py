@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stylegan_mix.datasets.class_weights import inverse_effective_number
 from trainer.models.heads import Head
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 
@@ -35,19 +32,20 @@ class Ldam(Objective):
     def needs(self) -> Needs:
         return Needs(head=Head("cosine", self.scale))
 
+    @property
+    def corrects_prior(self) -> bool:
+        return self.beta > 0
+
     def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
-        import torch
+        from trainer.losses.counts import as_counts
+        from trainer.losses.margin import ldam
+        from trainer.losses.weights import class_weights
 
-        from trainer.losses.margin import ldam, ldam_margins
-        from trainer.losses.weights import over_images
-
-        counts = torch.tensor(task.counts, dtype=torch.float64)
-        margins = ldam_margins(counts, self.largest)  # [K]
-        inverse = inverse_effective_number(np.array(task.counts), self.beta)
-        weights = over_images(torch.from_numpy(inverse), counts)  # [K]
+        counts = as_counts(task.counts)
+        weights = class_weights(counts, self.beta, "images")  # [K]
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
-            each = ldam(student.logits / self.scale, rows.label, margins, self.scale)
+            each = ldam(student.logits, rows.label, counts, largest=self.largest, scale=self.scale)
             return weights.to(each)[rows.label] * each
 
         return loss

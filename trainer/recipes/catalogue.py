@@ -18,7 +18,10 @@ from trainer.objectives import (
     Sum,
     VoteDistill,
 )
+from trainer.recipes.decoupled import DECOUPLED
+from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.posthoc import TauNorm
+from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["RECIPES", "recipe"]
@@ -118,6 +121,9 @@ _ALL = (
         "a second head that class means teach (Sonseca 2021, a thesis known by its code)",
         (Stage("train", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),),
     ),
+    *BY_LOSS,
+    *BY_DRAWS,
+    *DECOUPLED,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 

@@ -1,36 +1,78 @@
-"""Corrections of a finished network, between training and its test."""
+"""Corrections of a finished network, between training and its test. `N` images, `K` classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainer.models.classifier import Classifier
     from trainer.objectives import Task
 
-__all__ = ["PostHoc", "TauNorm"]
+__all__ = ["Evidence", "LogitAdjust", "NearestMean", "PostHoc", "Seen", "TauNorm", "Temperature"]
+
+# 0, 0.1, ... 2: the grid of published code for strengths that validation images choose.
+_GRID = tuple(step / 10 for step in range(21))
 
 
-class PostHoc(Protocol):
-    """A frozen value that changes a finished network in place, for example the norms of its head.
+class Seen(NamedTuple):
+    """The answers of a network, on the CPU: features [N, D], logits [N, K]; labels [N] int64."""
 
-    `validate` gives the network's accuracy in percent on the run's validation images, or is None
-    without any (``--val-per-class``). `needs_validation` is True if it cannot do without. Test
-    images are out of its reach. Returns the numbers that it set, which join the network's facts.
-    """
-
-    @property
-    def needs_validation(self) -> bool: ...
-
-    def __call__(
-        self, model: Classifier, task: Task, validate: Callable[[], float] | None
-    ) -> dict[str, Any]: ...
+    features: Tensor
+    logits: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
-class TauNorm:
+class Evidence:
+    """Images that a correction may look at; test images are out of its reach.
+
+    training: asks the network, as it is then, about the training images without augmentation;
+    validation: about the run's validation images, or None without any (``--val-per-class``).
+    """
+
+    training: Callable[[], Seen]
+    validation: Callable[[], Seen] | None = None
+
+    def best_of(self, grid: tuple[float, ...], change: Callable[[float], None]) -> float | None:
+        """Finds the value whose change has the best accuracy on the validation images.
+
+        The first of equals; None without validation images. The network keeps the last change.
+        """
+        ask = self.validation
+        if ask is None:
+            return None
+
+        def right(value: float) -> int:
+            change(value)
+            seen = ask()
+            return int((seen.logits.argmax(1) == seen.labels).sum())
+
+        return max(grid, key=right)
+
+
+class PostHoc:
+    """The base of corrections: frozen values that change a finished network in place.
+
+    needs_validation: True if it cannot do without validation images; corrects_prior: True if it
+    corrects for unequal classes, so that the training may not do so, too; linear_head: True if it
+    is defined for a linear head only. A call returns the numbers that it set, which join the
+    network's facts.
+    """
+
+    needs_validation = False
+    corrects_prior = False
+    linear_head = True
+
+    def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TauNorm(PostHoc):
     """A linear head with weights w_c / |w_c| ** tau and no biases (Kang et al. 2020, section 4.2).
 
     With validation images tau is the best of 0, 0.1, ... 2 on them, the smallest of equals, as
@@ -38,20 +80,93 @@ class TauNorm:
     """
 
     tau: float = 1.0
-    needs_validation = False
+    corrects_prior = True
 
-    def __call__(
-        self, model: Classifier, task: Task, validate: Callable[[], float] | None
-    ) -> dict[str, Any]:
+    def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.models.normalised import tau_normalised
 
         weight = model.head.weight.clone()
         model.head.bias.zero_()
 
-        def accuracy(tau: float) -> float:
+        def change(tau: float) -> None:
             model.head.weight.copy_(tau_normalised(weight, tau))
-            return validate() if validate else 0.0
 
-        chosen = max([step / 10 for step in range(21)], key=accuracy) if validate else self.tau
-        accuracy(chosen)
+        best = evidence.best_of(_GRID, change)
+        chosen = self.tau if best is None else best
+        change(chosen)
         return {"tau": chosen}
+
+
+@dataclass(frozen=True)
+class LogitAdjust(PostHoc):
+    """Logits less tau log pi_c, so that the head no longer favours large classes.
+
+    Menon et al. 2021, section 4.1; pi_c is the share of class c of the training images. The biases
+    take the shift. With validation images tau is the best of 0, 0.1, ... 2 on them, the smallest of
+    equals; without them it is `tau`.
+    """
+
+    tau: float = 1.0
+    corrects_prior = True
+
+    def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
+        from trainer.losses.counts import log_shares
+
+        bias = model.head.bias.clone()
+        shift = log_shares(task.counts).to(bias)  # [K]
+
+        def change(tau: float) -> None:
+            model.head.bias.copy_(bias - tau * shift)
+
+        best = evidence.best_of(_GRID, change)
+        chosen = self.tau if best is None else best
+        change(chosen)
+        return {"tau": chosen}
+
+
+@dataclass(frozen=True)
+class NearestMean(PostHoc):
+    """A head that answers with the class whose mean feature is nearest by cosine.
+
+    Kang et al. 2020, section 4.2 (NCM). The mean of a class is that of its unit features over the
+    training images, and the head's weights are these means at unit length, without biases: its
+    largest logit is the nearest mean's. The logits are |f| cos, so their softmax is no calibrated
+    probability. The learned head is given up, so its bias toward large classes is gone with it.
+    """
+
+    def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
+        import torch
+        import torch.nn.functional as F
+
+        from trainer.losses.memory import moved
+
+        features, _, labels = evidence.training()
+        classes, width = model.head.weight.shape
+        everything = torch.ones(len(labels), dtype=torch.bool)
+        means = moved(
+            torch.zeros(classes, width), features, labels, everything, torch.ones(classes)
+        )
+        model.head.weight.copy_(F.normalize(means, dim=1))
+        model.head.bias.zero_()
+        return {}
+
+
+@dataclass(frozen=True)
+class Temperature(PostHoc):
+    """Logits divided by the T that makes validation images most likely (Guo et al. 2017, 4.2).
+
+    T is found between 1/100 and 100. Weights and biases of the head take the division, so no
+    prediction changes; only the probabilities do.
+    """
+
+    needs_validation = True
+
+    def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
+        from trainer.models.normalised import best_temperature
+
+        assert evidence.validation is not None
+        seen = evidence.validation()
+        chosen = best_temperature(seen.logits, seen.labels)
+        model.head.weight.div_(chosen)
+        model.head.bias.div_(chosen)
+        return {"temperature": chosen}

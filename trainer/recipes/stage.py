@@ -6,7 +6,7 @@ the command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stylegan_mix.errors import nearest
@@ -20,21 +20,25 @@ if TYPE_CHECKING:
 __all__ = ["READ_BY_RECIPES", "Draw", "Recipe", "Stage"]
 
 Rows = Literal["arm", "real"]
-Sampler = Literal["instance", "class"]
+Sampler = Literal["instance", "class", "square-root", "progressive", "effective-number"]
 Trained = Literal["all", "head"]
 Schedule = Literal["step", "cosine"]
 HeadStart = Literal["new", "kept"]
 Norms = Literal["follow", "frozen"]
 View = Literal["plain"]
 
+# Forms of heads that scale the logits of another one.
+_SCALED = ("scaled", "rescaled")
+
 
 @dataclass(frozen=True)
 class Draw:
     """Training images drawn for each step.
 
-    sampler: every row once a pass, or classes with equal probability; share: their number as a
-    share of the run's batch; judged: True if they have a loss (those without one serve the stage's
-    `forward`).
+    sampler: "instance" takes every row once a pass, the others of `engine.samplers` draw a class
+    by its share, then a row of it. "progressive" goes from natural to equal shares over the stage.
+    share: the number of draws as a share of the run's batch; judged: True if they have a loss
+    (those without one serve the stage's `forward`).
     """
 
     sampler: Sampler = "instance"
@@ -46,6 +50,8 @@ READ_BY_RECIPES = frozenset(
     {
         "bn_refresh_batches",
         "decay",
+        "drw",
+        "head_epochs",
         "milestones",
         "teacher",
         "teacher_model",
@@ -64,10 +70,11 @@ class Stage:
     share: epochs as a share of the run's; rows: those of `--aug`, or real unmixed rows only; draws:
     the training images of each step; train: everything, or the head on a frozen backbone; schedule:
     that of the learning rate, which begins at `lr` times the run's; weight_decay: replaces the
-    run's. start: the earlier stage whose weights it begins with; head: new, or kept from there;
-    norms: batch-norm statistics follow the stage's batches, or stay. teachers: the earlier stages
-    that teach it (a `--teacher` run replaces a single one). forward: makes outputs from a batch;
-    views: augmentations of further views.
+    run's; rates: factors of the run's rate for single parameters of the network, by name, where
+    they are not `lr`. start: the earlier stage whose weights it begins with; head: new, or kept
+    from there; norms: batch-norm statistics follow the stage's batches, or stay. teachers: the
+    earlier stages that teach it (a `--teacher` run replaces a single one). forward: makes outputs
+    from a batch; views: augmentations of further views.
     """
 
     name: str
@@ -79,6 +86,7 @@ class Stage:
     schedule: Schedule = "step"
     lr: float = 1.0
     weight_decay: float | None = None
+    rates: tuple[tuple[str, float], ...] = ()
     start: str | None = None
     head: HeadStart = "new"
     norms: Norms = "follow"
@@ -90,9 +98,10 @@ class Stage:
         """Computes the number of epochs of this stage in a run of `run_epochs`."""
         return max(1, round(self.share * run_epochs))
 
-    def images(self, batch: int) -> int:
-        """Counts the images of a step of this stage in a run with batches of `batch`."""
-        return sum(round(draw.share * batch) for draw in self.draws)
+    @property
+    def draws_evenly(self) -> bool:
+        """True if rows with a loss are drawn more evenly over the classes than they are."""
+        return any(draw.judged and draw.sampler != "instance" for draw in self.draws)
 
     @property
     def refreshes_norms(self) -> bool:
@@ -133,6 +142,8 @@ class Recipe:
         for index, stage in enumerate(self.stages):
             for problem in _problems(stage, self.stages[:index]):
                 raise ValueError(f"recipe '{self.name}', stage '{stage.name}': {problem}")
+        for problem in _of_posthoc(self.posthoc, self.stages) if self.posthoc else ():
+            raise ValueError(f"recipe '{self.name}': {problem}")
         used = {name for stage in self.stages for name in (stage.start, *stage.teachers)}
         for name in names[:-1]:
             if name not in used:
@@ -158,7 +169,38 @@ class Recipe:
         read = frozenset[str]().union(*(stage.reads for stage in stages))
         if self.teachers:
             read |= {"teacher"} if given_teacher else {"teacher", "teacher_model"}
-        return read
+        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head}
+        return read | {name for name, taken in levers.items() if taken}
+
+    def reads_shares(self, *, given_teacher: bool = False) -> bool:
+        """Tells if the rows of an arm may have shares of all classes as labels."""
+        stages = self.own_stages(given_teacher=given_teacher)
+        return all(stage.objective.reads_shares for stage in stages if stage.rows == "arm")
+
+    @property
+    def taught(self) -> Stage:
+        """The last stage that has teachers; without any, the last stage."""
+        return next((one for one in reversed(self.stages) if one.teachers), self.stages[-1])
+
+    @property
+    def takes_drw(self) -> bool:
+        """True if losses can be weighted by class: nothing else corrects for their frequencies."""
+        own = [stage for stage in self.stages if stage.name not in self.teachers]
+        corrected = any(stage.objective.corrects_prior or stage.draws_evenly for stage in own)
+        finished = self.posthoc is not None and self.posthoc.corrects_prior
+        return not finished and not corrected
+
+    @property
+    def takes_head(self) -> bool:
+        """True if a new head can follow: the last stage trains a whole network with one head.
+
+        It must not draw classes evenly, nor be corrected when it ends.
+        """
+        last = self.stages[-1]
+        needs = last.objective.needs
+        one_head = not needs.others and not (needs.head and needs.head.detached)
+        trained = last.train == "all" and not last.draws_evenly
+        return self.posthoc is None and trained and one_head
 
     def plain(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""
@@ -182,6 +224,7 @@ def _problems(stage: Stage, before: tuple[Stage, ...]) -> list[str]:
         *_of_teachers(stage, needs),
         *_of_rows(stage, needs),
         *_of_heads(stage, needs.head, before),
+        *_of_draws(stage),
     ]
 
 
@@ -205,6 +248,7 @@ def _vocabulary(stage: Stage) -> list[str]:
         if value not in get_args(known)
     ]
     numbers = [("share", stage.share), ("lr", stage.lr)]
+    numbers += [(f"the rate of {name}", rate) for name, rate in stage.rates]
     numbers += [("a draw's share", draw.share) for draw in stage.draws]
     found += [f"{name} must lie in (0, 10], got {x}" for name, x in numbers if not 0 < x <= 10]
     return found
@@ -239,9 +283,12 @@ def _of_teachers(stage: Stage, needs: Needs) -> list[str]:
 def _of_rows(stage: Stage, needs: Needs) -> list[str]:
     """Lists draws that do not fit the arm or the forward, and views that are missing."""
     found = []
-    own_draws = stage.draws != (Draw(),)
+    own_draws = len(stage.draws) > 1 or any(draw.share != 1 for draw in stage.draws)
     if stage.rows == "arm" and (stage.train == "head" or own_draws or stage.forward.mixes):
-        found.append("samplers, head training and mixing forwards see real rows only: rows='real'")
+        found.append(
+            "head training, mixing forwards, and draws other than one of the whole batch "
+            "see real rows only: rows='real'"
+        )
     judged = [draw.judged for draw in stage.draws]
     if not judged or not judged[0] or judged != sorted(judged, reverse=True):
         found.append("draws with a loss come first, and there is at least one")
@@ -263,13 +310,49 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         found.append("a head needs the backbone of an earlier stage; name it in `start`")
     if stage.head == "kept" and not stage.start:
         found.append("a head is kept from an earlier stage; name it in `start`")
-    if head and head.form == "scaled" and not kept:
+    if head and head.form in _SCALED and not kept:
         found.append("a scaled head scales one that was kept; say head='kept'")
-    if head and head.form != "scaled" and kept:
+    if head and head.form not in _SCALED and kept:
         theirs = [s.objective.needs.head for s in before if s.name == stage.start]
-        if theirs and theirs[0] != head:
+        if theirs and (theirs[0] or Head()) != replace(head, scale=(theirs[0] or Head()).scale):
             found.append(f"stage '{stage.start}' has another head than {head!r}")
     return found
+
+
+def _of_draws(stage: Stage) -> list[str]:
+    """Lists draws that correct for unequal classes once more than the objective does."""
+    if not stage.draws_evenly or not stage.objective.corrects_prior:
+        return []
+    twice = (
+        f"objective {stage.objective!r} corrects for unequal classes, and so do its draws, "
+        f"{stage.draws[0]!r}: the classes would be corrected for twice; "
+        "take cross-entropy on these draws, or draw by 'instance'"
+    )
+    return [twice]
+
+
+def _of_posthoc(posthoc: PostHoc, stages: tuple[Stage, ...]) -> list[str]:
+    """Lists the reasons why a correction does not fit the network that the last stage trains."""
+    found = []
+    last = stages[-1]
+    if posthoc.corrects_prior and (last.draws_evenly or last.objective.corrects_prior):
+        by = f"draws {last.draws[0]!r}" if last.draws_evenly else f"objective {last.objective!r}"
+        found.append(
+            f"{posthoc!r} corrects for unequal classes, and {by} of stage '{last.name}' did so "
+            "already: the classes would be corrected for twice; train without, or leave one out"
+        )
+    head = _head_of(last, stages)
+    if posthoc.linear_head and head.form != "linear":
+        found.append(f"{posthoc!r} changes a linear head, stage '{last.name}' has {head!r}")
+    return found
+
+
+def _head_of(stage: Stage, stages: tuple[Stage, ...]) -> Head:
+    """Finds the head that a stage's network has: its objective's, or the kept one, or linear."""
+    own = stage.objective.needs.head
+    if own or stage.head == "new":
+        return own or Head()
+    return _head_of(next(one for one in stages if one.name == stage.start), stages)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,15 @@ _KINDS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
     "-pixel": "control: the bank holds pixel mixes of decoded samples, from the same latents",
     "-clean": "rows of the bank that its judge keeps",
+    "-even": "control of equal-real: as many real rows, drawn evenly over the classes, are added",
+    "-judge": "labels of the bank's rows by its judge; a number is the judge's share in them",
+    "-crossed": "each row of the bank is mixed with a real one",
+    "-falling": "rows of the bank, or with -weight their weight, fall from epoch to epoch",
+    "-from": "rows of the bank after so many epochs",
+    "-until": "rows of the bank in so many first epochs",
+    "-equal-real": "rows of the bank are added to the real ones",
+    "-drw": "late in training, losses are weighted by class",
+    "-head": "at the end, a new head on class-balanced real rows",
 }
 
 
@@ -80,10 +89,11 @@ def _budget_note(results: Sequence[Result]) -> str:
     steps = sorted({result.budget["steps"] for result in results})
     count = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     seeds = sorted({result.seed for result in results})
+    fair = sorted({result.spec.fairness for result in results})
     return (
         f"Budget: {counted(budget['epochs'], 'epoch')}, {count} steps of {budget['batch']} images, "
-        f"learning rate {budget['lr']:g}, {budget['precision']}. Accuracy in percent after the "
-        f"last epoch, {_runs(seeds)}."
+        f"learning rate {budget['lr']:g}, {budget['precision']}. Fair by {' and '.join(fair)}. "
+        f"Accuracy in percent after the last epoch, {_runs(seeds)}."
     )
 
 
@@ -103,8 +113,8 @@ def _bank_notes(results: Sequence[Result]) -> list[str]:
     notes = []
     for bank in sorted(found.values(), key=lambda one: (one["space"], one["key"])):
         text = f"Bank {bank['key'][:12]}: {bank['n']:,} rows, space {bank['space']}"
-        if bank.get("draw", "uniform") not in ("uniform", None):
-            text += f", {bank['draw']}"
+        if bank.get("policy"):
+            text += f", {bank['policy']}"
         if bank.get("generator"):
             text += f", generator {str(bank['generator'])[:12]}"
         if bank.get("generator_kimg"):

@@ -210,7 +210,7 @@ def confusion(row: Row) -> Figure | None:
     axes.set_ylabel("true class and its training images")
     seeds = len(row.results)
     told = f"{row.name}: percent of each class, {counted(seeds, 'run')}"
-    titled(axes, told, side + 0.8)
+    titled(axes, told, side + 0.5)
     figure.colorbar(image, ax=axes, shrink=0.7, label="%")
     return figure
 

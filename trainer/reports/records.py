@@ -37,6 +37,7 @@ __all__ = [
     "collect",
     "data_ids",
     "finished",
+    "is_of",
     "named",
     "only_one",
     "read",
@@ -204,11 +205,11 @@ def require_same_data(result: Result, data: Dataset, *, remedy: str) -> None:
     A data set may have been prepared again under its name, from other images.
     """
     told = result.dataset
-    parts = (("training split", "split_id"), ("test part", "test_id"))
+    parts = {"split_id": "training split", "test_id": "test part", "val_id": "validation part"}
     changed = [
-        f"{part} {told[name][:12]} in the run, {getattr(data, name)[:12]} now"
-        for part, name in parts
-        if told[name] != getattr(data, name)
+        f"{part} {told[name][:12]} in the run, {str(getattr(data, name))[:12]} now"
+        for name, part in parts.items()
+        if name in told and told[name] != getattr(data, name)
     ]
     if changed:
         raise InvalidInput(
@@ -260,7 +261,7 @@ def surveyed(paths: Iterable[Path]) -> Iterator[list[Result]]:
 
 def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     """Finds the sound records, and the errors of the damaged ones in folders."""
-    found: dict[tuple[str, str, str, int], Result] = {}
+    found: dict[tuple[str, tuple[str, ...], int], Result] = {}
     damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
@@ -279,8 +280,8 @@ def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     return [found[which] for which in sorted(found)], damaged
 
 
-def _take(result: Result, found: dict[tuple[str, str, str, int], Result]) -> None:
-    which = (result.key, *data_ids(result), result.seed)
+def _take(result: Result, found: dict[tuple[str, tuple[str, ...], int], Result]) -> None:
+    which = (result.key, data_ids(result), result.seed)
     before = found.setdefault(which, result)
     if not _same_numbers(before, result):
         raise InvalidInput(
@@ -289,9 +290,20 @@ def _take(result: Result, found: dict[tuple[str, str, str, int], Result]) -> Non
         )
 
 
-def data_ids(result: Result) -> tuple[str, str]:
-    """Returns the ids of the training split and of the test part of a result."""
-    return result.dataset["split_id"], result.dataset["test_id"]
+def data_ids(result: Result) -> tuple[str, ...]:
+    """Returns the ids of training split and test part, and of a validation part that was used.
+
+    Records of earlier versions do not name the validation part.
+    """
+    told = result.dataset
+    held = (told["val_id"],) if told.get("val_id") else ()
+    return told["split_id"], told["test_id"], *held
+
+
+def is_of(result: Result, ids: Sequence[str | None]) -> bool:
+    """Tells if a result is of the images with these ids: training split, test, validation part."""
+    told = data_ids(result)
+    return told == tuple(ids[: len(told)])
 
 
 def regrouped(results: Iterable[Result], asked: str | None) -> list[Result]:
@@ -326,8 +338,9 @@ def only_one(reference: str, found: Sequence[Result]) -> list[Result]:
     if len(kinds) > 1:
         listed = "\n  ".join(
             f"{one.dataset['name']}: {one.arm}/{one.recipe}/{one.model}/{key}, "
-            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}, {one.path}"
-            for (key, split, test), one in sorted(kinds.items())
+            f"{one.budget['epochs']} epochs, split {split[:12]}, test part {test[:12]}"
+            f"{''.join(f', validation part {one_id[:12]}' for one_id in held)}, {one.path}"
+            for (key, split, test, *held), one in sorted(kinds.items())
         )
         raise UsageFailure(
             f"'{reference}' means {len(kinds)} experiments:\n  {listed}",

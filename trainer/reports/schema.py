@@ -128,7 +128,10 @@ _BANK_FIELDS: dict[str, _Kind] = {
 # Older records lack these; their readers compute them.
 _LATER_FIELDS: dict[str, _Kind] = {
     "accuracy.balanced": _PERCENT,
+    "bank.policy": _LINE,
+    "budget.fair": _LINE,
     "dataset.test_counts": _list(_COUNT),
+    "dataset.val_id": _HASH,
 }
 # Records made before recipes had versions lack it.
 _METHOD_FIELDS: dict[str, _Kind] = {
@@ -304,6 +307,8 @@ def _wrong_config(record: Mapping[str, Any]) -> list[str]:
     if "method" in record:
         stated["method.name"] = spec.recipe
         stated["method.version"] = spec.recipe_version
+    if "fair" in record["budget"]:
+        stated["budget.fair"] = spec.fairness
     if spec.bank and record["bank"]:
         stated["bank.content_sha256"] = spec.bank.content_sha256
         stated["bank.space"] = spec.bank.space

@@ -36,15 +36,14 @@ __all__ = [
 
 # Settings that other columns show, and those that only bank and teacher have.
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
+# Settings that the name of an arm tells whole, and references.
+_IN_ARMS = {"accept", "bank", "bank_schedule", "fair", "label", "mix_bank_real", "teacher"}
 _OF_BANK = {
     "n": "rows",
-    "draw": "draw",
     "alpha": "alpha",
     "generator": "generator",
     "generator_kimg": "generator's thousand images",
 }
-_HASH = re.compile(r"[0-9a-f]{40}")
-_LONGEST_VALUE = 40
 # A fact that only rows of one arm or recipe are compared in; its name begins with that.
 _OWN = re.compile(r"^.*: ")
 
@@ -203,9 +202,10 @@ def comparable(result: Result) -> dict[str, Any]:
 
 
 def _table(results: list[Result]) -> Table:
-    by_key: dict[str, list[Result]] = {}
+    by_key: dict[tuple[str, str | None], list[Result]] = {}
     for result in results:
-        by_key.setdefault(result.key, []).append(result)
+        # Other validation images are another experiment.
+        by_key.setdefault((result.key, result.dataset.get("val_id")), []).append(result)
     groups = sorted(by_key.values(), key=lambda group: _order(group[0]))
     settings = _settings([group[0] for group in groups])
     names = [
@@ -248,7 +248,7 @@ def _told(result: Result) -> dict[str, Any]:
     config = {
         name: value
         for name, value in result.spec.identity().items()
-        if name not in {*_IN_COLUMNS, "bank", "teacher", "accept"}
+        if name not in {*_IN_COLUMNS, *_IN_ARMS}
     }
     told = {name: value for name, value in flat(config).items() if not isinstance(value, list)}
     told.update({name: str(value) for name, value in flat(config).items() if name not in told})
@@ -256,11 +256,13 @@ def _told(result: Result) -> dict[str, Any]:
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
         told[f"{result.arm}: bank"] = str(bank["key"])[:8]
-        if result.spec.accept:
-            told[f"{result.arm}: judged"] = result.spec.accept.content_sha256[:8]
+        judged = result.spec.accept or result.spec.label
+        if judged:
+            told[f"{result.arm}: judged"] = judged.content_sha256[:8]
         for name, words in _OF_BANK.items():
             if bank.get(name) is not None:
                 told[f"bank {words}"] = bank[name]
+        told["bank policy"] = bank.get("policy", "uniform")
     if teacher:
         told[f"{result.recipe}: teacher"] = teacher.sha256[:8]
     return told
@@ -269,7 +271,7 @@ def _told(result: Result) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)[: 12 if _HASH.match(str(value)) else _LONGEST_VALUE]
+    return str(value)[:12] if " " not in str(value) else str(value)
 
 
 # Renderings
@@ -376,6 +378,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
     return {
         **{name: record[name] for name in ("arm", "recipe", "model", "bank", "teacher")},
         "setting": row.setting,
+        "fair": row.first.spec.fairness,
         "key": row.first.key,
         "steps": record["budget"]["steps"],
         "n": len(row.results),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from stylegan_mix.errors import Failure, Stopped
 from stylegan_mix.rng import stream
 from trainer.engine.folder import Finished
 from trainer.inputs import bank_reference
-from trainer.spec import BankRef
+from trainer.spec import BankRef, DataSpec
 
 
 def make_data(counts: tuple[int, ...] = (12, 6, 3), size: int = 8, channels: int = 2) -> Any:
@@ -124,6 +125,16 @@ def network_facts() -> dict[str, Any]:
         "test_id": "test",
         "history": [],
     }
+
+
+@pytest.fixture
+def bank_for(home: Path, bank_of: Callable[..., BankRef]) -> Callable[[DataSpec], BankRef]:
+    """The maker of small banks of the split of a data set."""
+
+    def make(data: DataSpec) -> BankRef:
+        return bank_of(home / "banks" / "own", datasets.load(**asdict(data)))
+
+    return make
 
 
 CLOCKS = {"seconds", "finished_utc", "environment"}

@@ -163,9 +163,11 @@ def real(count: int, mixed: bool) -> Source:
 
 
 BANK = Source("bank", slice(4, 8), bank=True, mixed=True, weight=1.0)
+EVEN = Source("even", slice(8, 12), mixed=True, even=True)
 ARMS = {
     "none": (real(8, False),),
     "mixup": (real(8, True),),
+    "mixup-even": (real(8, True), EVEN),
     "cutmix": (real(8, True),),
     "remix": (real(8, True),),
     "bank": (real(4, False), BANK),
@@ -182,7 +184,7 @@ def test_arms_differ_in_who_is_in_a_batch_of_one_size(aug: str, data: Any) -> No
     made = batches(aug, data)
     for step in range(18):
         batch = made(step)
-        assert len(batch.images) == 8
+        assert len(batch.images) == (12 if aug == "mixup-even" else 8)
         assert batch.sources == ARMS[aug]
         for source in batch.sources:
             rows, shares = source.rows, batch.lam[source.rows]

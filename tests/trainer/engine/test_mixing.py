@@ -122,6 +122,7 @@ def test_every_mixing_arm_has_a_mixer_of_its_name() -> None:
     made = {name: arm.mixer(0.3) for name, arm in mixing.ARMS.items() if arm.mixer}
     assert made == {
         "mixup": mixing.Mixup(0.3),
+        "mixup-even": mixing.Mixup(0.3),
         "cutmix": mixing.CutMix(0.3),
         "remix": mixing.Remix(0.3, kappa=3.0, tau=0.5),
         "hybrid": mixing.Mixup(0.3),

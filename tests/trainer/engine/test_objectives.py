@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.rng import Draws
 from trainer import objectives
-from trainer.engine.batch import Batch, Source
+from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.loop import Losses, row_losses
 from trainer.losses.teachers import revised, shrunk
 from trainer.models import Head, Outputs
@@ -23,18 +24,22 @@ from trainer.objectives import (
     Loss,
     Objective,
     OneHotDistill,
+    Reweighted,
     Rows,
     Task,
     TeacherAnswer,
     VoteDistill,
 )
 from trainer.recipes.catalogue import RECIPES
+from trainer.recipes.levers import with_levers
 
 N, K, D = 6, 4, 5
 # CIFAR-10-LT at imbalance 100, for the test vectors.
 CIFAR_COUNTS = (5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50)
 
+LEVERS = [with_levers(one, drw=0.5, head_epochs=1, epochs=10) for one in RECIPES.values()]
 STAGES = [(recipe, stage) for recipe in RECIPES.values() for stage in recipe.stages]
+STAGES += [(one, stage) for one in LEVERS for stage in one.stages if one.takes_drw]
 each_stage = pytest.mark.parametrize(
     "objective", [s.objective for _, s in STAGES], ids=[f"{r.name}/{s.name}" for r, s in STAGES]
 )
@@ -81,8 +86,18 @@ def answers(objective: Objective, *, bank: bool = False) -> tuple[TeacherAnswer,
 
 def rows(label: Tensor, *teachers: TeacherAnswer) -> Rows:
     """The view of a loss on labels, and on teachers where there are some; always the same noise."""
-    noise = Draws(torch.Generator().manual_seed(1))
-    return Rows(label, torch.arange(len(label)), teachers, 0.0, noise)
+    return Rows(label, torch.arange(len(label)), teachers, 0.0, same_noise())
+
+
+def same_noise(seed: int = 1) -> Draws:
+    """Draws that begin anew with every draw."""
+    generator = torch.Generator()
+
+    def again(draw: Callable[[], Tensor]) -> Tensor:
+        generator.manual_seed(seed)
+        return draw()
+
+    return Draws(generator, hold=again)
 
 
 def reordered(teacher: TeacherAnswer, order: Tensor) -> TeacherAnswer:
@@ -120,6 +135,8 @@ def test_rows_do_not_see_one_another(objective: Objective) -> None:
 
 @each_stage
 def test_gradients_are_those_of_finite_differences(objective: Objective) -> None:
+    if objective.detaches:
+        return  # as it declares, a factor has no gradient
     loss, label, teachers = bound(objective), torch.randint(K, (N,)), answers(objective)
     out = student(objective)
     names, others = list(out.others), list(out.others.values())
@@ -139,7 +156,7 @@ def test_an_objective_declares_whether_it_reads_a_state_and_draws_noise(
     assert objective.reads_state == (objective.state(task()) is not None)
     loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
     seen = rows(label, *answers(objective))
-    other = replace(seen, draws=Draws(torch.Generator().manual_seed(2)))
+    other = replace(seen, draws=same_noise(2))
     assert objective.stochastic != torch.equal(loss(out, seen), loss(out, other))
 
 
@@ -170,8 +187,66 @@ def test_pure_shares_reproduce_the_unmixed_loss(objective: Objective) -> None:
     for lam, label in ((1.0, a), (0.0, b)):
         batch = batch_of(a, b, torch.full((N,), lam), N)
         said = [{"real": (one, one)} for one in teachers]
-        mixed = row_losses(losses, out, batch, said)
+        mixed = row_losses(losses, out, batch, said, noise=same_noise())
         torch.testing.assert_close(mixed, loss(out, rows(label, *teachers)), rtol=0, atol=0)
+
+
+@each_stage
+def test_a_label_of_all_classes_is_the_sum_of_its_shares(objective: Objective) -> None:
+    """sum_c p_c loss(c), also for p with zeros; the loss of one class is that of its label."""
+    if not objective.reads_shares:
+        return
+    equal = task() if isinstance(objective, CrossEntropy | LogitAdjusted) else task().balanced()
+    loss, out = bound(objective, equal), student(objective)
+    teachers = answers(objective, bank=True)
+    shares = torch.rand(N, K, dtype=torch.float64) * (torch.rand(N, K) < 0.7) + 1e-9
+    shares /= shares.sum(1, keepdim=True)
+    classes = [loss(out, rows(torch.full((N,), c), *teachers)) for c in range(K)]
+    expected = (shares * torch.stack(classes, 1)).sum(1)
+    torch.testing.assert_close(loss(out, rows(shares, *teachers)), expected)
+
+
+def test_class_weights_enter_a_label_of_all_classes_class_by_class() -> None:
+    """Also where the weights differ, as they do on training images."""
+    loss, out = bound(Reweighted(CrossEntropy())), student()
+    shares = torch.softmax(normal(N, K), 1)
+    classes = [loss(out, rows(torch.full((N,), c))) for c in range(K)]
+    expected = (shares * torch.stack(classes, 1)).sum(1)
+    torch.testing.assert_close(loss(out, rows(shares)), expected)
+    plain = bound(CrossEntropy())(out, rows(torch.arange(N) % K))
+    ratio = (bound(Reweighted(CrossEntropy()))(out, rows(torch.arange(N) % K)) / plain)[:K]
+    assert ratio.tolist() == sorted(ratio.tolist())  # classes get rarer
+    assert float((ratio * torch.tensor([40, 20, 10, 5])).sum() / 75) == pytest.approx(1)
+
+
+def test_a_target_takes_the_place_of_both_labels_and_a_partner_adds_its_own() -> None:
+    """own (sum_c p_c loss of equal classes(c)) + (1 - own) loss of the training set(y)."""
+    losses = Losses.of(LogitAdjusted(), task(), None)
+    out, a, b, lam = student(), *torch.randint(K, (2, N)), torch.rand(N)
+    plain = batch_of(a, b, lam, 3)
+    target, y = torch.softmax(normal(3, K), 1), torch.randint(K, (3,))
+    own = torch.rand(3)
+    about = out.of(slice(3, N))
+    dense = losses.bank(about, rows(target))
+    found = row_losses(losses, out, replace(plain, targets={"bank": target}))
+    torch.testing.assert_close(found[3:], dense)
+    torch.testing.assert_close(found[:3], row_losses(losses, out, plain)[:3])
+    partners = {"bank": Partners(y, torch.zeros(3, dtype=torch.int64), own)}
+    crossed = row_losses(losses, out, replace(plain, targets={"bank": target}, partners=partners))
+    expected = own * dense + (1 - own) * losses.real(about, rows(y))
+    torch.testing.assert_close(crossed[3:], expected)
+    both = row_losses(losses, out, replace(plain, partners=partners))[3:]
+    alone = row_losses(losses, out, plain)[3:]
+    torch.testing.assert_close(both, own * alone + (1 - own) * losses.real(about, rows(y)))
+
+
+def test_training_images_that_are_drawn_evenly_meet_a_task_of_equal_counts() -> None:
+    out, label = student(), torch.randint(K, (N,))
+    losses = Losses.of(LogitAdjusted(), task(), None)
+    batch = batch_of(label, label, torch.ones(N), 3)
+    even = Source("even", slice(3, N), mixed=True, even=True)
+    found = row_losses(losses, out, replace(batch, sources=(batch.sources[0], even)))
+    torch.testing.assert_close(found, row_losses(losses, out, batch))
 
 
 def test_rows_of_a_bank_meet_a_task_of_equal_counts() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from other_settings import data_for
 
 from stylegan_mix import datasets, store
 from stylegan_mix.errors import (
@@ -38,7 +39,8 @@ DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
 
 def small(**settings: Any) -> RunSpec:
     """Two epochs of three steps, and a head of one epoch where a recipe has one."""
-    base = RunSpec(data=DIGITS, model="resnet8", epochs=2, bn_refresh_batches=2)
+    data = data_for(settings.get("recipe", "ce"), DIGITS)
+    base = RunSpec(data=data, model="resnet8", epochs=2, bn_refresh_batches=2)
     votes = {"votes": VoteSpec(views=4)} if settings.get("recipe") == "patched-one-hot" else {}
     return replace(base, **votes, **settings)
 
@@ -50,14 +52,14 @@ def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_runs_with_hybrids_and_stops_and_resumes_exactly(
     recipe: str,
-    bank: BankRef,
-    home: Path,
+    bank_for: Callable[[DataSpec], BankRef],
     stop_after: Any,
     require_same: Any,
     monkeypatch: Any,
     tmp_path: Path,
 ) -> None:
     """Stopped after every other step, the run ends with the bytes of an undisturbed one."""
+    bank = bank_for(data_for(recipe, DIGITS))
     spec = small(recipe=recipe, aug="hybrid", bank=bank)
     whole = run(spec, tmp_path / "whole", stop_after())
     # The teacher is asked again, not read from the store of the undisturbed run.
@@ -211,8 +213,9 @@ def test_a_finished_network_can_be_loaded_and_scores_as_it_did(
 @pytest.mark.cuda
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_runs_on_cuda(
-    recipe: str, bank: BankRef, home: Path, stop_after: Any, tmp_path: Path
+    recipe: str, bank_for: Callable[[DataSpec], BankRef], stop_after: Any, tmp_path: Path
 ) -> None:
+    bank = bank_for(data_for(recipe, DIGITS))
     spec = small(recipe=recipe, aug="hybrid", bank=bank, precision="bfloat16", epochs=20)
     record = run(spec, tmp_path / "run", stop_after(), device="cuda")
     assert record["accuracy"]["overall"] > 30

@@ -17,7 +17,7 @@ from stylegan_mix.rng import stream
 from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import teachers, votes
-from trainer.engine.batch import Batch, Source
+from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.batches import Transform
 from trainer.spec import VoteSpec
 
@@ -95,6 +95,20 @@ def test_votes_are_looked_up_for_both_images_of_a_real_row_and_asked_live_for_a_
     assert torch.equal(b.votes, table[[4, 3, 2]])
     assert a.label is None and live.votes is None
     assert torch.equal(live.label, model.eval()(rows.images[3:]).logits.argmax(1))
+
+
+def test_a_real_partner_of_a_row_of_a_bank_has_its_votes(model: Any) -> None:
+    """Other teachers see one image, whatever its labels."""
+    table, ask = torch.arange(15.0).view(5, 3), teachers.label_only(model)
+    rows = batch()
+    index = torch.arange(len(rows.lam) - 3) % 5
+    partners = Partners(torch.zeros_like(index), index, torch.ones(len(index)))
+    crossed = dataclasses.replace(rows, partners={"bank": partners})
+    live, _, other = teachers.VotesTeacher(table, ask)(crossed)["bank"]
+    assert torch.equal(other.votes, table[index])
+    assert other.label is None and live.votes is None
+    for teacher in (teachers.OpenTeacher(model), teachers.LabelTeacher(ask)):
+        assert len(set(map(id, teacher(crossed)["bank"]))) == 1
 
 
 def test_a_batch_without_bank_gets_answers_about_real_rows_only(model: Any) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_settings import NUMBERS
+from other_settings import NUMBERS, data_for
 
 from stylegan_mix.session import Session
 from trainer.engine.mixing import ARMS
 from trainer.engine.run import run_recipe
-from trainer.recipes.catalogue import RECIPES, recipe
-from trainer.settings import unread
+from trainer.recipes.catalogue import RECIPES
+from trainer.settings import method, unread
 from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
 
 # Every recipe in one arm, and every arm with one recipe.
@@ -23,7 +23,7 @@ SOME = [("none", name) for name in RECIPES] + [(aug, "ce") for aug in ARMS if au
 def trained(spec: RunSpec, folder: Path, stop_after: Any, monkeypatch: Any) -> str:
     """The hash of the weights; a setting that the run does not read is let through."""
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.engine.run.check", lambda spec: recipe(spec.recipe))
+        patch.setattr("trainer.engine.run.check", method)
         record = run_recipe(spec, folder, session=Session(stop_after()), checkpoint_seconds=1e9)
     return str(record["diagnostics"]["weights_sha256"])
 
@@ -34,7 +34,7 @@ def test_unread_settings_change_nothing_and_each_other_one_something(
     aug: str, name: str, bank: BankRef, stop_after: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     spec = RunSpec(
-        data=DataSpec("digits_lt", imbalance=20.0, profile="exp"),
+        data=data_for(name, DataSpec("digits_lt", imbalance=20.0, profile="exp")),
         aug=aug,
         recipe=name,
         bank=bank if ARMS[aug].bank else None,

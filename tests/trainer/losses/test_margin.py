@@ -30,19 +30,18 @@ def test_margins_of_equal_counts_are_the_largest() -> None:
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_without_margins_it_is_the_cross_entropy_of_scaled_cosines(scale: float) -> None:
     cos, label = cosines(), torch.randint(K, (N,))
-    values = ldam(cos, label, torch.zeros(K), scale)
+    values = ldam(scale * cos, label, (9, 5, 3, 1), largest=0.0, scale=scale)
     torch.testing.assert_close(values, F.cross_entropy(scale * cos, label, reduction="none"))
 
 
 def test_the_margin_is_that_of_the_row_and_is_scaled_with_the_cosine() -> None:
-    """Two classes: log(1 + exp(s (cos_other - cos_own + m_own))), each class by its own margin."""
-    cos, margins = torch.tensor([[0.3, 0.5], [0.3, 0.5]]).double(), torch.tensor([0.1, 0.4])
-    values = ldam(cos, torch.tensor([0, 1]), margins, 10.0)
+    """Two classes: log(1 + exp(s (cos_other - cos_own + m_own))), the margins 0.1 and 0.4."""
+    cos = torch.tensor([[0.3, 0.5], [0.3, 0.5]]).double()
+    values = ldam(10 * cos, torch.tensor([0, 1]), (256, 1), largest=0.4, scale=10.0)
     expected = torch.tensor([2.0 + 1.0, -2.0 + 4.0]).double().exp().log1p()
     torch.testing.assert_close(values, expected)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
     cos, label = cosines().requires_grad_(), torch.randint(K, (N,))
-    margins = ldam_margins(torch.tensor([40, 20, 10, 5]), 0.5)
-    assert torch.autograd.gradcheck(lambda x: ldam(x, label, margins, 30.0), (cos,))
+    assert torch.autograd.gradcheck(lambda x: ldam(30 * x, label, (40, 20, 10, 5)), (cos,))

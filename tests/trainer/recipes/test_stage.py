@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from trainer.engine.features import HeadToTail, ManifoldMixup
+from trainer.engine.portions import Portions
 from trainer.models import Head
 from trainer.objectives import CrossEntropy, Distill, Needs, Objective, OneHotDistill, Sum
 from trainer.objectives import VoteDistill as Votes
 from trainer.recipes.stage import Draw, Recipe, Stage
+from trainer.spec import RunSpec
 
 CE = CrossEntropy()
 
@@ -98,7 +100,11 @@ def test_a_stage_that_cannot_be_is_refused(stages: Any, problem: str) -> None:
         Recipe("x", "for a test", stages)
 
 
+def images(stage: Stage) -> int:
+    return Portions(RunSpec(batch=128), stage, images=1000, steps=1).images
+
+
 def test_a_step_sees_the_images_of_all_draws() -> None:
-    assert TEACHER.images(128) == 128
-    assert replace(TEACHER, draws=(BALANCED, BESIDE)).images(128) == 256
-    assert replace(TEACHER, draws=(Draw(share=0.5),)).images(128) == 64
+    assert images(TEACHER) == 128
+    assert images(replace(TEACHER, draws=(BALANCED, BESIDE))) == 256
+    assert images(replace(TEACHER, draws=(Draw(share=0.5),))) == 64
