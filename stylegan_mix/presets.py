@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from stylegan_mix.datasets.trained_sizes import SIZES, TRAINED, nearest_size
 from stylegan_mix.errors import UsageFailure, nearest
 
 __all__ = ["PRESETS", "Preset", "default_preset", "preset_named", "preset_of"]
@@ -273,10 +274,10 @@ def auto_preset(resolution: int) -> Preset:
 def preset_named(name: str, resolution: int) -> Preset:
     """Looks up the preset of that name and resolution; else `UsageFailure` (exit code 2)."""
     if name == "auto":
-        if not 8 <= resolution <= _AUTO_MOST or resolution & (resolution - 1):
+        if resolution not in SIZES:
             raise UsageFailure(
-                f"preset 'auto' is for 8, 16, 32, ... {_AUTO_MOST} pixels, not {resolution}",
-                remedy=_SIZED,
+                f"preset 'auto' is for 8, 16, 32, ... {SIZES[-1]} pixels, not {resolution}",
+                remedy=_sized(resolution),
             )
         return auto_preset(resolution)
     if name not in PRESETS:
@@ -312,6 +313,11 @@ def default_preset(resolution: int, device: str = "cpu", *, dataset: str = "") -
     """
     if dataset in _BY_DATASET:
         return preset_named(_BY_DATASET[dataset], resolution)
+    if resolution not in SIZES:
+        raise UsageFailure(
+            f"no preset trains a generator of {resolution} pixels: {TRAINED}",
+            remedy=_sized(resolution),
+        )
     names = _DEFAULT_ON_GPU if device.startswith("cuda") else _DEFAULT_ON_CPU
     return preset_named(names.get(resolution, "auto"), resolution)
 
@@ -320,5 +326,10 @@ _DEFAULT_ON_CPU = {8: "tiny8", 16: "cpu16", 32: "cpu32", 64: "cpu64", 128: "cpu1
 _DEFAULT_ON_GPU = {8: "gpu8", 16: "gpu16", 32: "cifar-lt", 64: "gpu64", 128: "gpu128"}
 # So small a set gains nothing from the networks of a GPU.
 _BY_DATASET = {"digits_lt": "tiny8"}
-_AUTO_MOST = 256
-_SIZED = "prepare the data set at such a size: stylegan-mix dataset prepare NAME --size 32"
+
+
+def _sized(resolution: int) -> str:
+    return (
+        "prepare the data set at such a size: stylegan-mix dataset prepare NAME --from PATH "
+        f"--size {nearest_size(resolution)}"
+    )

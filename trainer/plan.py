@@ -355,7 +355,8 @@ def _checked(folder: Path, data: Dataset, reason: str) -> tuple[BankRef, str]:
 
 def _missing_bank(data: Dataset, asked: Asked, kind: str) -> InvalidInput:
     """Makes the error for a run without a fitting bank, with the command that makes one."""
-    remedy = f"make one: {_generate(data, bank_store.space_named(asked.bank))}"
+    command = _generate(data, bank_store.space_named(asked.bank))
+    remedy = f"make one: {command}\n  {bank_store.TRAINS_FIRST}"
     if asked.val_per_class or asked.drop_overlap:
         remedy = (
             "generators are trained on whole splits only: leave out --val-per-class and "

@@ -78,8 +78,8 @@ Written again, byte for byte on the same kind of machine, by:
 
 * lam is the share in the generator's space, not a measured class probability: images change class
   faster than lam does, so labels around lam = 0.5 are not calibrated.
-* {_seen(facts)}
-{_warned(facts)}* Images are not filtered. A classifier that ranks them must not have seen the test part.
+* {_seen(facts)}{_warned(facts)}
+* Images are not filtered. A classifier that ranks them must not have seen the test part.
 * Banks are for training classifiers; a score on bank images says nothing of real ones.
 
 ## Licence
@@ -130,7 +130,7 @@ def _seen(facts: Mapping[str, Any]) -> str:
 def _warned(facts: Mapping[str, Any]) -> str:
     """Renders the warning of a barely trained generator as a limit of its bank."""
     text = short_for_bank(facts)
-    return f"* **{text[0].upper()}{text[1:]}.**\n" if text else ""
+    return f"\n* **{text[0].upper()}{text[1:]}.**" if text else ""
 
 
 def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:

@@ -22,6 +22,7 @@ from stylegan_mix.fields import TEXT, WHOLE, check_types
 from stylegan_mix.latents.spaces import SPACES
 
 __all__ = [
+    "TRAINS_FIRST",
     "Record",
     "Unfinished",
     "damaged",
@@ -33,6 +34,12 @@ __all__ = [
     "space_named",
     "unfinished",
 ]
+
+TRAINS_FIRST = (
+    "if there is no generator yet, it trains one first; the same command with --dry-run tells how "
+    "long that takes"
+)
+"""A word on the cost of `generate`, for hints that name the command."""
 
 # Fields of a request that a listing shows.
 _ASKED = {"n": WHOLE, "block": WHOLE, "space": TEXT, "generator": TEXT}
@@ -164,7 +171,7 @@ def resolve(ref: str) -> Path:
         raise InvalidInput(
             f"no bank '{ref}' in {folder()}{short}",
             remedy="stylegan-mix bank list shows the banks; "
-            "stylegan-mix generate --dataset NAME --n 50000 makes one",
+            f"stylegan-mix generate --dataset NAME --n 50000 makes one; {TRAINS_FIRST}",
         )
     if known[fits[0]].is_symlink():
         raise InvalidInput(

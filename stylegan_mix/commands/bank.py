@@ -78,7 +78,9 @@ def list_banks(dataset: str | None, as_json: bool) -> None:
         )
     else:
         say(f"no banks in {store.folder()}")
-        say("  stylegan-mix generate --dataset digits_lt --n 20000 makes one")
+        say(
+            f"  stylegan-mix generate --dataset digits_lt --n 20000 makes one; {store.TRAINS_FIRST}"
+        )
 
 
 def _unfinished_row(one: Any) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def generators() -> None:
 def list_generators(dataset: str | None, as_json: bool) -> None:
     """List the generators of the store, the newest first.
 
-    `thousand images` are those that it was shown, and the budget of its preset. `diversity` is that of the least diverse class: 1 is as diverse as the data, 0 one picture.
+    `thousand images` are those that it was shown, and the budget of its preset. `diversity` is
+    that of the least diverse class: 1 is as diverse as the data, 0 one picture.
     """
     from stylegan_mix import store
     from stylegan_mix.generators import store as generator_store

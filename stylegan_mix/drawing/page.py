@@ -21,12 +21,11 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem;
         width: 100% }
-th, td { padding: .32rem .8rem; border-bottom: 1px solid var(--line); text-align: left;
-         white-space: nowrap }
-thead th { border-bottom: 2px solid var(--strong); font-weight: 600; white-space: normal;
-           vertical-align: bottom }
+th, td { padding: .32rem .8rem; border-bottom: 1px solid var(--line); text-align: left }
+td.number { white-space: nowrap }
+thead th { border-bottom: 2px solid var(--strong); font-weight: 600; vertical-align: bottom }
 th.number, td.number { text-align: right }
-.facts td { white-space: normal; overflow-wrap: anywhere }
+.facts td { overflow-wrap: anywhere }
 .facts td:first-child { white-space: nowrap }
 tr:hover td { background: var(--hover) }
 ul { padding-left: 1.2rem; color: var(--quiet); font-size: .92rem } li { margin: .15rem 0 }

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from stylegan_mix.datasets.groups import GROUPS, telling
 from stylegan_mix.drawing.class_rows import ClassRow, class_rows, label_rows
 from stylegan_mix.drawing.colours import COLOURS, GROUP_COLOURS
-from stylegan_mix.drawing.plots import styled
+from stylegan_mix.drawing.plots import mark_zeros, styled
 from stylegan_mix.metrics.report import FIGURES
 from stylegan_mix.pictures.picture import Picture, of_figure
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["bars", "drawn", "shown_rows"]
 
 _SHOWN = ("diversity", "label_accuracy", "coverage", "memorisation")
-_WIDTH, _ROW = 8.6, 0.22
+_WIDTH, _ROW, _THICK = 8.6, 0.22, 0.72
 _FLOOR: dict[str, Any] = {"color": "#111111", "linewidth": 1.6}
 _MEAN: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": "--"}
 
@@ -51,7 +51,7 @@ def bars(report: Mapping[str, Any], origin: str) -> Picture:
         "Beside a name: its training images. Black line: "
         "the floor, what real images get in their place. Dashed: the mean of the shot group "
         f"({report['groups']['rule']}). Diversity and memorisation should be near 1, the others "
-        f"high; a bar that is missing is n/a; {origin}, report {report['key'][:12]}."
+        f"high; n/a: not known; {origin}, report {report['key'][:12]}."
     )
     return of_figure("bars.png", "Figures of each class", caption, drawn(report))
 
@@ -97,7 +97,10 @@ def _panel(
     # The spread of a mean over classes is not that of its classes.
     whiskers = np.nan_to_num(spreads) if all(len(one.members) == 1 for one in rows) else None
     colours = [GROUP_COLOURS.get(one.group, COLOURS[0]) for one in rows]
-    axes.barh(places, values, 0.72, color=colours, xerr=whiskers, error_kw={"elinewidth": 0.8})
+    axes.barh(places, values, _THICK, color=colours, xerr=whiskers, error_kw={"elinewidth": 0.8})
+    mark_zeros(axes, places, values, _THICK, colours)
+    for place in np.flatnonzero(np.isnan(values)).tolist():
+        axes.text(0, place, " n/a", va="center", fontsize=8, color="#777777")
     axes.vlines(floors, places - 0.42, places + 0.42, **_FLOOR)
     name, better = FIGURES[row["figure"]]
     against = f" against {row['against']}" if row["against"] else ""

@@ -15,19 +15,23 @@ from stylegan_mix.drawing.lettering import legible
 from stylegan_mix.drawing.plots import styled
 from stylegan_mix.pictures.choice import head_to_tail
 from stylegan_mix.pictures.history import Panel, panels
+from stylegan_mix.pictures.log_words import words_for
 from stylegan_mix.pictures.picture import Picture, of_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["curves", "drawn"]
+__all__ = ["AXIS", "curves", "drawn"]
 
-_WIDTH, _HEIGHT = 8.6, 2.3
+_WIDTH, _HEIGHT = 10.0, 2.5
 # The height of a panel of numbers.
 _WRITTEN = 1.4
 _MOST_NAMED = 10
 _FEW_POINTS = 30
 _MOST_NUMBERS = 6
+
+AXIS = "thousand images shown, repeats included"
+"""The horizontal axis of every curve."""
 
 
 def curves(
@@ -38,10 +42,11 @@ def curves(
     if not found:
         return None
     kimg = np.array([float(line["kimg"]) for line in lines])
+    size = "1 line" if len(lines) == 1 else f"{len(lines):,} lines"
     caption = (
-        f"Every number of the training's log, {len(lines)} lines to {kimg[-1]:,.0f} "
-        "thousand images, each a mean since the line before; lists have a line per class, from dark (head) to light "
-        f"(tail); {origin}."
+        f"Every number of the training's log, {size} to {kimg[-1]:,.4g} thousand images, each a "
+        "mean since the line before. A panel of classes has a line for each, from dark (most "
+        f"training images) to light (fewest); {origin}."
     )
     figure = drawn(found, kimg, [classes[c] for c in head_to_tail(counts)])
     return of_figure("curves.png", "Training", caption, figure)
@@ -77,23 +82,29 @@ def _plot(axes: Axes, panel: Panel, kimg: np.ndarray, colours: dict[str, Any]) -
         _write(axes, panel, kimg[0])
         return
     mark = "." if len(kimg) < _FEW_POINTS else ""
+    words = words_for(panel.title, len(panel.series))
     for name, colour in colours.items():
-        axes.plot(kimg, panel.series[name], color=colour, marker=mark, linewidth=1.2, label=name)
-    axes.set_title(panel.title)
-    axes.set_xlabel("kimg")
+        label = name if panel.by_class else words.name(name)
+        axes.plot(kimg, panel.series[name], color=colour, marker=mark, linewidth=1.2, label=label)
+    axes.set_title(words.title)
+    axes.set_xlabel(AXIS)
+    axes.set_ylabel(words.unit)
 
 
 def _write(axes: Axes, panel: Panel, kimg: float) -> None:
     """Writes the numbers of a log of one line: a curve of one point is none."""
     known = {name: values[0] for name, values in panel.series.items() if np.isfinite(values[0])}
-    names = legible(list(known)) if panel.by_class else list(known)
+    words = words_for(panel.title, len(panel.series))
+    names = legible(list(known)) if panel.by_class else [words.name(name) for name in known]
+    if len(names) == 1 and not panel.by_class:
+        names = [words.unit]
     told = [f"{name}: {value:.4g}" for name, value in zip(names, known.values(), strict=True)]
     if len(told) > _MOST_NUMBERS:
         least, most = min(known.values()), max(known.values())
         told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
     axes.text(0.0, 0.95, "\n".join(told), transform=axes.transAxes, va="top")
     letters(axes.texts)
-    axes.set_title(f"{panel.title} at {kimg:,.4g} thousand images")
+    axes.set_title(f"{words.title}\nafter {kimg:,.4g} thousand images")
     axes.set_axis_off()
 
 

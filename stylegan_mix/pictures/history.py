@@ -73,10 +73,14 @@ def panels(lines: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Pane
     """
     lists: dict[str, dict[str, dict[int, float]]] = {}
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    of_classes: set[str] = set()
     for at, line in enumerate(lines):
         for name, value in _flattened(line):
             if isinstance(value, list):
-                names = classes if len(value) == len(classes) else list(map(str, range(len(value))))
+                names = list(map(str, range(len(value))))
+                if len(value) == len(classes):
+                    of_classes.add(name)
+                    names = list(classes)
                 found = lists.setdefault(name, {})
                 for entry, number in zip(names, value, strict=True):
                     if _is_number(number):
@@ -93,7 +97,7 @@ def panels(lines: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Pane
     for name, entries in lists.items():
         series = {entry: _dense(values, len(lines)) for entry, values in entries.items()}
         if series:
-            found_panels.append(Panel(name, series, by_class=set(series) <= set(classes)))
+            found_panels.append(Panel(name, series, by_class=name in of_classes))
     return found_panels
 
 

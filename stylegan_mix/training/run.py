@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ensure_generator", "publish_reached", "reached", "run_training"]
 
+PLAN_FILE = "plan.json"
+
 
 def run_training(
     plan: TrainPlan,
@@ -86,7 +88,7 @@ def train_on_plan(
         if plan.init is not None:
             take_start(state, plan.init)
     if world.leads:
-        store.write_json(plan.folder / "plan.json", plan.shown())
+        store.write_json(plan.folder / PLAN_FILE, plan.shown())
     world.barrier()
     began = time.monotonic()
     numerics = train(
@@ -135,14 +137,19 @@ def reached(plan: TrainPlan) -> float:
     `InvalidInput` (exit code 3) if it has not taken a step.
     """
     step = Saves(plan.folder).newest_step
-    if not step:
-        raise InvalidInput(
-            f"there is nothing to publish of {plan.dataset.name} yet: no step of training "
-            f"{plan.key[:12]} was saved in {plan.folder}",
-            remedy="the same command without --publish trains; preset and --seed must be those of "
-            "the training",
-        )
-    return step * plan.preset.batch / 1000
+    if step:
+        return step * plan.preset.batch / 1000
+    begun = (plan.folder / PLAN_FILE).exists()
+    raise InvalidInput(
+        f"there is nothing to publish of {plan.dataset.name} yet: no step of training "
+        f"{plan.key[:12]} was saved in {plan.folder}",
+        remedy="a training saves its state for the first time a minute after its start "
+        "(--save-minutes), and at once when it is stopped: type this again then; where none is "
+        "running, the same command without --publish goes on"
+        if begun
+        else "no training was begun with this preset, these options and this --seed: give those "
+        "of the training; the same command without --publish begins one",
+    )
 
 
 def publish_reached(

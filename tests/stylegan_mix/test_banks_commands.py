@@ -15,7 +15,7 @@ import pytest
 
 from stylegan_mix import console
 from stylegan_mix.banks import store as banks
-from stylegan_mix.banks.preview import default_pairs, nearest_rows, stored_sheet
+from stylegan_mix.banks.preview import default_pairs, lines_to_draw, nearest_rows, stored_sheet
 from stylegan_mix.banks.reader import open_bank
 from stylegan_mix.cli import group
 
@@ -215,6 +215,35 @@ def test_show_gives_label_mass_and_lam(write: Write, run: Run) -> None:
         assert part in text
 
 
+def test_show_speaks_in_words_and_units_and_ends_with_the_hashes(write: Write, run: Run) -> None:
+    key = write(n=130).name
+    table, mass, lam = run("bank", "show", key)[1].rstrip("\n").split("\n\n")
+    told = dict(re.split(r"  +", line, maxsplit=1) for line in table.splitlines())
+    assert told["data set"] == "letters, imbalance 10 (profile exp), 3 classes"
+    assert told["images"].startswith("130 of 4x4 pixels, 1 channel, ")
+    assert told["least diverse class"].startswith("bee, diversity 0.80 ")
+    assert told["trained"] == "preset toy, 1.5 thousand images, seed 0"
+    # No name of a field of the file is left.
+    assert [name for name in told if "_" in name] == []
+    names = list(told)
+    first = ("bank", "data set", "images", "mixing")
+    assert tuple(names[:4]) == first
+    assert names.index("generator") < names.index("training split id") < len(names)
+    assert len(mass.splitlines()) == 4 and len(lam.splitlines()) == 11
+
+
+def test_tables_stand_straight_beside_wide_letters(
+    write: Write, card: dict[str, Any], run: Run
+) -> None:
+    from rich.cells import cell_len
+
+    card["classes"] = ["ant", "\N{CJK UNIFIED IDEOGRAPH-732B}" * 3, "cat"]
+    key = write(n=130).name
+    mass = run("bank", "show", key)[1].split("\n\n")[1].splitlines()[1:]
+    ends = {cell_len(re.sub(r"(\d\.\d).*", r"\1", line)) for line in mass}
+    assert (len(mass), len(ends)) == (3, 1)
+
+
 def test_card_prints_the_card(write: Write, run: Run) -> None:
     folder = write()
     assert run("bank", "card", folder.name)[1] == (folder / "BANK_CARD.md").read_text()
@@ -287,10 +316,39 @@ def test_preview_draws_stored_rows_near_the_lam_of_their_column(write: Write) ->
             share = bank.lam[row] if (first, second) == pair else 1 - bank.lam[row]
             assert {int(first), int(second)} == set(pair)
             assert abs(share - lam) <= 0.05
-    sheet = stored_sheet(bank, [(0, 2)])
+    sheet, empty = stored_sheet(bank, [(0, 2)])
+    assert empty == []
     row = nearest_rows(bank, (0, 2))[3]
     assert row is not None
     np.testing.assert_array_equal(sheet.cells[0][3], bank.images[row])
+
+
+def test_an_unmixed_bank_shows_each_class_of_a_pair_alone(write: Write, run: Run) -> None:
+    bank = open_bank(write(n=200, space="none"))
+    assert lines_to_draw(bank, [(0, 2), (2, 1)]) == [(0, 0), (2, 2), (1, 1)]
+    assert lines_to_draw(bank, []) == [(0, 0), (1, 1), (2, 2)]
+    sheet, _ = stored_sheet(bank, [(0, 0), (2, 2)])
+    assert (sheet.left, sheet.right) == (["ant", "cat"], None)
+    for row, label in zip(sheet.cells, (0, 2), strict=True):
+        stored = bank.images[bank.pair[:, 0] == label]
+        np.testing.assert_array_equal(row, stored[: len(row)])
+    code, out, err = run("bank", "preview", bank.key, "--pair", "ant,cat", "--out", "p.png")
+    assert (code, out) == (0, "p.png\n")
+    assert f"bank {bank.key[:12]} is unmixed (space none): no image is between two classes" in err
+    assert "unmixed" not in run("bank", "preview", bank.key, "--out", "p.png")[2]
+    mixed = write(n=200).name
+    assert "unmixed" not in run("bank", "preview", mixed, "--pair", "ant,cat", "--out", "p.png")[2]
+
+
+def test_a_pair_without_a_row_is_named(write: Write, run: Run) -> None:
+    key = write(n=2).name
+    code, _, err = run("bank", "preview", key, *("--pair", "ant,bee") * 1, "--out", "p.png")
+    pairs = [tuple(sorted(pair)) for pair in open_bank(banks.resolve(key)).pair.tolist()]
+    assert code == 0
+    assert ("no stored row of ant and bee: their cells stay grey" in err) == ((0, 1) not in pairs)
+    sheet, empty = stored_sheet(open_bank(banks.resolve(key)), [(0, 1), (0, 2), (1, 2)])
+    assert len(empty) == 3 - len({pair for pair in pairs if len(set(pair)) == 2})
+    assert "grey: no such row is stored" in sheet.note
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 9, 10, 11, 100])

@@ -15,7 +15,8 @@ HEADER = [
     "dataset",
     "imbalance",
     "preset",
-    "kimg",
+    "thousand",
+    "images",
     "diversity",
     "size",
     "age",
@@ -53,7 +54,8 @@ def test_list_shows_what_is_there_and_the_damaged_beside_it(
     )
     header, first, second = run("generators", "list")[1].splitlines()
     assert header.split() == HEADER
-    assert first.split()[:6] == [generator.hash[:12], "digits_lt", "20", "tiny8", "0", "-"]
+    assert first.split()[:4] == [generator.hash[:12], "digits_lt", "20", "tiny8"]
+    assert first.split()[4:8] == ["0", "of", "1", "-"]
     assert second.split() == ["f" * 12, *"-------", "damaged"]
 
 
@@ -67,7 +69,8 @@ def test_show_gives_origin_settings_and_classes(generator: Published, run: Run) 
     assert code == 0, err
     told = [line.split() for line in out.splitlines()]
     assert ["generator", generator.hash] in told
-    assert ["split_id", generator.card["split_id"]] in told
+    assert ["training", "split", "id", generator.card["split_id"]] in told
+    assert ["trained", "for", *["0", "of", "1", "thousand", "images"]] in told
     assert ["channel_max", "8"] in told
     assert ["0", "100", "n/a"] in told
     assert ["9", "5", "n/a"] in told

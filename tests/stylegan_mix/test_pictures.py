@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgba
 from PIL import Image
 
 from stylegan_mix import rng
-from stylegan_mix.datasets import Part
-from stylegan_mix.drawing.colours import GROUP_COLOURS
 from stylegan_mix.drawing.sheet import Sheet, draw
 from stylegan_mix.errors import InvalidInput
-from stylegan_mix.generators.class_grid import class_grid, shown_classes, watched_classes
+from stylegan_mix.generators.class_grid import shown_classes, watched_classes
 from stylegan_mix.latents import centres
 from stylegan_mix.latents.plan import BLOCK
 from stylegan_mix.metrics.samples import drawn, redrawn
 from stylegan_mix.networks import to_uint8
-from stylegan_mix.pictures import history
-from stylegan_mix.pictures.bars import bars, shown_rows
+from stylegan_mix.pictures import history, log_words
 from stylegan_mix.pictures.choice import chosen, head_to_tail, pairs
 from stylegan_mix.pictures.curves import curves
 from stylegan_mix.pictures.curves import drawn as plotted
@@ -333,7 +328,7 @@ def test_curves_are_drawn_the_same_again() -> None:
     first, again = (curves(LINES, names, [3, 2, 1], "seed 0") for _ in range(2))
     assert first is not None and again is not None
     assert first.data == again.data
-    assert "3 lines to 30 kimg" in first.caption
+    assert "3 lines to 30 thousand images" in first.caption
     assert curves([{"kimg": 1.0}], names, [3, 2, 1], "") is None
 
 
@@ -351,8 +346,10 @@ def test_a_log_of_one_line_is_written_as_numbers() -> None:
     names = ["a", "b", "c"]
     figure = plotted(history.panels([line], names), np.array([4.0]), names)
     told = {axes.get_title(loc="left"): axes.texts[0].get_text() for axes in figure.axes}
-    assert told["loss at 4 kimg"].split("\n") == ["loss_g: 1.25", "loss_d: 0.5"]
-    assert told["diversity at 4 kimg"].split("\n") == ["a: 0.25", "b: 0.75"]
+    when = "\nafter 4 thousand images"
+    assert told[f"Logistic losses{when}"].split("\n") == ["generator: 1.25", "discriminator: 0.5"]
+    diversity = f"Diversity of samples: 1 as real images, 0 one picture{when}"
+    assert told[diversity].split("\n") == ["a: 0.25", "b: 0.75"]
     assert not any(axes.lines for axes in figure.axes)
     many = [f"class {number}" for number in range(30)]
     line = {"kimg": 4.0, "diversity": [number / 10 for number in range(30)]}
@@ -360,98 +357,45 @@ def test_a_log_of_one_line_is_written_as_numbers() -> None:
     assert figure.axes[0].texts[0].get_text() == "30 numbers, 0 to 2.9"
 
 
-# --------------------------------------------------------------------- bars
+DIGITS = [str(digit) for digit in range(10)]
 
 
-def report_of(classes: int, values: Callable[[int], float | None]) -> dict[str, Any]:
-    """A report with the figures that are drawn."""
-    names = [f"class {number}" for number in range(classes)]
-    third = max(classes // 3, 1)
-    groups = {
-        "rule": "thirds",
-        "many": list(range(third)),
-        "medium": [],
-        "few": list(range(third, classes)),
-    }
-    cells = [{"value": values(c), "floor": 1.0, "std": None} for c in range(-3, classes)]
-    wanted = [("diversity", None), ("coverage", "train"), ("coverage", "test"), ("cas", None)]
-    return {
-        "key": "c" * 64,
-        "classes": names,
-        "counts": list(range(classes, 0, -1)),
-        "scopes": ["all", "many", "few", *names],
-        "groups": groups,
-        "samples": {"n": 10, "seeds": [0, 1]},
-        "references": {"train": {"images": 1}, "test": {"images": 1}, "balanced": {"absent": ""}},
-        "figures": [{"figure": name, "against": of, "at": cells} for name, of in wanted],
-    }
+def test_every_panel_of_a_real_log_is_in_words_with_units(home: Path) -> None:
+    from tiny_training import tiny_plan
+
+    from stylegan_mix.training.run import run_training
+
+    changes = {"path_weight": 2.0, "path_interval": 2, "augment": "ada", "ada_groups": "shot"}
+    rare = {"twins": 0.01, "gsr": 0.5, "precision": "float16"}
+    plan = tiny_plan(0.064, **changes, **rare)
+    run_training(plan)
+    found = history.panels(history.read(plan.folder / "metrics.jsonl", kimg=1.0), DIGITS)
+    for panel in found:
+        words = log_words.words_for(panel.title, len(panel.series))
+        assert words in log_words.WORDS.values() or panel.title == "ada_p", panel.title
+        told = [words.title, words.unit, *(words.name(one) for one in panel.series)]
+        assert not any("_" in text for text in told), told
+    figure = plotted(found, np.array([0.064]), DIGITS)
+    shown = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any("few shot: " in text for text in shown)
 
 
-def test_bars_are_of_the_test_part_where_there_is_one() -> None:
-    report = report_of(4, lambda c: 0.5)
-    assert [(row["figure"], row["against"]) for row in shown_rows(report)] == [
-        ("diversity", None),
-        ("coverage", "test"),
+def test_an_unknown_series_keeps_its_name_without_underscores() -> None:
+    words = log_words.words_for("new_number", 1)
+    assert (words.title, words.unit, words.name("new_number")) == (
+        "new number",
+        "value",
+        "new number",
+    )
+
+
+def test_curves_have_units_on_both_axes() -> None:
+    names = ["ant", "bee", "cat"]
+    figure = plotted(history.panels(LINES, names), np.array([10.0, 20.0, 30.0]), names)
+    for axes in figure.axes:
+        assert axes.get_xlabel() == "thousand images shown, repeats included"
+        assert axes.get_ylabel()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "generator",
+        "discriminator",
     ]
-    report["references"]["test"] = {"absent": "not asked for"}
-    assert shown_rows(report)[1]["against"] == "train"
-
-
-@pytest.mark.parametrize("classes", [4, 40])
-def test_bars_leave_out_what_is_not_known(classes: int) -> None:
-    from stylegan_mix.pictures.bars import drawn as plotted
-
-    report = report_of(classes, lambda c: None if c == 1 else 0.1 * (c + 3))
-    lengths = [patch.get_width() for patch in plotted(report).axes[0].patches]
-    assert np.isnan(lengths[1])
-    assert lengths[2] == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("classes", [3, 18, 40, 1000])
-def test_bars_name_their_classes_without_overlaps(classes: int) -> None:
-    from stylegan_mix.pictures.bars import drawn as plotted
-
-    report = report_of(classes, lambda c: 0.5)
-    report["classes"] = [f"copepods_with_eggs_and_long_names_{c}" for c in range(classes)]
-    figure = plotted(report)
-    figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
-    assert len(boxes) == (classes if classes <= 40 else 20)
-    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
-    assert all(box.x0 >= 0 for box in boxes)
-    colours = {patch.get_facecolor() for axes in figure.axes for patch in axes.patches}
-    assert colours == {to_rgba(GROUP_COLOURS[name]) for name in ("many", "few")}
-
-
-def test_bars_are_drawn_the_same_again() -> None:
-    report = report_of(3, lambda c: 0.5)
-    first, again = (bars(report, "seed 0") for _ in range(2))
-    assert first.data == again.data
-    assert "seeds 0, 1" in first.caption
-
-
-def test_a_class_grid_needs_no_samples_of_classes_that_it_does_not_show() -> None:
-    class Many:
-        classes, num_classes, resolution = tuple(map(str, range(41))), 41, 4
-        counts = (*(2,) * 10, *(3,) * 31)
-        train = Part(np.zeros((41, 4, 4, 1), np.uint8), np.arange(41))
-
-    shown = shown_classes(Many.counts)
-    assert 0 not in shown
-    samples = {c: torch.full((3, 4, 4, 1), 7, dtype=torch.uint8) for c in shown}
-    picture = class_grid(samples, Many())  # type: ignore[arg-type]
-    assert picture.width > (5 + 3) * 40
-
-
-def test_a_class_grid_goes_from_head_to_tail() -> None:
-    images = np.stack([np.full((4, 4, 1), 40 * c, np.uint8) for c in range(3)]).repeat(2, axis=0)
-    labels = np.repeat(np.arange(3), 2)
-
-    class Three:
-        classes, counts, num_classes, resolution = ("a", "b", "c"), [1, 2, 3], 3, 4
-        train = Part(images, labels)
-
-    samples = {c: torch.full((1, 4, 4, 1), 200 + c, dtype=torch.uint8) for c in range(3)}
-    picture = np.array(class_grid(samples, Three()))  # type: ignore[arg-type]
-    rows = [picture[24 + 42 * row + 20, -27, 0] for row in range(3)]
-    assert rows == [202, 201, 200]

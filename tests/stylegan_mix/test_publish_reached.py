@@ -113,7 +113,7 @@ def test_a_state_of_dead_classes_is_not_published(
         return {c: 0 * few for c, few in draws(*given).items()}
 
     monkeypatch.setattr(publication, "class_samples_of", black)
-    with pytest.raises(Diverged, match=f"no generator to publish at {kimg:g} kimg"):
+    with pytest.raises(Diverged, match=f"no generator to publish at {kimg:g} thousand images"):
         publish_reached(plan, command)
     assert generator_store.find() == []
     assert start_of(plan) == kimg
@@ -125,13 +125,18 @@ def test_a_state_of_dead_classes_is_not_published(
 @pytest.mark.parametrize("begun", [False, True])
 def test_without_a_step_there_is_nothing_to_publish(home: Path, run: Run, begun: bool) -> None:
     if begun:
-        with pytest.raises(Stopped):
-            run_training(tiny_plan(), Session(StopAfter(0)))
-        Saves(tiny_plan().folder).checkpoints.clear()
+        assert run(*TRAIN, "--minutes", "1e-9")[0] == 75
+        (folder,) = (path for path in (home / "training").iterdir() if path.is_dir())
+        Saves(folder).checkpoints.clear()
     code, out, err = run(*TRAIN, "--seed", "0", "--publish")
     assert (code, out) == (3, ""), err
     assert "there is nothing to publish of digits_lt yet: no step of training" in err
-    assert "the same command without --publish trains" in err
+    if begun:
+        assert "for the first time a minute after its start (--save-minutes)" in err
+        assert "the same command without --publish goes on" in err
+    else:
+        assert "no training was begun with this preset, these options and this --seed" in err
+        assert "the same command without --publish begins one" in err
     assert generator_store.find() == []
 
 
@@ -140,7 +145,7 @@ def test_the_command_publishes_and_later_goes_on(home: Path, run: Run) -> None:
     assert code == 75, err
     code, out, err = run(*TRAIN, "--kimg", "0.32", "--publish", "--dry-run")
     assert (code, out) == (0, ""), err
-    assert "has 0.016 kimg" in err
+    assert "has 0.016 thousand images" in err
     assert generator_store.find() == []
     code, out, err = run(*TRAIN, "--kimg", "0.32", "--publish", "--json")
     assert code == 0, err
@@ -150,7 +155,7 @@ def test_the_command_publishes_and_later_goes_on(home: Path, run: Run) -> None:
     assert "--publish" not in published.card["command"]
     code, out, err = run(*TRAIN, "--kimg", "0.32", "--json")
     assert (code, json.loads(out)["generator"] == published.hash) == (0, False), err
-    assert "to go on with from 0.016 kimg" in err
+    assert "to go on with from 0.016 thousand images" in err
 
 
 def test_a_bank_is_made_of_what_was_published(home: Path, run: Run) -> None:
@@ -158,4 +163,4 @@ def test_a_bank_is_made_of_what_was_published(home: Path, run: Run) -> None:
     run(*TRAIN, "--publish")
     code, _, err = run("generate", "--dataset", "digits_lt", "--n", "10", "--no-train")
     assert code == 0, err
-    assert "0.016 thousand images" in err
+    assert "0.016 of 250 thousand images" in err

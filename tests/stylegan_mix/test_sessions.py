@@ -192,14 +192,14 @@ def test_a_generator_is_trained_in_a_thread_stopped_and_finished(
 ) -> None:
     file = tmp_path / "progress.jsonl"
     plan = tiny_plan(kimg=0.16)
-    with pytest.raises(Stopped, match="of 0.16 kimg"):
+    with pytest.raises(Stopped, match="of 0.16 thousand images"):
         in_a_thread(lambda: run_training(plan, Session(StopAfter(4), JsonLines(file))))
     (published,) = in_a_thread(lambda: run_training(plan, Session(StopEvent(), JsonLines(file))))
     assert generator_store.find() == [published]
     assert labels(file) == {"training"}
     assert lines(file)[0]["total"] == 0.16
     said = [line["say"] for line in lines(file) if "say" in line]
-    assert "going on from 0.1 kimg" in said
+    assert "going on from 0.1 thousand images" in said
     assert any(text.startswith("trained in ") for text in said)
     assert capsys.readouterr().err == ""
 

@@ -14,7 +14,7 @@ import torch
 from stylegan_mix import errors, store
 from stylegan_mix.estimates import Span
 from stylegan_mix.generators import store as generator_store
-from stylegan_mix.presets import preset_named
+from stylegan_mix.presets import default_preset, preset_named
 from stylegan_mix.training import cost, preset_checks, publication
 
 Run = Callable[..., tuple[int, str, str]]
@@ -81,8 +81,10 @@ def test_what_is_published_with_dead_classes_says_so_here_and_in_every_plan_of_a
 
 
 def test_a_bank_of_a_generator_that_lives_has_no_warning(home: Path, run: Run) -> None:
-    assert "warning" not in run(*TRAIN, "--kimg", "0.16")[2]
-    assert "warning" not in run("generate", "--dataset", "digits_lt", "--n", "50", "--dry-run")[2]
+    generate = ("generate", "--dataset", "digits_lt", "--n", "50", "--dry-run")
+    for words in ((*TRAIN, "--kimg", "0.16"), generate):
+        warned = [line for line in run(*words)[2].splitlines() if "warning" in line]
+        assert len(warned) == 1 and "of its preset's images: 0.16 of 250 thousand" in warned[0]
 
 
 # Averages
@@ -95,15 +97,15 @@ def test_averages_that_equal_the_main_one_are_named_and_the_others_say_which_the
     code, out, err = run(*TRAIN, "--kimg", "0.032", *more, "--ema-ramp", "0.05", "--json")
     assert code == 0, err
     assert (
-        "main average, so not published apart: that of 50, 80 kimg: a half-life is at most 5 %"
-        in err
+        "main average, so not published apart: that of 50, 80 thousand images: a half-life is at "
+        "most 5 %" in err
     )
     found = json.loads(out)
     main, other = (
         (generator_store.load(one).folder / "GENERATOR_CARD.md").read_text()
         for one in (found["generator"], *found["more"])
     )
-    assert "Weights: moving average of half-life 0.001 kimg, kept beside the main one," in other
+    assert "Weights: moving average of half-life 0.001 thousand images, kept beside" in other
     assert "Weights: moving average, SHA-256" in main
     code, _, err = run(*TRAIN, "--kimg", "0.032", "--more-ema", "50", "--ema-ramp", "0")
     assert (code, "main average" in err) == (0, False)
@@ -120,9 +122,9 @@ def test_a_shorter_budget_says_before_it_starts_where_the_training_stands_and_wh
         there[kimg] = json.loads(run(*TRAIN, "--kimg", kimg, "--json")[1])["generator"][:12]
     code, out, err = run(*TRAIN, "--kimg", "0.08")
     assert (code, out) == (2, "")
-    assert "stands at 0.32 kimg, past the 0.08 that were asked for" in err
+    assert "stands at 0.32 thousand images, past the 0.08 that were asked for" in err
     for kimg, name in there.items():
-        assert f"{kimg} kimg (generator {name})" in err
+        assert f"{kimg} thousand images (generator {name})" in err
     assert "such as --kimg 0.32, or train on with a longer --kimg" in err
     assert "going on" not in err
     assert "to train" not in err
@@ -151,7 +153,7 @@ def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
 ) -> None:
     given = []
 
-    def of(plan: Any, *, start: float, step: Any) -> cost.Cost:
+    def of(plan: Any, *, start: float, pace: Any) -> cost.Cost:
         given.append(start)
         return cost.Cost(1, 1, Span(5400.0, 9000.0), Span(1200.0, 1800.0), 1)
 
@@ -161,8 +163,10 @@ def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
     assert "1.5 to 2.5 hours from the beginning on this machine, 0.0 MB" in err
     run(*TRAIN, "--kimg", "0.16")
     _, _, err = run(*TRAIN, "--kimg", "0.32", "--dry-run")
-    assert ": to go on with from 0.16 kimg\n" in err
-    assert "from the beginning on this machine, 20 to 30 minutes from 0.16 kimg on" in err
+    assert ": to go on with from 0.16 thousand images\n" in err
+    assert (
+        "from the beginning on this machine, 20 to 30 minutes from 0.16 thousand images on" in err
+    )
     assert given == [0.0, 0.16]
 
 
@@ -243,7 +247,7 @@ def test_what_a_budget_does_not_reach_is_a_warning(
     monkeypatch.setattr(cost, "step_seconds", lambda plan: Span(0.1, 0.2))
     _, _, err = run(*TRAIN, "--kimg", "1", "--dry-run", *options)
     assert err.count("warning") == 1
-    assert f"warning: {named} is not reached in 1 kimg" in err
+    assert f"warning: {named} is not reached in 1 thousand images" in err
     assert "warning" not in run(*TRAIN, "--kimg", "3", "--dry-run", *options)[2]
 
 
@@ -264,3 +268,18 @@ def test_a_store_that_cannot_be_made_is_error_4_with_advice_for_every_command(
     code, _, err = run(*TRAIN, "--kimg", "0.032")
     assert (code, "nothing can be written to" in err) == (4, True), err
     assert err.endswith("  choose another place for the store with STYLEGAN_MIX_HOME\n")
+
+
+@pytest.mark.parametrize(("side", "proposed"), [(4, 8), (20, 16), (48, 64), (300, 256), (512, 256)])
+def test_a_size_without_a_preset_is_told_without_naming_one(side: int, proposed: int) -> None:
+    for device in ("cpu", "cuda"):
+        with pytest.raises(errors.UsageFailure) as failed:
+            default_preset(side, device)
+        assert "auto" not in str(failed.value)
+        assert f"no preset trains a generator of {side} pixels" in str(failed.value)
+        assert f"--from PATH --size {proposed}" in str(failed.value.remedy)
+    for name in ("cpu32", "gpu64"):
+        with pytest.raises(errors.UsageFailure, match=f"of {side} pixels"):
+            preset_named(name, side)
+    with pytest.raises(errors.UsageFailure, match=f"preset 'auto' is for .* not {side}"):
+        preset_named("auto", side)

@@ -94,7 +94,7 @@ def test_stopping_anywhere_gives_the_same_generator(
     undisturbed = _logged(plan)
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     for steps in (0, 6, 8):
-        with pytest.raises(Stopped, match="kimg"):
+        with pytest.raises(Stopped, match="thousand images"):
             run_training(plan, Session(StopAfter(steps)))
     with StopSignals() as stop:
         pieces = run_training(plan, Session(stop))
@@ -156,7 +156,7 @@ def test_a_longer_budget_goes_on_and_equals_one_long_training(
     longer = _train(tiny_plan(kimg=0.32))
     assert len(generator_store.find()) == 2
     assert generator_store.find()[0].hash == longer.hash
-    with pytest.raises(UsageFailure, match=r"stands at 0\.32 kimg"):
+    with pytest.raises(UsageFailure, match=r"stands at 0\.32 thousand images"):
         _train(tiny_plan(kimg=0.08))
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "second"))
     assert _train(tiny_plan(kimg=0.32)).hash == longer.hash

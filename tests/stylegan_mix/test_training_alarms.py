@@ -161,7 +161,8 @@ def test_a_collapse_takes_the_training_back_once_and_it_ends_with_other_draws(
     with StopSignals() as stop:
         (published,) = run_training(tiny_plan(0.64), Session(stop))
     assert published.card["attempts"] == 2
-    assert "9 collapsed to a few pictures at 0.3 kimg: back to 0.1 kimg" in capsys.readouterr().err
+    said = "9 collapsed to a few pictures at 0.3 thousand images: back to 0.1, on with other draws"
+    assert said in capsys.readouterr().err
     folder = tiny_plan(0.64).folder
     (event,) = [json.loads(x) for x in (folder / "events.jsonl").read_text().splitlines()]
     assert (event["event"], event["step"]) == ("lost", 16)
@@ -204,8 +205,8 @@ def test_on_collapse_go_on_only_warns(
     assert "attempts" not in published.card
     said = capsys.readouterr().err
     # Once each, when it begins: flat at the sixth log, collapsed with the third in a row.
-    assert said.count("alarm at 0.2 kimg: little but one picture is drawn of 9") == 1
-    assert said.count("alarm at 0.3 kimg: 9 collapsed to a few pictures") == 1
+    assert said.count("alarm at 0.2 thousand images: little but one picture is drawn of 9") == 1
+    assert said.count("alarm at 0.3 thousand images: 9 collapsed to a few pictures") == 1
     assert said.count("alarm at") == 2
     logged = (plan.folder / "metrics.jsonl").read_text().splitlines()
     assert [len(json.loads(one)["alarms"]) for one in logged[:9]] == [0, 0, 0, 0, 0, 1, 1, 2, 2]
@@ -286,7 +287,7 @@ def test_a_failing_device_ends_with_code_4_and_training_goes_on_from_what_was_sa
     with StopSignals() as stop, pytest.raises(MissingEnvironment, match=said) as ended:
         run_training(tiny_plan(0.64), Session(stop))
     assert ended.value.code == 4
-    assert "goes on from 0.256 kimg" in str(ended.value.remedy)
+    assert "goes on from 0.256 thousand images" in str(ended.value.remedy)
     assert next_command in str(ended.value.remedy)
     monkeypatch.setattr(loop, "train_step", step)
     with StopSignals() as stop:

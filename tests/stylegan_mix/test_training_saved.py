@@ -77,11 +77,11 @@ def test_where_no_checkpoint_is_sound_a_training_goes_on_from_the_kept_state(
     _stop(plan, 1)
     said = capsys.readouterr().err
     assert f"is damaged: taking what {plan.folder / 'kept'} has" in said
-    assert "going on from 0.0 kimg" in said
+    assert "going on from 0.0 thousand images" in said
     # What is saved now counts, not the damaged ones of later steps.
     assert [path.name for path in _saved(plan, "checkpoints")] == ["step-000000002"]
     _train(plan)
-    assert "going on from 0.0 kimg" in capsys.readouterr().err
+    assert "going on from 0.0 thousand images" in capsys.readouterr().err
     lines = (plan.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [20]
 

@@ -76,7 +76,7 @@ def test_a_bar_of_many_classes_is_the_mean_over_them(table: Callable[..., Table]
     first = next(one for one in axes.containers if isinstance(one, BarContainer))
     assert len(first) < 30
     assert all(30 < bar.get_width() < 60 for bar in first)
-    assert "1,000 classes by rank" in axes.get_title(loc="left")
+    assert "1,000 classes, put together by training images" in axes.get_title(loc="left")
 
 
 def test_names_of_every_script_are_drawn_without_a_missing_letter(
@@ -131,6 +131,59 @@ def test_curves_show_the_leading_figure_where_every_epoch_has_it(
     assert figure is not None and figure.axes[0].get_ylabel().endswith(", balanced")
     drawn = figure.axes[0].lines[0].get_ydata()
     assert drawn[-1] == pytest.approx(made.results[0].record["history"][-1]["accuracy"] / 2)
+
+
+def test_a_picture_of_one_run_speaks_of_no_spread(record: Maker) -> None:
+    (one,) = tables.tables([Result(record())])
+    (each,) = tables.tables([Result(record()), Result(record("hybrid"))])
+    (several,) = tables.tables([Result(record(seed=seed)) for seed in range(2)])
+    for made, told in ((one, "(one run)"), (each, "(one run each)"), (several, "seeds")):
+        for draw in (plots.class_bars, plots.curves):
+            figure = draw(made)
+            assert figure is not None
+            title = figure.axes[0].get_title(loc="left")
+            assert told in title
+            spread = "band" in title or "deviation" in title
+            assert spread == (made is several)
+    assert not plots.curves(one).axes[0].collections  # type: ignore[union-attr]
+
+
+def test_an_accuracy_of_0_is_marked_and_a_missing_one_is_told(
+    record: Maker, with_classes: Maker
+) -> None:
+    one = with_classes(record(), [10, 5, 2], [4, 0, 4], [4, 0, 0])
+    (made,) = tables.tables([Result(one)])
+    axes = plots.class_bars(made).axes[0]
+    marks = [
+        lines.get_segments()[0] for lines in axes.collections if hasattr(lines, "get_segments")
+    ]
+    assert [(segment[:, 0].tolist(), round(segment[:, 1].mean())) for segment in marks] == [
+        ([0.0, 0.0], 2)
+    ]
+    told = [text for text in axes.texts if text.get_text() == "no test image"]
+    assert [text.get_position()[1] for text in told] == [1]
+
+
+def test_long_names_stay_inside_titles_and_legends(record: Maker) -> None:
+    found = []
+    for number in range(2):
+        other = record("hybrid", recipe="patched-one-hot", seed=0, alpha=0.25 * number + 0.5)
+        for part in (other["bank"], other["config"]["bank"]):
+            part.update(key=f"{number}" * 64, content_sha256=f"{number + 5}" * 64)
+        other["bank"].update(
+            policy="fill balance pairs probe unmixed 0.25 lam window:0.25,0.75", n=9
+        )
+        found.append(Result(other))
+    found.append(Result(record("hybrid", recipe="patched-one-hot", bank_share=0.125)))
+    (made,) = tables.tables(found)
+    for figure in (plots.class_bars(made), plots.curves(made), plots.confusion(made.rows[0])):
+        assert figure is not None
+        figure.draw_without_rendering()
+        titles = [axes._left_title for axes in figure.axes]
+        shown = [*titles, *(text for one in figure.legends for text in one.get_texts())]
+        for text in shown:
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
 
 
 def test_all_tables_of_a_page_have_its_width(table: Callable[..., Table]) -> None:

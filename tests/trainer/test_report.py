@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer.reports import markdown_blocks, notes, records, tables
 from trainer.reports.records import Result
 
@@ -109,7 +109,62 @@ def test_two_banks_of_one_arm_stand_in_a_column(record: Maker) -> None:
         part.update(key="9" * 64, content_sha256="8" * 64)
     (table,) = tables.tables([*arms(record, "hybrid"), Result(other)])
     assert len(table.rows) == 2
-    assert any("hybrid bank 99999999" in row.setting for row in table.rows)
+    assert [row.name for row in table.rows] == [
+        f"hybrid, bank {arms(record, 'hybrid')[0].record['bank']['key'][:8]}",
+        "hybrid, bank 99999999",
+    ]
+
+
+def test_two_banks_of_one_arm_are_told_by_their_policy_and_have_a_matrix_each(
+    record: Maker,
+) -> None:
+    from trainer.reports import page
+
+    found = [*arms(record, "none"), *arms(record, "hybrid")]
+    for number, draw in enumerate(["fill balance pairs class centres that are near", "uniform"]):
+        other = record("hybrid", seed=0)
+        for part in (other["bank"], other["config"]["bank"]):
+            part.update(key=f"{number}" * 64, content_sha256=f"{number + 5}" * 64)
+        other["bank"]["policy"] = draw
+        found.append(Result(other))
+    (table,) = tables.tables(found)
+    names = [row.name for row in table.rows if row.first.arm == "hybrid"]
+    assert len(set(names)) == 3
+    assert sum("bank policy fill balance" in name for name in names) == 1
+    assert all(name.count("hybrid") == 1 for name in names)
+    text = " ".join(re.sub(r"<[^>]*>", " ", page.html([table])).split())
+    assert text.count("percent of each class") == 3
+    one = " ".join(re.sub(r"<[^>]*>", " ", page.html([table], matrix_of=names[1])).split())
+    assert one.count("percent of each class") == 1
+
+
+def test_many_matrices_are_left_out_by_name(record: Maker) -> None:
+    from trainer.reports import page
+
+    found = [Result(record("hybrid", alpha=0.1 * number)) for number in range(1, 9)]
+    (table,) = tables.tables(found)
+    text = page.html([table])
+    assert len(re.findall("percent of", text)) == 6
+    names = "; ".join(row.name for row in table.rows[6:])
+    assert f"Confusion matrices left out: {names}. --confusion NAME draws one." in text
+
+
+def test_networks_of_one_arm_have_names_of_their_own(record: Maker) -> None:
+    found = [Result(record("none", model=model)) for model in ("resnet8", "resnet20")]
+    (table,) = tables.tables([*found, Result(record("mixup"))])
+    assert [row.name for row in table.rows] == ["none resnet20", "none resnet8", "mixup"]
+
+
+def test_one_of_a_kind_is_counted_in_the_singular(record: Maker) -> None:
+    from trainer.reports import page
+
+    found = tables.tables([Result(record(epochs=1))])
+    told = page.html(found)
+    assert "1 finished run in 1 comparable set." in told
+    assert found[0].title.endswith(", 1 epoch")
+    notes_told = " ".join(found[0].notes())
+    assert "Budget: 1 epoch, " in notes_told and "of one run (seed 0)" in notes_told
+    assert "(1 run, " in notes_told and "±" not in notes_told
 
 
 def test_no_column_of_settings_without_need(record: Maker) -> None:
@@ -187,7 +242,7 @@ def test_json_keeps_its_field_names(record: Maker) -> None:
 
 
 def test_nothing_to_report_says_how_to_make_a_run() -> None:
-    with pytest.raises(UsageFailure, match="no finished run"):
+    with pytest.raises(InvalidInput, match="no finished run"):
         tables.tables([])
 
 
@@ -242,8 +297,8 @@ def test_the_page_draws_the_confusion_of_the_row_that_is_asked_for(record: Maker
     from trainer.reports import page
 
     found = tables.tables(arms(record, "none", "hybrid"))
-    assert "hybrid: percent of each class, 3 seeds" in page.html(found)
-    assert "none: percent of each class, 3 seeds" in page.html(found, matrix_of="none")
+    assert "hybrid: percent of each class, 3 runs" in page.html(found)
+    assert "none: percent of each class, 3 runs" in page.html(found, matrix_of="none")
     with pytest.raises(UsageFailure, match="did you mean 'hybrid'"):
         page.html(found, matrix_of="hybird")
 
@@ -393,54 +448,9 @@ def test_the_command_in_a_block_names_its_file_from_the_working_directory(
     assert trainer("report", "runs", "--into", "docs/page.md", "--check")[0] == 0
 
 
-def test_a_summary_sets_data_sets_side_by_side(places: Path, record: Maker, trainer: Any) -> None:
-    for number, one in enumerate(arms(record, "none", seeds=3, dataset="other_lt")):
-        records.write(places / "runs" / f"other{number}.json", one.record)
-    code, out, _ = trainer("report", "runs", "--summary", "hybrid,none", "--format", "md")
-    assert code == 0
-    head, rule, hybrid, none, *_ = out.splitlines()
-    columns = ["overall = balanced (10 classes)", HEADINGS[4]]
-    named = [f"{name}: {column}" for name in ("digits_lt", "other_lt") for column in columns]
-    assert head == f"| arm | recipe | {' | '.join(named)} |"
-    assert rule == f"| --- | --- |{' ---: |' * 4}"
-    assert hybrid.startswith("| hybrid | ce | 8") and hybrid.endswith(" | not run" * 2 + " |")
-    assert none.startswith("| none | ce | 8") and "not run" not in none
-    assert "- digits_lt, imbalance 20, 12 epochs: resnet8, 2 runs an arm." in out
-    assert "- other_lt, imbalance 20, 12 epochs: resnet8, 3 runs an arm." in out
-
-
-def test_an_arm_of_a_summary_is_its_plain_recipe_and_one_row_of_each_table(
-    places: Path, record: Maker, trainer: Any
-) -> None:
-    """At another rate, in a table of its own, there is only a distilled run of that arm."""
-    records.write(places / "runs" / "kd.json", record("hybrid", recipe="kd", lr=0.2))
-    code, out, _ = trainer("report", "runs", "--summary", "hybrid,hybrid/ce,hybrid/kd")
-    assert code == 0
-    _, plain, same, distilled, *_ = out.splitlines()
-    assert plain == same and plain.split()[-4:] == ["not", "run"] * 2
-    assert distilled.split()[:4] == ["hybrid", "kd", "not", "run"]
-    records.write(places / "runs" / "two.json", record("hybrid", recipe="kd", lr=0.2, alpha=0.5))
-    code, _, err = trainer("report", "runs", "--summary", "hybrid/kd")
-    assert code == 2 and "'hybrid/kd' means several rows" in err
-
-
-def test_pairs_are_what_compare_says(places: Path, record: Maker, trainer: Any) -> None:
-    better = record("hybrid", seed=0, right=(*BASE[:-1], 47))
-    records.write(places / "runs" / "2.json", better)  # in the place of hybrid, seed 0
-    code, out, _ = trainer("report", "runs", "--pairs", "hybrid:none", "--format", "md")
-    assert code == 0
-    line = out.splitlines()[2]
-    compared = json.loads(trainer("compare", "hybrid", "none", "--in", "runs", "--json")[1])
-    for one in compared["differences"]:
-        low, high = one["t"]
-        assert f"| {one['mean']:+.1f} [{low:+.1f}, {high:+.1f}] |" in line
-    assert line.startswith("| hybrid | none | 2 | +0.5 ")
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("nowhere",), "there is no file or folder nowhere"),
         (("--check",), "--check needs --into"),
         (("--out", "a.pdf"), "cannot be told from its ending"),
         (("--confusion", "none"), "--format html"),
@@ -459,14 +469,12 @@ def test_command_refuses_what_it_cannot_do(
     assert code == 2 and told in err
 
 
-def test_pairs_of_several_experiments_are_listed(places: Path, record: Maker, trainer: Any) -> None:
-    for number, alpha in enumerate((0.5, 0.25)):
-        records.write(places / "runs" / f"other{number}.json", record("hybrid", alpha=alpha))
-    code, _, err = trainer("report", "runs", "--pairs", "hybrid:none")
-    assert code == 2
-    assert "'hybrid' means 3 experiments" in err
-    assert err.count("hybrid/ce/resnet8/") == 3
-    assert "add recipe, model or key" in err
+def test_runs_that_are_not_there_are_error_3(places: Path, trainer: Any) -> None:
+    code, _, err = trainer("report", "nowhere")
+    assert code == 3 and "there is no file or folder nowhere" in err
+    (places / "empty").mkdir()
+    code, _, err = trainer("report", "empty")
+    assert code == 3 and "there is no finished run to report" in err
 
 
 @pytest.mark.parametrize("option", ["--out", "--into"])

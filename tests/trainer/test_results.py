@@ -154,8 +154,8 @@ def test_a_committed_copy_of_a_run_is_the_run(record: Maker, tmp_path: Path) -> 
     assert len(records.collect([tmp_path])) == 1
 
 
-def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageFailure, match="there is no"):
+def test_a_path_that_is_not_there_is_a_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="there is no"):
         records.collect([tmp_path / "nowhere"])
 
 

@@ -27,5 +27,5 @@ def models(as_json: bool, debug: bool) -> None:
     if as_json:
         console.print_json(found)
         return
-    lines = [(one["name"], f"{one['parameters']:,}", one["about"]) for one in found]
-    console.print_table([("model", "parameters", "about"), *lines], right=(1,))
+    lines = [(str(one["name"]), f"{one['parameters']:,}", str(one["about"])) for one in found]
+    console.print_table(lines, right=(1,))

@@ -87,17 +87,18 @@ def report(
     if not check:
         output.check(into, elsewhere="choose another file with --into")
     chosen = Chosen(oracle, confusion, summary, pairs, groups)
+    shape = "json" if as_json else form or _by_ending(out)
+    if into is None and check:
+        raise errors.UsageFailure("--check needs --into FILE")
+    if into is not None and (form not in (None, "md") or as_json or out is not None):
+        raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
     with records.surveyed(paths or (Path("runs"),)) as every:
         for line in data_now.changed(every):
             progress.say(line)
         found = records.regrouped(every, groups)
         if into is None:
-            if check:
-                raise errors.UsageFailure("--check needs --into FILE")
-            _write(_rendered(found, "json" if as_json else form or _by_ending(out), chosen), out)
+            _write(_rendered(found, shape, chosen), out)
             return
-        if form not in (None, "md") or as_json or out is not None:
-            raise errors.UsageFailure("--into writes Markdown; leave --format and --out out")
         words = ["trainer", "report", *map(str, paths), *chosen.words()]
         words += ["--into", os.path.relpath(into), "--block", block]
         text = _rendered(found, "md", chosen)

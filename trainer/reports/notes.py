@@ -9,7 +9,7 @@ from stylegan_mix.datasets.groups import GROUPS, telling
 from trainer.reports import figures
 from trainer.reports.records import Result
 
-__all__ = ["groups_note", "of"]
+__all__ = ["counted", "groups_note", "of"]
 
 _KINDS = {
     "-unmixed": "control: the bank holds unmixed class-balanced samples",
@@ -25,6 +25,11 @@ _KINDS = {
     "-drw": "late in training, losses are weighted by class",
     "-head": "at the end, a new head on class-balanced real rows",
 }
+
+
+def counted(number: int, noun: str) -> str:
+    """Counts things: "1 run", "3 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def of(results: Sequence[Result]) -> list[str]:
@@ -86,11 +91,17 @@ def _budget_note(results: Sequence[Result]) -> str:
     seeds = sorted({result.seed for result in results})
     fair = sorted({result.spec.fairness for result in results})
     return (
-        f"Budget: {budget['epochs']} epochs, {count} steps of {budget['batch']} images, learning "
-        f"rate {budget['lr']:g}, {budget['precision']}. Fair by {' and '.join(fair)}. Accuracy in "
-        "percent after the last epoch, "
-        f"mean ± standard deviation over n runs (seeds {', '.join(map(str, seeds))})."
+        f"Budget: {counted(budget['epochs'], 'epoch')}, {count} steps of {budget['batch']} images, "
+        f"learning rate {budget['lr']:g}, {budget['precision']}. Fair by {' and '.join(fair)}. "
+        f"Accuracy in percent after the last epoch, {_runs(seeds)}."
     )
+
+
+def _runs(seeds: Sequence[int]) -> str:
+    """Describes the runs behind an accuracy."""
+    if len(seeds) == 1:
+        return f"of one run (seed {seeds[0]})"
+    return f"mean ± standard deviation over n runs (seeds {', '.join(map(str, seeds))})"
 
 
 def _bank_notes(results: Sequence[Result]) -> list[str]:
@@ -107,7 +118,7 @@ def _bank_notes(results: Sequence[Result]) -> list[str]:
         if bank.get("generator"):
             text += f", generator {str(bank['generator'])[:12]}"
         if bank.get("generator_kimg"):
-            text += f" trained for {bank['generator_kimg']:g} thousand images"
+            text += f" trained for {bank['generator_kimg']:,g} thousand images"
         if bank.get("split") == "declared":
             text += " imported, and only declared to be of this split"
         notes.append(text + ".")
@@ -128,11 +139,11 @@ def _machine_note(results: Sequence[Result]) -> str:
     for result in results:
         where = result.record["environment"]
         device = where["cpu"] if where["device"] == "cpu" else where["device"]
-        threads = f", {where['threads']} threads" if where["device"] == "cpu" else ""
+        threads = f", {counted(where['threads'], 'thread')}" if where["device"] == "cpu" else ""
         name = f"{device}{threads}, torch {where['torch']}"
         machines.setdefault(name, []).append(result.budget["seconds"])
     texts = [
-        f"{name} ({len(times)} runs, {_times(times)} each)"
+        f"{name} ({counted(len(times), 'run')}, {_times(times)}{' each' * (len(times) > 1)})"
         for name, times in sorted(machines.items())
     ]
     return f"Hardware: {'; '.join(texts)}."

@@ -27,8 +27,9 @@ from stylegan_mix.drawing.class_rows import (
     mark_groups,
 )
 from stylegan_mix.drawing.colours import COLOURS
-from stylegan_mix.drawing.plots import blank, legend_outside, png, styled
+from stylegan_mix.drawing.plots import blank, legend_outside, mark_zeros, png, styled, titled
 from trainer.reports import figures
+from trainer.reports.notes import counted
 from trainer.reports.records import Result
 from trainer.reports.schema import class_mean
 from trainer.reports.tables import Row, Spread, Table, spread
@@ -51,6 +52,7 @@ def _rows_of(results: Sequence[Result]) -> list[ClassRow]:
 def class_bars(table: Table) -> Figure:
     """Draws the accuracy of each class by experiment, error bars one standard deviation.
 
+    An accuracy of 0 is a mark at the axis, and a missing one is nothing.
     Classes stand below one another, from the largest to the smallest, with their training images.
     Of many classes, a bar is the mean over several.
     """
@@ -64,18 +66,29 @@ def class_bars(table: Table) -> Figure:
         sds = [0.0 if value is None else value.sd or 0.0 for value in found]
         places = np.arange(len(rows)) + (number - (len(table.rows) - 1) / 2) * thick
         errors = {"elinewidth": 0.8, "ecolor": "#333333"}
-        bars: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "error_kw": errors}
-        axes.barh(places, means, thick * 0.92, xerr=sds, label=row.name, **bars)
+        colour = COLOURS[number % len(COLOURS)]
+        spread: dict[str, Any] = {"xerr": sds, "error_kw": errors} if any(sds) else {}
+        axes.barh(places, means, thick * 0.92, color=colour, label=row.name, **spread)
+        mark_zeros(axes, places, np.array(means), thick * 0.92, [colour] * len(rows))
     _name_untested(axes, table.first, rows)
     label_rows(axes, rows)
     mark_groups(axes, rows)
     axes.set_xlim(0, 100)
     axes.set_xlabel("test accuracy in %; beside each name: training images of a class")
     one_each = all(len(row.members) == 1 for row in rows)
-    of = "each class" if one_each else f"{len(table.first.per_class):,} classes by rank"
-    axes.set_title(f"Accuracy of {of} (mean and standard deviation over seeds)")
+    size = len(table.first.per_class)
+    of = "each class" if one_each else f"{size:,} classes, put together by training images"
+    spread_told = _runs(table, "mean and standard deviation over seeds")
+    titled(axes, f"Accuracy of {of} ({spread_told})", _WIDTH - 2)
     legend_outside(figure, axes)
     return figure
+
+
+def _runs(table: Table, several: str) -> str:
+    """Describes the values of a picture: of one run, or of `several`."""
+    if all(len(row.results) == 1 for row in table.rows):
+        return "one run" if len(table.rows) == 1 else "one run each"
+    return several
 
 
 def _name_untested(axes: Any, result: Result, rows: Sequence[ClassRow]) -> None:
@@ -117,7 +130,8 @@ def curves(table: Table) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of the last stage")
     axes.set_ylabel(f"test accuracy in %, {name}")
-    axes.set_title("Learning curves (mean over seeds; band from lowest to highest)")
+    told = _runs(table, "mean over seeds; band from lowest to highest")
+    axes.set_title(f"Learning curves ({told})")
     legend_outside(figure, axes)
     return figure
 
@@ -195,7 +209,8 @@ def confusion(row: Row) -> Figure | None:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true class and its training images")
     seeds = len(row.results)
-    axes.set_title(f"{row.name}: percent of each class, {seeds} seed{'s' * (seeds > 1)}")
+    told = f"{row.name}: percent of each class, {counted(seeds, 'run')}"
+    titled(axes, told, side + 0.5)
     figure.colorbar(image, ax=axes, shrink=0.7, label="%")
     return figure
 

@@ -223,7 +223,7 @@ def collect(paths: Iterable[Path]) -> list[Result]:
     """Finds the finished runs in files and folders: run folders, folders of those, records.
 
     Other JSON files are ignored. The same run found twice counts once; a run on other images is
-    another run. Raises `UsageFailure` for a path that is not there, `InvalidInput` for a damaged
+    another run. Raises `InvalidInput` for a path that is not there, and for a damaged
     record, and for two records of one run with different numbers.
     """
     found, damaged = _survey(paths)
@@ -265,7 +265,7 @@ def _survey(paths: Iterable[Path]) -> tuple[list[Result], list[InvalidInput]]:
     damaged: list[InvalidInput] = []
     for path in paths:
         if not path.exists():
-            raise UsageFailure(
+            raise InvalidInput(
                 f"there is no file or folder {path}",
                 remedy="trainer run makes a run below runs/; or name where yours are",
             )

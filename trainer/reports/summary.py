@@ -6,11 +6,13 @@ columns, and a row is an arm. Nothing is averaged over data sets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stylegan_mix.errors import UsageFailure, nearest
 from trainer.reports import figures, records
+from trainer.reports.notes import counted
 from trainer.reports.records import Result
 from trainer.reports.tables import Row, Table, aligned, markdown_rows, tables
 
@@ -19,17 +21,15 @@ __all__ = ["markdown_summary", "text_summary"]
 
 def text_summary(results: Sequence[Result], arms: Sequence[str]) -> str:
     """Renders the summary for a terminal, with its notes."""
-    found = tables(results)
-    lines = [_Line.named(found, arm) for arm in arms]
-    return "\n".join([*aligned([_head(found), *_body(found, lines)]), "", *_notes(found, lines)])
+    one = _Summary.of(results, arms)
+    return "\n".join([*aligned([one.head(), *one.body()]), "", *one.notes()])
 
 
 def markdown_summary(results: Sequence[Result], arms: Sequence[str]) -> str:
     """Renders the summary as Markdown, with its notes."""
-    found = tables(results)
-    lines = [_Line.named(found, arm) for arm in arms]
-    rows = markdown_rows(_head(found), _body(found, lines), left=2)
-    return "\n".join([*rows, "", *(f"- {note}" for note in _notes(found, lines))])
+    one = _Summary.of(results, arms)
+    rows = markdown_rows(one.head(), one.body(), left=2)
+    return "\n".join([*rows, "", *(f"- {note}" for note in one.notes())])
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,6 @@ class _Line:
         return cls(*kinds.pop(), tuple(next(iter(rows), None) for rows in inside))
 
 
-def _head(found: Sequence[Table]) -> list[str]:
-    columns = [
-        f"{table.first.dataset['name']}: {heading}"
-        for table in found
-        for heading in _summarised(table)
-    ]
-    return ["arm", "recipe", *columns]
-
-
 def _summarised(table: Table) -> dict[str, str]:
     """Selects the figures of a summary by their headings: all images, all classes, rare classes.
 
@@ -82,35 +73,76 @@ def _summarised(table: Table) -> dict[str, str]:
     return {f"overall = {second}": "balanced", **{name: headings[name] for name in others}}
 
 
-def _body(found: Sequence[Table], lines: Sequence[_Line]) -> list[list[str]]:
-    return [_cells(found, line) for line in lines]
-
-
-def _cells(found: Sequence[Table], line: _Line) -> list[str]:
-    cells = [
-        _cell(row, name)
-        for table, row in zip(found, line.rows, strict=True)
-        for name in _summarised(table).values()
-    ]
-    return [line.arm, line.recipe, *cells]
-
-
 def _cell(row: Row | None, figure: str) -> str:
     return "not run" if row is None else str(row.accuracy(figure) or "n/a")
 
 
-def _notes(found: Sequence[Table], lines: Sequence[_Line]) -> list[str]:
-    """Describes, in a sentence each, the making of the columns of each set and the numbers."""
-    notes = []
-    for table, rows in zip(found, zip(*(line.rows for line in lines), strict=True), strict=True):
-        there = [row for row in rows if row is not None]
-        models = ", ".join(sorted({row.first.model for row in there}))
-        runs = " or ".join(map(str, sorted({len(row.results) for row in there})))
-        notes.append(f"{table.title}: {models}, {runs} runs an arm.")
-    numbers = (
-        "Accuracy in percent on the test part after the last epoch, mean ± standard deviation "
-        "over the runs. Overall: the share of all test images; balanced: the mean over the "
-        "classes, first where their test images differ in number; few: the mean over the few-shot "
-        "classes."
-    )
-    return [*notes, numbers]
+@dataclass(frozen=True)
+class _Summary:
+    """The tables in which any of the lines was run, the lines, and the titles of other tables."""
+
+    tables: tuple[Table, ...]
+    lines: tuple[_Line, ...]
+    others: tuple[str, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], arms: Sequence[str]) -> _Summary:
+        """Finds the lines of these arms; see `_Line.named` for errors."""
+        every = tables(results)
+        lines = [_Line.named(every, arm) for arm in arms]
+        used = [any(line.rows[place] for line in lines) for place in range(len(every))]
+        return cls(
+            tuple(itertools.compress(every, used)),
+            tuple(replace(line, rows=tuple(itertools.compress(line.rows, used))) for line in lines),
+            tuple(table.title for table, there in zip(every, used, strict=True) if not there),
+        )
+
+    def head(self) -> list[str]:
+        """Composes the headings; data sets of one name are told apart by the titles of tables."""
+        names = [table.first.dataset["name"] for table in self.tables]
+        columns = [
+            f"{table.title if names.count(name) > 1 else name}: {heading}"
+            for table, name in zip(self.tables, names, strict=True)
+            for heading in _summarised(table)
+        ]
+        return ["arm", "recipe", *columns]
+
+    def body(self) -> list[list[str]]:
+        """Composes a line of cells for each arm."""
+        return [[line.arm, line.recipe, *self._figures(line)] for line in self.lines]
+
+    def _figures(self, line: _Line) -> list[str]:
+        return [
+            _cell(row, name)
+            for table, row in zip(self.tables, line.rows, strict=True)
+            for name in _summarised(table).values()
+        ]
+
+    def notes(self) -> list[str]:
+        """Describes, in a sentence each, the making of the columns of each set and the numbers."""
+        found = []
+        for place, table in enumerate(self.tables):
+            there = [row for line in self.lines if (row := line.rows[place]) is not None]
+            models = " and ".join(sorted({row.first.model for row in there}))
+            found.append(f"{table.title}: {models}, {_runs(there)} an arm.")
+        return [
+            *found,
+            *(f"{title}: none of these arms has a run." for title in self.others),
+            _NUMBERS,
+        ]
+
+
+_NUMBERS = (
+    "Accuracy in percent on the test part after the last epoch, mean ± standard deviation "
+    "over the runs. Overall: the share of all test images; balanced: the mean over the "
+    "classes, first where their test images differ in number; few: the mean over the few-shot "
+    "classes."
+)
+
+
+def _runs(rows: Sequence[Row]) -> str:
+    """Counts the runs of each row: "1 run", "3 or 5 runs", "1 to 5 runs"."""
+    sizes = sorted({len(row.results) for row in rows})
+    if len(sizes) < 3:
+        return " or ".join([*map(str, sizes[:-1]), counted(sizes[-1], "run")])
+    return f"{sizes[0]} to {counted(sizes[-1], 'run')}"

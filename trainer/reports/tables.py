@@ -8,12 +8,13 @@ epoch on the test part ("test oracle") is shown on demand and selects nothing.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stylegan_mix import columns
-from stylegan_mix.errors import UsageFailure
+from stylegan_mix.errors import InvalidInput
 from stylegan_mix.showing import for_markdown
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
@@ -37,7 +38,14 @@ __all__ = [
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
 # Settings that the name of an arm tells whole, and references.
 _IN_ARMS = {"accept", "bank", "bank_schedule", "fair", "label", "mix_bank_real", "teacher"}
-_OF_BANK = ("n", "alpha", "generator", "generator_kimg")
+_OF_BANK = {
+    "n": "rows",
+    "alpha": "alpha",
+    "generator": "generator",
+    "generator_kimg": "generator's thousand images",
+}
+# A fact that only rows of one arm or recipe are compared in; its name begins with that.
+_OWN = re.compile(r"^.*: ")
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,15 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one experiment, by seed; `setting` names its difference from other rows."""
+    """The runs of one experiment, by seed.
+
+    `setting` names its difference from other rows. `with_model` is true if arm, recipe and setting
+    are also those of a row with another network.
+    """
 
     results: tuple[Result, ...]
     setting: str = ""
+    with_model: bool = False
 
     @property
     def first(self) -> Result:
@@ -79,7 +92,9 @@ class Row:
     def name(self) -> str:
         """The name in a legend: arm and recipe, and the setting if there is one."""
         words = [self.first.arm, "" if self.first.recipe == "ce" else self.first.recipe]
-        return " ".join(word for word in (*words, self.setting) if word)
+        words.append(self.first.model if self.with_model else "")
+        name = " ".join(word for word in words if word)
+        return f"{name}, {self.setting}" if self.setting else name
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -101,9 +116,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared: same data, split and budget."""
+    """Rows that may be compared: same data, split and budget.
+
+    `mark` tells it from another table of the same data set, imbalance and epochs.
+    """
 
     rows: tuple[Row, ...]
+    mark: str = ""
 
     @property
     def first(self) -> Result:
@@ -117,7 +136,8 @@ class Table:
     def title(self) -> str:
         data = self.first.dataset
         factor = "" if data["imbalance"] is None else f", imbalance {data['imbalance']:g}"
-        return f"{data['name']}{factor}, {self.first.budget['epochs']} epochs"
+        epochs = notes.counted(self.first.budget["epochs"], "epoch")
+        return ", ".join([f"{data['name']}{factor}", epochs, *([self.mark] if self.mark else [])])
 
     @property
     def settings(self) -> bool:
@@ -142,14 +162,32 @@ class Table:
 def tables(results: Sequence[Result]) -> list[Table]:
     """Groups results into tables, by data, split and budget, and rows by equal configuration."""
     if not results:
-        raise UsageFailure(
+        raise InvalidInput(
             "there is no finished run to report",
             remedy="trainer run --aug hybrid makes one; give the folders to look in as arguments",
         )
     grouped: dict[str, list[Result]] = {}
     for result in results:
         grouped.setdefault(repr(comparable(result)), []).append(result)
-    return [_table(grouped[key]) for key in sorted(grouped)]
+    return _marked([_table(grouped[key]) for key in sorted(grouped)])
+
+
+def _marked(found: list[Table]) -> list[Table]:
+    """Gives tables that would have one title the facts in which they differ."""
+    by_title: dict[str, list[Table]] = {}
+    for table in found:
+        by_title.setdefault(table.title, []).append(table)
+    marks: dict[int, str] = {}
+    for same in by_title.values():
+        facts = [comparable(table.first) for table in same]
+        differing = [name for name in facts[0] if len({repr(one[name]) for one in facts}) > 1]
+        for table, one in zip(same, facts, strict=True):
+            marks[id(table)] = ", ".join(f"{_plain_name(n)} {_brief(one[n])}" for n in differing)
+    return [replace(table, mark=marks[id(table)]) for table in found]
+
+
+def _plain_name(name: str) -> str:
+    return name.rpartition(".")[2].removesuffix("_id").replace("_", " ")
 
 
 def comparable(result: Result) -> dict[str, Any]:
@@ -170,9 +208,13 @@ def _table(results: list[Result]) -> Table:
         by_key.setdefault((result.key, result.dataset.get("val_id")), []).append(result)
     groups = sorted(by_key.values(), key=lambda group: _order(group[0]))
     settings = _settings([group[0] for group in groups])
-    rows = [
-        Row(tuple(sorted(group, key=lambda one: one.seed)), setting)
+    names = [
+        (group[0].arm, group[0].recipe, setting)
         for group, setting in zip(groups, settings, strict=True)
+    ]
+    rows = [
+        Row(tuple(sorted(group, key=lambda one: one.seed)), name[2], names.count(name) > 1)
+        for group, name in zip(groups, names, strict=True)
     ]
     return Table(tuple(rows))
 
@@ -187,12 +229,13 @@ def _order(result: Result) -> tuple[Any, ...]:
 def _settings(firsts: list[Result]) -> list[str]:
     """Lists, for each experiment, the settings in which the experiments differ, as text."""
     each = [_told(result) for result in firsts]
-    names = sorted({name for told in each for name in told})
+    known = {name for told in each for name in told}
+    names = sorted(known, key=lambda name: (_OWN.sub("", name), name))
     varying = [
         name for name in names if len({repr(told[name]) for told in each if name in told}) > 1
     ]
     return [
-        ", ".join(f"{name} {_brief(told[name])}" for name in varying if name in told)
+        ", ".join(f"{_OWN.sub('', name)} {_brief(told[name])}" for name in varying if name in told)
         for told in each
     ]
 
@@ -212,14 +255,16 @@ def _told(result: Result) -> dict[str, Any]:
     told.update(result.spec.versions)
     bank, teacher = result.record["bank"], result.spec.teacher
     if bank:
-        told[f"{result.arm} bank"] = str(bank["key"])[:8]
+        told[f"{result.arm}: bank"] = str(bank["key"])[:8]
         judged = result.spec.accept or result.spec.label
         if judged:
-            told[f"{result.arm} judged"] = judged.content_sha256[:8]
-        told.update({f"bank.{name}": bank[name] for name in _OF_BANK if bank.get(name) is not None})
-        told["bank.policy"] = bank.get("policy", "uniform")
+            told[f"{result.arm}: judged"] = judged.content_sha256[:8]
+        for name, words in _OF_BANK.items():
+            if bank.get(name) is not None:
+                told[f"bank {words}"] = bank[name]
+        told["bank policy"] = bank.get("policy", "uniform")
     if teacher:
-        told[f"{result.recipe} teacher"] = teacher.sha256[:8]
+        told[f"{result.recipe}: teacher"] = teacher.sha256[:8]
     return told
 
 
