@@ -70,9 +70,8 @@ def commands(name: str, users: Sequence[User]) -> list[str]:
         if kind in first
     ]
     if "run" in first:
-        typed.append(
-            f"trainer run {shlex.join(_options(name, first['run']))} --name NEW, with the options of the run"
-        )
+        words = shlex.join(_options(name, first["run"]))
+        typed.append(f"trainer run {words} --name NEW, with the options of the run")
     return typed
 
 

@@ -25,6 +25,11 @@ __all__ = ["check", "method", "refuse_unread", "require_memory", "unread", "unre
 
 # The option of a setting, where it is not called the same.
 _OPTIONS = {"votes": "views"}
+# Why a recipe does not read a lever.
+_REFUSED_BY_RECIPES = {
+    "drw": ", as it corrects for class frequencies itself",
+    "head_epochs": ", as it ends with class-balanced rows, a changed network or two heads",
+}
 # The arm itself is read by recipes that have a stage of the arm's rows.
 _SOMETIMES_READ = READ_BY_ARMS | READ_BY_RECIPES | {"aug"}
 
@@ -89,7 +94,8 @@ def _why(asked: Mapping[str, Any], option: str) -> str:
     if setting == "teacher_model" and taught:
         return "a teacher run is given, so no teacher network is trained"
     readers = [one.name for one in RECIPES.values() if setting in one.reads()]
-    return f"recipe {name} reads no {option}; recipes that do: {', '.join(readers) or 'none'}"
+    why = _REFUSED_BY_RECIPES.get(setting, "")
+    return f"recipe {name} reads no {option}{why}; recipes that do: {', '.join(readers) or 'none'}"
 
 
 def method(spec: RunSpec) -> Recipe:

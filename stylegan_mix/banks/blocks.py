@@ -24,7 +24,7 @@ from stylegan_mix import arrays, store
 from stylegan_mix.banks.request import KIND, Request
 from stylegan_mix.errors import Busy, InvalidInput
 from stylegan_mix.latents.plan import BLOCK
-from stylegan_mix.reading import parse_json, read_bytes
+from stylegan_mix.reading import open_regular, parse_json, read_bytes
 from stylegan_mix.session import Session
 
 __all__ = ["FILE", "Partial", "finished_blocks"]
@@ -177,7 +177,7 @@ class Partial:
         path = self._block(index)
         if content is None:
             try:
-                with open(path, "rb") as file:
+                with open_regular(path) as file:
                     content = file.read(_HEAD)
             except OSError:
                 return

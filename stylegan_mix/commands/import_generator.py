@@ -44,9 +44,9 @@ def import_generator(
     A file of `export-generator` brings its own card: its data set, split and training stand
     there, and `generate` finds it by its split as if it had been trained here.
 
-    Of other projects it reads network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's StyleGAN2, and
-    checkpoints (.pt) of the PyTorch port by rosinality. It takes tensors and plain values;
-    other content is named and left. A file that calls anything else is refused.
+    Of other projects it reads network pickles (.pkl) of StyleGAN2-ADA, and of StyleGAN3's
+    StyleGAN2, and checkpoints (.pt) of the PyTorch port by rosinality. It takes tensors and plain
+    values; other content is named and left. A file that calls anything else is refused.
 
     Such a file does not say what its generator was trained on. The data set and split that you
     name are declared by you, and its card and its banks say so. Its class numbers are taken for

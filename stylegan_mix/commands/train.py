@@ -151,8 +151,8 @@ def _change_options(command: Any) -> Any:
 )
 @click.option(
     "--init",
-    metavar="HASH",
-    help="Begin with the weights of this generator, as long as its networks are alike.",
+    metavar="HASH|FILE",
+    help="Begin with the weights of this generator, or of a file of export-generator.",
 )
 @click.option(
     "--fresh-critic", is_flag=True, help="With --init: a fresh discriminator all the same."
@@ -216,7 +216,7 @@ def train(
 
     process.set_up_process(threads)
     draw = AskedDraw(dataset, imbalance, profile, split_seed)
-    start = _start(init, fresh_critic)
+    start = _start(init, fresh_critic, device, dry_run=dry_run)
     spelled = partial(_spelled, ctx, start=start)
     planned = partial(
         plan_training,
@@ -280,8 +280,11 @@ def _chosen(plan: TrainPlan, seconds: float, kimg: float | None, *, keep: bool) 
     return budget_for(plan, seconds, measure, keep=keep, session=session)
 
 
-def _start(init: str | None, fresh_critic: bool) -> Published | None:
-    """Finds the generator of --init; `UsageFailure` (exit code 2) if an option needs one."""
+def _start(init: str | None, fresh_critic: bool, device: str, *, dry_run: bool) -> Published | None:
+    """Finds the generator of --init, by its hash or in a file.
+
+    `UsageFailure` (exit code 2) if an option needs one.
+    """
     from stylegan_mix.generators import store as generator_store
 
     if init is None and fresh_critic:
@@ -289,13 +292,33 @@ def _start(init: str | None, fresh_critic: bool) -> Published | None:
             "--fresh-critic is for a training that begins with a generator",
             remedy="add --init HASH, or leave it out",
         )
-    if init is not None and Path(init).is_file():
+    if init is None:
+        return None
+    if Path(init).is_file():
+        return _taken_over(Path(init), device, dry_run=dry_run)
+    return generator_store.load(init)
+
+
+def _taken_over(file: Path, device: str, *, dry_run: bool) -> Published:
+    """Finds the generator of a file of `export-generator` in the store, or puts it there."""
+    from stylegan_mix.interop import exported, foreign, safetensors
+
+    content, _ = foreign.read_bytes(file)
+    by_hand = f"stylegan-mix import-generator {shlex.quote(str(file))} takes it over; then --init "
+    by_hand += "with the hash that it tells"
+    if not (safetensors.begins_like(content) or file.suffix == ".safetensors"):
+        raise UsageFailure(f"--init {file} is no file of export-generator", remedy=by_hand)
+    opened = exported.open_file(content, file)
+    there = exported.found(opened)
+    if there is None and dry_run:
         raise UsageFailure(
-            f"--init names a generator of the store, and {init} is a file",
-            remedy=f"stylegan-mix import-generator {shlex.quote(init)} takes it over and tells its "
-            "hash",
+            f"a dry run writes nothing, and the generator in {file} is not in the store yet",
+            remedy=by_hand,
         )
-    return None if init is None else generator_store.load(init)
+    if there is None:
+        there = exported.publish(opened, process.resolve_device(device))
+        say(f"generator {there.hash[:12]} imported from {file}")
+    return there
 
 
 def _publish(

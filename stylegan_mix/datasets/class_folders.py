@@ -29,7 +29,8 @@ SHOWN_PARTS = 4
 TOP, LEAF = "top", "leaf"
 
 _SHARD = re.compile(
-    r"0\d+|(shards?|parts?|chunks?|batch|batches|images?|imgs?|pics?|folds?|splits?|subsets?|volumes?)"
+    r"0\d+|(shards?|parts?|chunks?|batch|batches|images?|imgs?|pics?|folds?|splits?|subsets?"
+    r"|volumes?)"
     r"[\W_]*\d+",
     re.IGNORECASE,
 )

@@ -84,8 +84,9 @@ def labelled_listing(
 ) -> Listing:
     """Lists the images that label files name, with the classes there.
 
-    Parts are the images in the folders that options name (`named`); or else a column of the table says them, or
-    the names of several label files, or the folders of the images. Otherwise a share is held out.
+    Parts are the images in the folders that options name (`named`); or else a column of the table
+    says them, or the names of several label files, or the folders of the images. Otherwise a share
+    is held out.
     Raises `InvalidInput` (exit code 3) for rows that fit no image or have no label.
     """
     _check_roles(files)

@@ -14,10 +14,11 @@ class Request:
 
     `index`, or `train_list` with or without `test_list`, or `labels` (tables with a column of files
     and one of labels) assign files to classes; without them the folders do. `train_dir`,
-    `test_dir`, `val_dir` are folders of the source, each one or several; `levels` is "top", "leaf" or a number: the
-    folder, counted from 1 below a part, that names the class. `size` and `fit` bring all images to
-    squares; None keeps them. `convert` admits images that lose something: 16 bits, CMYK, all
-    frames but one. `flip`: a mirrored image keeps its label. `on_bad_image` is "error" or "skip".
+    `test_dir`, `val_dir` are folders of the source, each one or several; `levels` is "top", "leaf"
+    or a number: the folder, counted from 1 below a part, that names the class. `size` and `fit`
+    bring all images to squares; None keeps them. `convert` admits images that lose something: 16
+    bits, CMYK, all frames but one. `flip`: a mirrored image keeps its label. `on_bad_image` is
+    "error" or "skip".
     """
 
     name: str

@@ -244,7 +244,10 @@ images. {_written_by(card)}
 
 def _written_by(card: Mapping[str, Any]) -> str:
     found = command(card)
-    return "" if found is None else f"Written again by: `{found}`"
+    if found is None:
+        return ""
+    before = ", before it is rounded," if "rounded" in card else ""
+    return f"Written again{before} by: `{found}`"
 
 
 def _coded(text: str) -> str:

@@ -38,3 +38,12 @@ def folder(
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text, encoding="utf-8")
     return path
+
+
+def pets(*parts: str) -> dict[str, int]:
+    """Folders of cats and dogs in each part: 4 and 3 in the first, 2 and 1 in the others."""
+    return {
+        f"{part}/{name}": count
+        for place, part in enumerate(parts)
+        for name, count in (("cat", 2 if place else 4), ("dog", 1 if place else 3))
+    }

@@ -187,10 +187,19 @@ def test_the_command_tells_what_is_there_and_what_is_missing(
 
 
 class Gate:
-    """A point that the first worker to come there does not pass until it is opened."""
+    """A point that the first worker to come there does not pass until it is opened.
+
+    It opens at the end of its context, so that a test that fails does not wait for its worker.
+    """
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.opened.set()
 
     def guard(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*words: Any) -> Any:
@@ -221,7 +230,7 @@ def test_a_worker_waits_for_what_another_is_at(
     toy.batches.clear()
     gate, told = Gate(), Told()
     monkeypatch.setattr(Partial, step, gate.guard(getattr(Partial, step)))
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, gate:
         first = pool.submit(part)
         assert gate.reached.wait(PATIENCE)
         second = pool.submit(part, session=Session(reporter=told))
@@ -236,7 +245,7 @@ def test_a_worker_waits_for_what_another_is_at(
 def test_a_worker_that_waits_can_be_stopped(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
     monkeypatch.setattr(Partial, "seal", gate.guard(Partial.seal))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, gate:
         first = pool.submit(part)
         assert gate.reached.wait(PATIENCE)
         with pytest.raises(Stopped, match="7 of 7 blocks"):
@@ -250,7 +259,7 @@ def test_an_unfinished_bank_is_not_removed_while_somebody_works_on_it(
 ) -> None:
     gate = Gate()
     monkeypatch.setattr(Partial, "land", gate.guard(Partial.land))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, gate:
         first = pool.submit(part)
         assert gate.reached.wait(PATIENCE)
         (unfinished,) = banks.unfinished()
@@ -266,7 +275,7 @@ def test_a_bank_that_appears_meanwhile_needs_no_block(
     """A worker that was too slow to see the seal neither fails nor makes the bank again."""
     gate = Gate()
     monkeypatch.setattr(Partial, "claim", gate.guard(Partial.claim))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, gate:
         slow = pool.submit(part)
         assert gate.reached.wait(PATIENCE)
         made = part()

@@ -100,7 +100,9 @@ def test_in_bfloat16_it_is_another_generator_that_says_so(
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, rounded.to(torch.float32)), name
     line = f"rounded to bfloat16 from generator {generator.hash[:12]}"
-    assert line in (there.folder / "GENERATOR_CARD.md").read_text()
+    page = (there.folder / "GENERATOR_CARD.md").read_text()
+    assert line in page
+    assert "Written again, before it is rounded, by: `stylegan-mix train`" in page
     assert said(run, "generators", "show", there.hash)["rounded"] == there.card["rounded"]
     assert generator.hash in run("generators", "show", there.hash[:9])[1]
     (row,) = json.loads(run("generators", "list", "--json")[1])

@@ -30,7 +30,10 @@ def notes(path: Path, **wanted: Any) -> str:
 
 FILES = {
     "metadata.csv": "file_name,label\n001.png,dog\n002.png,CAT\n",
-    "metadata.jsonl": '{"file_name": "001.png", "label": "dog"}\n{"file_name": "002", "label": "cat"}',
+    "metadata.jsonl": "".join(
+        json.dumps({"file_name": file, "label": label}) + "\n"
+        for file, label in (("001.png", "dog"), ("002", "cat"))
+    ),
     "dataset.json": json.dumps({"labels": [["001.png", "dog"], ["002.png", "cat"]]}),
 }
 

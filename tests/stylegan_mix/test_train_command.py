@@ -153,7 +153,7 @@ def test_a_training_that_has_begun_says_where_it_stands_and_what_is_left(
 ) -> None:
     given = []
 
-    def of(plan: Any, *, start: float, step: Any) -> cost.Cost:
+    def of(plan: Any, *, start: float, pace: Any) -> cost.Cost:
         given.append(start)
         return cost.Cost(1, 1, Span(5400.0, 9000.0), Span(1200.0, 1800.0), 1)
 

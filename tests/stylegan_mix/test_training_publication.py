@@ -24,13 +24,13 @@ def test_an_average_that_is_not_finite_ends_the_training_with_code_5(
 ) -> None:
     publish_all = publication.publish_all
 
-    def poisoned(plan: Any, trained: Any, session: Session) -> Any:
+    def poisoned(plan: Any, trained: Any, session: Session, **more: Any) -> Any:
         average = trained.state.average if which == "main" else trained.state.more[0]
         own = average.state_dict()
         own[next(one for one in own if one.endswith(name.split(".")[-1]))].view(-1)[0] = float(
             value
         )
-        return publish_all(plan, trained, session)
+        return publish_all(plan, trained, session, **more)
 
     monkeypatch.setattr(publication, "publish_all", poisoned)
     plan = tiny_plan(kimg=0.032, more_ema="0.001")

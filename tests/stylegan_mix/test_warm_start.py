@@ -136,7 +136,7 @@ def test_a_warm_training_stopped_anywhere_gives_the_same_generator(first: Publis
     shutil.rmtree(plan.folder)
     shutil.rmtree(whole.folder)
     for steps in (3, 4):
-        with pytest.raises(Stopped, match="kimg"):
+        with pytest.raises(Stopped, match="thousand images"):
             run_training(plan, Session(StopAfter(steps)))
     assert train(plan).hash == whole.hash
 
@@ -340,13 +340,36 @@ def test_the_command_goes_from_one_training_to_the_next(home: Path, run: Run) ->
     assert "no step of training" in err
 
 
+def test_a_file_of_a_generator_is_a_start_and_comes_into_the_store(
+    home: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run(*TRAIN, "--kimg", "0.16", "--json")
+    assert code == 0, err
+    name = json.loads(out)["generator"]
+    assert run("export-generator", name, "one.safetensors")[0] == 0
+    monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "elsewhere"))
+    begun = (*TRAIN, "--kimg", "0.08", "--init", "one.safetensors")
+    code, _, err = run(*begun, "--dry-run")
+    assert (code, "a dry run writes nothing" in err) == (2, True), err
+    assert generator_store.find() == []
+    code, out, err = run(*begun, "--json")
+    assert code == 0, err
+    card = generator_store.load(json.loads(out)["generator"]).card
+    assert card["init"]["generator"] == name
+    assert f"--init {name}" in card["command"]
+    assert "others" not in card["init"]
+    assert run(*begun, "--dry-run")[0] == 0
+
+
 def test_the_command_refuses_what_it_cannot_begin_with(home: Path, run: Run) -> None:
     code, _, err = run(*TRAIN, "--init", "abc")
     assert (code, "no generator 'abc'" in err) == (3, True), err
-    Path("generator.safetensors").write_bytes(b"weights")
-    code, _, err = run(*TRAIN, "--init", "generator.safetensors")
-    assert code == 2, err
-    assert "import-generator generator.safetensors takes it over and tells its hash" in err
+    Path("bad.safetensors").write_bytes(b"weights")
+    code, _, err = run(*TRAIN, "--init", "bad.safetensors")
+    assert (code, "bad.safetensors is refused" in err) == (3, True), err
+    Path("network.pkl").write_bytes(b"weights")
+    code, _, err = run(*TRAIN, "--init", "network.pkl")
+    assert (code, "import-generator network.pkl takes it over" in err) == (2, True), err
     code, _, err = run(*TRAIN, "--fresh-critic")
     assert (code, "add --init HASH" in err) == (2, True), err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,11 @@ def test_an_unknown_recipe_is_refused(
     with pytest.raises(SystemExit) as ended:
         script.main(["focall"])
     assert ended.value.code == 2 and "no faults of focall" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_fault_survives(name: str, repo_root: Path) -> None:
+    command = [sys.executable, str(repo_root / "tools" / "faults.py"), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

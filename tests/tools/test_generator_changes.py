@@ -80,11 +80,12 @@ def results(tmp_path: Path, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("share", [0.2, 0.05])
 def test_held_out_images_are_training_images_that_nothing_is_trained_on(
-    script: ModuleType,
+    script: ModuleType, share: float
 ) -> None:
     digits = datasets.load("digits_lt")
-    cut = script.held_out(digits, 0.2)
+    cut = script.held_out(digits, share)
     assert len(cut.train) + len(cut.test) == len(digits.train)
     own = {image.tobytes() for image in digits.train.images}
     kept, held = ({image.tobytes() for image in part.images} for part in (cut.train, cut.test))
@@ -92,11 +93,11 @@ def test_held_out_images_are_training_images_that_nothing_is_trained_on(
     # The digits repeat no image.
     assert not kept & held
     assert np.bincount(cut.test.labels).tolist() == [
-        max(round(0.2 * count), 1) for count in digits.counts
+        max(round(share * count), 1) for count in digits.counts
     ]
     assert cut.counts.tolist() == np.bincount(cut.train.labels).tolist()
     assert len({digits.split_id, cut.split_id, cut.test_id, digits.test_id}) == 4
-    again = script.held_out(digits, 0.2)
+    again = script.held_out(digits, share)
     assert (again.split_id, again.test_id) == (cut.split_id, cut.test_id)
     one = dataclasses.replace(digits, counts=np.array([*digits.counts[:-1], 1]))
     with pytest.raises(InvalidInput, match=r"has 1 image\(s\), none to hold out"):

@@ -65,6 +65,15 @@ def test_a_label_needs_a_bank_and_a_recipe_that_reads_it(bank: MakeBank) -> None
         assert error.value.code == 2
 
 
+def test_a_refused_lever_says_why_and_who_takes_it(home: Path) -> None:
+    told = {"drw": ("balanced-softmax", 0.8), "head_epochs": ("crt", 5)}
+    for lever, (name, value) in told.items():
+        with pytest.raises(UsageFailure) as error:
+            decide(Asked(dataset="digits_lt", recipe=name, **{lever: value}))
+        why = {"drw": "corrects for class frequencies", "head_epochs": "class-balanced rows"}
+        assert why[lever] in str(error.value) and "recipes that do: ce, " in str(error.value)
+
+
 def test_a_bank_that_no_judge_has_seen_has_no_labels(bank: MakeBank, trainer: Trainer) -> None:
     key = bank()
     words = "run --dataset digits_lt --aug hybrid --label judge --dry-run"

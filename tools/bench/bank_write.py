@@ -156,7 +156,8 @@ def _network(options: argparse.Namespace, device: torch.device, precision: str) 
 def _line(row: dict[str, Any]) -> str:
     rates, share = row["images_s"], row["share"]
     more = "".join(f" {rates[name]:>7,.0f} {share[name]:.2f}" for name in ("blocks", "bank"))
-    return f"{row['side']:>6} {row['channels']:>8} {row['precision']:>9} {rates['forward']:>9,.0f}{more}"
+    network = f"{row['side']:>6} {row['channels']:>8} {row['precision']:>9}"
+    return f"{network} {rates['forward']:>9,.0f}{more}"
 
 
 def _options() -> argparse.Namespace:

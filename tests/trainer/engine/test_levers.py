@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from judged_banks import judged
+from other_settings import data_for
 
 from stylegan_mix import datasets
 from stylegan_mix.errors import Stopped, UsageFailure
@@ -155,7 +156,10 @@ def test_class_frequencies_are_corrected_once() -> None:
     assert {name for name, taken in takes.items() if taken == (True, False)} == drw_only
     for name, (drw, head) in takes.items():
         for lever, taken in (("drw", drw), ("head_epochs", head)):
-            changed = replace(PLAIN, recipe=name, **{lever: 0.5 if lever == "drw" else 1})
+            data = data_for(name, PLAIN.data)
+            changed = replace(
+                PLAIN, data=data, recipe=name, **{lever: 0.5 if lever == "drw" else 1}
+            )
             if taken:
                 check(changed)
             else:

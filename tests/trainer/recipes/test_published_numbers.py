@@ -1,0 +1,91 @@
+"""Hyper-parameters of the recipes are those of the published code or text."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.models import Head
+from trainer.objectives import (
+    CrossEntropy,
+    Deferred,
+    Focal,
+    GaussianClouded,
+    LabelAwareSmoothing,
+    Ldam,
+    LogitAdjusted,
+    MemoryTransfer,
+    Objective,
+    Reweighted,
+    SigmoidFocal,
+    VectorScaled,
+)
+from trainer.recipes.catalogue import RECIPES
+from trainer.recipes.stage import Draw
+from trainer.spec import RunSpec
+
+CE = CrossEntropy()
+BALANCED = Reweighted(CE, 0.9999)
+
+
+def test_the_protocol_is_that_of_ldam_with_the_factors_of_mislas() -> None:
+    """200 epochs of 128, rate 0.1, five epochs of warm-up, 0.01 and 0.001 after 160 and 180."""
+    spec = RunSpec()
+    assert (spec.epochs, spec.batch, spec.lr, spec.momentum) == (200, 128, 0.1, 0.9)
+    assert (spec.weight_decay, spec.warmup_epochs) == (2e-4, 5)
+    assert [200 * mark for mark in spec.milestones] == [160, 180]
+    assert spec.decay == (0.1, 0.01)
+    assert spec.data.split_seed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("focal", Focal(gamma=1.0)),
+        ("cb-ce", Reweighted(CE, 0.9999, "classes")),
+        ("cb-focal", Reweighted(SigmoidFocal(1.0), 0.9999, "classes")),
+        ("ce-drw", Deferred(CE, BALANCED, at=160 / 200)),
+        ("ldam", Ldam(largest=0.5, scale=30.0, beta=0.0)),
+        ("ldam-drw", Deferred(Ldam(0.5, 30.0), Ldam(0.5, 30.0, 0.9999), at=160 / 200)),
+        ("balanced-softmax", LogitAdjusted(1.0)),
+        ("logit-adjust", LogitAdjusted(1.0)),
+        ("vs-loss", VectorScaled(gamma=0.2, tau=1.2)),
+        ("label-aware-smoothing", LabelAwareSmoothing(first=0.3, last=0.0)),
+        ("memory-kt", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),
+    ],
+)
+def test_losses_of_one_stage(name: str, objective: Objective) -> None:
+    (stage,) = RECIPES[name].stages
+    assert stage.objective == objective
+
+
+def test_clouded_logits() -> None:
+    """Noise of 0.5 at scale 30, then scale 20, margin 0.1 and gamma 1; angles: 0.1 and 0.5."""
+    first, then = (stage.objective for stage in RECIPES["gcl"].stages)
+    assert first == GaussianClouded("cosine", size=0.5, margin=0.0, scale=30.0, gamma=0.0)
+    assert then == GaussianClouded("cosine", size=0.5, margin=0.1, scale=20.0, gamma=1.0)
+    first, then = (stage.objective for stage in RECIPES["gcl-angular"].stages)
+    assert first == GaussianClouded("angle", size=0.1, margin=0.5, scale=30.0, gamma=0.0)
+    assert then == GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0)
+
+
+def test_the_head_of_mislas() -> None:
+    """CIFAR-10-LT at imbalance 100: shares 0.3 and 0, the head at half the rate of its scales."""
+    head = RECIPES["mislas"].stages[1]
+    assert head.objective == LabelAwareSmoothing(0.3, 0.0, Head("rescaled"))
+    assert (head.lr, head.rates) == (0.5, (("head.scale", 1.0),))
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("class-balanced", "class"),
+        ("square-root", "square-root"),
+        ("progressive", "progressive"),
+        ("effective-number", "effective-number"),
+    ],
+)
+def test_draws(name: str, sampler: str) -> None:
+    (stage,) = RECIPES[name].stages
+    assert (stage.objective, stage.rows) == (CE, "arm")
+    assert [draw.sampler for draw in stage.draws] == [sampler]
+    assert stage.draws == (Draw(stage.draws[0].sampler),)
