@@ -21,7 +21,7 @@ def in_words(published: Published) -> list[tuple[str, str]]:
         "split": _draw(card),
         "classes": f"{len(card['classes'])}" if card["classes"] else "none: unconditional",
         "training images": _counted(card["counts"]),
-        "images": f"{card['resolution']}x{card['resolution']}, {card['channels']} channel(s)",
+        "images": f"{card['resolution']}x{card['resolution']}, {_channels(card['channels'])}",
         "preset": card["preset"]["name"],
         "trained for": None if card["kimg"] is None else trained_for(card),
         "warning": short(card).removeprefix("warning: ") or None,
@@ -33,6 +33,10 @@ def in_words(published: Published) -> list[tuple[str, str]]:
         "made by": command(card),
     }
     return [(name, str(value)) for name, value in found.items() if value is not None]
+
+
+def _channels(number: int) -> str:
+    return "1 channel" if number == 1 else f"{number} channels"
 
 
 def _draw(card: Mapping[str, Any]) -> str | None:

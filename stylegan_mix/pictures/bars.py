@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["bars", "drawn", "shown_rows"]
 
-_SHOWN = ("diversity", "label_accuracy", "coverage", "memorisation")
+# The figures that are drawn, with the units of their axes.
+_SHOWN = {
+    "diversity": "distance between samples over that between real images",
+    "label_accuracy": "% of the samples of a class",
+    "coverage": "share of the real images of a class",
+    "memorisation": "distance to training images over that of unseen real images",
+}
+_BEST = {"higher": "higher is better", "near 1": "best near 1"}
 _WIDTH, _ROW, _THICK = 8.6, 0.22, 0.72
 _FLOOR: dict[str, Any] = {"color": "#111111", "linewidth": 1.6}
 _MEAN: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": "--"}
@@ -104,8 +111,8 @@ def _panel(
     axes.vlines(floors, places - 0.42, places + 0.42, **_FLOOR)
     name, better = FIGURES[row["figure"]]
     against = f" against {row['against']}" if row["against"] else ""
-    unit = " in %" if _scale(row) != 1 else ""
-    axes.set_title(f"{name}{unit}{against} ({better})")
+    axes.set_title(f"{name}{against} ({_BEST[better]})")
+    axes.set_xlabel(_SHOWN[row["figure"]])
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

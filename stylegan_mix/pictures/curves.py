@@ -101,7 +101,8 @@ def _write(axes: Axes, panel: Panel, kimg: float) -> None:
     told = [f"{name}: {value:.4g}" for name, value in zip(names, known.values(), strict=True)]
     if len(told) > _MOST_NUMBERS:
         least, most = min(known.values()), max(known.values())
-        told = [f"{len(told)} numbers, {least:.4g} to {most:.4g}"]
+        of = "classes" if panel.by_class else "numbers"
+        told = [f"{len(told)} {of}, {least:.4g} to {most:.4g}"]
     axes.text(0.0, 0.95, "\n".join(told), transform=axes.transAxes, va="top")
     letters(axes.texts)
     axes.set_title(f"{words.title}\nafter {kimg:,.4g} thousand images")

@@ -354,7 +354,7 @@ def test_a_log_of_one_line_is_written_as_numbers() -> None:
     many = [f"class {number}" for number in range(30)]
     line = {"kimg": 4.0, "diversity": [number / 10 for number in range(30)]}
     figure = plotted(history.panels([line], many), np.array([4.0]), many)
-    assert figure.axes[0].texts[0].get_text() == "30 numbers, 0 to 2.9"
+    assert figure.axes[0].texts[0].get_text() == "30 classes, 0 to 2.9"
 
 
 DIGITS = [str(digit) for digit in range(10)]

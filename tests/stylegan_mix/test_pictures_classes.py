@@ -71,6 +71,8 @@ def test_bars_mark_zeros_and_name_what_is_not_known() -> None:
         if lines.get_linewidth()[0] == 5
     ]
     assert zeros == [0]
+    assert axes.get_title(loc="left") == "diversity (best near 1)"
+    assert axes.get_xlabel() == "distance between samples over that between real images"
 
 
 @pytest.mark.parametrize("classes", [3, 18, 40, 1000])
