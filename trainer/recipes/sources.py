@@ -75,8 +75,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "tau-norm": (_DECOUPLED,),
     "h2t": (
         (
-            "Li, Hu, Lu, Lan, Cheung, Huang: Feature Fusion from Head to Tail for Long-Tailed Visual "
-            "Recognition. AAAI 2024, arXiv 2306.06963"
+            "Li, Hu, Lu, Lan, Cheung, Huang: Feature Fusion from Head to Tail for Long-Tailed "
+            "Visual Recognition. AAAI 2024, arXiv 2306.06963"
         ),
     ),
     "cbd": (
@@ -88,8 +88,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "memory-kt": ("Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code",),
     "focal": (
         (
-            "Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection. ICCV 2017, arXiv "
-            "1708.02002"
+            "Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection. ICCV 2017, "
+            "arXiv 1708.02002"
         ),
     ),
     "cb-ce": (_EFFECTIVE,),
@@ -98,8 +98,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "ldam": (_LDAM,),
     "balanced-sigmoid": (
         (
-            "Ren, Yu, Cai, Zhao: Balanced Activation for Long-Tailed Visual Recognition. LVIS Challenge "
-            "2020, arXiv 2008.11037"
+            "Ren, Yu, Cai, Zhao: Balanced Activation for Long-Tailed Visual Recognition. LVIS "
+            "Challenge 2020, arXiv 2008.11037"
         ),
     ),
     "logit-adjust": (_ADJUSTED,),
@@ -114,8 +114,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "ncm": (_DECOUPLED,),
     "temperature": (
         (
-            "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017, arXiv "
-            "1706.04599"
+            "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017, "
+            "arXiv 1706.04599"
         ),
     ),
     "class-balanced": (_DECOUPLED,),
@@ -127,8 +127,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "gcl": (_CLOUDED,),
     "gcl-angular": (
         (
-            "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed Visual "
-            "Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
+            "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed "
+            "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
         ),
     ),
 }
