@@ -5,8 +5,8 @@
 
 The faults stand in tools/faults.toml. A fault is one edit of a source file. No file is changed:
 each fault has a process of its own, in which Python reads the edited text, and which runs the tests
-of the recipe until one fails. They pass without a fault, or the script says so and ends with code 2.
-Ends with code 1 if a fault survives.
+of the recipe until one fails. They pass without a fault, or the script says so and ends with code
+2. Ends with code 1 if a fault survives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each recipe comes from, and a published accuracy to compare one's own runs with."""
+"""The papers of each recipe, and a published accuracy to compare one's own runs with."""
 
 from __future__ import annotations
 
