@@ -153,7 +153,7 @@ def test_an_interrupted_training_goes_on_with_the_budget_that_it_chose(
     code, _, err = run(*TRAIN, "--time", "2s")  # 20 steps
     assert code == 75, err
     assert "--kimg 0.3 for the time: about 1.9 seconds on this machine" in err
-    assert "0.3 kimg = 19 steps" in err
+    assert "0.3 thousand images = 19 steps" in err
     monkeypatch.undo()
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(home))
     monkeypatch.setattr(cost, "step_seconds", never)
