@@ -107,7 +107,7 @@ def test_a_training_that_stands_somewhere_is_given_the_time_from_there_on(home: 
     assert start > 0.5
     found = chosen(10.0, takes(0.1))  # a hundred steps of 16 images
     assert start + 0.8 < found.kimg <= start + 1.6
-    assert f"from {start:g} kimg on" in found.why
+    assert f"from {start:g} thousand images on" in found.why
     assert chosen(1.0, takes(0.1)).kimg > start
 
 
@@ -153,14 +153,14 @@ def test_an_interrupted_training_goes_on_with_the_budget_that_it_chose(
     code, _, err = run(*TRAIN, "--time", "2s")  # 20 steps
     assert code == 75, err
     assert "--kimg 0.3 for the time: about 1.9 seconds on this machine" in err
-    assert "0.3 kimg = 19 steps" in err
+    assert "0.3 thousand images = 19 steps" in err
     monkeypatch.undo()
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(home))
     monkeypatch.setattr(cost, "step_seconds", never)
     code, out, err = run(*TRAIN, "--time", "2s", "--json")
     assert code == 0, err
     assert "--kimg 0.3, as it was chosen for this time before" in err
-    assert "going on from 0.1 kimg" in err
+    assert "going on from 0.1 thousand images" in err
     published = generator_store.load(json.loads(out)["generator"])
     assert published.card["kimg"] == 0.3
     assert " --kimg 0.3" in published.card["command"]
