@@ -184,6 +184,8 @@ def _settle_streams() -> None:
 
 def _run(group: click.Command, prog: str, arguments: list[str]) -> int:
     try:
+        if "--help" not in arguments:
+            surroundings.require_working_folder()
         group.main(arguments, prog_name=prog, standalone_mode=False)
         return 0
     except click.exceptions.Exit as end:

@@ -276,7 +276,8 @@ def locked(
     """
     handle = _hold(path, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, session)
     try:
-        with disk_errors(path):
+        # The name of the holder is for people only. On a full disk, what makes room needs locks, too.
+        with suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
@@ -371,9 +372,10 @@ def free_space(path: Path, need: int, what: str, *, elsewhere: str | None = None
     reserve = 64 << 20
     free = shutil.disk_usage(existing).free
     if free < need + reserve:
+        own = f"{need / 1e6:,.1f} MB and " if need else ""
         raise MissingEnvironment(
-            f"{what} needs {need / 1e6:,.0f} MB and a reserve of {reserve / 1e6:,.0f} MB at "
-            f"{existing}; {free / 1e6:,.0f} MB are free",
+            f"{what} needs {own}a reserve of {reserve / 1e6:,.0f} MB at {existing}; "
+            f"{free / 1e6:,.0f} MB are free",
             remedy=f"free some space, or {elsewhere or _elsewhere(path)}",
         )
 

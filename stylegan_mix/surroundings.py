@@ -9,7 +9,13 @@ import time
 
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure
 
-__all__ = ["as_failure", "await_end", "in_utf8", "is_told_elsewhere"]
+__all__ = [
+    "as_failure",
+    "await_end",
+    "in_utf8",
+    "is_told_elsewhere",
+    "require_working_folder",
+]
 
 # No file can have such a path: too long, in a loop of links, below a file.
 _NO_PATH = {
@@ -42,6 +48,20 @@ def as_failure(error: OSError) -> Failure:
     if error.errno in _NO_PATH:
         return UsageFailure(text, remedy="no file can be read or written under that name")
     return MissingEnvironment(text, remedy="look at permissions, space and limits of this machine")
+
+
+def require_working_folder() -> None:
+    """Raises `MissingEnvironment` (exit code 4) if the working folder was removed.
+
+    Paths from it lead nowhere then, and MKL ends a process that computes.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise MissingEnvironment(
+            "the folder in which this command was started is not there any more",
+            remedy="change into a folder that exists, then run the same command",
+        ) from error
 
 
 def is_told_elsewhere(code: int, *, of_one_process: bool = False) -> bool:

@@ -160,6 +160,26 @@ def test_a_compiler_that_prints_other_bytes_falls_back(
         build.build(target, tmp_path / "kernels", tell=lambda _: None)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "trainer run --dataset digits_lt --epochs 1",
+        "stylegan_mix train --dataset digits_lt --kimg 1",
+        "stylegan_mix dataset show digits_lt",
+    ],
+)
+def test_in_a_folder_that_was_removed_the_message_says_so(
+    words: str, tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else MKL ends a process that computes, with a message about its own library."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = started(*words.split(), repo_root=repo_root, STYLEGAN_MIX_HOME="store")
+    assert done.returncode == 4, done.stderr
+    assert "the folder in which this command was started is not there any more" in done.stderr
+
+
 # --------------------------------------------------------------------- several processes
 
 

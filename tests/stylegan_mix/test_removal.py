@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -252,3 +253,17 @@ def test_lock_files_go_unless_they_are_held(write: Write, run: Run, home: Path) 
     assert code == 0 and json.loads(out)["locks_removed"] >= 3
     assert not any(path.exists() for path in free)
     assert held.exists() and kept.exists()
+
+
+def test_on_a_full_disk_something_can_be_removed(
+    home: Path, write: Write, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    code, _, err = run("bank", "remove", folder.name[:12])
+    assert code == 0, err
+    assert not folder.exists()

@@ -136,17 +136,16 @@ def test_a_lock_is_freed_by_kill_and_names_its_holder(tmp_path: Path, repo_root:
         pass
 
 
-@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
-def test_a_lock_on_a_full_disk_says_what_to_free_and_is_not_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_lock_that_cannot_be_made_on_a_full_disk_says_what_to_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "thing.lock"
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as during:
-        during.setattr(os, call, fail)
+        during.setattr(os, "open", no_space)
         with (
             pytest.raises(MissingEnvironment, match=r"could not write .*thing\.lock") as end,
             store.locked(path),
@@ -154,6 +153,20 @@ def test_a_lock_on_a_full_disk_says_what_to_free_and_is_not_held(
             raise AssertionError("the lock is not held")
     assert "free some space" in str(end.value.remedy)
     with store.locked(path, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_lock_without_room_for_the_name_of_its_holder_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "thing.lock"
+    monkeypatch.setattr(os, call, no_space)
+    with (
+        store.locked(path),
+        pytest.raises(Busy, match="thing is being worked on by"),
+        store.locked(path, wait=False),
+    ):
         pass
 
 
