@@ -1,6 +1,6 @@
 """Batches of a bank in PyTorch, compared with plain indexing of its memory map.
 
-    python tools/bench/bank_rows.py --out tools/results/banks/rows-cpu.json
+    python tools/bench/bank_rows.py --rounds 60 --out tools/results/banks/rows-cpu.json
     python tools/bench/bank_rows.py --table tools/results/banks/rows-cpu.json   # for Markdown
 
 Each way reads one batch of random rows a call: `map` indexes the images alone, `rows` is
