@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # nohup leaves SIGHUP ignored, also in children; tests of signals want its ordinary effect.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     text = config.getoption("--slice")
     if text is not None:
         try:

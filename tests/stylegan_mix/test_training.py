@@ -27,6 +27,7 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 from stylegan_mix.training import cost, loop, step
+from stylegan_mix.training.disk_room import disk_bytes
 from stylegan_mix.training.memory import least_bytes
 from stylegan_mix.training.plan import TrainPlan, finished, plan_text, plan_training
 from stylegan_mix.training.run import run_training
@@ -282,12 +283,12 @@ def test_a_disk_that_is_full_at_a_log_or_a_grid_ends_with_code_4(
 
     replace_file = store.replace_file
     places = {
-        "stylegan_mix.training.journal.open": full,
+        "stylegan_mix.training.journal.append_text": full,
         "stylegan_mix.store.replace_file": full_for_pictures,
     }
     for place, filled in places.items():
         with monkeypatch.context() as patch:
-            patch.setattr(place, filled, raising=False)
+            patch.setattr(place, filled)
             with pytest.raises(MissingEnvironment, match="space|full"):
                 _train(tiny_plan(kimg=0.016))
 
@@ -371,7 +372,9 @@ def test_what_no_memory_could_hold_is_refused_before_it_is_tried(
     large = dataclasses.replace(plan.preset, **{**changes, "channel_max": 10**6})
     plan = dataclasses.replace(plan, preset=large)
     for way in (cost.estimate, _train):
-        with pytest.raises(MissingEnvironment, match=r"need more than [\d,]+ GB"):
+        with pytest.raises(
+            MissingEnvironment, match=r"need more than [\d,]+ GB|needs [\d,.]{9,} MB"
+        ):
             way(plan)
 
 
@@ -401,9 +404,8 @@ def test_the_cost_of_a_plan_grows_with_it_and_leaves_nothing(home: Path) -> None
     _train(tiny_plan())
     (saved,) = (tiny_plan().folder / "checkpoints").iterdir()
     container = arrays.open_container(saved, kind=CHECKPOINT_KIND)
-    assert short.bytes == pytest.approx(
-        3 * sum(container[name].nbytes for name in container.names), rel=0.01
-    )
+    state = sum(container[name].nbytes for name in container.names)
+    assert 4 * state < short.bytes == disk_bytes(tiny_plan()) <= long.bytes
 
 
 def _command(*extra: str) -> list[str]:

@@ -237,5 +237,5 @@ def test_the_name_of_a_training_leaves_out_the_budget_and_switches_that_are_off(
 def test_further_half_lives_are_positive_numbers() -> None:
     assert dataclasses.replace(PRESETS["tiny8"], more_ema="5,80").half_lives() == [5.0, 80.0]
     for wrong in ("5,x", "0", "-1", "inf", "nan"):
-        with pytest.raises(UsageFailure, match="positive numbers of kimg"):
+        with pytest.raises(UsageFailure, match=r"positive numbers \(thousands of images\)"):
             dataclasses.replace(PRESETS["tiny8"], more_ema=wrong).half_lives()

@@ -43,6 +43,6 @@ DEFAULT = DataSpec()
 
 def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
     """The data with validation images, if a recipe cannot do without."""
-    posthoc = RECIPES[recipe].posthoc
+    posthoc = RECIPES[recipe].posthoc if recipe in RECIPES else None
     tuned = posthoc is not None and posthoc.needs_validation
     return replace(data, val_per_class=1) if tuned else data
