@@ -31,6 +31,7 @@ from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopRequest
 
 __all__ = [
+    "WORKED_ON",
     "bytes_in",
     "canonical",
     "digest",
@@ -38,7 +39,6 @@ __all__ = [
     "expanded",
     "free_space",
     "home",
-    "is_held",
     "json_bytes",
     "locked",
     "publish",
@@ -52,6 +52,9 @@ __all__ = [
     "write_bytes",
     "write_json",
 ]
+
+WORKED_ON = "is being worked on by"
+"""The words of `Busy`, by which a parent knows it in the message of a child."""
 
 _LOCK_POLL = 0.1  # seconds
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -276,7 +279,7 @@ def locked(
     """
     handle = _hold(path, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, session)
     try:
-        # The name of the holder is for people only. On a full disk, what makes room needs locks, too.
+        # Its name is for people only. On a full disk, what makes room needs locks, too.
         with suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -317,7 +320,7 @@ def _lock(handle: int, path: Path, wait: bool, kind: int, session: Session) -> N
         holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
         if not wait:
             raise Busy(
-                f"{work} is being worked on by {holder}",
+                f"{work} {WORKED_ON} {holder}",
                 remedy="wait for it, then run the same command",
             ) from None
         session.say(f"waiting for {holder}, which works on {work}")
@@ -333,21 +336,6 @@ def remove_free_locks(root: Path) -> int:
                 path.unlink()
                 removed += 1
     return removed
-
-
-def is_held(path: Path) -> bool:
-    """Tells if a process holds a lock file now."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _wait_for(handle: int, kind: int, stop: StopRequest, holder: str) -> None:

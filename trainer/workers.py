@@ -24,7 +24,7 @@ from stylegan_mix.errors import (
 from stylegan_mix.session import Session
 from trainer.execute import How
 from trainer.plan import Plan
-from trainer.reports.records import LOCK_FILE, RESULT_FILE
+from trainer.reports.records import RESULT_FILE
 
 __all__ = ["side_by_side", "threads_each"]
 
@@ -122,9 +122,10 @@ class _Child:
         folder = self.plan.folder(self.plan.spec.seed)
         if code == Busy.code and (folder / RESULT_FILE).is_file():
             return None
-        if code == Busy.code and store.is_held(folder / LOCK_FILE):
-            return Busy(f"{folder} is being worked on by another process")
         lines = list(self._lines)
+        # The other process may have let it go since.
+        if code == Busy.code and any(store.WORKED_ON in line for line in lines):
+            return Busy(f"{folder} {store.WORKED_ON} another process")
         starts = [at for at, line in enumerate(lines) if line.startswith("trainer: ")]
         text = "\n".join(lines[starts[-1] :]) if starts else "\n".join(lines[-3:])
         kind = _FAILURES.get(code, Failure)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stylegan_mix.errors import Diverged, MissingEnvironment, Stopped
+from stylegan_mix.errors import Busy, Diverged, MissingEnvironment, Stopped
 from stylegan_mix.session import Session
 from stylegan_mix.stopping import StopSignals
 from trainer import workers
@@ -159,3 +159,21 @@ def test_threads_are_shared_by_the_workers_unless_asked_for(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert [workers.threads_each(count, None) for count in (1, 2, 3, 16)] == [8, 4, 2, 1]
     assert workers.threads_each(2, 5) == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("trainer: runs/x is being worked on by process 7 on vm", Busy),
+        ("trainer: stopped (SIGTERM): at step 3", Stopped),
+    ],
+)
+def test_a_run_that_another_process_had_is_busy_even_if_it_was_let_go_since(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type
+) -> None:
+    monkeypatch.setattr(
+        workers, "_START", f"import sys; print({said!r}, file=sys.stderr); sys.exit(75)"
+    )
+    (planned,) = plans(TINY, out=tmp_path / "runs")
+    work = workers.side_by_side([planned], workers=1, how=HOW, session=Session())
+    assert [type(failure) for _, failure in work] == [kind]
