@@ -1,8 +1,9 @@
 """The choices that a command left open, kept beside the runs, so that it makes the same run again.
 
 `trainer run` without `--bank` takes the newest bank, and without `--dataset` the data set of that
-bank. A newer bank must not turn the same command into another run. So the first time that such a
-command runs, its choice is written to `OUT/.choices/`, under a hash of the command's settings.
+bank. What a judge said of the bank is taken from its newest annotations. Newer ones, or a newer
+bank, must not turn the same command into another run. So the first time that such a command runs,
+its choice is written to `OUT/.choices/`, under a hash of the command's settings.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ DRAW: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice: the options of the data set that were open, and the key of the bank, or None."""
+    """A choice: the options of the data set that were open, the bank, and what its judge said.
+
+    `bank` is a key, and `annotations` the name of a folder; None if nothing was chosen there.
+    """
 
     draw: Mapping[str, Any]
     bank: str | None
+    annotations: str | None = None
 
 
 def _path(out: Path, request: Mapping[str, Any]) -> Path:
@@ -56,7 +61,7 @@ def recall(out: Path, request: Mapping[str, Any]) -> Choice | None:
         raise
     if not isinstance(kept, dict) or not _sound(kept):
         raise InvalidInput(f"{path} holds no choice of a data set and a bank", remedy=remedy)
-    return Choice(kept["draw"], kept["bank"])
+    return Choice(kept["draw"], kept["bank"], kept.get("annotations"))
 
 
 def _sound(kept: Mapping[str, Any]) -> bool:
@@ -66,6 +71,7 @@ def _sound(kept: Mapping[str, Any]) -> bool:
         and isinstance(draw, dict)
         and all(type(value) in DRAW.get(name, ()) for name, value in draw.items())
         and isinstance(bank, str | None)
+        and isinstance(kept.get("annotations"), str | None)
     )
 
 
@@ -74,4 +80,5 @@ def keep(out: Path, request: Mapping[str, Any], choice: Choice, command: str) ->
     if recall(out, request) == choice:
         return
     kept = {"schema": _SCHEMA, "command": command, "draw": dict(choice.draw), "bank": choice.bank}
+    kept |= {} if choice.annotations is None else {"annotations": choice.annotations}
     store.write_json(_path(out, request), kept)

@@ -23,12 +23,12 @@ from trainer.spec import AcceptRef, BankRef, LabelRef, RunSpec, TeacherRef
 __all__ = [
     "WEIGHTS",
     "Inputs",
-    "accept_reference",
+    "Judged",
     "accepted_rows",
+    "annotations_of",
     "bank_for",
     "bank_reference",
     "final_weights",
-    "label_reference",
     "open_inputs",
     "posterior_of",
     "require_fitting",
@@ -127,24 +127,21 @@ def bank_reference(folder: Path) -> BankRef:
     )
 
 
-def accept_reference(bank: BankRef, rule: str) -> AcceptRef:
-    """Refers to the newest annotations of a bank by a judge, to choose its rows by a rule.
+@dataclass(frozen=True)
+class Judged:
+    """Annotations of a bank: their content hash, their folder; `newer` if there are newer ones."""
 
-    Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none.
+    sha256: str
+    folder: str
+    newer: bool
+
+
+def annotations_of(bank: BankRef, before: str | None, without: str) -> Judged:
+    """Finds the annotations of a bank in a folder called `before`, else the newest.
+
+    Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none;
+    `without` says what is then not known.
     """
-    return AcceptRef(rule, *_newest_annotations(bank, f"it is not known which rows are {rule}"))
-
-
-def label_reference(bank: BankRef, judge_share: float) -> LabelRef:
-    """Refers to the newest annotations of a bank by a judge, to label its rows.
-
-    Raises `InvalidInput` (exit code 3), with the command that makes some, if there are none.
-    """
-    return LabelRef(judge_share, *_newest_annotations(bank, "no judge has labelled its rows"))
-
-
-def _newest_annotations(bank: BankRef, without: str) -> tuple[str, str]:
-    """Finds the content hash and the folder of a bank's newest annotations."""
     opened = open_bank(Path(bank.folder), verify=False)
     found = find_annotations(opened)
     if not found:
@@ -152,7 +149,9 @@ def _newest_annotations(bank: BankRef, without: str) -> tuple[str, str]:
             f"bank {bank.key[:12]} has not been judged: {without}",
             remedy=f"stylegan-mix bank judge {bank.key[:12]}",
         )
-    return open_annotations(found[0], opened).content_sha256, str(found[0].absolute())
+    taken = next((one for one in found if one.name == before), found[0])
+    made = open_annotations(taken, opened)
+    return Judged(made.content_sha256, str(taken.absolute()), taken != found[0])
 
 
 def _annotations_of(bank: Bank, reference: AcceptRef | LabelRef) -> Annotations:

@@ -26,9 +26,9 @@ from trainer.choices import Choice
 from trainer.differences import flat
 from trainer.engine.mixing import ARMS
 from trainer.inputs import (
-    accept_reference,
+    Judged,
+    annotations_of,
     bank_reference,
-    label_reference,
     require_fitting,
     teacher_reference,
 )
@@ -88,18 +88,18 @@ class Plan:
     decided: tuple[str, ...] = ()
 
     def keep_choice(self) -> None:
-        """Writes down a bank and a data set that were left open, so that they stay the same."""
-        if self.asked.named_bank is not None:
-            return
-        draw = {}
-        if "dataset" not in self.request:
+        """Writes down the data set, bank and annotations that were left open, so that they stay."""
+        draw, named = {}, self.asked.named_bank is not None
+        if "dataset" not in self.request and not named:
             told = {name: getattr(self.asked, name) for name in choices.DRAW}
             draw = {name: value for name, value in told.items() if value is not None}
             draw = {name: value for name, value in draw.items() if name not in self.request}
-        bank = self.spec.bank.key if self.spec.bank else None
-        if draw or bank:
+        bank = self.spec.bank.key if self.spec.bank and not named else None
+        read = self.spec.accept or self.spec.label
+        annotations = Path(read.folder).name if read else None
+        if draw or bank or annotations:
             command = self.command(self.seeds[0])
-            choices.keep(self.root, self.request, Choice(draw, bank), command)
+            choices.keep(self.root, self.request, Choice(draw, bank, annotations), command)
 
     def of_seed(self, seed: int) -> RunSpec:
         """Returns the same run with another seed."""
@@ -177,12 +177,13 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     split = {name: getattr(asked, name) for name in SPLIT}
     data = _loaded(asked.dataset, _stamp(asked.dataset), **split)
     bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
-    spec = _spec(asked, data, bank, version)
+    judged, newer = _annotations(asked, bank, before.annotations if before else None)
+    spec = _spec(asked, data, bank, judged, version)
     require_memory(check(spec), data, spec.votes.views)
     require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
     smaller = _smaller_batch(asked.batch, len(data.train))
-    why = tuple(text for text in (because, *data.notes, which, smaller) if text)
+    why = tuple(text for text in (because, *data.notes, which, newer, smaller) if text)
     return Plan(asked, spec, seeds, Path(asked.out), why, data, request, decided)
 
 
@@ -372,7 +373,9 @@ def _generate(data: Dataset, space: str | None) -> str:
     return " ".join(words + (["--space", space] if space else []))
 
 
-def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> RunSpec:
+def _spec(
+    asked: Asked, data: Dataset, bank: BankRef | None, judged: Judged | None, version: int
+) -> RunSpec:
     own = {field.name for field in fields(RunSpec)}
     said = {
         field.name: getattr(asked, field.name)
@@ -396,24 +399,38 @@ def _spec(asked: Asked, data: Dataset, bank: BankRef | None, version: int) -> Ru
         data=part,
         bank=bank,
         teacher=teacher,
-        accept=_accept(asked, bank),
-        label=_label(asked, bank),
+        accept=_accept(asked, judged),
+        label=_label(asked, judged),
         recipe_version=version,
         **own_settings,
     )
 
 
-def _accept(asked: Asked, bank: BankRef | None) -> AcceptRef | None:
-    """Finds the annotations that choose the rows of the bank; None for all rows."""
+def _annotations(
+    asked: Asked, bank: BankRef | None, before: str | None
+) -> tuple[Judged | None, str]:
+    """Finds the annotations of the bank, if its judge is asked: those of `before`, else the newest.
+
+    Returns them, and the reason if there are newer ones.
+    """
+    if bank is None or not (asked.accepted or asked.judge_share):
+        return None, ""
     rule = asked.accepted
-    if bank is None or rule is None:
-        return None
-    if rule not in ACCEPTED:
+    if rule is not None and rule not in ACCEPTED:
         raise UsageFailure(f"accept '{rule}' is unknown{nearest(rule, (ALL_ROWS, *ACCEPTED))}")
-    return accept_reference(bank, rule)
+    without = f"it is not known which rows are {rule}" if rule else "no judge has labelled its rows"
+    found = annotations_of(bank, before, without)
+    told = "judge: as this command took it before; a newer one is there, another --out takes it"
+    return found, told if found.newer else ""
 
 
-def _label(asked: Asked, bank: BankRef | None) -> LabelRef | None:
-    """Finds the annotations that label the rows of the bank; None for labels by lam."""
+def _accept(asked: Asked, judged: Judged | None) -> AcceptRef | None:
+    """Refers to the annotations that choose the rows of the bank; None for all rows."""
+    rule = asked.accepted
+    return AcceptRef(rule, judged.sha256, judged.folder) if judged and rule else None
+
+
+def _label(asked: Asked, judged: Judged | None) -> LabelRef | None:
+    """Refers to the annotations that label the rows of the bank; None for labels by lam."""
     share = asked.judge_share
-    return label_reference(bank, share) if bank is not None and share else None
+    return LabelRef(share, judged.sha256, judged.folder) if judged and share else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,6 @@ def test_a_judge_that_keeps_nothing_is_told(bank: MakeBank) -> None:
 
 
 def test_the_newest_annotations_are_taken(bank: MakeBank) -> None:
-    import os
-
     key = bank()
     old = judged(key, lambda rows: rows < 10)
     os.utime(old / arrays.MANIFEST, (1, 1))
@@ -132,3 +132,24 @@ def test_the_newest_annotations_are_taken(bank: MakeBank) -> None:
     accept = decide(asked(key, accept="clean")).spec.accept
     assert accept is not None
     assert len(accepted_rows(opened, accept)) == 20
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("words", [{"accept": "clean"}, {"label": "judge"}, {"label": 0.5}])
+def test_newer_annotations_do_not_turn_the_same_command_into_another_run(
+    bank: MakeBank, words: dict[str, Any], named: bool
+) -> None:
+    key = bank()
+    old = judged(key, lambda rows: rows < 30)
+    os.utime(old / arrays.MANIFEST, (1, 1))
+    command = asked(key, **words) if named else Asked("digits_lt", aug="hybrid", **words)
+    first = decide(command)
+    first.keep_choice()
+    judged(key, lambda rows: rows < 20, judge="f" * 64)
+    again = decide(command)
+    assert again.spec == first.spec
+    assert "a newer one is there, another --out takes it" in str(again.why)
+    other = decide(replace(command, out="elsewhere"))
+    assert other.spec.key != first.spec.key
+    shutil.rmtree(old)
+    assert decide(command).spec == other.spec, "what is gone is not taken"

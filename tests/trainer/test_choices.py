@@ -113,6 +113,7 @@ def test_nothing_is_written_by_deciding(bank: Banks, tmp_path: Path) -> None:
         '{"schema": "trainer-choice/1", "draw": {"lr": 1}, "bank": null}',
         '{"schema": "trainer-choice/1", "draw": {"dataset": 5}, "bank": null}',
         '{"schema": "trainer-choice/1", "draw": {}, "bank": 5}',
+        '{"schema": "trainer-choice/1", "draw": {}, "bank": null, "annotations": 5}',
     ],
 )
 def test_a_file_without_a_choice_is_refused_with_its_name(

@@ -17,13 +17,13 @@ from stylegan_mix.errors import Stopped, UsageFailure
 from stylegan_mix.session import Session
 from trainer.engine.folder import Finished
 from trainer.engine.run import budget, run_recipe
-from trainer.inputs import label_reference
+from trainer.inputs import annotations_of
 from trainer.objectives import CrossEntropy, Deferred, Reweighted, Sum
 from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.levers import with_levers
 from trainer.recipes.stage import Draw
 from trainer.settings import check, method
-from trainer.spec import BankRef, DataSpec, RunSpec, VoteSpec
+from trainer.spec import BankRef, DataSpec, LabelRef, RunSpec, VoteSpec
 
 SMALL = RunSpec(
     data=DataSpec("digits_lt", imbalance=20.0, profile="exp"),
@@ -91,7 +91,8 @@ def test_a_judges_labels_change_a_run_and_resume(
 ) -> None:
     judged(Path(bank.folder), lambda rows: rows % 2 == 0)
     spec = replace(SMALL, aug="hybrid", bank=bank)
-    labelled = replace(spec, label=label_reference(bank, 0.5), recipe="kd")
+    made = annotations_of(bank, None, "")
+    labelled = replace(spec, label=LabelRef(0.5, made.sha256, made.folder), recipe="kd")
     run(labelled, tmp_path / "whole", stop_after())
     for looks in (3, 13):
         with pytest.raises(Stopped):
