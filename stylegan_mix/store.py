@@ -279,7 +279,7 @@ def locked(
     """
     handle = _hold(path, wait, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, session)
     try:
-        # Its name is for people only. On a full disk, what makes room needs locks, too.
+        # The name of the holder is for people only. On a full disk, a removal needs its lock, too.
         with suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
