@@ -47,7 +47,7 @@ def test_a_store_that_cannot_be_written_is_told_with_the_rest(
         (errno.EIO, "cannot be used: .* does not work", "choose another place"),
     ],
 )
-@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_disk_that_takes_nothing_is_told_with_the_rest(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
