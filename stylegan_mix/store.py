@@ -159,11 +159,20 @@ def disk_errors(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
         if error.errno in _NO_PLACE:
             named = error.errno == errno.ENAMETOOLONG
             in_store = path.is_relative_to(home()) and not named
+            why = error.strerror if named else _broken_link(path) or error.strerror
             raise (MissingEnvironment if in_store else UsageFailure)(
-                f"nothing can be written to {path} ({error.strerror})",
+                f"nothing can be written to {path} ({why})",
                 remedy="choose a shorter name" if named else elsewhere or _elsewhere(path),
             ) from error
         raise
+
+
+def _broken_link(path: Path) -> str:
+    """Names the first link on the way to `path` that leads nowhere; "" if there is none."""
+    for place in (*reversed(path.parents), path):
+        if place.is_symlink() and not place.exists():
+            return f"{place} is a link to {os.readlink(place)}, which is not there"
+    return ""
 
 
 def _elsewhere(path: Path) -> str:

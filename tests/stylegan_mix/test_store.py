@@ -200,6 +200,14 @@ def test_a_disk_that_fills_up_names_the_option_of_the_place(
     assert str(end.value.remedy).endswith(option)
 
 
+def test_a_link_that_leads_nowhere_is_named_with_its_target(home: Path, tmp_path: Path) -> None:
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "nowhere")
+    told = r"out is a link to .*nowhere, which is not there"
+    with pytest.raises(UsageFailure, match=told), store.disk_errors(link / "runs" / "lock"):
+        (link / "runs").mkdir(parents=True, exist_ok=True)
+
+
 def test_a_lock_file_that_its_holder_removes_is_not_held_twice(tmp_path: Path) -> None:
     """A process that waited for the removed file locks the one that is there by then."""
     path = tmp_path / "thing.lock"
