@@ -130,7 +130,7 @@ def _seen(facts: Mapping[str, Any]) -> str:
 def _warned(facts: Mapping[str, Any]) -> str:
     """Renders the warning of a barely trained generator as a limit of its bank."""
     text = short_for_bank(facts)
-    return f"\n* **{text[0].upper()}{text[1:]}.**" if text else ""
+    return f"\n* **Warning: {text}.**" if text else ""
 
 
 def _diversity(classes: list[str], ratios: list[float | None] | None) -> str:

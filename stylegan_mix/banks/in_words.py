@@ -37,10 +37,10 @@ def in_words(bank: Bank, same_class: float) -> list[tuple[str, str]]:
         "seed": facts.get("seed"),
         "generator": facts["generator"],
         "trained": _trained(facts),
-        "warning": short_for_bank(facts).removeprefix("warning: ") or None,
+        "warning": short_for_bank(facts) or None,
         "least diverse class": _least_diverse(facts),
         "made": facts.get("created_utc"),
-        # Not the command in the file, which whoever wrote the file chose.
+        # Made from the facts: the command in the file is the choice of its writer.
         "made again by": command(facts),
         "computed with": _listed(facts.get("numerics")),
         "folder": bank.folder,

@@ -366,9 +366,9 @@ def _generator_lines(published: Published) -> list[str]:
     line = f"generator {name}, {trained_for(card)}{_least_diverse(card)}"
     if rounded := rounding(card):
         line += f", {rounded}"
-    seen = "warning: it began with weights that were trained on images of another split"
-    others = seen if published.others else None
-    return [line, *(text for text in (others, short(card), found) if text)]
+    seen = "it began with weights that were trained on images of another split"
+    warned = [f"warning: {text}" for text in (published.others and seen, short(card)) if text]
+    return [line, *warned, *([found] if found else [])]
 
 
 def _least_diverse(card: Mapping[str, Any]) -> str:

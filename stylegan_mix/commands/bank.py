@@ -148,7 +148,7 @@ def _warn(opened: Bank) -> None:
     from stylegan_mix.generators.budget import short_for_bank
 
     if text := short_for_bank(opened.facts):
-        say(text)
+        say(f"warning: {text}")
 
 
 def _print_bars(names: Sequence[str], values: Sequence[float]) -> None:

@@ -355,7 +355,7 @@ def _answer(found: list[Published], as_json: bool) -> None:
     console.result(f"generator {published.hash[:12]}  {published.folder}")
     console.result(f"every class, real and generated: {published.folder / 'grid.png'}")
     if text := short(published.card):
-        say(text)
+        say(f"warning: {text}")
 
 
 def _print_cost(

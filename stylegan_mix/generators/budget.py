@@ -24,7 +24,7 @@ def of_preset(kimg: float, budget: float) -> str:
 
 
 def short(card: Mapping[str, Any]) -> str:
-    """Warns of a generator that saw under half of its preset's budget; "" if it saw more.
+    """Says that a generator saw under half of its preset's budget, as a warning; "" if it saw more.
 
     The facts stand on its card, images before a warm start included. Nothing is known of an
     imported one.
@@ -33,7 +33,7 @@ def short(card: Mapping[str, Any]) -> str:
 
 
 def short_for_bank(facts: Mapping[str, Any]) -> str:
-    """Warns in the same way of the generator of a bank, which names its preset; "" if unknown."""
+    """Says the same of the generator of a bank, which names its preset; "" if unknown."""
     return _short(facts.get("generator_kimg"), preset_budget(facts))
 
 
@@ -54,6 +54,6 @@ def _short(kimg: float | None, budget: float | None) -> str:
     share = kimg / budget
     told = f"{share:.0%}".replace("%", " %") if share >= 0.01 else "less than 1 %"
     return (
-        f"warning: this generator was shown {told} of its preset's images: {kimg:,.6g} of "
+        f"this generator was shown {told} of its preset's images: {kimg:,.6g} of "
         f"{budget:,.10g} thousand; its images may be noise, which looks diverse: see its grid.png"
     )

@@ -203,7 +203,7 @@ def trained_for(card: Mapping[str, Any]) -> str:
 def _warned(card: Mapping[str, Any]) -> str:
     """Renders the warning of a barely trained generator as a paragraph; "" without one."""
     text = short(card)
-    return f"\n**{text[0].upper()}{text[1:]}.**\n" if text else ""
+    return f"\n**Warning: {text}.**\n" if text else ""
 
 
 def _imported_text(name: str, card: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def in_words(published: Published) -> list[tuple[str, str]]:
         "images": f"{card['resolution']}x{card['resolution']}, {_channels(card['channels'])}",
         "preset": card["preset"]["name"],
         "trained for": None if card["kimg"] is None else trained_for(card),
-        "warning": short(card).removeprefix("warning: ") or None,
+        "warning": short(card) or None,
         "half-life of the average": _half_life(card),
         "seed of the training": card["seed"],
         "operators": card.get("operators"),

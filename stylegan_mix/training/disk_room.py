@@ -52,15 +52,7 @@ def _bytes_of_pictures(plan: TrainPlan) -> int:
 
 def _bytes_of_state(plan: TrainPlan) -> int:
     """Computes the bytes of the plan's state after a step, without a network of that size."""
-    with torch.device("meta"):
-        state = TrainState.fresh(
-            plan.preset,
-            resolution=plan.dataset.resolution,
-            channels=plan.dataset.channels,
-            counts=plan.dataset.counts,
-            seed=plan.seed,
-            device=torch.device("meta"),
-        )
+    state = TrainState.without_memory(plan.preset, plan.dataset)
     return _bytes(state.structure(state.half_steps + 1))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TrainPlan",
+    "check_ahead",
     "finished",
     "plan_text",
     "plan_training",
@@ -190,11 +191,11 @@ def start_of(plan: TrainPlan) -> float:
     from stylegan_mix.training.saves import Saves
 
     step = Saves(plan.folder).newest_step
-    _check_ahead(plan, step)
+    check_ahead(plan, step)
     return step * plan.preset.batch / 1000
 
 
-def _check_ahead(plan: TrainPlan, step: int) -> None:
+def check_ahead(plan: TrainPlan, step: int) -> None:
     """Raises `UsageFailure` if a training has taken more steps than the plan's budget."""
     if step <= plan.steps:
         return

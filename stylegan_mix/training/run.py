@@ -19,7 +19,7 @@ from stylegan_mix.generators import store as generator_store
 from stylegan_mix.generators.store import Published
 from stylegan_mix.session import Session
 from stylegan_mix.training.loop import Trained
-from stylegan_mix.training.plan import TrainPlan, _check_ahead, finished
+from stylegan_mix.training.plan import TrainPlan, check_ahead, finished
 from stylegan_mix.training.saves import Saves
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def train_on_plan(
         rhythm=Rhythm(save_seconds=60 * save_minutes),
         graphs=graphs,
     )
-    _check_ahead(plan, state.step)
+    check_ahead(plan, state.step)
     if world.leads:
         session.say(f"trained in {time.monotonic() - began:,.0f} s")
     return Trained(state, game, numerics)

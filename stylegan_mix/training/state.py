@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stylegan_mix import rng
+from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.class_weights import inverse_effective_number
 from stylegan_mix.networks import Discriminator, Generator
 from stylegan_mix.networks.build import PRECISIONS, build_generator
@@ -113,6 +114,19 @@ class TrainState:
             more=[copy.deepcopy(average) for _ in preset.half_lives()],
             half_steps=half_steps(preset),
         )
+
+    @classmethod
+    def without_memory(cls, preset: Preset, dataset: Dataset) -> TrainState:
+        """Makes the networks and optimisers of a training as names, shapes and dtypes alone."""
+        with torch.device("meta"):
+            return cls.fresh(
+                preset,
+                resolution=dataset.resolution,
+                channels=dataset.channels,
+                counts=dataset.counts,
+                seed=0,
+                device=torch.device("meta"),
+            )
 
     def averages(self, preset: Preset) -> list[tuple[Generator, float]]:
         """Lists every EMA with its half-life in kimg, the main one first."""

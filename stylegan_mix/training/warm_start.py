@@ -8,7 +8,7 @@ start is part of the training's key, and the new card names it with all images s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,9 +20,7 @@ from stylegan_mix.generators.store import Published
 from stylegan_mix.networks import Generator
 from stylegan_mix.networks.build import build_generator
 from stylegan_mix.presets import Preset
-
-if TYPE_CHECKING:
-    from stylegan_mix.training.state import TrainState
+from stylegan_mix.training.state import TrainState
 
 __all__ = ["WARMUP_KIMG", "Start", "start_from", "take_start"]
 
@@ -33,6 +31,8 @@ WARMUP_KIMG = 2.0
 _NAMED = 6
 # State of a network that has grown: at 1 it is an ordinary one.
 _GROWTH = "synthesis.growth"
+# State that only a discriminator has which has grown.
+_GROWN_ALONE = {"growth", "fromrgb_half.weight", "fromrgb_half.bias"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def start_from(
     if critic is None:
         return Start(published, None)
     weights, name = critic
-    expected = {key: list(value.shape) for key, value in _critic_state(preset, dataset).items()}
+    blank_critic = TrainState.without_memory(preset, dataset).discriminator
+    expected = {key: list(value.shape) for key, value in blank_critic.state_dict().items()}
     found = {key: list(value.shape) for key, value in weights.items() if key in expected}
     missing = [f"{key} is missing" for key in expected.keys() - found.keys()]
     missing += [f"{key} is unknown" for key in weights.keys() - expected.keys() - _GROWN_ALONE]
@@ -124,9 +125,6 @@ def start_from(
         "--fresh-critic begins with another discriminator; else the options of its training",
     )
     return Start(published, name)
-
-
-_GROWN_ALONE = {"growth", "fromrgb_half.weight", "fromrgb_half.bias"}
 
 
 def _refuse(what: str, wrong: list[str], remedy: str) -> None:
@@ -154,22 +152,6 @@ def _blank(preset: Preset, dataset: Dataset) -> Generator:
             channels=dataset.channels,
             classes=dataset.num_classes,
         )
-
-
-def _critic_state(preset: Preset, dataset: Dataset) -> dict[str, torch.Tensor]:
-    """Builds the discriminator of the training without memory; returns its state."""
-    from stylegan_mix.training.state import TrainState
-
-    with torch.device("meta"):
-        state = TrainState.fresh(
-            preset,
-            resolution=dataset.resolution,
-            channels=dataset.channels,
-            counts=dataset.counts,
-            seed=0,
-            device=torch.device("meta"),
-        )
-    return state.discriminator.state_dict()
 
 
 def _differences(network: Generator, wanted: Generator) -> list[str]:

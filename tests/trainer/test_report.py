@@ -5,31 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_arms import BASE, HEADINGS, Maker, arms
 
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from trainer.reports import markdown_blocks, notes, records, tables
 from trainer.reports.records import Result
-
-Maker = Callable[..., dict[str, Any]]
-HEADINGS = [
-    *("overall (images)", "balanced (10 classes)"),
-    *("many (3 classes)", "medium (4 classes)", "few (3 classes)"),
-]
-BASE = (74, 73, 72, 71, 70, 69, 68, 60, 50, 40)
-
-
-def arms(record: Maker, *augs: str, seeds: int = 3, **settings: Any) -> list[Result]:
-    return [
-        Result(record(aug, seed=seed, right=(*BASE[:-1], 40 + 10 * seed), **settings))
-        for aug in augs
-        for seed in range(seeds)
-    ]
 
 
 def test_a_bank_of_an_imported_generator_is_called_so(record: Maker) -> None:

@@ -37,21 +37,24 @@ class Evidence:
     training: Callable[[], Seen]
     validation: Callable[[], Seen] | None = None
 
-    def best_of(self, grid: tuple[float, ...], change: Callable[[float], None]) -> float | None:
-        """Finds the value whose change has the best accuracy on the validation images.
+    def best_of(
+        self, grid: tuple[float, ...], change: Callable[[float], None], otherwise: float
+    ) -> float:
+        """Changes the network by the value with the best accuracy on the validation images.
 
-        The first of equals; None without validation images. The network keeps the last change.
+        Returns that value of `grid`, the first of equals; `otherwise` without validation images.
         """
-        ask = self.validation
-        if ask is None:
-            return None
+        chosen = otherwise
+        if (ask := self.validation) is not None:
 
-        def right(value: float) -> int:
-            change(value)
-            seen = ask()
-            return int((seen.logits.argmax(1) == seen.labels).sum())
+            def right(value: float) -> int:
+                change(value)
+                seen = ask()
+                return int((seen.logits.argmax(1) == seen.labels).sum())
 
-        return max(grid, key=right)
+            chosen = max(grid, key=right)
+        change(chosen)
+        return chosen
 
 
 class PostHoc:
@@ -91,10 +94,7 @@ class TauNorm(PostHoc):
         def change(tau: float) -> None:
             model.head.weight.copy_(tau_normalised(weight, tau))
 
-        best = evidence.best_of(_GRID, change)
-        chosen = self.tau if best is None else best
-        change(chosen)
-        return {"tau": chosen}
+        return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,7 @@ class LogitAdjust(PostHoc):
         def change(tau: float) -> None:
             model.head.bias.copy_(bias - tau * shift)
 
-        best = evidence.best_of(_GRID, change)
-        chosen = self.tau if best is None else best
-        change(chosen)
-        return {"tau": chosen}
+        return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
 
 @dataclass(frozen=True)
