@@ -60,8 +60,8 @@ class Subject:
 
     def short_training(self) -> str:
         """Warns of a generator that saw a small share of its preset's budget; "" if it did not."""
-        card, bank = self._published.card, self.bank
-        text = short(card) if bank is None else short_for_bank(bank.facts)
+        bank = self.bank
+        text = short(self._published.card) if bank is None else short_for_bank(bank.facts)
         return f"warning: {text}" if text else ""
 
     def network(self, device: torch.device) -> Generator:

@@ -93,7 +93,8 @@ def test_train_and_all_that_follows_name_the_share(home: Path, run: Run, short: 
     assert told in report["notes"][0]
     for word in ("list", "show"):
         assert "0.16 of 250" in run("generators", word, *[name] * (word == "show"))[1]
-    assert told in (home / "banks").glob(f"{key}*/BANK_CARD.md").__next__().read_text()
+    card = next((home / "banks").glob(f"{key}*/BANK_CARD.md"))
+    assert f"**Warning: {text};" in card.read_text()
 
 
 def test_the_card_of_a_finished_training_has_no_warning(generator: Published) -> None:
