@@ -28,9 +28,8 @@ __all__ = ["sweep"]
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    default=1,
-    show_default=True,
-    help="Runs side by side, each in a process of its own.",
+    help="Runs side by side, each in a process of its own. Default: on a CPU one a core, on a GPU "
+    "one.",
 )
 @click.option(
     "--threads",
@@ -83,7 +82,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     failures = []
     with stopping.StopSignals(options["minutes"]) as stop:
         session = Session(stop, reporter)
-        for plan, failure in carry_out(plans, options["workers"], how, session):
+        for plan, failure in carry_out(plans, _workers(options, len(plans)), how, session):
             if failure is not None:
                 session.say(f"failed: {failure}")
                 failures.append(failure)
@@ -94,6 +93,18 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
         raise failures[0]
     _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
+
+
+def _workers(options: dict[str, Any], runs: int) -> int:
+    """Takes the number of runs side by side that was asked for, or one that is fast."""
+    from trainer.workers import workers_for
+
+    if options["workers"] is not None:
+        return int(options["workers"])
+    if runs < 2:
+        return 1
+    device = process.resolve_device(options["device"]).partition(":")[0]
+    return workers_for(runs, options["threads"], device)
 
 
 def _require_startable(missing: list[Settled], device: str) -> None:

@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from stylegan_mix import numerics
 
-__all__ = ["convolved", "normed"]
+__all__ = ["convolved", "normed", "operators_on"]
+
+
+def operators_on(device: torch.device) -> str:
+    """Names the operators that compute the networks: "reference", or compiled ones by a digest.
+
+    On a GPU that is PyTorch. `MissingEnvironment` (exit code 4) or `UsageFailure` (2) for a value
+    of KERNELS that cannot be followed.
+    """
+    return numerics.operators_on("cpu") if device.type == "cpu" else "reference"
 
 
 def convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
