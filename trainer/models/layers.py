@@ -49,6 +49,8 @@ def _is_3x3(convolution: nn.Conv2d) -> bool:
 
 def normed(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's."""
+    # All norms of the networks have both.
+    assert norm.running_mean is not None and norm.running_var is not None
     return kernels.batch_norm_relu(
         x,
         norm.running_mean,
@@ -67,6 +69,7 @@ def _momentum(norm: nn.BatchNorm2d) -> float:
 
     Without a momentum, they are the plain average over all batches so far.
     """
+    assert norm.num_batches_tracked is not None
     if norm.training:
         norm.num_batches_tracked.add_(1)
     if norm.momentum is None:

@@ -159,7 +159,7 @@ def test_bfloat16_computes_convolutions_in_bfloat16(operators: str) -> None:
         {"padding": 1, "groups": 2, "bias": False},
         {"padding": 1, "padding_mode": "circular", "bias": False},
     ],
-    ids=lambda settings: ", ".join(settings),
+    ids=", ".join,
 )
 def test_other_convolutions_are_those_of_their_module(
     settings: dict[str, object], operators: str
