@@ -75,7 +75,8 @@ def read(file: Path = FAULTS) -> dict[str, Plan]:
     """Reads the faults of every recipe, by its name."""
     found = {}
     for recipe, table in tomllib.loads(file.read_text(encoding="utf-8")).items():
-        tests = (DEFINITION.format(recipe), *table["tests"])
+        kept = [DEFINITION.format(recipe)] if table.get("definition", True) else []
+        tests = (*kept, *table["tests"])
         faults = tuple(Fault(recipe, *edit) for edit in table["faults"])
         found[recipe] = Plan(recipe, tests, faults)
     return found

@@ -21,17 +21,17 @@ def script(load_file: Callable[[Path], ModuleType], repo_root: Path) -> ModuleTy
 
 def test_every_recipe_has_faults(script: ModuleType) -> None:
     plans = script.read()
-    assert set(plans) == set(RECIPES)
+    assert set(plans) == {*RECIPES, "augmentation"}
     assert all(len(plan.faults) >= 2 for plan in plans.values())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "augmentation"])
 def test_a_fault_is_an_edit_that_python_can_read(name: str, script: ModuleType) -> None:
     for fault in script.read()[name].faults:
         ast.parse(fault.text())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "augmentation"])
 def test_the_tests_of_a_recipe_are_there(name: str, script: ModuleType, repo_root: Path) -> None:
     for test in script.read()[name].tests:
         file, _, function = test.partition("::")
@@ -102,7 +102,7 @@ def test_an_unknown_recipe_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "augmentation"])
 def test_no_fault_survives(name: str, repo_root: Path) -> None:
     command = [sys.executable, str(repo_root / "tools" / "faults.py"), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
