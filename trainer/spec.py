@@ -79,10 +79,11 @@ class RunSpec:
     share `lam` of two classes. In the arms that mix, the last `final_real_fraction` of the steps
     sees real unmixed images only. `drw` is the share of the steps after which losses are weighted
     by class, None never does. `head_epochs` are added for a new head on class-balanced rows.
-    `augment` is the policy of all training rows, by its name (see `policies.FORMS`). `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
-    finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
-    that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
-    (see `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
+    `augment` is the policy of all training rows, by its name (see `policies.FORMS`). `pad` None
+    means an eighth of the image side, `flip` None the data set's default. `teacher` is a finished
+    run that replaces the recipe's own teacher stage; `teacher_model` is the network of that stage,
+    None for the student's. `eval_every` 0 means every epoch unless that would cost much (see
+    `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
     `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 

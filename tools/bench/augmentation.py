@@ -3,8 +3,8 @@
     python tools/bench/augmentation.py --threads 1 --out tools/results/kernels/augmentation-cpu.json
     python tools/bench/augmentation.py --table tools/results/kernels/augmentation-cpu.json
 
-A batch is gathered, augmented and normalised; a step is that of the training loop with cross-entropy
-and the plain policy. Images are noise of 32 pixels and three channels. The share of a policy is the
+A batch is gathered, augmented and normalised. A step is one of the training loop: cross-entropy and
+the plain policy. Images are noise of 32 pixels and three channels. The share of a policy is the
 time of its batch, divided by the time of a step with that batch. Batches of all policies and steps
 alternate. On one thread of a CPU, the time is that of the processor, so neighbours on a busy
 machine do not count.

@@ -22,6 +22,7 @@ from stylegan_mix import datasets, output
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
 from trainer.engine.augmentation.policies import policy
+from trainer.engine.mixing import Streams
 from trainer.engine.transform import transform_of
 from trainer.spec import RunSpec
 
@@ -79,6 +80,11 @@ def first_of_classes(data: Dataset, count: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(data.train.images[chosen]))
 
 
+def streams(number: int) -> Streams:
+    """Makes the random streams of a view."""
+    return lambda name: stream(0, name, number)
+
+
 def views(data: Dataset, images: Tensor) -> list[Tensor]:
     """Makes the views of the images by every policy, [N, H, W, C] uint8 each."""
     transform = transform_of(RunSpec(), data, torch.device("cpu"))
@@ -88,9 +94,7 @@ def views(data: Dataset, images: Tensor) -> list[Tensor]:
         own = policy(name)
         assert own is not None
         for number in range(VIEWS):
-            planes = transform.view(
-                images, own, "picture", lambda one, number=number: stream(0, one, number)
-            )
+            planes = transform.view(images, own, "picture", streams(number))
             shown = (planes.permute(0, 2, 3, 1) * std + mean) * 255
             made.append(shown.round().clamp(0, 255).to(torch.uint8))
     return made

@@ -39,7 +39,7 @@ def test_brightness_is_a_factor_from_six_to_fourteen_tenths() -> None:
 
 
 def test_contrast_is_a_factor_of_distances_from_the_mean() -> None:
-    """Brightness changes the mean and distances alike. Only boxes about the middle are looked at."""
+    """Brightness changes the mean and distances alike. Only boxes about the middle are taken."""
     shown = views_of((90,), (110,))
     mean, spread = shown.mean((1, 2, 3)), shown.amax((1, 2, 3)) - shown.amin((1, 2, 3))
     both = (shown.amin((1, 2, 3)) < mean * 0.97) & (shown.amax((1, 2, 3)) > mean * 1.03)
