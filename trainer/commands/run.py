@@ -76,6 +76,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         int,
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
     ),
+    (
+        "--augment",
+        str,
+        "Policy for all rows, such as autoaugment+cutout; a wrong name lists all. Default: plain.",
+    ),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),
     ("--flip/--no-flip", bool, "Mirror images at random. Default: by data set."),
