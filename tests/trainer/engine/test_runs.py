@@ -26,9 +26,9 @@ from stylegan_mix.errors import (
 from stylegan_mix.session import Session
 from trainer import inputs
 from trainer.engine import evaluate
+from trainer.engine.arms import ARMS
 from trainer.engine.batches import Transform
 from trainer.engine.folder import Finished, load_network
-from trainer.engine.mixing import ARMS
 from trainer.engine.run import budget, run_recipe
 from trainer.objectives import FeatureDistill, Loss, Task
 from trainer.recipes.catalogue import RECIPES, recipe
