@@ -38,7 +38,11 @@ def corrects(name: str) -> bool:
 
 # Every class evenly by the arm, and a correction for unequal classes by the recipe.
 TWICE = [(aug, name) for aug, name in PAIRS if ARMS[aug].balanced and corrects(name)]
-GRID = [pair for pair in PAIRS if pair not in TWICE]
+# Recipes without a row of an arm.
+REAL_ONLY = [
+    (aug, name) for aug, name in PAIRS if aug != "none" and not RECIPES[name].follows_arm()
+]
+GRID = [pair for pair in PAIRS if pair not in {*TWICE, *REAL_ONLY}]
 
 
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
@@ -88,6 +92,14 @@ def test_an_option_changes_the_key_or_is_refused(aug: str, name: str) -> None:
 def test_a_plain_run_of_every_arm_and_recipe_is_accepted(aug: str, name: str) -> None:
     check(base(aug, name))
     refuse_unread({"aug": aug, "recipe": name})
+
+
+@pytest.mark.parametrize(("aug", "name"), REAL_ONLY)
+def test_an_arm_is_refused_by_a_recipe_without_rows_of_it(aug: str, name: str) -> None:
+    with pytest.raises(UsageFailure, match=f"recipe {name} trains on real images alone"):
+        refuse_unread({"aug": aug, "recipe": name})
+    with pytest.raises(UsageFailure, match=f"recipe '{name}' does not read it"):
+        check(base(aug, name))
 
 
 def test_classes_are_corrected_for_once() -> None:
