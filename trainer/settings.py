@@ -182,7 +182,8 @@ def _evenly_drawn_twice(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, st
         if stage.rows == "arm" and stage.objective.corrects_prior:
             yield f"{arm}, and {stage.objective!r} of {who} corrects for them: {twice}", remedy
         if stage.rows == "arm" and stage.draws_evenly:
-            yield f"{arm}, and {who} draws its rows by {stage.draws[0]!r}: one of the two", remedy
+            sampler = stage.draws[0].sampler
+            yield f"{arm}, and {who} draws rows by '{sampler}': only one of the two can be", remedy
     if chosen.posthoc and chosen.posthoc.corrects_prior and stages[-1].rows == "arm":
         yield f"{arm}, and {chosen.posthoc!r} of recipe {chosen.name} corrects: {twice}", remedy
 

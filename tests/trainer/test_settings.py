@@ -115,7 +115,9 @@ def test_an_arm_of_even_classes_refuses_a_second_correction(aug: str, name: str)
     with pytest.raises(UsageFailure, match="draws all classes evenly, and") as error:
         check(base(aug, name))
     assert error.value.remedy and f"--recipe ce with --aug {aug}" in error.value.remedy
-    assert ("corrected for twice" in str(error.value)) != ("one of the two" in str(error.value))
+    assert ("corrected for twice" in str(error.value)) != (
+        "only one of the two" in str(error.value)
+    )
 
 
 def test_weights_by_class_of_even_classes_are_refused(home: Path) -> None:

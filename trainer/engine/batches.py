@@ -195,9 +195,10 @@ class Batches:
         own = [Draw("class")] if self._balanced else stage.draws
         self._orders = [self._order(place, draw) for place, draw in enumerate(own)]
         self._even = self._order(len(stage.draws), Draw("class")) if arm.even else None
-        self._others = samplers.balanced(
-            self._labels, len(self._counts), spec.seed, "mix.class", number
-        )
+        if self._joiner is not None:
+            self._others = samplers.balanced(
+                self._labels, len(self._counts), spec.seed, "mix.class", number
+            )
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
             self._accepted = np.arange(len(self._bank)) if accepted is None else accepted

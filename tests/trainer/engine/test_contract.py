@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stylegan_mix.session import Session
 from trainer.engine import loop
+from trainer.engine.arms import ARMS
 from trainer.engine.run import run_recipe
 from trainer.recipes.catalogue import RECIPES
 from trainer.spec import DataSpec, RunSpec, VoteSpec
@@ -71,6 +72,9 @@ def watched(seen: list[str]) -> Callable[[loop.Job, loop.State], Tensor]:
 
 
 CASES = [(name, aug) for name in RECIPES for aug in dict.fromkeys(("none", arm_with_bank(name)))]
+# The other arms, with a loss that has a state, and with one that knows images by their rows.
+CASES += [("memory-kt", aug) for aug, arm in ARMS.items() if aug != "none" and not arm.bank]
+CASES += [("patched-one-hot", "cmo"), ("gcl", "cmo"), ("gcl", "lob-mixup")]
 
 
 @pytest.mark.parametrize(("name", "aug"), CASES)

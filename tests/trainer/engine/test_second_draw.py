@@ -175,6 +175,7 @@ def test_cmo_pastes_even_classes_onto_every_image_once_a_pass(data: Any) -> None
         alone = made(step).lam == 1
         assert torch.equal(made(step).images[alone], plain(step).images[alone])
         assert not torch.equal(made(step).images, plain(step).images)
+    assert made(0).sources == (Source("real", slice(0, 8), mixed=True, even_partners=True),)
     a, b = pairs(made, 450)
     np.testing.assert_allclose(np.bincount(a) / len(a), [12 / 21, 6 / 21, 3 / 21], atol=0.005)
     assert all(close(share, 1 / 3, 2 / 9, len(b)) for share in np.bincount(b) / len(b))
