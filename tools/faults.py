@@ -1,4 +1,4 @@
-"""Applies deliberate faults to recipes and arms, one at a time, and reports those that no test catches.
+"""Applies deliberate faults of recipes and arms, one at a time; reports those that no test catches.
 
     .venv/bin/python tools/faults.py                 all of them
     .venv/bin/python tools/faults.py gcl mislas      some

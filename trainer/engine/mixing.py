@@ -34,6 +34,7 @@ __all__ = [
     "remixed",
     "shares",
     "toward_the_rarer",
+    "within",
 ]
 
 Streams = Callable[[str], np.random.Generator]
@@ -202,13 +203,19 @@ def overlay(images: Tensor, others: Tensor, boxes: Tensor) -> Tensor:
     """
     import torch
 
+    return torch.where(within(boxes, *images.shape[2:]), others, images)
+
+
+def within(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Tells which pixels lie in the boxes [N, 4] int64, as [N, 1, H, W] bool."""
+    import torch
+
     top, bottom, left, right = boxes[:, :, None].unbind(1)  # [N, 1]
-    row = torch.arange(images.shape[2], device=images.device)
-    column = torch.arange(images.shape[3], device=images.device)
+    row = torch.arange(height, device=boxes.device)
+    column = torch.arange(width, device=boxes.device)
     tall = (top <= row) & (row < bottom)  # [N, H]
     wide = (left <= column) & (column < right)  # [N, W]
-    inside = (tall[:, :, None] & wide[:, None, :])[:, None]
-    return torch.where(inside, others, images)
+    return (tall[:, :, None] & wide[:, None, :])[:, None]
 
 
 def remixed(

@@ -27,9 +27,9 @@ from stylegan_mix.session import Session
 from trainer import inputs
 from trainer.engine import evaluate
 from trainer.engine.arms import ARMS
-from trainer.engine.batches import Transform
 from trainer.engine.folder import Finished, load_network
 from trainer.engine.run import budget, run_recipe
+from trainer.engine.transform import Transform
 from trainer.objectives import FeatureDistill, Loss, Task
 from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec

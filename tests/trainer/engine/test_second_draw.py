@@ -14,9 +14,10 @@ from stylegan_mix.rng import stream
 from trainer.engine import mixing
 from trainer.engine.arms import ARMS, Arm
 from trainer.engine.batch import Batch, Source
-from trainer.engine.batches import Batches, Images, Transform
+from trainer.engine.batches import Batches, Images
 from trainer.engine.loop import Losses, row_losses
 from trainer.engine.second_draw import BalancedMixup, ContextMix
+from trainer.engine.transform import Transform
 from trainer.models import Outputs
 from trainer.objectives import CrossEntropy, Ldam, LogitAdjusted, Task
 from trainer.recipes.stage import Stage
