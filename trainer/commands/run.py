@@ -41,7 +41,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1; unimix: 0.8."),
     (
         "--fair",
         str,

@@ -87,7 +87,8 @@ class HeadToTail:
 class ManifoldMixup:
     """A forward that mixes images or last maps, at random (Verma et al. 2019, section 2).
 
-    One share lam ~ Beta(alpha, alpha) for each row.
+    One of the two depths serves a whole batch. The share lam ~ Beta(alpha, alpha) is each row's
+    own, where the paper draws one for a batch. The paper lets a network choose among more depths.
     """
 
     alpha: float = 1.0
