@@ -6,6 +6,7 @@ from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, 
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
+from trainer.objectives.experts import BalancedExperts
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
 from trainer.objectives.margin import Ldam
@@ -14,6 +15,7 @@ from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScal
 
 __all__ = [
     "Answer",
+    "BalancedExperts",
     "BalancedSigmoid",
     "CrossEntropy",
     "Deferred",

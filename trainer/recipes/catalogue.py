@@ -20,6 +20,7 @@ from trainer.objectives import (
 )
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
+from trainer.recipes.experts import OF_EXPERTS
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -124,6 +125,7 @@ _ALL = (
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,
+    *OF_EXPERTS,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 

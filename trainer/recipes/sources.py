@@ -131,6 +131,12 @@ PAPERS: dict[str, tuple[str, ...]] = {
             "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
         ),
     ),
+    "balpoe": (
+        (
+            "Sanchez Aimar, Jonnarth, Felsberg, Kuhlmann: Balanced Product of Calibrated Experts "
+            "for Long-Tailed Recognition. CVPR 2023, arXiv 2206.05260"
+        ),
+    ),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 
@@ -177,6 +183,13 @@ PUBLISHED: dict[str, Published] = {
         48.61,
         "Li et al. 2024 (H2T), slides of the same authors",
         "230 epochs of batch 64, crop, flip and mixup",
+    ),
+    "balpoe": Published(
+        "cifar100_lt",
+        100,
+        54.7,
+        "Sanchez Aimar et al. 2023, README of its code",
+        "200 epochs, stronger augmentation and mixup",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

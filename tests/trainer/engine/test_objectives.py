@@ -65,6 +65,9 @@ def student(objective: Objective | None = None) -> Outputs:
     """Random outputs of a network with all the heads that the objective needs."""
     heads = objective.needs.others if objective else {}
     others = {name: normal(N, head.width or K) for name, head in heads.items()}
+    head = objective.needs.head if objective else None
+    if head and head.experts > 1:
+        others["experts"] = normal(N, head.experts, K)
     return Outputs(normal(N, D), 2 * normal(N, K), others)
 
 
