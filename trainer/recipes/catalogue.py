@@ -21,6 +21,7 @@ from trainer.objectives import (
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
+from trainer.recipes.features import OF_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -126,6 +127,7 @@ _ALL = (
     *BY_DRAWS,
     *DECOUPLED,
     *OF_EXPERTS,
+    *OF_FEATURES,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 
