@@ -11,6 +11,7 @@ from pathlib import Path
 from stylegan_mix import process, store
 from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.session import Session
+from trainer.curves import NO_CURVES, Curves, EventFile
 from trainer.plan import Plan
 from trainer.reports import figures, records
 from trainer.reports.records import Result
@@ -22,13 +23,15 @@ __all__ = ["How", "execute"]
 class How:
     """The means of a run: device, CPU threads, sources of options; no part of its identity.
 
-    `progress` is the file that a run in a process of its own appends its progress to.
+    `progress` is the file that a run in a process of its own appends its progress to; `tensorboard`
+    the folder of the events of all runs, if they are asked for.
     """
 
     device: str
     threads: int | None
     sources: dict[str, str]
     progress: Path | None = None
+    tensorboard: Path | None = None
 
 
 def execute(plan: Plan, session: Session, how: How) -> list[Result]:
@@ -68,12 +71,20 @@ def _train(plan: Plan, seed: int, session: Session, how: How) -> Result:
         command=plan.command(seed),
         sources=plan.sources(how.sources),
         label=label,
+        curves=_curves(folder, how, session),
     )
     result = records.read(folder / records.RESULT_FILE)
     plots.of_run(result, folder / "plots")
     seconds = result.record["budget"]["seconds"]
     session.say(f"seed {seed}: {_brief(result)}, {seconds:,.0f} s, {folder}")
     return result
+
+
+def _curves(folder: Path, how: How, session: Session) -> Curves:
+    """Makes the place for a run's curves: below the asked folder, named as the run's own."""
+    if how.tensorboard is None:
+        return NO_CURVES
+    return EventFile(how.tensorboard.joinpath(*folder.parts[-2:]), session)
 
 
 def _brief(result: Result) -> str:

@@ -88,7 +88,8 @@ class _Child:
         self._lines: deque[str] = deque(maxlen=20)
         words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", how.device]
         words += ["--threads", str(threads_each(workers, how.threads))]
-        words += [] if how.progress is None else ["--progress", str(how.progress.absolute())]
+        for option, path in (("--progress", how.progress), ("--tensorboard", how.tensorboard)):
+            words += [] if path is None else [option, str(path.absolute())]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, *words[1:]],
             stdin=subprocess.DEVNULL,

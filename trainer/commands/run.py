@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stylegan_mix import console, process, progress, stopping
 from stylegan_mix.session import Session
+from trainer.curves import TENSORBOARD, require_tensorboard
 from trainer.schedule import CONSTANT
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def _settings(command: Command) -> Command:
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @console.progress_option
+@click.option("--tensorboard", type=click.Path(path_type=Path), help=TENSORBOARD)
 @console.run_options
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -123,6 +126,8 @@ def run(ctx: click.Context, **options: Any) -> None:
             f"left out: {name} = {options[name]} of the file, which this run does not read"
         )
         options[name], sources[name] = None, "default"
+    if options["tensorboard"]:
+        require_tensorboard()
     plan = decide(asked_for(options))
     for reason in plan.why:
         progress.say(reason)
@@ -133,7 +138,7 @@ def run(ctx: click.Context, **options: Any) -> None:
     show(plan)
     from trainer.execute import How, execute
 
-    how = How(options["device"], options["threads"], sources)
+    how = How(options["device"], options["threads"], sources, tensorboard=options["tensorboard"])
     reporter = progress.reporter_for(options["progress"])
     with stopping.StopSignals(options["minutes"]) as stop:
         found = execute(plan, Session(stop, reporter), how)

@@ -9,6 +9,7 @@ import click
 
 from stylegan_mix import console, errors, process, progress, stopping
 from stylegan_mix.session import Session
+from trainer.curves import TENSORBOARD, require_tensorboard
 
 if TYPE_CHECKING:
     from trainer.sweep import Settled
@@ -41,6 +42,7 @@ __all__ = ["sweep"]
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @console.progress_option
+@click.option("--tensorboard", type=click.Path(path_type=Path), help=TENSORBOARD)
 @click.option("--print-commands", is_flag=True, help="Print the command of every run, then stop.")
 @click.option("--dry-run", is_flag=True, help="List existing results and missing runs, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -59,6 +61,8 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer.execute import How
     from trainer.reports.records import RESULT_FILE, read, sound
 
+    if options["tensorboard"]:
+        require_tensorboard()
     items = grid.load(file)
     known = sound([results]) if results is not None and results.exists() else []
     if options["print_commands"]:
@@ -75,7 +79,7 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         _tell(settled, as_json=options["as_json"])
         return
     grid.check_place(results)
-    how = How(options["device"], options["threads"], {}, options["progress"])
+    how = How(options["device"], options["threads"], {}, options["progress"], options["tensorboard"])
     plans = [one.plan for one in missing if one.plan is not None]
     for plan in plans:  # before the first begins, so that all have the banks of now
         plan.keep_choice()

@@ -24,6 +24,7 @@ from stylegan_mix.errors import (
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
 from trainer import models
+from trainer.curves import NO_CURVES, Curves
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.portions import Portions
@@ -77,12 +78,14 @@ def run_recipe(
     sources: Mapping[str, str] | None = None,
     label: str = "training",
     checkpoint_seconds: float = 60.0,
+    curves: Curves = NO_CURVES,
 ) -> dict[str, Any]:
     """Runs `spec` in `folder` from where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. If the session requests a stop, the run ends
     after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
-    "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines.
+    "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines; `curves` get the numbers of each
+    epoch.
     `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
     chosen = check(spec)
@@ -97,7 +100,7 @@ def run_recipe(
             place = torch.device(resolve_device(device))
             if slow := slow_precision(spec.precision, place.type):
                 session.say(slow)
-            work = Work(spec, chosen, at, session, place, open_inputs(spec))
+            work = Work(spec, chosen, at, session, place, open_inputs(spec), curves)
             need = disk_bytes(spec, work.inputs.data) - store.bytes_in(folder)
             store.free_space(folder, max(need, 0), f"the run in {folder}")
             result = _stage_after_stage(work, command, label, checkpoint_seconds)

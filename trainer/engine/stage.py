@@ -18,6 +18,7 @@ from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, c
 from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
 from trainer import models
+from trainer.curves import Curves, of_books, of_scores
 from trainer.engine import evaluate, loop, teachers, votes
 from trainer.engine.batches import Batches, source_names, transform_of
 from trainer.engine.folder import (
@@ -54,6 +55,7 @@ class Work:
     session: Session
     device: torch.device
     inputs: Inputs
+    curves: Curves
 
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
@@ -107,6 +109,7 @@ class StageRun:
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
         self._work.folder.write_history(self._before + state.history)
+        self._work.curves.begin(self._offset + state.step)
         progress = self._work.session.track(self._steps, "steps", label, start=state.step)
         loop.train(
             job,
@@ -288,12 +291,15 @@ class StageRun:
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )
+        curves = of_books(event)
         event["accuracy"] = event["balanced"] = None
         if event["epoch"] % every == 0 and state.step < job.steps:
             scores = self._scores(state.model, self._data.test)
             event["accuracy"], event["balanced"] = scores["overall"], scores["balanced"]
+            curves |= of_scores(self._stage.name, scores)
         state.history.append(event)
         self._work.folder.add_event(event)
+        self._work.curves.add(self._offset + state.step, curves)
 
     def _save(self, state: loop.State) -> None:
         facts = {
@@ -334,6 +340,7 @@ class StageRun:
         accuracy = self._scored(data.test, predicted)
         state.history[-1]["accuracy"] = accuracy["overall"]
         state.history[-1]["balanced"] = accuracy["balanced"]
+        self._work.curves.add(self._offset + state.step, of_scores(stage.name, accuracy))
         facts = {
             "stage": stage.name,
             "epochs": job.epochs,
