@@ -16,7 +16,15 @@ from typing import Any, Protocol
 from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.session import Session
 
-__all__ = ["NO_CURVES", "TENSORBOARD", "Curves", "EventFile", "require_tensorboard", "of_books", "of_scores"]
+__all__ = [
+    "NO_CURVES",
+    "TENSORBOARD",
+    "Curves",
+    "EventFile",
+    "of_books",
+    "of_scores",
+    "require_tensorboard",
+]
 
 TENSORBOARD = "Folder to write events for TensorBoard to, one below it for each run."
 """The help of the option that asks for events."""

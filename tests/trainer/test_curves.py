@@ -12,7 +12,7 @@ import pytest
 
 from stylegan_mix.errors import MissingEnvironment
 from stylegan_mix.session import Session
-from trainer import curves
+from trainer import curves, workers
 from trainer.curves import EventFile, of_books, of_scores, require_tensorboard
 from trainer.engine import loop
 
@@ -88,7 +88,11 @@ def test_what_is_done_again_after_a_stop_is_shown_once(library: Any, tmp_path: P
         one.begin(begun)
         for step in range(begun + 1, last + 1):
             one.add(step, {"train/loss": begun + step})
-    expected = [*((step, step) for step in (1, 2, 3)), (4, 7.0), *((s, 4.0 + s) for s in (5, 6, 7, 8))]
+    expected = [
+        *((step, step) for step in (1, 2, 3)),
+        (4, 7.0),
+        *((s, 4.0 + s) for s in (5, 6, 7, 8)),
+    ]
     assert read(tmp_path)["train/loss"] == expected
 
 
@@ -177,14 +181,30 @@ def test_without_the_library_the_extra_is_named(
 def test_the_runs_of_a_sweep_have_folders_of_their_own(
     library: Any, home: Path, trainer: Any
 ) -> None:
-    text = '[base]\ndataset = "digits_lt"\nepochs = 1\nbn-refresh-batches = 1\n[[runs]]\nseeds = 2\n'
+    text = (
+        '[base]\ndataset = "digits_lt"\nepochs = 1\nbn-refresh-batches = 1\n[[runs]]\nseeds = 2\n'
+    )
     Path("grid.toml").write_text(text)
     words = ("sweep", "grid.toml", "--device", "cpu", "--tensorboard", "events")
-    code, _, err = trainer(*words, "--workers", "2")
+    code, _, err = trainer(*words)
     assert code == 0, err
     folders = sorted(path for path in Path("events").glob("*/*"))
     assert [path.name for path in folders] == ["seed-0", "seed-1"]
     assert all(read(path)["train/loss"] for path in folders)
+
+
+def test_a_run_in_a_process_of_its_own_is_told_the_folder(
+    home: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(words: list[str], **_: Any) -> Any:
+        raise MissingEnvironment(" ".join(words))
+
+    monkeypatch.setattr(curves, "find_spec", lambda name: object())
+    monkeypatch.setattr(workers.subprocess, "Popen", started)
+    Path("grid.toml").write_text('[[runs]]\ndataset = "digits_lt"\n')
+    code, _, err = trainer("sweep", "grid.toml", "--workers", "2", "--tensorboard", "events")
+    assert code == 4
+    assert f"--tensorboard {Path('events').absolute()}" in err
 
 
 def test_nothing_of_it_is_imported_unless_it_is_asked_for(

@@ -242,6 +242,8 @@ def test_commands_are_printed_without_running(home: Path, tmp_path: Path, traine
         "trainer run --dataset digits_lt --aug mixup --epochs 1 --bn-refresh-batches 1"
     )
     assert not (tmp_path / "runs").exists()
+    code, out, _ = trainer("sweep", "grid.toml", "--print-commands", "--out", "my runs")
+    assert code == 0 and all(line.endswith(" --out 'my runs'") for line in out.splitlines())
 
 
 def test_a_kept_result_goes_through_a_link_with_its_name(
