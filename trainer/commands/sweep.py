@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, errors, process, progress, stopping
+from stylegan_mix import console, errors, launched, process, progress, stopping
 from stylegan_mix.session import Session
 from trainer.curves import TENSORBOARD, require_tensorboard
 
@@ -108,6 +108,11 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer.execute import How
     from trainer.reports.records import RESULT_FILE, read, sound
 
+    if launched.several():
+        raise errors.UsageFailure(
+            "a sweep is one process, which starts others; torchrun started several",
+            remedy="leave torchrun out, or give it each of the commands of --print-commands",
+        )
     if options["tensorboard"]:
         require_tensorboard()
     jobs = _jobs(options)

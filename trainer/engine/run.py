@@ -7,6 +7,7 @@ goes on with the same command and, on a CPU, ends with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from stylegan_mix.errors import (
     Diverged,
     Failure,
     Interrupted,
+    InvalidInput,
+    MissingEnvironment,
     Stopped,
 )
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
+from stylegan_mix.world import World
 from trainer import models
 from trainer.curves import NO_CURVES, Curves
-from trainer.engine import evaluate, record
+from trainer.engine import evaluate, processes, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.portions import Portions
 from trainer.engine.stage import StageRun, Work, steps_of
@@ -79,47 +83,92 @@ def run_recipe(
     label: str = "training",
     checkpoint_seconds: float = 60.0,
     curves: Curves = NO_CURVES,
+    world: World = World(),
 ) -> dict[str, Any]:
     """Runs `spec` in `folder` from where an earlier call stopped, and returns its result.
 
     A finished run returns its stored result at once. If the session requests a stop, the run ends
     after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
     "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines; `curves` get the numbers of each
-    epoch.
+    epoch. In a `world` of several processes all call this alike; the first writes, and the others
+    return an empty record.
     `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
     chosen = check(spec)
-    at = RunFolder(folder)
-    with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
-        if (folder / records.RESULT_FILE).exists():
-            found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
-            if found is not None:
-                return found.record
-        at.begin(spec, sources or {}, command)
-        try:
-            place = torch.device(resolve_device(device))
-            if slow := slow_precision(spec.precision, place.type):
-                session.say(slow)
-            work = Work(spec, chosen, at, session, place, open_inputs(spec), curves)
-            need = disk_bytes(spec, work.inputs.data) - store.bytes_in(folder)
-            store.free_space(folder, max(need, 0), f"the run in {folder}")
-            result = _stage_after_stage(work, command, label, checkpoint_seconds)
-        except BaseException as error:
-            at.end(spec, *_end(error))
-            raise
-        at.write_result(result)
-        at.end(spec, "done", 0)
-        at.clear_checkpoints()
-        return result
+    processes.require_splitting(chosen, world)
+    at, word = RunFolder(folder), processes.Beginning(world)
+
+    def opened() -> Work:
+        place = _place(device, world)
+        if slow := slow_precision(spec.precision, place.type):
+            session.say(slow)
+        return Work(spec, chosen, at, session, place, open_inputs(spec), curves, world)
+
+    if not world.leads:
+        if word.hear():
+            _stage_after_stage(opened(), command, label, checkpoint_seconds)
+        return {}
+    try:
+        with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
+            if (folder / records.RESULT_FILE).exists():
+                found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
+                if found is not None:
+                    word.tell(finished=True)
+                    return found.record
+            at.begin(spec, sources or {}, command)
+            try:
+                work = opened()
+                need = disk_bytes(spec, work.inputs.data) - store.bytes_in(folder)
+                store.free_space(folder, max(need, 0), f"the run in {folder}")
+                work.folder.require_inputs(work.inputs.identity)
+                word.tell()
+                result = _stage_after_stage(work, command, label, checkpoint_seconds)
+            except BaseException as error:
+                at.end(spec, *_end(error))
+                raise
+            at.write_result(result)
+            at.end(spec, "done", 0)
+            at.clear_checkpoints()
+            return result
+    except BaseException:
+        word.tell(fails=True)
+        raise
+
+
+def _place(device: str, world: World) -> torch.device:
+    """Chooses the device of this process; of several, each has the GPU that it joined with."""
+    name = resolve_device(device)
+    if world.size > 1 and name.startswith("cuda"):
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(name)
+
+
+def _environment(work: Work) -> dict[str, Any]:
+    """Describes and stores the environment; tells if another number of processes began the run."""
+    path = work.folder.path / "env.json"
+    now = environment_of(work.device, work.spec.precision)
+    if work.world.size > 1:
+        now["processes"] = work.world.size
+    if not work.world.leads:
+        return now
+    with suppress(InvalidInput, MissingEnvironment):  # there is none yet, or it is damaged
+        before = store.read_json(path, limit=records.LARGEST_FILE)
+        begun = before.get("processes", 1) if isinstance(before, dict) else work.world.size
+        if begun != work.world.size:
+            work.session.say(
+                f"begun by {begun} process(es), going on with {work.world.size}: sums are rounded "
+                "in another order, so weights differ in their last bits"
+            )
+    store.write_json(path, now)
+    return now
 
 
 def _stage_after_stage(
     work: Work, command: str, label: str, checkpoint_seconds: float
 ) -> dict[str, Any]:
-    spec = work.spec
-    work.folder.require_inputs(work.inputs.identity)
-    environment = environment_of(work.device, spec.precision)
-    store.write_json(work.folder.path / "env.json", environment)
+    """Trains the stages that are not finished; returns the record, in the leader."""
+    spec, world = work.spec, work.world
+    environment = _environment(work)
     own = work.recipe.own_stages(given_teacher=bool(spec.teacher))
     done: dict[str, Finished] = {}
     before: list[dict[str, Any]] = []  # events of the finished stages of this run
@@ -128,11 +177,14 @@ def _stage_after_stage(
             done[stage.name] = Finished.load(final_weights(Path(spec.teacher.folder)))
             continue
         weights = work.folder.path / "weights" / stage.name
-        if not weights.is_dir():
+        if world.any(world.leads and not weights.is_dir()):
             heading = f"{label}, {stage.name}" if len(own) > 1 else label
             StageRun(work, stage, number, done, before).train(weights, heading, checkpoint_seconds)
+            world.barrier()  # the leader has written the weights
         done[stage.name] = Finished.load(weights)
         before = before + done[stage.name].facts["history"]
+    if not world.leads:
+        return {}
     work.folder.write_history(before)
     trained = {stage.name: done[stage.name] for stage in own}
     taught_by = [done[name] for name in work.recipe.taught.teachers]
