@@ -23,6 +23,7 @@ from stylegan_mix.errors import (
     InvalidInput,
     MissingEnvironment,
     Stopped,
+    is_out_of_memory,
 )
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
@@ -36,7 +37,7 @@ from trainer.engine.stage import StageRun, Work, steps_of
 from trainer.inputs import final_weights, open_inputs
 from trainer.reports import records
 from trainer.settings import check
-from trainer.spec import RunSpec
+from trainer.spec import FEWEST_IN_BATCH, RunSpec
 
 __all__ = ["budget", "disk_bytes", "run_recipe"]
 
@@ -123,6 +124,10 @@ def run_recipe(
                 work.folder.require_inputs(work.inputs.identity)
                 word.tell()
                 result = _stage_after_stage(work, command, label, checkpoint_seconds)
+            except RuntimeError as error:
+                failure = _of_machine(error, spec, world)
+                at.end(spec, *_end(failure))
+                raise failure from error
             except BaseException as error:
                 at.end(spec, *_end(error))
                 raise
@@ -143,8 +148,22 @@ def _place(device: str, world: World) -> torch.device:
     return torch.device(name)
 
 
+def _of_machine(error: RuntimeError, spec: RunSpec, world: World) -> Exception:
+    """Translates an out-of-memory or GPU error for the user; returns other errors unchanged."""
+    why, goes_on = f"{error}".partition("\n")[0], "the same command goes on from the saved state"
+    if is_out_of_memory(error):
+        smaller = max(spec.batch // 2, FEWEST_IN_BATCH)
+        return MissingEnvironment(
+            f"out of memory, with batches of {spec.most_rows} in {world.size} process(es): {why}",
+            remedy=f"{goes_on} once there is more; else, as another run, --batch {smaller}",
+        )
+    if "CUDA error" in why:  # PyTorch's and the compiled operators'
+        return MissingEnvironment(f"the GPU failed: {why}", remedy=f"{goes_on}, on a sound GPU")
+    return error
+
+
 def _environment(work: Work) -> dict[str, Any]:
-    """Describes and stores the environment; tells if another number of processes began the run."""
+    """Describes and stores the environment; tells in which way it was another when the run began."""
     path = work.folder.path / "env.json"
     now = environment_of(work.device, work.spec.precision)
     if work.world.size > 1:
@@ -153,14 +172,33 @@ def _environment(work: Work) -> dict[str, Any]:
         return now
     with suppress(InvalidInput, MissingEnvironment):  # there is none yet, or it is damaged
         before = store.read_json(path, limit=records.LARGEST_FILE)
-        begun = before.get("processes", 1) if isinstance(before, dict) else work.world.size
-        if begun != work.world.size:
+        if _has_begun(work.folder) and (changed := _changed(before, now)):
             work.session.say(
-                f"begun by {begun} process(es), going on with {work.world.size}: sums are rounded "
-                "in another order, so weights differ in their last bits"
+                f"begun with other {changed}: what comes out will not be the bytes of an "
+                "undisturbed run"
             )
     store.write_json(path, now)
     return now
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Tells if a state was saved, which the run goes on from."""
+    saved = (*folder.checkpoints.glob("step-*"), *(folder.path / "weights").glob("*"))
+    return bool(saved)
+
+
+def _changed(before: Any, now: Mapping[str, Any]) -> str:
+    """Names what rounds numbers in another way than before, with both values."""
+    if not isinstance(before, dict):
+        return ""
+    alone = {"processes": 1}
+    then, there = ({**alone, **one} for one in (before, now))
+    names = ("torch", "device", "cpu", "threads", "processes")
+    return ", ".join(
+        f"{name} ({then[name]}, now {there[name]})"
+        for name in names
+        if name in then and then[name] != there[name]
+    )
 
 
 def _stage_after_stage(

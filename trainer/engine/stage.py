@@ -186,7 +186,7 @@ class StageRun:
 
     def _resume(self, state: loop.State) -> None:
         """Takes the newest checkpoint, if it is one of this stage; `InvalidInput` if it is odd."""
-        found = self._checkpoints.latest()
+        found = self._checkpoints.latest(self._work.session.say)
         folder = self._work.folder.checkpoints
         with fitting(
             f"a checkpoint in {folder} is not one of this run",

@@ -162,9 +162,9 @@ def test_a_run_goes_on_in_another_number_of_processes(
     note = json.loads((tmp_path / "moved" / "memory" / "run.json").read_text())
     assert note["status"] == "stopped"
     said = train(some, tmp_path / "moved", repo_root, number=3, last=3)
-    assert said.count("begun by 2 process(es), going on with 3") == 1
+    assert said.count("begun with other processes (2, now 3)") == 1
     said = train(some, tmp_path / "moved", repo_root, number=1)
-    assert said.count("begun by 3 process(es), going on with 1") == 1
+    assert said.count("begun with other processes (3, now 1)") == 1
     compare(tmp_path / "moved" / "memory", tmp_path / "whole" / "memory")
 
 
