@@ -39,6 +39,11 @@ class Forward(Protocol):
         """The number of draws without a loss that it reads."""
         ...
 
+    @property
+    def splits(self) -> bool:
+        """True if any rows of a batch, with the rows beside them in other draws, pass alone."""
+        ...
+
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]: ...
@@ -50,6 +55,7 @@ class Plain:
 
     mixes = False
     unjudged = 0
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -70,6 +76,7 @@ class HeadToTail:
 
     mixes = False
     unjudged = 1
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -178,6 +185,7 @@ class ManifoldMixup:
 
     mixes = True
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
