@@ -9,7 +9,7 @@ from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
 from trainer.objectives.margin import Ldam
-from trainer.objectives.memory import MemoryTransfer
+from trainer.objectives.memory import MemoryTransfer, Remembered
 from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScaled
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Needs",
     "Objective",
     "OneHotDistill",
+    "Remembered",
     "Reweighted",
     "Rows",
     "SigmoidFocal",
