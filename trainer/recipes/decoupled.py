@@ -1,4 +1,4 @@
-"""Recipes of two stages: features first, then the classifier alone on class-balanced rows.
+"""Recipes of two stages: features first, then the classifier alone on balanced draws.
 
 README.md in this folder has a paragraph on each.
 """
@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.engine.features import MetaSampled
 from trainer.models.heads import Head
-from trainer.objectives import CrossEntropy, GaussianClouded, LabelAwareSmoothing, Objective
+from trainer.objectives import (
+    CrossEntropy,
+    GaussianClouded,
+    LabelAwareSmoothing,
+    MetaSoftmax,
+    Objective,
+)
 from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["DECOUPLED"]
@@ -69,5 +76,25 @@ DECOUPLED = (
         GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0),
         version=2,  # version 1 had a margin of 0.5 in the first stage
         **_CLOUDED_HEAD,
+    ),
+    Recipe(
+        "balms",
+        "cross-entropy, then a new head on draws of a learned sampler (Ren et al. 2020)",
+        (
+            Stage("train", CrossEntropy()),
+            Stage(
+                "head",
+                MetaSoftmax(),
+                share=0.15,  # 2,000 of 13,000 steps
+                rows="real",
+                draws=(Draw("instance"), Draw("class", judged=False)),
+                train="head",
+                schedule="cosine",
+                weight_decay=5e-4,
+                start="train",
+                norms="frozen",
+                forward=MetaSampled(rate=0.1),
+            ),
+        ),
     ),
 )

@@ -52,6 +52,7 @@ def test_the_protocol_is_that_of_ldam_with_the_factors_of_mislas() -> None:
         ("logit-adjust", LogitAdjusted(1.0)),
         ("vs-loss", VectorScaled(gamma=0.2, tau=1.2)),
         ("label-aware-smoothing", LabelAwareSmoothing(first=0.3, last=0.0)),
+        ("manifold-mixup", CE),
         ("memory-kt", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),
     ],
 )
