@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
+from trainer.engine.arms import ARMS
 from trainer.engine.augmentation import policies
-from trainer.engine.mixing import ARMS
 from trainer.limits import milestones, one_of, within
 from trainer.references import (
     ACCEPTED,
@@ -70,7 +70,7 @@ _MOST_TIMES_REAL = 16.0
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
-    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
+    `aug` is an arm of `arms.ARMS`. `milestones` are shares of the steps at which the rate falls
     to `decay` times `lr`. As many rows as `bank_share` of `batch` come from the bank, at weight
     `bank_weight` in the loss; `bank_schedule` says when (see `Schedule`). By `fair` "equal-steps"
     they take the place of real rows, by "equal-real" they are added to `batch` real ones.
@@ -84,7 +84,8 @@ class RunSpec:
     run that replaces the recipe's own teacher stage; `teacher_model` is the network of that stage,
     None for the student's. `eval_every` 0 means every epoch unless that would cost much (see
     `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
-    `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
+    `Recipe.version`), `aug_version` that of the arm's, `loop_version` that of the loop's (see
+    `LOOP_VERSION`).
     """
 
     data: DataSpec = field(default_factory=DataSpec)
@@ -123,6 +124,7 @@ class RunSpec:
     drw: float | None = None
     head_epochs: int = 0
     augment: str = policies.PLAIN.name
+    aug_version: int = 1
     # Part of the identity only where the versions of the loop differ.
     loop_version: int = LOOP_VERSION
 
@@ -230,9 +232,13 @@ class RunSpec:
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions of recipe and loop, also where the identity leaves them out."""
+        """The versions of arm, recipe and loop, also where the identity leaves them out."""
         loop = self.loop_version if self.depends_on_loop else 1
-        return {"recipe_version": self.recipe_version, "loop_version": loop}
+        return {
+            "aug_version": self.aug_version,
+            "recipe_version": self.recipe_version,
+            "loop_version": loop,
+        }
 
     @property
     def depends_on_loop(self) -> bool:
@@ -326,6 +332,7 @@ def _problems(spec: RunSpec) -> list[str]:
         within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
         within("eval_every", spec.eval_every, 0, 100_000),
         within("recipe_version", spec.recipe_version, 1, 10**6),
+        within("aug_version", spec.aug_version, 1, 10**6),
         within("loop_version", spec.loop_version, 1, LOOP_VERSION),
         within("val_per_class", spec.data.val_per_class, 0, 10**6),
         within("seed", spec.seed, 0, 2**63 - 1),

@@ -144,6 +144,11 @@ class Objective:
         return False
 
     @property
+    def reads_batch(self) -> bool:
+        """True if the loss of a row depends on the other rows of its source."""
+        return False
+
+    @property
     def reads_shares(self) -> bool:
         """True if a label may be shares [N, K] that add to 1: then the loss is sum_c p_c loss(c).
 
@@ -159,6 +164,14 @@ class Objective:
     @property
     def corrects_prior(self) -> bool:
         """True if the loss corrects for unequal classes, so that nothing else may do so again."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """True if its state has class means that are kept with the network (`ClassMeans`).
+
+        Heads of later stages and corrections of the finished network read them.
+        """
         return False
 
     def state(self, task: Task) -> nn.Module | None:

@@ -17,7 +17,7 @@ from stylegan_mix import columns
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.showing import for_markdown
 from trainer.differences import flat
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.reports import figures, notes
 from trainer.reports.records import Result
 

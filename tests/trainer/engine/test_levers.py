@@ -149,6 +149,7 @@ def test_levers_are_stages_of_the_method() -> None:
 def test_class_frequencies_are_corrected_once() -> None:
     takes = {name: (one.takes_drw, one.takes_head) for name, one in RECIPES.items()}
     both = {"ce", "kd", "one-hot", "patched-one-hot", "focal", "ldam", "label-aware-smoothing"}
+    both |= {"manifold-mixup"}
     head_only = {"balanced-softmax", "ldam-drw", "cb-ce", "cb-focal", "ce-drw"}
     head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
