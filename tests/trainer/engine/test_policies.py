@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stylegan_mix.rng import stream
+from trainer.engine.arms import ARMS
 from trainer.engine.augmentation.operations import NAMES, Slot
 from trainer.engine.augmentation.policies import (
     FORMS,
@@ -214,7 +215,7 @@ STAGE = Stage("train", CrossEntropy())
 
 
 def batches(data: Any, augment: str, aug: str = "none", stage: Stage = STAGE) -> Batches:
-    bank: Any = FakeBank(data.train.images) if aug == "bank" else None
+    bank: Any = FakeBank(data.train.images) if ARMS[aug].bank else None
     reference = REFERENCE if bank else None
     spec = RunSpec(aug=aug, augment=augment, batch=8, seed=1, bank=reference)
     return Batches(spec, data, stage=stage, number=0, bank=bank, steps=20, device=CPU)
@@ -254,6 +255,23 @@ def test_rows_of_a_bank_and_of_the_training_set_pass_through_one_policy(
     assert own is not None
     expected = transform.view(taken, own, "data.augment", lambda name: stream(1, name, 0, 3))
     assert torch.equal(batch.images, expected)
+
+
+@pytest.mark.parametrize("aug", ARMS)
+def test_all_rows_of_every_arm_are_seen_by_one_policy(
+    aug: str, data_of: Any, monkeypatch: Any
+) -> None:
+    seen: list[tuple[str, int]] = []
+    view = Transform.view
+
+    def watched(self: Transform, images: Any, own: Any, *rest: Any) -> torch.Tensor:
+        seen.append((own.name, len(images)))
+        return view(self, images, own, *rest)
+
+    monkeypatch.setattr(Transform, "view", watched)
+    batch = batches(data_of(channels=3), "autoaugment+cutout", aug)(3)
+    assert {name for name, _ in seen} == {"autoaugment+cutout"}
+    assert sum(count for _, count in seen) >= len(batch.images)
 
 
 def test_crops_are_the_same_with_and_without_a_square(data_of: Any) -> None:
