@@ -11,7 +11,8 @@ import torch
 
 from stylegan_mix.rng import stream
 from trainer.engine.arms import ARMS
-from trainer.engine.augmentation.operations import NAMES, Slot
+from trainer.engine.augmentation.apply import augmented
+from trainer.engine.augmentation.operations import NAMES, Slot, values
 from trainer.engine.augmentation.policies import (
     FORMS,
     PLAIN,
@@ -75,6 +76,24 @@ def test_names_of_one_policy_are_one() -> None:
 )
 def test_other_names_are_no_policy(name: str) -> None:
     assert policy(name) is None and one_name(name) == name
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 32), (3, 8), (3, 32), (4, 32), (2, 8)])
+def test_changes_that_have_no_effect_are_told(channels: int, size: int, data_of: Any) -> None:
+    draws = stream(0, "test.idle")
+    images = torch.from_numpy(draws.integers(0, 256, (40, size, size, channels), "u1"))
+    still = set()
+    for name in set(NAMES) - {"identity"}:
+        number = np.full(40, NAMES.index(name))
+        slot = Slot(number, values(number, np.full(40, 0.9), np.ones(40)))
+        if torch.equal(augmented(images, [slot], torch.zeros(channels, dtype=torch.uint8)), images):
+            still.add(name)
+    for name in ("autoaugment", "randaugment+cutout"):
+        own = policy(name)
+        assert own is not None and set(own.idle(channels, size**2)) == still
+    assert PLAIN.idle(channels, size**2) == ()
+    jittered = VIEWS["simclr"].idle(channels, size**2)
+    assert bool(jittered) == (channels not in (3, 4))
 
 
 # Draws
