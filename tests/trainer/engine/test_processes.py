@@ -333,10 +333,10 @@ def test_a_batch_that_is_too_small_is_refused() -> None:
 
 
 def test_noise_is_that_of_the_whole_batch_also_where_its_rows_do_not_divide() -> None:
-    whole = Draws(torch_generator(0, "test")).normal(5, 2)
+    whole = Draws(torch_generator(0, "test")).normal(33, 2)
     for rank in range(2):
-        draws = World(rank, 2).draws(torch_generator(0, "test")).of(5)
-        assert torch.equal(draws.normal(3 - rank, 2), whole[rank::2])
+        draws = World(rank, 2).draws(torch_generator(0, "test")).of(33)
+        assert torch.equal(draws.normal(17 - rank, 2), whole[rank::2])
 
 
 def test_the_parts_of_a_mean_are_the_mean() -> None:
