@@ -39,7 +39,7 @@ from stylegan_mix.errors import (
 from trainer import choices
 from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.plan import Plan, decide, expected, fitting_batch, requested
 from trainer.reports.records import Result, data_ids, is_of, read, small
 from trainer.settings import unread_options

@@ -44,7 +44,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1; unimix: 0.8."),
     (
         "--fair",
         str,
@@ -78,6 +78,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         "--head-epochs",
         int,
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
+    ),
+    (
+        "--augment",
+        str,
+        "Policy for all rows, such as autoaugment+cutout; a wrong name lists all. Default: plain.",
     ),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),

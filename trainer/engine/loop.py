@@ -351,8 +351,9 @@ def row_losses(
 ) -> Tensor:
     """Mixes lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N].
 
-    Rows whose classes are equal have the loss that is bound to such. A target of all classes takes
-    the place of both labels. A row that was mixed with a training image has the share of that
+    Rows whose classes are equal have the loss that is bound to such, and so has a label b whose
+    images are drawn evenly: each label has the counts of its own draw. A target of all classes
+    takes the place of both labels. A row that was mixed with a training image has the share of that
     image's loss, too. answers: one per teacher.
     """
 
@@ -370,6 +371,7 @@ def row_losses(
         if source.mixed and target is None:
             b = about(batch.label_b[rows], batch.index_b[rows], source, 1)
             lam = batch.lam[rows].to(value)
+            loss = losses.bank if source.even_partners else loss
             value = lam * value + (1 - lam) * loss(seen, b)
         if name in batch.partners:
             other = batch.partners[name]

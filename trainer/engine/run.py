@@ -67,9 +67,12 @@ def disk_bytes(spec: RunSpec, data: Dataset) -> int:
 
     The weights of each stage stay. During the run, two checkpoints hold weights and momenta.
     """
-    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    chosen = check(spec)
+    model = models.build(
+        spec.model, classes=data.num_classes, channels=data.channels, head=chosen.head
+    )
     numbers = sum(value.numel() for value in model.state_dict().values())
-    own = check(spec).own_stages(given_teacher=bool(spec.teacher))
+    own = chosen.own_stages(given_teacher=bool(spec.teacher))
     return 4 * numbers * (len(own) + 4)
 
 

@@ -21,7 +21,7 @@ from stylegan_mix.world import World
 from trainer import models
 from trainer.curves import Curves, of_books, of_scores
 from trainer.engine import evaluate, finite, loop, processes, teachers, votes
-from trainer.engine.batches import Batches, source_names, transform_of
+from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
     Finished,
@@ -32,6 +32,7 @@ from trainer.engine.folder import (
 )
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
+from trainer.engine.transform import transform_of
 from trainer.inputs import Inputs
 from trainer.models import Head
 from trainer.models.classifier import Classifier
