@@ -47,7 +47,7 @@ def require_splitting(recipe: Recipe, world: World) -> None:
 def _reason(stage: Stage) -> str:
     """Says why a stage needs whole batches; "" if it does not."""
     if not stage.forward.splits:
-        return f"in stage '{stage.name}' {stage.forward!r} mixes rows of the whole batch"
+        return f"in stage '{stage.name}' {stage.forward!r} needs the rows of the whole batch"
     if stage.objective.reads_batch or stage.views:
         return f"in stage '{stage.name}' the loss of a row depends on other rows of its batch"
     return ""
