@@ -412,7 +412,12 @@ def test_a_run_that_fails_is_said_and_the_others_are_run(
 
     monkeypatch.setattr(run, "run_recipe", failing)
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
-    assert code == 5 and "1 of 2 runs failed" in err
+    assert code == 5
+    _, _, told = err.partition("1 of 2 runs failed:\n")
+    run = "trainer run --dataset digits_lt --aug none --model resnet8 --epochs 1"
+    assert told.startswith(
+        f"  {run} --bn-refresh-batches 1\n    exit code 5: the loss was not finite\n"
+    )
     assert [one.arm for one in records.collect([Path("kept")])] == ["mixup"]
 
 
