@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import pty
-import re
-import struct
-import subprocess
-import sys
-import termios
 import threading
 from pathlib import Path
 from typing import Any
@@ -89,28 +80,3 @@ def test_all_runs_of_a_sweep_share_a_file(home: Path, trainer: Any) -> None:
     assert code == 0, err
     labels = {line["label"] for line in lines(Path("sweep.jsonl")) if "label" in line}
     assert labels == {"none ce seed 0", "mixup ce seed 0"}
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="made-up terminals of Linux")
-def test_a_terminal_of_twenty_columns_shows_what_fits(home: Path, repo_root: Path) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
-    command = ["run", "--dataset", "digits_lt", "--epochs", "1", "--bn-refresh-batches", "1"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "trainer", *command],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-    ) as running:
-        os.close(theirs)
-        told = b""
-        with contextlib.suppress(OSError):  # the end of the other side
-            while some := os.read(ours, 65536):
-                told += some
-    os.close(ours)
-    assert running.returncode == 0, told
-    drawn = re.findall(rb"\r\x1b\[K([^\r\n]*)", told)
-    steps = [
-        line for line in drawn if b" of " in line
-    ]  # lines that the next one takes the place of
-    assert steps and all(len(line) <= 20 for line in steps)
