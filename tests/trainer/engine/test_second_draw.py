@@ -68,7 +68,7 @@ def test_partners_are_drawn_in_proportion_to_a_power_of_their_class_size() -> No
 
 
 def test_unimix_gives_image_and_label_the_same_share() -> None:
-    size = 4000
+    size = 20_000
     labels, counts = np.repeat([0, 1], size // 2), np.array([90, 10])
     planes = constant(np.arange(size) / size)
     before = planes.clone()
