@@ -22,7 +22,7 @@ from trainer.spec import RunSpec
 # Read by every run, whatever its arm and recipe.
 ALWAYS = {
     *("data", "recipe", "model", "seed", "epochs", "batch", "lr", "momentum", "precision"),
-    *("pad", "flip", "eval_every", "aug_version", "recipe_version", "loop_version"),
+    *("pad", "flip", "augment", "eval_every", "aug_version", "recipe_version", "loop_version"),
 }
 OTHER = {**CHOSEN, **NUMBERS}
 PAIRS = [(aug, name) for aug in ARMS for name in RECIPES]

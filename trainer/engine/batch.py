@@ -18,7 +18,8 @@ class Source:
     for the training set; judged: True if they have a loss; mixed: True if that is
     lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses; even:
     True for training images drawn evenly over the classes; even_partners: True if the images that
-    they are mixed with, of label_b, are drawn evenly.
+    they are mixed with, of label_b, are drawn evenly; in_all: the number of its rows in all
+    processes, None if this one has all of them.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Source:
     weight: float = 1.0
     even: bool = False
     even_partners: bool = False
+    in_all: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The batches of a stage, from training images and a bank: a function of the step alone.
 
 `N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
-the disk if they do not fit. They are cropped, flipped and normalised for the whole batch at once.
-Rows of a bank pass through exactly the same transform.
+the disk if they do not fit. They are cropped, flipped, augmented by the run's policy and normalised
+for the whole batch at once. Rows of a bank pass through exactly the same transform.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
 from trainer.engine.arms import ARMS
-from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy
+from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy, policy
 from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.mixing import Mixer, beside, shares
 from trainer.engine.portions import Portions
@@ -134,6 +134,7 @@ class Batches:
         self._bank = bank if follows_arm else None
         self._posterior = posterior
         self._transform = transform_of(spec, data, device)
+        self._policy = policy(spec.augment) or PLAIN
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
         own = [Draw("class")] if self._balanced else stage.draws
@@ -169,7 +170,7 @@ class Batches:
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
         parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
-        planes = self._seen(images, PLAIN, "data.augment", step)
+        planes = self._seen(images, self._policy, "data.augment", step)
         partners: dict[str, Partners] = {}
         if step < self._portions.plain_from:  # an arm has one draw, the first rows
             if self._crosses and len(parts) > 1:
@@ -287,7 +288,7 @@ class Batches:
         count = len(part.lam)
         start, _ = self._portions.real(self._stage.draws[0], step)
         rows = self._others.rows(start, count)
-        others = self._seen(self._images.take(rows), PLAIN, "mix.augment", step)
+        others = self._seen(self._images.take(rows), self._policy, "mix.augment", step)
         joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
         planes[:count] = joined.planes
         return replace(

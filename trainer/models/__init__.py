@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "Head", "Outputs", "build", "inherit", "initialise", "require"]
 
 
-def _resnet(blocks: int) -> Callable[[int], Classifier]:
-    """Makes the maker of a ResNet with `blocks` blocks of each width, from the image channels."""
+def _resnet(blocks: int) -> Callable[[int, int], Classifier]:
+    """Makes the maker of a ResNet with `blocks` blocks of each width.
 
-    def make(channels: int) -> Classifier:
-        from trainer.models.resnet import ResNet
+    It is made from the numbers of image channels and of experts.
+    """
 
-        return ResNet(blocks, channels)
+    def make(channels: int, experts: int) -> Classifier:
+        from trainer.models.resnet import ExpertResNet, ResNet
+
+        return ResNet(blocks, channels) if experts == 1 else ExpertResNet(blocks, channels, experts)
 
     return make
 
 
-MODELS: dict[str, Callable[[int], Classifier]] = {
+MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "resnet8": _resnet(1),
     "resnet20": _resnet(3),
     "resnet32": _resnet(5),
@@ -55,13 +58,13 @@ def build(
 ) -> Classifier:
     """Makes a model by name, with channels-last weights that are not yet initialised.
 
-    `head` answers at test; `others` are further heads by name, whose outputs stand in
-    `Outputs.others`.
+    `head` answers at test, and the backbone has as many experts as it; `others` are further heads
+    by name, whose outputs stand in `Outputs.others`.
     """
     import torch
 
     require(name)
-    model = MODELS[name](channels)
+    model = MODELS[name](channels, head.experts)
     model.attach(classes, head, others or {})
     for parameter in model.parameters():
         if parameter.dim() == 4:

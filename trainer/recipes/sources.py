@@ -124,6 +124,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "effective-number": (_EFFECTIVE, _CLOUDED),
     "lws": (_DECOUPLED,),
     "mislas": (_SMOOTHED,),
+    "balms": (_BALANCED,),
     "gcl": (_CLOUDED,),
     "manifold-mixup": (
         (
@@ -135,6 +136,18 @@ PAPERS: dict[str, tuple[str, ...]] = {
         (
             "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed "
             "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
+        ),
+    ),
+    "balpoe": (
+        (
+            "Sanchez Aimar, Jonnarth, Felsberg, Kuhlmann: Balanced Product of Calibrated Experts "
+            "for Long-Tailed Recognition. CVPR 2023, arXiv 2206.05260"
+        ),
+    ),
+    "breadcrumbs": (
+        (
+            "Liu, Li, Kang, Hua, Vasconcelos: Breadcrumbs: Adversarial Class-Balanced Sampling for "
+            "Long-Tailed Recognition. ECCV 2022, arXiv 2105.00127"
         ),
     ),
 }
@@ -186,6 +199,20 @@ PUBLISHED: dict[str, Published] = {
         48.61,
         "Li et al. 2024 (H2T), slides of the same authors",
         "230 epochs of batch 64, crop, flip and mixup",
+    ),
+    "balms": Published(
+        "cifar10_lt",
+        200,
+        82.2,
+        "Ren et al. 2020, README of its code",
+        "537 epochs of batch 512, AutoAugment and Cutout",
+    ),
+    "balpoe": Published(
+        "cifar100_lt",
+        100,
+        54.7,
+        "Sanchez Aimar et al. 2023, README of its code",
+        "200 epochs, stronger augmentation and mixup",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

@@ -178,6 +178,11 @@ class Recipe:
         return all(stage.objective.reads_shares for stage in stages if stage.rows == "arm")
 
     @property
+    def head(self) -> Head:
+        """The head of the network that is the result."""
+        return _head_of(self.stages[-1], self.stages)
+
+    @property
     def taught(self) -> Stage:
         """The last stage that has teachers; without any, the last stage."""
         return next((one for one in reversed(self.stages) if one.teachers), self.stages[-1])
@@ -316,6 +321,14 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         theirs = [s.objective.needs.head for s in before if s.name == stage.start]
         if theirs and (theirs[0] or Head()) != replace(head, scale=(theirs[0] or Head()).scale):
             found.append(f"stage '{stage.start}' has another head than {head!r}")
+    start = [one for one in before if one.name == stage.start]
+    numbers = [_head_of(one, before).experts for one in start]
+    own = _head_of(stage, before).experts if start else 1
+    found += [
+        f"stage '{stage.start}' has a backbone for {number} experts, this one a head for {own}"
+        for number in numbers
+        if number != own
+    ]
     return found
 
 
@@ -342,7 +355,7 @@ def _of_posthoc(posthoc: PostHoc, stages: tuple[Stage, ...]) -> list[str]:
             "already: the classes would be corrected for twice; train without, or leave one out"
         )
     head = _head_of(last, stages)
-    if posthoc.linear_head and head.form != "linear":
+    if posthoc.linear_head and (head.form != "linear" or head.experts > 1):
         found.append(f"{posthoc!r} changes a linear head, stage '{last.name}' has {head!r}")
     return found
 

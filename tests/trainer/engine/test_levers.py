@@ -39,7 +39,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "falling": {"bank_schedule": "falling", "drw": 0.5, "head_epochs": 1},
     "late": {"bank_schedule": "from:1", "fair": "equal-real", "drw": 0.5},
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
-    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2},
+    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2, "augment": "randaugment+cutout"},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
     "votes of a control": {
         "aug": "mixup-even",
