@@ -102,6 +102,7 @@ class FromQueues:
 
     mixes = False
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -135,6 +136,7 @@ class MetaSampled:
 
     mixes = False
     unjudged = 1
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
