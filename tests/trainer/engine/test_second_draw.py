@@ -184,6 +184,9 @@ def test_cmo_pastes_even_classes_onto_every_image_once_a_pass(data: Any) -> None
 
 def test_lob_mixup_has_both_labels_even_and_independent(data: Any) -> None:
     made = batches("lob-mixup", data, steps=500)
+    mixed = Source("real", slice(0, 8), mixed=True, even=True, even_partners=True)
+    assert made(0).sources == (mixed,)
+    assert made(499).sources == (Source("real", slice(0, 8), even=True),)
     a, b = pairs(made, 450)
     table = np.histogram2d(a, b, bins=3)[0] / len(a)
     assert all(close(share, 1 / 9, 8 / 81, len(a)) for share in table.flat)
