@@ -61,7 +61,7 @@ _LATER = {
     name: getattr(RunSpec, name)
     for name in (
         *("accept", "label", "fair", "bank_schedule", "mix_bank_real"),
-        *("drw", "head_epochs"),
+        *("drw", "head_epochs", "h2t"),
     )
 }
 # Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.

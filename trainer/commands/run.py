@@ -76,6 +76,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         int,
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
     ),
+    (
+        "--h2t/--no-h2t",
+        bool,
+        "Train the head, on class-balanced rows, with feature maps of others: H2T on any recipe.",
+    ),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),
     ("--flip/--no-flip", bool, "Mirror images at random. Default: by data set."),

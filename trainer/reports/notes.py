@@ -24,6 +24,7 @@ _KINDS = {
     "-equal-real": "rows of the bank are added to the real ones",
     "-drw": "late in training, losses are weighted by class",
     "-head": "at the end, a new head on class-balanced real rows",
+    "-h2t": "the head learns on class-balanced rows with feature maps of others",
 }
 
 
