@@ -41,6 +41,11 @@ class Forward(Protocol):
         """The number of draws without a loss that it reads."""
         ...
 
+    @property
+    def splits(self) -> bool:
+        """True if any rows of a batch, with the rows beside them in other draws, pass alone."""
+        ...
+
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]: ...
@@ -52,6 +57,7 @@ class Plain:
 
     mixes = False
     unjudged = 0
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -73,6 +79,7 @@ class HeadToTail:
 
     mixes = False
     unjudged = 1
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -100,6 +107,7 @@ class FromQueues:
 
     mixes = False
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -133,6 +141,7 @@ class MetaSampled:
 
     mixes = False
     unjudged = 1
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -175,13 +184,15 @@ def _redrawn(batch: Batch, rows: slice, row: Tensor) -> Batch:
 class ManifoldMixup:
     """A forward that mixes images or last maps, at random (Verma et al. 2019, section 2).
 
-    One share lam ~ Beta(alpha, alpha) for each row.
+    One of the two depths serves a whole batch. The share lam ~ Beta(alpha, alpha) is each row's
+    own, where the paper draws one for a batch. The paper lets a network choose among more depths.
     """
 
     alpha: float = 1.0
 
     mixes = True
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams

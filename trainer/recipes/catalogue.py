@@ -22,6 +22,7 @@ from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
 from trainer.recipes.features import OF_FEATURES
 from trainer.recipes.fusion import fused_head
+from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -110,6 +111,7 @@ _ALL = (
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,
+    *BY_FEATURES,
     *OF_EXPERTS,
     *OF_FEATURES,
 )

@@ -21,7 +21,9 @@ from trainer.recipes.stage import Draw, Recipe, Stage
 __all__ = ["DECOUPLED"]
 
 
-def _decoupled(name: str, about: str, first: Objective, then: Objective, **settings: Any) -> Recipe:
+def _decoupled(
+    name: str, about: str, first: Objective, then: Objective, *, version: int = 1, **settings: Any
+) -> Recipe:
     """Makes a recipe of a training on the rows of the arm, then of its head, which it keeps."""
     head = Stage(
         "head",
@@ -34,7 +36,7 @@ def _decoupled(name: str, about: str, first: Objective, then: Objective, **setti
         head="kept",
         **settings,
     )
-    return Recipe(name, about, (Stage("train", first), head))
+    return Recipe(name, about, (Stage("train", first), head), version)
 
 
 # 30 of 200 epochs, cosine from 0.002, backbone in evaluation mode.
@@ -70,8 +72,9 @@ DECOUPLED = (
     _decoupled(
         "gcl-angular",
         "noise on the angles of rare classes, then the head on balanced draws (Li et al. 2024)",
-        GaussianClouded("angle", size=0.1, margin=0.5, scale=30.0),
+        GaussianClouded("angle", size=0.1, margin=0.0, scale=30.0),
         GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0),
+        version=2,  # version 1 had a margin of 0.5 in the first stage
         **_CLOUDED_HEAD,
     ),
     Recipe(

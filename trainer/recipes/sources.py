@@ -126,6 +126,12 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "mislas": (_SMOOTHED,),
     "balms": (_BALANCED,),
     "gcl": (_CLOUDED,),
+    "manifold-mixup": (
+        (
+            "Verma, Lamb, Beckham, Najafi, Mitliagkas, Lopez-Paz, Bengio: Manifold Mixup: Better "
+            "Representations by Interpolating Hidden States. ICML 2019, arXiv 1806.05236"
+        ),
+    ),
     "gcl-angular": (
         (
             "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed "
@@ -177,6 +183,9 @@ PUBLISHED: dict[str, Published] = {
     "square-root": _tricks(71.42),
     "progressive": _tricks(71.98),
     "lws": _tricks(72.63),
+    "manifold-mixup": Published(
+        "cifar10_lt", 100, 75.19, _TRICKS, "200 epochs, crop and flip; last features alone mixed"
+    ),
     "mislas": Published(
         "cifar10_lt",
         100,

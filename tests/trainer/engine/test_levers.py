@@ -40,7 +40,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "falling": {"bank_schedule": "falling", "drw": 0.5, "head_epochs": 1},
     "late": {"bank_schedule": "from:1", "fair": "equal-real", "drw": 0.5},
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
-    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2},
+    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2, "augment": "randaugment+cutout"},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
     "fused": {"recipe": "gcl", "h2t": True},
     "votes of a control": {
@@ -84,7 +84,7 @@ def test_a_run_with_levers_goes_on_at_any_step_with_the_same_bits(
     require_same(tmp_path / "pieces", tmp_path / "whole")
     assert whole["budget"]["fair"] == spec.fairness
     assert whole["budget"]["images"] == budget(spec, datasets.load("digits_lt"))["images"] - (
-        9 * 128 if spec.recipe != "ce" else 0  # of a teacher
+        9 * 128 if RECIPES[spec.recipe].teachers else 0  # of a teacher
     )
 
 
@@ -128,7 +128,7 @@ def test_a_head_phase_trains_the_head_alone(
     assert record["teacher"]["kind"] == "logits"
     assert record["diagnostics"]["teacher_disagreement"]["bank"] is not None
     assert [one["name"] for one in record["method"]["stages"]] == ["teacher", "student", "head"]
-    assert record["arm"] == "hybrid-drw-head"
+    assert record["arm"] == "hybrid-drw-head-randaugment-2-9+cutout"
 
 
 def test_levers_are_stages_of_the_method() -> None:
@@ -196,6 +196,7 @@ def test_head_to_tail_is_refused_where_it_has_no_place() -> None:
 def test_class_frequencies_are_corrected_once() -> None:
     takes = {name: (one.takes_drw, one.takes_head) for name, one in RECIPES.items()}
     both = {"ce", "kd", "one-hot", "patched-one-hot", "focal", "ldam", "label-aware-smoothing"}
+    both |= {"manifold-mixup"}
     head_only = {"balanced-softmax", "ldam-drw", "cb-ce", "cb-focal", "ce-drw"}
     head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss", "balpoe"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
