@@ -48,7 +48,7 @@ GRID = [pair for pair in PAIRS if pair not in {*TWICE, *REAL_ONLY}]
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
     bank = BANK if ARMS[aug].bank else None
     settings = {"aug": aug, "recipe": name, "bank": bank, "data": data_for(name), **changes}
-    return RunSpec(**settings)
+    return RunSpec(recipe_version=RECIPES[name].version, **settings)
 
 
 def option(setting: str) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.heads import Head
+from trainer.models.memory_heads import memory_head
 from trainer.models.outputs import Outputs
 
 __all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of"]
@@ -124,6 +125,8 @@ def head_of(head: Head, width: int, classes: int) -> nn.Module:
             made = ScaledLinear(width, outputs, head.scale)
         case "rescaled":
             made = ScaledLinear(width, outputs, head.scale, learned=True)
+        case _:
+            made = memory_head(head.form, width, outputs)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

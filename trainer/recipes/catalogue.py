@@ -11,7 +11,6 @@ from trainer.objectives import (
     FeatureDistill,
     Ldam,
     LogitAdjusted,
-    MemoryTransfer,
     Objective,
     OneHotDistill,
     Sum,
@@ -22,6 +21,7 @@ from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
 from trainer.recipes.features import OF_FEATURES
 from trainer.recipes.fusion import fused_head
+from trainer.recipes.memory import WITH_MEMORY
 from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
@@ -103,11 +103,7 @@ _ALL = (
             ),
         ),
     ),
-    Recipe(
-        "memory-kt",
-        "a second head that class means teach (Sonseca 2021, a thesis known by its code)",
-        (Stage("train", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),),
-    ),
+    *WITH_MEMORY,
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,

@@ -157,7 +157,8 @@ def test_head_to_tail_on_cross_entropy_is_its_recipe() -> None:
 def test_head_to_tail_is_added_to_a_stage_that_trains_a_head(name: str) -> None:
     """On gcl it keeps the loss, the length and the rate of the second stage of gcl."""
     first, then = RECIPES[name].stages
-    before, head = check(replace(PLAIN, recipe=name, h2t=True)).stages
+    asked = replace(PLAIN, recipe=name, recipe_version=RECIPES[name].version, h2t=True)
+    before, head = check(asked).stages
     assert before == first
     assert head.draws == (Draw("class"), Draw("instance", judged=False))
     assert head.forward == HeadToTail(rho=0.25)
@@ -180,17 +181,17 @@ def test_head_to_tail_goes_on_a_new_head_too() -> None:
     assert head.epochs(PLAIN.epochs) == 2
 
 
-def test_head_to_tail_is_refused_where_it_has_no_place() -> None:
-    refused = {name for name, one in RECIPES.items() if not one.takes_h2t}
-    assert refused == {
-        *("tau-norm", "h2t", "cbd", "memory-kt", "logit-adjust-posthoc", "ncm", "temperature"),
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tau-norm", "ncm", "h2t", "cbd", "memory-kt", "breadcrumbs", "balms"),
         *("class-balanced", "square-root", "progressive", "effective-number"),
-        *("breadcrumbs", "balms"),
-    }
-    for name in refused:
-        data = data_for(name, PLAIN.data)
-        with pytest.raises(UsageFailure, match="'h2t' is set to True"):
-            check(replace(PLAIN, data=data, recipe=name, h2t=True))
+    ],
+)
+def test_head_to_tail_is_refused_where_it_has_no_place(name: str) -> None:
+    """After a correction, other draws, a fusion of its own, or beside a second head."""
+    with pytest.raises(UsageFailure, match="'h2t' is set to True"):
+        check(replace(PLAIN, recipe=name, h2t=True))
 
 
 def test_class_frequencies_are_corrected_once() -> None:
@@ -202,13 +203,13 @@ def test_class_frequencies_are_corrected_once() -> None:
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
     assert {name for name, taken in takes.items() if taken == (False, True)} == head_only
     drw_only = {"memory-kt", "ncm", "temperature"}
+    drw_only |= {name for name in RECIPES if name.startswith("memory-") and RECIPES[name].posthoc}
     assert {name for name, taken in takes.items() if taken == (True, False)} == drw_only
     for name, (drw, head) in takes.items():
         for lever, taken in (("drw", drw), ("head_epochs", head)):
-            data = data_for(name, PLAIN.data)
-            changed = replace(
-                PLAIN, data=data, recipe=name, **{lever: 0.5 if lever == "drw" else 1}
-            )
+            value = {lever: 0.5 if lever == "drw" else 1}
+            own = replace(PLAIN, recipe=name, recipe_version=RECIPES[name].version)
+            changed = replace(own, data=data_for(name, PLAIN.data), **value)
             if taken:
                 check(changed)
             else:
