@@ -80,6 +80,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
     ),
     (
+        "--h2t/--no-h2t",
+        bool,
+        "Train the head, on class-balanced rows, with feature maps of others: H2T on any recipe.",
+    ),
+    (
         "--augment",
         str,
         "Policy for all rows, such as autoaugment+cutout; a wrong name lists all. Default: plain.",
