@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from stylegan_mix.session import Session
 from stylegan_mix.world import World
 from trainer import models
 from trainer.curves import Curves, of_books, of_scores
-from trainer.engine import evaluate, finite, loop, processes, teachers, votes
+from trainer.engine import correction, evaluate, finite, loop, processes, teachers, votes
 from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
@@ -38,7 +38,7 @@ from trainer.models import Head
 from trainer.models.class_means import means_of
 from trainer.models.classifier import Classifier
 from trainer.objectives import Task
-from trainer.recipes.posthoc import Evidence, Seen
+from trainer.recipes.posthoc import Seen
 from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
@@ -411,15 +411,18 @@ class StageRun:
         if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
             return self._head, None
 
-        def asked(part: Part) -> Callable[[], Seen]:
-            return lambda: self._seen(model, part)
-
-        data = self._data
-        evidence = Evidence(
-            asked(data.train), asked(data.val) if data.val else None, memory, self._spec.seed
+        numbers = correction.corrected(
+            posthoc,
+            model,
+            task,
+            self._data,
+            seen=lambda part: self._seen(model, part),
+            memory=memory,
+            seed=self._spec.seed,
         )
-        with torch.no_grad():
-            numbers = posthoc(model, task, evidence)
+        if numbers:
+            told = correction.in_words(numbers)
+            self._work.session.say(f"correction of the finished network: {told}")
         return posthoc.head or self._head, numbers
 
     def _seen(self, model: Classifier, part: Part) -> Seen:
