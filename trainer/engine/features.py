@@ -46,7 +46,10 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """The forward that runs the network on the images of the batch."""
+    """The forward that runs the network on the images of the batch, and on its further views.
+
+    All pass in one go, so that batch norms see them together.
+    """
 
     mixes = False
     unjudged = 0
@@ -54,7 +57,16 @@ class Plain:
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
-        return model(batch.images), batch
+        if batch.views is None:
+            return model(batch.images), batch
+        import torch
+
+        together = torch.cat([batch.images, *batch.views])
+        out = model(together.contiguous(memory_format=torch.channels_last))
+        first, each = len(batch.images), batch.views.shape[1]
+        starts = [first + place * each for place in range(len(batch.views))]
+        views = tuple(out.of(slice(start, start + each)) for start in starts)
+        return out.of(slice(0, first))._replace(views=views), batch
 
 
 @dataclass(frozen=True)

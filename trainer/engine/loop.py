@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stylegan_mix.errors import Diverged
 from stylegan_mix.rng import Draws
 from stylegan_mix.stopping import StopRequest
-from trainer.engine.batch import Batch
+from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Forward
 from trainer.engine.mixing import Streams
 from trainer.models import Outputs
@@ -316,9 +316,11 @@ def row_losses(
     image's loss, too. answers: one per teacher.
     """
 
-    def about(label: Tensor, index: Tensor, name: str, side: int) -> Rows:
-        said = tuple(one[name][side] for one in answers)
-        return Rows(label, index, said, progress, noise)
+    def about(label: Tensor, index: Tensor, source: Source, side: int) -> Rows:
+        said = tuple(one[source.name][side] for one in answers)
+        viewed = student.views and not source.bank
+        shown = batch.label_a[source.rows] if viewed else None
+        return Rows(label, index, said, progress, noise, source.mixed, shown)
 
     parts = []
     for source in batch.judged:
@@ -326,14 +328,14 @@ def row_losses(
         loss = losses.bank if source.bank or source.even else losses.real
         seen, target = student.of(rows), batch.targets.get(name)
         label = batch.label_a[rows] if target is None else target
-        value = loss(seen, about(label, batch.index[rows], name, 0))
+        value = loss(seen, about(label, batch.index[rows], source, 0))
         if source.mixed and target is None:
-            b = about(batch.label_b[rows], batch.index_b[rows], name, 1)
+            b = about(batch.label_b[rows], batch.index_b[rows], source, 1)
             lam = batch.lam[rows].to(value)
             value = lam * value + (1 - lam) * loss(seen, b)
         if name in batch.partners:
             other = batch.partners[name]
-            real = losses.real(seen, about(other.label, other.index, name, -1))
+            real = losses.real(seen, about(other.label, other.index, source, -1))
             own = other.own.to(value)
             value = own * value + (1 - own) * real
         parts.append(value)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from trainer.models.heads import Head
 from trainer.models.outputs import Outputs
+from trainer.models.projection import mlp
 
-__all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of"]
+__all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of", "part_of"]
 
 
 class Classifier(nn.Module):
@@ -31,7 +32,7 @@ class Classifier(nn.Module):
     def attach(self, classes: int, head: Head, others: Mapping[str, Head]) -> None:
         """Sets the head that answers and the others, by name, not yet initialised."""
         self.head = head_of(head, self.width, classes)
-        made = {name: head_of(other, self.width, classes) for name, other in others.items()}
+        made = {name: part_of(other, self.width, classes) for name, other in others.items()}
         self.others = nn.ModuleDict(made)
 
     def maps(self, images: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             others = {name: part(features) for name, part in self.others.items()}
-            return Outputs(features, self.head(features), others)
+            return Outputs(features, self.head(features), others, self.head.weight)
 
     def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
         return self.answer(self.pool(self.maps(images)))
@@ -95,6 +96,19 @@ def head_of(head: Head, width: int, classes: int) -> nn.Linear:
             made = ScaledLinear(width, outputs, head.scale)
         case "rescaled":
             made = ScaledLinear(width, outputs, head.scale, learned=True)
+        case "mlp":
+            raise ValueError(f"a projection has no classes to answer with: {head!r}")
+    if head.detached:
+        made.register_forward_pre_hook(_without_gradient)
+    return made
+
+
+def part_of(head: Head, width: int, classes: int) -> nn.Module:
+    """Makes the module of a further head or projection, not yet initialised."""
+    if head.hidden is None:
+        return head_of(head, width, classes)
+    outputs = classes if head.width is None else head.width
+    made = mlp(width, head.hidden, outputs, normed=head.normed)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 __all__ = ["Head", "HeadForm"]
 
-HeadForm = Literal["linear", "cosine", "scaled", "rescaled"]
+HeadForm = Literal["linear", "cosine", "scaled", "rescaled", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Head:
     head's and not the loss's, so that softmax(z) is the model's probability for every head.
     "scaled": z_c = s_c (w_c . f + b_c), of which only s_c is learned, from `scale` on (LWS, Kang et
     al. 2020, section 4.3). "rescaled": the same, with w_c and b_c learned too (Zhong et al. 2021).
+    "mlp": two layers with `hidden` units and a ReLU between them, a projection that never answers;
+    normed: True if a batch norm stands before the ReLU.
     width: number of outputs, None for one per class. detached: True if no gradient flows from the
     head to the features, so that it does not shape the backbone.
     """
@@ -26,6 +28,8 @@ class Head:
     scale: float = 1.0
     width: int | None = None
     detached: bool = False
+    hidden: int | None = None
+    normed: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in get_args(HeadForm):
@@ -34,3 +38,7 @@ class Head:
             raise ValueError(f"scale must be positive, got {self.scale}")
         if self.form == "linear" and self.scale != 1:
             raise ValueError("a linear head has no scale")
+        if (self.form == "mlp") != (self.hidden is not None) or self.hidden == 0:
+            raise ValueError(f"an MLP has hidden units, and it alone has; got {self!r}")
+        if self.form != "mlp" and self.normed:
+            raise ValueError(f"an MLP alone has a batch norm, got {self!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
+from trainer.objectives.contrast import BalancedContrast
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
@@ -14,6 +15,7 @@ from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScal
 
 __all__ = [
     "Answer",
+    "BalancedContrast",
     "BalancedSigmoid",
     "CrossEntropy",
     "Deferred",

@@ -47,7 +47,9 @@ class Rows:
     [N] int64, the image of its source that the label belongs to;
     teachers: one answer per teacher of the stage, in its order; progress: share of the stage's
     steps that are done, 0 at the first; draws: keyed by seed, stage and step, so that a resumed
-    run draws the same noise.
+    run draws the same noise; mixed: True if the rows show mixed images; shown: [N] int64, the
+    classes of the unmixed images in the student's views, whatever `label` is, or None for rows
+    that have no views, such as those of a bank.
     """
 
     label: Tensor
@@ -55,6 +57,8 @@ class Rows:
     teachers: tuple[TeacherAnswer, ...] = ()
     progress: float = 0.0
     draws: Draws = Draws()
+    mixed: bool = False
+    shown: Tensor | None = None
 
     @property
     def teacher(self) -> TeacherAnswer:
@@ -141,6 +145,11 @@ class Objective:
     @property
     def reads_state(self) -> bool:
         """True if the loss depends on its state."""
+        return False
+
+    @property
+    def reads_batch(self) -> bool:
+        """True if the loss of a row depends on the other rows of its source."""
         return False
 
     @property

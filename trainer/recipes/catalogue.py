@@ -18,6 +18,7 @@ from trainer.objectives import (
     Sum,
     VoteDistill,
 )
+from trainer.recipes.contrast import CONTRASTED
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.posthoc import TauNorm
@@ -124,6 +125,7 @@ _ALL = (
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,
+    *CONTRASTED,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 

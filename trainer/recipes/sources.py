@@ -56,6 +56,10 @@ _CLOUDED = (
     "Li, Cheung, Lu: Long-Tailed Visual Recognition via Gaussian Clouded Logit Adjustment. CVPR "
     "2022, arXiv 2305.11733"
 )
+_BALANCED_CONTRAST = (
+    "Zhu, Wang, Chen, Chen, Jiang: Balanced Contrastive Learning for Long-Tailed Visual "
+    "Recognition. CVPR 2022, arXiv 2207.09052"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -131,6 +135,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
             "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
         ),
     ),
+    "bcl": (_BALANCED_CONTRAST,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 

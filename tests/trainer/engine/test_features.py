@@ -54,6 +54,36 @@ def test_the_plain_forward_is_the_model_on_the_images(model: Any) -> None:
     assert torch.equal(out.logits, model(rows.images).logits)
 
 
+def test_the_plain_forward_shows_further_views_to_the_same_network(model: Any) -> None:
+    rows = replace(batch(REAL), views=torch.randn(2, 4, 2, 8, 8))
+    out, judged = Plain()(model, rows, None, draws())
+    assert judged is rows and len(out.views) == 2
+    for seen, images in zip((out, *out.views), (rows.images, *rows.views), strict=True):
+        torch.testing.assert_close(seen.logits, model(images).logits)
+        assert seen.weight is model.head.weight
+    part = out.of(slice(1, 3))
+    assert torch.equal(part.views[1].features, out.views[1].features[1:3])
+    assert part.weight is out.weight
+    apart = out.detach()
+    tensors = [apart.weight, *(one.features for one in (apart, *apart.views))]
+    assert not any(value.requires_grad for value in tensors)
+
+
+def test_batch_norms_see_all_views_together(model: Any) -> None:
+    rows = replace(batch(REAL), views=torch.randn(2, 4, 2, 8, 8))
+    out, _ = Plain()(model.train(), rows, None, draws())
+    whole = model(torch.cat([rows.images, *rows.views]))
+    torch.testing.assert_close(out.logits, whole.logits[:6])
+    torch.testing.assert_close(out.views[1].logits, whole.logits[10:])
+
+
+def test_views_without_rows_have_outputs_without_rows(model: Any) -> None:
+    rows = replace(batch(replace(REAL, bank=True)), views=torch.randn(2, 0, 2, 8, 8))
+    out, _ = Plain()(model, rows, None, draws())
+    assert [len(view.logits) for view in out.views] == [0, 0]
+    torch.testing.assert_close(out.logits, model(rows.images).logits)
+
+
 def test_mixed_depths_give_labels_of_both_rows_and_their_shares(model: Any) -> None:
     rows = batch(REAL)
     at_maps = at_images = 0

@@ -1,0 +1,37 @@
+"""Losses that contrast views of a batch. `V` views of `N` rows, `P` numbers of a projection."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["balanced_contrast"]
+
+
+def balanced_contrast(
+    views: Tensor, label: Tensor, prototypes: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Computes the balanced contrastive loss of each row, the mean over its views, [N].
+
+    Zhu et al. 2022. Items are all views of all rows, and one prototype for each class. s_ik =
+    cos(x_i, x_k) / temperature; B_c counts the items of class c. For each view i of class y
+
+        L_i = log sum_{k != i} exp(s_ik) / (B_{c(k)} - [c(k) = y]) - mean_p s_ip
+
+    with p over the other items of class y. So each class has the mean of its terms in the
+    denominator, and all classes are there by their prototypes. views: [V, N, P]; label: [N]
+    int64; prototypes: [K, P]. Vectors need not be of unit length.
+    """
+    count, classes = views.shape[0] * views.shape[1], len(prototypes)
+    own = F.normalize(views.flatten(0, 1), dim=1)  # [V N, P]
+    items = torch.cat([own, F.normalize(prototypes, dim=1)])  # [V N + K, P]
+    of = torch.cat([label.repeat(len(views)), torch.arange(classes, device=label.device)])
+    same = of[:count, None] == of  # [V N, V N + K]
+    itself = torch.eye(count, len(items), dtype=torch.bool, device=label.device)
+    scores = own @ items.T / temperature
+    terms = (of.bincount(minlength=classes)[of] - same.long()).to(scores)
+    all_classes = (scores - terms.log()).masked_fill(itself, -torch.inf).logsumexp(1)
+    alike = same & ~itself
+    pull = (scores * alike).sum(1) / alike.sum(1)
+    return (all_classes - pull).view(views.shape[:2]).mean(0)
