@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
-from trainer.objectives.contrast import BalancedContrast
+from trainer.objectives.contrast import BalancedContrast, ExpectedContrast
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
@@ -20,6 +20,7 @@ __all__ = [
     "CrossEntropy",
     "Deferred",
     "Distill",
+    "ExpectedContrast",
     "FeatureDistill",
     "Focal",
     "GaussianClouded",

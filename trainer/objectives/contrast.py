@@ -14,7 +14,9 @@ from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["BalancedContrast"]
+    from trainer.engine.batch import Batch
+
+__all__ = ["BalancedContrast", "ExpectedContrast"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class BalancedContrast(Objective):
     reads_batch = True
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        _require_positive(self.temperature)
 
     @property
     def needs(self) -> Needs:
@@ -58,9 +59,84 @@ class BalancedContrast(Objective):
 
         def loss(student: Outputs, rows: Rows) -> Tensor:
             if rows.shown is None:
-                return student.logits.new_zeros(len(student.logits))
+                return _nothing(student)
             views = torch.stack([view.others["contrast"] for view in student.views])
             assert student.weight is not None
             return balanced_contrast(views, rows.shown, state(student.weight), self.temperature)
 
         return loss
+
+
+@dataclass(frozen=True)
+class ExpectedContrast(Objective):
+    """Contrast of two views with infinitely many samples of each class (Du et al. 2024).
+
+    The views pass the projection "contrast", of `hidden` units with a batch norm and `width`
+    outputs. Each class is a von Mises-Fisher distribution, whose mean follows the views of the last
+    epoch and of this one. The log expectations of the classes are logits
+    (`losses.directions.expected_scores`) of a logit-adjusted loss, as classes are drawn by their
+    shares. A class without a view so far is uniform. An epoch is as many training images as there
+    are, also where a bank takes a part of each batch.
+    """
+
+    temperature: float = 0.1
+    hidden: int = 512
+    width: int = 128
+
+    reads_shares = True
+    reads_state = True
+    corrects_prior = True
+
+    def __post_init__(self) -> None:
+        _require_positive(self.temperature)
+
+    @property
+    def needs(self) -> Needs:
+        head = Head("mlp", width=self.width, hidden=self.hidden, normed=True)
+        return Needs(others={"contrast": head}, views=2)
+
+    def state(self, task: Task) -> nn.Module:
+        from trainer.models.class_directions import ClassDirections
+
+        return ClassDirections(len(task.counts), self.width, sum(task.counts))
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        import torch
+
+        from trainer.losses.counts import as_counts
+        from trainer.losses.directions import expected_scores
+        from trainer.losses.priors import logit_adjust
+        from trainer.models.class_directions import ClassDirections
+
+        assert isinstance(state, ClassDirections)
+        counts = as_counts(task.counts)
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            if rows.shown is None:
+                return _nothing(student)
+            means, each = state.means, []
+            for view in student.views:
+                scores = expected_scores(view.others["contrast"], means, self.temperature)
+                each.append(logit_adjust(scores, rows.shown, counts))
+            return torch.stack(each).mean(0)
+
+        return loss
+
+    def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:
+        import torch
+
+        from trainer.models.class_directions import ClassDirections
+
+        assert isinstance(state, ClassDirections)
+        views = torch.stack([view.others["contrast"] for view in out.views])
+        state.follow(views, batch.label_a[: views.shape[1]])
+
+
+def _nothing(student: Outputs) -> Tensor:
+    """Makes the losses of rows without views: zeros, [N]."""
+    return student.logits.new_zeros(len(student.logits))
+
+
+def _require_positive(temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")

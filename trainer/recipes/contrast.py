@@ -5,21 +5,26 @@ README.md in this folder has a paragraph on each.
 
 from __future__ import annotations
 
-from trainer.objectives import BalancedContrast, LogitAdjusted, Sum
+from trainer.objectives import BalancedContrast, ExpectedContrast, LogitAdjusted, Objective, Sum
 from trainer.recipes.stage import Recipe, Stage
 
 __all__ = ["CONTRASTED"]
 
+
+def _contrasted(name: str, about: str, objective: Objective) -> Recipe:
+    """Makes a recipe of one training on the rows of the arm, with two further views."""
+    return Recipe(name, about, (Stage("train", objective, views=("plain", "plain")),))
+
+
 CONTRASTED = (
-    Recipe(
+    _contrasted(
         "bcl",
         "logits shifted by class counts, and a balanced contrast of two views (Zhu et al. 2022)",
-        (
-            Stage(
-                "train",
-                Sum(((2.0, LogitAdjusted(tau=1.0)), (0.6, BalancedContrast(temperature=0.1)))),
-                views=("plain", "plain"),
-            ),
-        ),
+        Sum(((2.0, LogitAdjusted(tau=1.0)), (0.6, BalancedContrast(temperature=0.1)))),
+    ),
+    _contrasted(
+        "proco",
+        "logits shifted by class counts, and a contrast with distributions (Du et al. 2024)",
+        Sum(((1.0, LogitAdjusted(tau=1.0)), (1.0, ExpectedContrast(temperature=0.1)))),
     ),
 )

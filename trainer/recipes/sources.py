@@ -60,6 +60,10 @@ _BALANCED_CONTRAST = (
     "Zhu, Wang, Chen, Chen, Jiang: Balanced Contrastive Learning for Long-Tailed Visual "
     "Recognition. CVPR 2022, arXiv 2207.09052"
 )
+_EXPECTED_CONTRAST = (
+    "Du, Wang, Song, Huang: Probabilistic Contrastive Learning for Long-Tailed Visual Recognition. "
+    "IEEE Transactions on PAMI 46(9), 2024, arXiv 2403.06726"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -136,6 +140,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "bcl": (_BALANCED_CONTRAST,),
+    "proco": (_EXPECTED_CONTRAST,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 
@@ -182,6 +187,13 @@ PUBLISHED: dict[str, Published] = {
         48.61,
         "Li et al. 2024 (H2T), slides of the same authors",
         "230 epochs of batch 64, crop, flip and mixup",
+    ),
+    "proco": Published(
+        "cifar10_lt",
+        100,
+        85.9,
+        "Du et al. 2024, README of its code",
+        "200 epochs of batch 256, AutoAugment, Cutout and SimCLR views",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

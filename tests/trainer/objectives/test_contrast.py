@@ -13,9 +13,12 @@ from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Plain
 from trainer.engine.loop import Losses, row_losses
 from trainer.losses.contrast import balanced_contrast
+from trainer.losses.directions import expected_scores
+from trainer.losses.priors import logit_adjust
 from trainer.models import Outputs
+from trainer.models.class_directions import ClassDirections
 from trainer.models.classifier import Classifier
-from trainer.objectives import BalancedContrast, Objective, Rows, Task
+from trainer.objectives import BalancedContrast, ExpectedContrast, Objective, Rows, Task
 
 N, K = 8, 3
 TASK = Task((9, 6, 3), features=64)
@@ -68,7 +71,7 @@ def test_the_head_and_both_projections_learn() -> None:
         assert parameter.grad is not None and parameter.grad.any()
 
 
-@pytest.mark.parametrize("objective", [BalancedContrast()])
+@pytest.mark.parametrize("objective", [BalancedContrast(), ExpectedContrast()])
 def test_views_keep_their_classes_in_mixed_rows_and_rows_of_a_bank_have_none(
     objective: Objective,
 ) -> None:
@@ -85,6 +88,89 @@ def test_views_keep_their_classes_in_mixed_rows_and_rows_of_a_bank_have_none(
     torch.testing.assert_close(unmixed, found)
 
 
-def test_a_temperature_is_positive() -> None:
+@pytest.mark.parametrize("kind", [BalancedContrast, ExpectedContrast])
+def test_a_temperature_is_positive(kind: Any) -> None:
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
-        BalancedContrast(temperature=0)
+        kind(temperature=0)
+
+
+# Distributions of classes
+
+
+def directions(images: int = 100) -> ClassDirections:
+    return ClassDirections(K, 4, images)
+
+
+def test_a_class_has_the_mean_of_its_unit_vectors_in_all_views() -> None:
+    state, views, label = directions(), torch.randn(2, 5, 4), torch.tensor([0, 0, 2, 2, 2])
+    state.follow(9 * views, label)
+    unit = torch.nn.functional.normalize(views, dim=2)
+    torch.testing.assert_close(state.means[0], unit[:, :2].mean((0, 1)))
+    torch.testing.assert_close(state.means[2], unit[:, 2:].mean((0, 1)))
+    assert not state.means[1].any()
+    assert int(state.seen) == 5
+
+
+def test_the_last_epoch_and_this_one_count_and_none_before() -> None:
+    """Three epochs of two steps: each view is one of its own axis."""
+    state, axes = directions(images=4), torch.eye(4)
+
+    def step(axis: int) -> None:
+        state.follow(axes[axis].expand(1, 2, 4), torch.zeros(2, dtype=torch.long))
+
+    for axis in (0, 1):  # all of the first epoch
+        step(axis)
+    torch.testing.assert_close(state.means[0], torch.tensor([0.5, 0.5, 0, 0]))
+    step(2)  # the first epoch, and the half of the second
+    torch.testing.assert_close(state.means[0], torch.tensor([1.0, 1, 1, 0]) / 3)
+    step(2)  # the second epoch alone
+    torch.testing.assert_close(state.means[0], axes[2])
+    step(3)
+    torch.testing.assert_close(state.means[0], torch.tensor([0, 0, 2.0, 1]) / 3)
+
+
+def test_a_long_step_ends_an_epoch() -> None:
+    state = directions(images=3)
+    state.follow(torch.randn(2, 5, 4), torch.zeros(5, dtype=torch.long))
+    assert int(state.seen) == 0 and not state.counts[1].any() and state.counts[0, 0] == 10
+
+
+def test_views_meet_the_distributions_of_their_classes_in_both_views() -> None:
+    objective = ExpectedContrast(temperature=0.2)
+    state, given = objective.state(TASK), batch()
+    assert state.images == 18
+    out = seen(objective, given).of(slice(0, 5))
+    label = given.label_a[:5]
+    state.follow(torch.randn(2, 5, 128), label)
+    rows = Rows(label, given.index[:5], shown=label)
+    found = objective.bind(TASK, state)(out, rows)
+    each = []
+    for view in out.views:
+        scores = expected_scores(view.others["contrast"], state.means, 0.2)
+        each.append(logit_adjust(scores, label, TASK.counts))
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+    equal = objective.bind(TASK.balanced(), state)(out, rows)
+    assert not torch.allclose(equal, found)
+
+
+def test_before_any_view_was_seen_only_the_shares_of_the_classes_count() -> None:
+    """-log pi_y, for 9, 6 and 3 of 18 images."""
+    objective, given = ExpectedContrast(), batch()
+    out, label = seen(objective, given).of(slice(0, 5)), given.label_a[:5]
+    found = objective.bind(TASK, objective.state(TASK))(
+        out, Rows(label, given.index[:5], shown=label)
+    )
+    torch.testing.assert_close(found, -(torch.tensor([9.0, 6, 3])[label] / 18).log())
+
+
+def test_after_a_step_views_of_training_images_move_the_distributions() -> None:
+    """Whatever is mixed, and without the rows of a bank."""
+    objective, given = ExpectedContrast(), batch(mixed=True)
+    state, out = objective.state(TASK), seen(objective, given).detach()
+    objective.after_step(state, out, given)
+    views = torch.stack([view.others["contrast"] for view in out.views])
+    expected = objective.state(TASK)
+    expected.follow(views, given.label_a[:5])
+    assert torch.equal(state.sums, expected.sums) and int(state.seen) == 5
+    assert set(state.state_dict()) == {"sums", "counts", "seen"}
+    assert not list(state.parameters())

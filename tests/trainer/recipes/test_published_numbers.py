@@ -9,6 +9,7 @@ from trainer.objectives import (
     BalancedContrast,
     CrossEntropy,
     Deferred,
+    ExpectedContrast,
     Focal,
     GaussianClouded,
     LabelAwareSmoothing,
@@ -76,6 +77,16 @@ def test_balanced_contrast() -> None:
     contrast = BalancedContrast(temperature=0.1, hidden=512, width=128)
     assert stage.objective == Sum(((2.0, LogitAdjusted(1.0)), (0.6, contrast)))
     assert len(stage.views) == 2
+
+
+def test_contrast_with_distributions() -> None:
+    """Both terms alike, temperature 0.1, 512 units with a batch norm and 128, a linear head."""
+    (stage,) = RECIPES["proco"].stages
+    contrast = ExpectedContrast(temperature=0.1, hidden=512, width=128)
+    assert stage.objective == Sum(((1.0, LogitAdjusted(1.0)), (1.0, contrast)))
+    needs = stage.objective.needs
+    assert needs.others == {"contrast": Head("mlp", width=128, hidden=512, normed=True)}
+    assert (needs.head, len(stage.views)) == (None, 2)
 
 
 def test_the_head_of_mislas() -> None:
