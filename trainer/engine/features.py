@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from trainer.engine.mixing import Streams, beside, mix, shares
+import numpy as np
+
+from trainer.engine.mixing import Streams, beside, boxes, mix, paste, shares
 from trainer.models.outputs import Outputs
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from trainer.engine.batch import Batch
     from trainer.models.classifier import Classifier
 
-__all__ = ["Forward", "HeadToTail", "ManifoldMixup", "Plain"]
+__all__ = ["Forward", "GlobalAndLocal", "HeadToTail", "ManifoldMixup", "Plain"]
 
 
 class Forward(Protocol):
@@ -39,6 +41,11 @@ class Forward(Protocol):
         """The number of draws without a loss that it reads."""
         ...
 
+    @property
+    def shows_views(self) -> bool:
+        """True if it shows the further views of a batch to the network."""
+        ...
+
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]: ...
@@ -53,20 +60,14 @@ class Plain:
 
     mixes = False
     unjudged = 0
+    shows_views = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
         if batch.views is None:
             return model(batch.images), batch
-        import torch
-
-        together = torch.cat([batch.images, *batch.views])
-        out = model(together.contiguous(memory_format=torch.channels_last))
-        first, each = len(batch.images), batch.views.shape[1]
-        starts = [first + place * each for place in range(len(batch.views))]
-        views = tuple(out.of(slice(start, start + each)) for start in starts)
-        return out.of(slice(0, first))._replace(views=views), batch
+        return _together(model, batch.images, batch.views), batch
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class HeadToTail:
 
     mixes = False
     unjudged = 1
+    shows_views = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -106,6 +108,7 @@ class ManifoldMixup:
 
     mixes = True
     unjudged = 0
+    shows_views = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -126,3 +129,53 @@ class ManifoldMixup:
             sources=(replace(source, mixed=True),),
         )
         return model.answer(model.pool(maps)), judged
+
+
+@dataclass(frozen=True)
+class GlobalAndLocal:
+    """A forward that mixes whole images in one view, and boxes in another (Du et al. 2023).
+
+    Row i of the judged draw is mixed with row i of the draw without a loss: by mixup in the images,
+    by CutMix in the further view. Both have one share lam ~ Beta(alpha, alpha) for each row, which
+    is that of the label too, also where a box is cut off at an edge. The outputs are those of the
+    mixup; those of the CutMix are their view.
+    """
+
+    alpha: float = 0.5
+
+    mixes = True
+    unjudged = 1
+    shows_views = True
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        judged, donor = batch.sources
+        assert batch.views is not None
+        (view,) = batch.views
+        count, (height, width) = judged.rows.stop, view.shape[2:]
+        share = shares(self.alpha, count, draws("forward.lam"))
+        box = beside(view, boxes(share, height, width, draws("forward.box")))
+        lam = beside(view, share).repeat(2)  # of both draws, each mixed with the other
+        partner = beside(view, np.roll(np.arange(2 * count), count))
+        whole = mix(batch.images, partner, lam)[judged.rows]
+        cut = paste(view, partner, box.repeat(2, 1))[judged.rows]
+        mixed = replace(
+            batch,
+            label_b=batch.label_a[partner],
+            lam=lam,
+            index_b=batch.index[partner],
+            sources=(replace(judged, mixed=True), donor),
+        )
+        return _together(model, whole, cut[None]), mixed
+
+
+def _together(model: Classifier, images: Tensor, views: Tensor) -> Outputs:
+    """Runs the network once on images [N, C, H, W] and further views of them [V, M, C, H, W]."""
+    import torch
+
+    shown = torch.cat([images, *views]).contiguous(memory_format=torch.channels_last)
+    out, first, each = model(shown), len(images), views.shape[1]
+    starts = [first + place * each for place in range(len(views))]
+    seen = tuple(out.of(slice(start, start + each)) for start in starts)
+    return out.of(slice(0, first))._replace(views=seen)

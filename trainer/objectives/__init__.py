@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
+from trainer.objectives.consistency import MixtureConsistency
 from trainer.objectives.contrast import BalancedContrast, ExpectedContrast
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
@@ -29,6 +30,7 @@ __all__ = [
     "LogitAdjusted",
     "Loss",
     "MemoryTransfer",
+    "MixtureConsistency",
     "Needs",
     "Objective",
     "OneHotDistill",

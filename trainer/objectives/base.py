@@ -48,8 +48,8 @@ class Rows:
     teachers: one answer per teacher of the stage, in its order; progress: share of the stage's
     steps that are done, 0 at the first; draws: keyed by seed, stage and step, so that a resumed
     run draws the same noise; mixed: True if the rows show mixed images; shown: [N] int64, the
-    classes of the unmixed images in the student's views, whatever `label` is, or None for rows
-    that have no views, such as those of a bank.
+    classes of the images in the student's views, which are unmixed unless the stage's forward mixes
+    them, whatever `label` is; None for rows that have no views, such as those of a bank.
     """
 
     label: Tensor

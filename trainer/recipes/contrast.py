@@ -1,12 +1,20 @@
-"""Recipes that contrast several views of each image.
+"""Recipes that compare several views of each image.
 
 README.md in this folder has a paragraph on each.
 """
 
 from __future__ import annotations
 
-from trainer.objectives import BalancedContrast, ExpectedContrast, LogitAdjusted, Objective, Sum
-from trainer.recipes.stage import Recipe, Stage
+from trainer.engine.features import GlobalAndLocal
+from trainer.objectives import (
+    BalancedContrast,
+    ExpectedContrast,
+    LogitAdjusted,
+    MixtureConsistency,
+    Objective,
+    Sum,
+)
+from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["CONTRASTED"]
 
@@ -26,5 +34,22 @@ CONTRASTED = (
         "proco",
         "logits shifted by class counts, and a contrast with distributions (Du et al. 2024)",
         Sum(((1.0, LogitAdjusted(tau=1.0)), (1.0, ExpectedContrast(temperature=0.1)))),
+    ),
+    Recipe(
+        "glmc",
+        "two mixtures that agree, and weights of classes that grow (Du et al. 2023)",
+        (
+            Stage(
+                "train",
+                MixtureConsistency(power=1.2, consistency=4.0),
+                rows="real",
+                draws=(Draw(), Draw(judged=False)),
+                schedule="cosine",
+                lr=0.1,
+                weight_decay=5e-3,
+                forward=GlobalAndLocal(alpha=0.5),
+                views=("plain",),
+            ),
+        ),
     ),
 )

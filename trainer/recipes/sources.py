@@ -64,6 +64,10 @@ _EXPECTED_CONTRAST = (
     "Du, Wang, Song, Huang: Probabilistic Contrastive Learning for Long-Tailed Visual Recognition. "
     "IEEE Transactions on PAMI 46(9), 2024, arXiv 2403.06726"
 )
+_MIXTURES = (
+    "Du, Yang, Jia, Nan, Chen, Yang: Global and Local Mixture Consistency Cumulative Learning for "
+    "Long-Tailed Visual Recognitions. CVPR 2023, arXiv 2305.08661"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -141,6 +145,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     ),
     "bcl": (_BALANCED_CONTRAST,),
     "proco": (_EXPECTED_CONTRAST,),
+    "glmc": (_MIXTURES,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 
@@ -194,6 +199,13 @@ PUBLISHED: dict[str, Published] = {
         85.9,
         "Du et al. 2024, README of its code",
         "200 epochs of batch 256, AutoAugment, Cutout and SimCLR views",
+    ),
+    "glmc": Published(
+        "cifar10_lt",
+        100,
+        88.5,
+        "Du et al. 2023, README of its code",
+        "200 epochs of batch 64, a network of four times the channels",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

@@ -299,8 +299,8 @@ def _of_rows(stage: Stage, needs: Needs) -> list[str]:
         found.append(f"{stage.forward!r} takes one draw with a loss, and draws of one size")
     if len(stage.views) < needs.views:
         found.append(f"objective {stage.objective!r} needs {needs.views} views")
-    if stage.views and stage.forward != Plain():
-        found.append(f"further views are shown by Plain() alone, not by {stage.forward!r}")
+    if stage.views and not stage.forward.shows_views:
+        found.append(f"{stage.forward!r} does not show further views to the network")
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from stylegan_mix.rng import stream
 from trainer import models
 from trainer.engine.batch import Batch, Source
-from trainer.engine.features import ManifoldMixup, Plain
+from trainer.engine.features import GlobalAndLocal, ManifoldMixup, Plain
 from trainer.engine.mixing import Streams, mix
 
 
@@ -103,3 +103,47 @@ def test_mixed_depths_give_labels_of_both_rows_and_their_shares(model: Any) -> N
         at_images += torch.allclose(out.features, shallow, atol=1e-5)
     assert at_maps + at_images == 12
     assert at_maps and at_images
+
+
+def two_draws() -> Batch:
+    """Three judged rows and three without a loss; further views of all, each with its own pixels."""
+    sources = (Source("real", slice(0, 3)), Source("real-2", slice(3, 6), judged=False))
+    return replace(batch(*sources), views=torch.randn(1, 6, 2, 8, 8))
+
+
+def test_whole_images_and_boxes_are_mixed_with_the_other_draw_by_one_share(model: Any) -> None:
+    rows = two_draws()
+    out, judged = GlobalAndLocal(alpha=0.5)(model, rows, None, draws())
+    share = judged.lam[:3]
+    assert len(set(share.tolist())) == 3
+    assert torch.equal(judged.label_a[:3], rows.label_a[:3])
+    assert torch.equal(judged.label_b[:3], rows.label_a[3:])
+    assert torch.equal(judged.index_b[:3], rows.index[3:])
+    assert judged.sources == (replace(rows.sources[0], mixed=True), rows.sources[1])
+    own = share[:, None, None, None]
+    whole = own * rows.images[:3] + (1 - own) * rows.images[3:]
+    torch.testing.assert_close(out.logits, model(whole).logits)
+    (cut,) = out.views
+    assert len(cut.logits) == 3
+
+
+def test_the_boxes_are_of_the_further_view_and_the_share_is_not_that_of_what_is_left_of_them(
+    monkeypatch: pytest.MonkeyPatch, model: Any
+) -> None:
+    rows, seen = two_draws(), []
+    monkeypatch.setattr(model, "maps", lambda images: seen.append(images) or images)
+    monkeypatch.setattr(model, "pool", lambda maps: torch.zeros(len(maps), model.width))
+    other = kept = 0
+    for step in range(8):
+        _, judged = GlobalAndLocal(alpha=0.5)(model, rows, None, draws(step))
+        shown = seen.pop()
+        assert rows.views is not None and len(shown) == 6
+        cut, view = shown[3:], rows.views[0]
+        mine, theirs = (cut == view[:3]).all(1), (cut == view[3:]).all(1)  # [3, H, W]
+        assert (mine | theirs).all()
+        left = mine.float().mean((1, 2))
+        sides = 1 - (64 * (1 - judged.lam[:3])).sqrt().floor().square() / 64
+        assert (left >= sides - 1e-6).all()  # a box is cut off at the edges
+        other += int((left > sides + 1e-6).sum())
+        kept += int(((left - sides).abs() < 1e-6).sum())
+    assert other and kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.engine.features import GlobalAndLocal
 from trainer.models import Head
 from trainer.objectives import (
     BalancedContrast,
@@ -16,6 +17,7 @@ from trainer.objectives import (
     Ldam,
     LogitAdjusted,
     MemoryTransfer,
+    MixtureConsistency,
     Objective,
     Reweighted,
     SigmoidFocal,
@@ -87,6 +89,20 @@ def test_contrast_with_distributions() -> None:
     needs = stage.objective.needs
     assert needs.others == {"contrast": Head("mlp", width=128, hidden=512, normed=True)}
     assert (needs.head, len(stage.views)) == (None, 2)
+
+
+def test_two_mixtures() -> None:
+    """Shares of Beta(0.5, 0.5), weights n ** -1.2, 4 times the agreement; cosine from 0.01."""
+    (stage,) = RECIPES["glmc"].stages
+    assert stage.objective == MixtureConsistency(power=1.2, consistency=4.0)
+    assert stage.forward == GlobalAndLocal(alpha=0.5)
+    assert (stage.lr * RunSpec.lr, stage.schedule, stage.weight_decay) == (
+        pytest.approx(0.01),
+        "cosine",
+        5e-3,
+    )
+    assert stage.draws == (Draw("instance"), Draw("instance", judged=False))
+    assert len(stage.views) == 1
 
 
 def test_the_head_of_mislas() -> None:

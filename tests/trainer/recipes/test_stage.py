@@ -89,7 +89,7 @@ def test_recipes_that_newer_methods_need_are_sound() -> None:
         ((Stage("a", wants(views=2), views=("plain",)),), "needs 2 views"),
         (
             (replace(TEACHER, views=("plain",), forward=ManifoldMixup()),),
-            r"further views are shown by Plain\(\) alone, not by ManifoldMixup",
+            r"ManifoldMixup\(alpha=1.0\) does not show further views to the network",
         ),
         ((Stage("a", wants(head=Head("mlp", hidden=4))),), "a projection has no classes"),
         ((replace(TEACHER, head="kept"),), "a head is kept from an earlier stage"),
