@@ -24,8 +24,8 @@ from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import say
 from stylegan_mix.session import Session
 from trainer.engine import evaluate
-from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
+from trainer.engine.transform import Transform
 from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 

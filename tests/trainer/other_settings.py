@@ -46,3 +46,11 @@ def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
     posthoc = RECIPES[recipe].posthoc if recipe in RECIPES else None
     tuned = posthoc is not None and posthoc.needs_validation
     return replace(data, val_per_class=1) if tuned else data
+
+
+def takes(recipe: str, aug: str) -> bool:
+    """True if a recipe can be run in an arm: it has a stage on the rows of arms, or there is none.
+
+    Such a stage is missing where a recipe mixes its own images.
+    """
+    return aug == "none" or recipe not in RECIPES or RECIPES[recipe].follows_arm()

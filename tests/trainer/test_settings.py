@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_settings import BANK, CHOSEN, NUMBERS, data_for
+from other_settings import BANK, CHOSEN, NUMBERS, data_for, takes
 
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
@@ -25,7 +25,7 @@ ALWAYS = {
     *("pad", "flip", "eval_every", "recipe_version", "loop_version"),
 }
 OTHER = {**CHOSEN, **NUMBERS}
-GRID = [(aug, name) for aug in ARMS for name in RECIPES]
+GRID = [(aug, name) for aug in ARMS for name in RECIPES if takes(name, aug)]
 
 
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
@@ -71,11 +71,19 @@ def test_an_option_changes_the_key_or_is_refused(aug: str, name: str) -> None:
             assert changed.key != base(aug, name).key
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("aug", ARMS)
+@pytest.mark.parametrize(("aug", "name"), GRID)
 def test_a_plain_run_of_every_arm_and_recipe_is_accepted(aug: str, name: str) -> None:
     check(base(aug, name))
     refuse_unread({"aug": aug, "recipe": name})
+
+
+@pytest.mark.parametrize("aug", [aug for aug in ARMS if aug != "none"])
+def test_a_recipe_that_mixes_its_own_images_takes_no_arm(aug: str) -> None:
+    assert [name for name in RECIPES if not takes(name, aug)] == ["glmc"]
+    with pytest.raises(UsageFailure, match=f"--aug {aug}: recipe glmc trains on real images alone"):
+        refuse_unread({"aug": aug, "recipe": "glmc"})
+    with pytest.raises(UsageFailure, match="'aug' is set to"):
+        check(base(aug, "glmc"))
 
 
 def test_with_a_teacher_run_the_teacher_stage_reads_nothing() -> None:

@@ -13,20 +13,21 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
+from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy
 from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.mixing import ARMS, Mixer, beside, shares
 from trainer.engine.portions import Portions
+from trainer.engine.transform import transform_of
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import RunSpec
 
-__all__ = ["Batches", "Images", "Transform", "source_names", "transform_of", "windows"]
+__all__ = ["Batches", "Images", "source_names"]
 
 # The name of the source of real rows that are drawn evenly and added to a batch.
 _EVEN = "even"
@@ -52,63 +53,6 @@ class Images:
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._device)]
         return torch.from_numpy(np.asarray(self._mapped[rows])).to(self._device)
-
-
-class Transform:
-    """A map from uint8 images [N, H, W, C] to normalised [N, C, H, W], channels last in memory."""
-
-    def __init__(
-        self,
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        pad: int,
-        flip: bool,
-        device: torch.device,
-    ) -> None:
-        self.pad, self.flip = pad, flip
-        shift = torch.tensor(mean, dtype=torch.float32) * 255
-        # A constant channel has no spread to divide by.
-        scale = 1 / (255 * torch.tensor(std, dtype=torch.float32)).clamp(min=1.0)
-        self._shift = shift.to(device)[:, None, None]
-        self._scale = scale.to(device)[:, None, None]
-
-    def random(self, images: Tensor, draws: np.random.Generator) -> Tensor:
-        """Crops from the image padded by zeros, flips if that keeps the label, normalises."""
-        count, height, width, _ = images.shape
-        top, left = torch.from_numpy(draws.integers(0, 2 * self.pad + 1, size=(2, count)))
-        flip = torch.from_numpy((draws.random(count) < 0.5) & self.flip)
-        padded = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
-        return self.plain(windows(padded, top, left, flip, size=(height, width)))
-
-    def plain(self, images: Tensor) -> Tensor:
-        """Normalises only."""
-        planes = images.permute(0, 3, 1, 2).to(torch.float32)
-        return ((planes - self._shift) * self._scale).contiguous(memory_format=torch.channels_last)
-
-
-def transform_of(spec: RunSpec, data: Dataset, device: torch.device) -> Transform:
-    """Makes the transform of a run; `pad` is an eighth of the side and `flip` the set's if None."""
-    pad = data.resolution // 8 if spec.pad is None else spec.pad
-    flip = data.flip if spec.flip is None else spec.flip
-    return Transform(data.mean, data.std, pad=pad, flip=flip, device=device)
-
-
-def windows(
-    images: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, size: tuple[int, int]
-) -> Tensor:
-    """Cuts one window of `size` (height, width) from each image, mirrored if `flip`.
-
-    images: [N, H, W, C]; top, left: [N] int64, the corners of the windows; flip: [N] bool.
-    """
-    device = images.device
-    top, left, flip = top.to(device), left.to(device), flip.to(device)
-    down = torch.arange(size[0], device=device)
-    across = torch.arange(size[1], device=device)
-    rows = top[:, None] + down  # [N, height]
-    columns = left[:, None] + torch.where(flip[:, None], size[1] - 1 - across, across)
-    sample = torch.arange(len(images), device=device)[:, None, None]
-    return images[sample, rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
@@ -215,7 +159,7 @@ class Batches:
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
         parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
-        planes = self._transform.random(images, self._stream("data.augment", step))
+        planes = self._seen(images, PLAIN, "data.augment", step)
         partners: dict[str, Partners] = {}
         if step < self._portions.plain_from:  # an arm has one draw, the first rows
             if self._crosses and len(parts) > 1:
@@ -331,10 +275,14 @@ class Batches:
             return None
         images = torch.cat([part.images for part in parts if not part.source.bank])
         views = [
-            self._transform.random(images, self._stream("data.view", step, place))
-            for place, _ in enumerate(self._stage.views)
+            self._seen(images, VIEWS[view], "data.view", step, place)
+            for place, view in enumerate(self._stage.views)
         ]
         return torch.stack(views)
+
+    def _seen(self, images: Tensor, policy: Policy, name: str, *index: int) -> Tensor:
+        """Augments by a policy, with the random streams of `name` and `index`."""
+        return self._transform.view(images, policy, name, lambda one: self._stream(one, *index))
 
     def refresh(self, number: int) -> Tensor:
         """Draws unmixed real images in natural proportion for batch-norm statistics."""

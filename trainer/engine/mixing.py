@@ -33,6 +33,7 @@ __all__ = [
     "paste",
     "remixed",
     "shares",
+    "within",
 ]
 
 Streams = Callable[[str], np.random.Generator]
@@ -165,13 +166,19 @@ def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
     """
     import torch
 
+    return torch.where(within(boxes, *images.shape[2:]), images[partner], images)
+
+
+def within(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Tells which pixels lie in the boxes [N, 4] int64, as [N, 1, H, W] bool."""
+    import torch
+
     top, bottom, left, right = boxes[:, :, None].unbind(1)  # [N, 1]
-    row = torch.arange(images.shape[2], device=images.device)
-    column = torch.arange(images.shape[3], device=images.device)
+    row = torch.arange(height, device=boxes.device)
+    column = torch.arange(width, device=boxes.device)
     tall = (top <= row) & (row < bottom)  # [N, H]
     wide = (left <= column) & (column < right)  # [N, W]
-    inside = (tall[:, :, None] & wide[:, None, :])[:, None]
-    return torch.where(inside, images[partner], images)
+    return (tall[:, :, None] & wide[:, None, :])[:, None]
 
 
 def remixed(

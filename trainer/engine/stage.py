@@ -19,7 +19,7 @@ from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import evaluate, loop, teachers, votes
-from trainer.engine.batches import Batches, source_names, transform_of
+from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
     Finished,
@@ -30,6 +30,7 @@ from trainer.engine.folder import (
 )
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
+from trainer.engine.transform import transform_of
 from trainer.inputs import Inputs
 from trainer.models import Head
 from trainer.models.classifier import Classifier

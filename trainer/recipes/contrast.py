@@ -21,7 +21,7 @@ __all__ = ["CONTRASTED"]
 
 def _contrasted(name: str, about: str, objective: Objective) -> Recipe:
     """Makes a recipe of one training on the rows of the arm, with two further views."""
-    return Recipe(name, about, (Stage("train", objective, views=("plain", "plain")),))
+    return Recipe(name, about, (Stage("train", objective, views=("simclr", "simclr")),))
 
 
 CONTRASTED = (

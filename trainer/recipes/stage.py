@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stylegan_mix.errors import nearest
+from trainer.engine.augmentation.policies import View
 from trainer.engine.features import Forward, Plain
 from trainer.models.heads import Head
 from trainer.objectives import Needs, Objective
@@ -25,7 +26,6 @@ Trained = Literal["all", "head"]
 Schedule = Literal["step", "cosine"]
 HeadStart = Literal["new", "kept"]
 Norms = Literal["follow", "frozen"]
-View = Literal["plain"]
 
 # Forms of heads that scale the logits of another one.
 _SCALED = ("scaled", "rescaled")
@@ -74,7 +74,7 @@ class Stage:
     they are not `lr`. start: the earlier stage whose weights it begins with; head: new, or kept
     from there; norms: batch-norm statistics follow the stage's batches, or stay. teachers: the
     earlier stages that teach it (a `--teacher` run replaces a single one). forward: makes outputs
-    from a batch; views: augmentations of further views.
+    from a batch; views: the policies of further views, by their names in `policies.VIEWS`.
     """
 
     name: str

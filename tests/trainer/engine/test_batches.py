@@ -13,8 +13,10 @@ import torch
 
 from stylegan_mix.rng import stream
 from trainer.engine import mixing, samplers
+from trainer.engine.augmentation.policies import VIEWS
 from trainer.engine.batch import Batch, Source
-from trainer.engine.batches import Batches, Images, Transform, windows
+from trainer.engine.batches import Batches, Images
+from trainer.engine.transform import Transform, transform_of, windows
 from trainer.objectives import CrossEntropy
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import BankRef, RunSpec
@@ -158,6 +160,10 @@ def batches(
     return Batches(spec, data, stage=stage, number=0, bank=bank, steps=steps, device=CPU)
 
 
+def stream_of(seed: int, *index: int) -> mixing.Streams:
+    return lambda name: stream(seed, name, *index)
+
+
 def real(count: int, mixed: bool) -> Source:
     return Source("real", slice(0, count), mixed=mixed)
 
@@ -267,6 +273,29 @@ def test_views_show_the_training_images_of_every_arm_unmixed(aug: str, data: Any
     raw = torch.from_numpy(data.train.images)[seen.index[: max(ends)]]
     transform = Transform(data.mean, data.std, pad=0, flip=False, device=CPU)
     assert torch.equal(seen.views[0], transform.plain(raw))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 32])
+def test_views_are_made_by_the_policies_of_their_names(
+    size: int, channels: int, data_of: Any
+) -> None:
+    shown = data_of(size=size, channels=channels)
+    stage = replace(STAGE, views=("plain", "strong", "simclr", "simclr"))
+    batch = batches("none", shown, stage=stage)(3)
+    views = batch.views
+    assert views is not None and views.shape == (4, 8, channels, size, size)
+    assert views.isfinite().all()
+    assert torch.equal(batch.images, batches("none", shown)(3).images)
+    taken = Images(shown.train.images, CPU).take(batch.index.numpy())
+    transform = transform_of(spec_of("none"), shown, CPU)
+    for place, name in enumerate(stage.views):
+        streams = stream_of(1, 0, 3, place)
+        expected = transform.view(taken, VIEWS[name], "data.view", streams)
+        assert torch.equal(views[place], expected)
+    assert not torch.equal(views[2], views[3])
+    again = batches("none", shown, stage=stage)(3).views
+    assert again is not None and torch.equal(views, again)
 
 
 @pytest.mark.parametrize("aug", ["none", "hybrid"])
