@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +21,7 @@ from stylegan_mix.rng import Draws
 from stylegan_mix.stopping import StopRequest
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Forward
+from trainer.engine.follower import Follower
 from trainer.engine.mixing import Streams
 from trainer.models import Outputs
 from trainer.models.classifier import Classifier
@@ -150,7 +151,11 @@ def _mean(counted: list[float]) -> float | None:
 
 @dataclass
 class State:
-    """Everything that a stage changes; `objective` is the state of its objective, or None."""
+    """Everything that a stage changes.
+
+    objective: the state of the stage's objective, or None; follower: a copy of the network that
+    answers for further views in its place, or None.
+    """
 
     model: Classifier
     optimiser: torch.optim.SGD
@@ -159,6 +164,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    follower: Follower | None = None
 
     def dump(self) -> dict[str, Any]:
         """Returns named tensors for a checkpoint; `restore` puts them back."""
@@ -166,6 +172,7 @@ class State:
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict() if self.objective else {},
+            "follower": self.follower.state_dict() if self.follower else {},
             "momentum": {i: m for i, m in enumerate(moments) if m is not None},
             "epoch_sums": self.tally.epoch,
             "teacher_sums": self.tally.teacher,
@@ -176,6 +183,8 @@ class State:
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
+        if self.follower is not None:
+            self.follower.load_state_dict(state["follower"])
         trained = dict(enumerate(self._trained()))
         for index, value in state["momentum"].items():
             buffer = _fill(torch.empty_like(trained[index]), value)
@@ -280,7 +289,7 @@ def one_step(job: Job, state: State) -> Tensor:
     state.model.train(job.norms_follow)
     with autocast(job.precision, batch.images.device):
         streams = job.streams(state.step)
-        student, batch = job.forward(state.model, batch, state.objective, streams)
+        student, batch = _forward(job, state, batch, streams)
         with torch.no_grad():
             answers = [teacher(batch) for teacher in job.teachers]
     progress, noise = state.step / job.steps, job.noise(state.step)
@@ -293,12 +302,23 @@ def one_step(job: Job, state: State) -> Tensor:
     state.optimiser.zero_grad(set_to_none=True)
     (weights * values).mean().backward()
     state.optimiser.step()
+    if state.follower is not None:
+        state.follower.follow(state.model)
     with torch.no_grad():
         job.after_step(state.objective, student.detach(), batch)
     state.tally.add_losses(batch, values)
     for one in answers:
         state.tally.add_answers(batch, one)
     return values.detach()
+
+
+def _forward(job: Job, state: State, batch: Batch, streams: Streams) -> tuple[Outputs, Batch]:
+    """Makes the outputs of the network; a follower answers for further views, if there is one."""
+    if state.follower is None or batch.views is None:
+        return job.forward(state.model, batch, state.objective, streams)
+    own = replace(batch, views=None)
+    student, seen = job.forward(state.model, own, state.objective, streams)
+    return student._replace(views=state.follower(batch.views)), seen
 
 
 def row_losses(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["balanced_contrast"]
+__all__ = ["balanced_contrast", "parametric_contrast"]
 
 
 def balanced_contrast(
@@ -35,3 +35,40 @@ def balanced_contrast(
     alike = same & ~itself
     pull = (scores * alike).sum(1) / alike.sum(1)
     return (all_classes - pull).view(views.shape[:2]).mean(0)
+
+
+def parametric_contrast(
+    logits: Tensor,
+    label: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    key_label: Tensor,
+    *,
+    alpha: float = 0.01,
+    temperature: float = 0.05,
+    among: bool = False,
+) -> Tensor:
+    """Computes cross-entropy on classes and keys in one softmax, [N] (Cui et al. 2021, PaCo).
+
+        L = -(log p_y + alpha sum_k log p_k) / (1 + alpha |P|),
+
+    p = softmax of the logits of all classes beside cos(q, k) / temperature of all keys, k in P the
+    keys of class y. The text adds the terms; divided by their weights, a row of a large class, with
+    many keys, weighs no more than others: our choice. logits: [N, K], shifted by log pi to be
+    balanced; label: y, [N] int64; queries: q, [N, P]; keys: [M, P]; key_label: [M] int64, -1 for
+    keys that do not count; among: True if the other queries are keys, too. alpha = 0 without keys
+    is cross-entropy.
+    """
+    count = len(label)
+    own = F.normalize(queries, dim=1)
+    known = torch.cat([own, F.normalize(keys, dim=1)]) if among else F.normalize(keys, dim=1)
+    of = torch.cat([label, key_label]) if among else key_label
+    counts = (of >= 0).expand(count, -1)
+    if among:
+        counts = counts & ~torch.eye(count, len(of), dtype=torch.bool, device=label.device)
+    scores = (own @ known.T / temperature).masked_fill(~counts, -torch.inf)
+    log_p = torch.cat([logits, scores], 1).log_softmax(1)
+    alike = counts & (label[:, None] == of)
+    near = torch.where(alike, log_p[:, logits.shape[1] :], 0).sum(1)
+    right = log_p.gather(1, label[:, None])[:, 0]
+    return -(right + alpha * near) / (1 + alpha * alike.sum(1))

@@ -6,7 +6,7 @@ from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, 
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
 from trainer.objectives.consistency import MixtureConsistency
-from trainer.objectives.contrast import BalancedContrast, ExpectedContrast
+from trainer.objectives.contrast import BalancedContrast, ExpectedContrast, ParametricContrast
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
@@ -34,6 +34,7 @@ __all__ = [
     "Needs",
     "Objective",
     "OneHotDistill",
+    "ParametricContrast",
     "Reweighted",
     "Rows",
     "SigmoidFocal",

@@ -101,7 +101,8 @@ class Needs:
 
     answers: of every teacher; head: of the network, None for any; others: further heads by name;
     views: augmented views of each image beside the batch's own; ensemble: True if it reads more
-    than one teacher.
+    than one teacher; follower: the momentum of a copy of the network, which follows it and answers
+    for the views in its place; 0 for none.
     """
 
     answers: frozenset[Answer] = frozenset()
@@ -109,6 +110,7 @@ class Needs:
     others: Mapping[str, Head] = field(default_factory=dict)
     views: int = 0
     ensemble: bool = False
+    follower: float = 0.0
 
     def __or__(self, other: Needs) -> Needs:
         """Joins two demands; `ValueError` if they want different heads."""
@@ -126,6 +128,7 @@ class Needs:
             {**self.others, **other.others},
             max(self.views, other.views),
             self.ensemble or other.ensemble,
+            max(self.follower, other.follower),
         )
 
 

@@ -1,6 +1,6 @@
 """Objectives that contrast further views of the training images.
 
-Views are never mixed. Rows of a bank have none, so such an objective is 0 for them.
+Views are never mixed. Rows of a bank have none, and no contrast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trainer.engine.batch import Batch
 
-__all__ = ["BalancedContrast", "ExpectedContrast"]
+__all__ = ["BalancedContrast", "ExpectedContrast", "ParametricContrast"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,83 @@ class ExpectedContrast(Objective):
         assert isinstance(state, ClassDirections)
         views = torch.stack([view.others["contrast"] for view in out.views])
         state.follow(views, batch.label_a[: views.shape[1]])
+
+
+@dataclass(frozen=True)
+class ParametricContrast(Objective):
+    """Logit adjustment with keys among the classes (Cui et al. 2021, `parametric_contrast`).
+
+    The row itself, through the projection "contrast", is the query. Keys are the projections of a
+    further view by a copy of the network that follows it with `momentum`, of this step and of
+    `queue` images before; and the other queries of the step, unless they are mixed. A mixed row
+    meets the keys of each of its classes by the share of its label. Rows of a bank have logit
+    adjustment alone. `alpha` is the weight of a key beside that of the class.
+    """
+
+    alpha: float = 0.01
+    temperature: float = 0.05
+    queue: int = 1024
+    momentum: float = 0.999
+    hidden: int = 512
+    width: int = 128
+
+    reads_shares = True
+    reads_state = True
+    reads_batch = True
+    corrects_prior = True
+
+    def __post_init__(self) -> None:
+        _require_positive(self.temperature)
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"momentum must lie in (0, 1), got {self.momentum}")
+
+    @property
+    def needs(self) -> Needs:
+        head = Head("mlp", width=self.width, hidden=self.hidden)
+        return Needs(others={"contrast": head}, views=1, follower=self.momentum)
+
+    def state(self, task: Task) -> nn.Module:
+        from trainer.models.key_queue import KeyQueue
+
+        return KeyQueue(self.queue, self.width)
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        import torch
+
+        from trainer.losses.contrast import parametric_contrast
+        from trainer.losses.counts import as_counts, log_shares
+        from trainer.losses.labels import cross_entropy
+        from trainer.models.key_queue import KeyQueue
+
+        assert isinstance(state, KeyQueue)
+        shift = log_shares(as_counts(task.counts))
+
+        def loss(student: Outputs, rows: Rows) -> Tensor:
+            logits = student.logits + shift.to(student.logits)
+            if rows.shown is None:
+                return cross_entropy(logits, rows.label)
+            (view,) = student.views
+            now = view.others["contrast"]
+            return parametric_contrast(
+                logits,
+                rows.label,
+                student.others["contrast"],
+                torch.cat([now, state.keys.to(now)]),
+                torch.cat([rows.shown, state.label]),
+                alpha=self.alpha,
+                temperature=self.temperature,
+                among=not rows.mixed,
+            )
+
+        return loss
+
+    def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:
+        from trainer.models.key_queue import KeyQueue
+
+        assert isinstance(state, KeyQueue)
+        (view,) = out.views
+        keys = view.others["contrast"]
+        state.put(keys, batch.label_a[: len(keys)])
 
 
 def _nothing(student: Outputs) -> Tensor:

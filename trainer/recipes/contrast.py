@@ -12,6 +12,7 @@ from trainer.objectives import (
     LogitAdjusted,
     MixtureConsistency,
     Objective,
+    ParametricContrast,
     Sum,
 )
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -49,6 +50,20 @@ CONTRASTED = (
                 weight_decay=5e-3,
                 forward=GlobalAndLocal(alpha=0.5),
                 views=("plain",),
+            ),
+        ),
+    ),
+    Recipe(
+        "paco",
+        "keys of a slow copy of the network among the shifted classes (Cui et al. 2021)",
+        (
+            Stage(
+                "train",
+                ParametricContrast(alpha=0.01, temperature=0.05, queue=1024, momentum=0.999),
+                schedule="cosine",
+                lr=0.5,
+                weight_decay=5e-4,
+                views=("simclr",),
             ),
         ),
     ),

@@ -68,6 +68,9 @@ _MIXTURES = (
     "Du, Yang, Jia, Nan, Chen, Yang: Global and Local Mixture Consistency Cumulative Learning for "
     "Long-Tailed Visual Recognitions. CVPR 2023, arXiv 2305.08661"
 )
+_PARAMETRIC = (
+    "Cui, Zhong, Liu, Yu, Jia: Parametric Contrastive Learning. ICCV 2021, arXiv 2107.12028"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -146,6 +149,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "bcl": (_BALANCED_CONTRAST,),
     "proco": (_EXPECTED_CONTRAST,),
     "glmc": (_MIXTURES,),
+    "paco": (_PARAMETRIC,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 

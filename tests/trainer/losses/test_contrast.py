@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.losses.contrast import balanced_contrast
+from trainer.losses.contrast import balanced_contrast, parametric_contrast
 
 V, N, K, P = 2, 6, 3, 5
 LABEL = torch.tensor([0, 0, 0, 0, 1, 2])
@@ -69,3 +69,51 @@ def test_a_class_that_comes_twice_as_often_weighs_no_more_for_the_others() -> No
 def test_a_batch_without_rows_has_no_loss() -> None:
     found = balanced_contrast(normal(V, 0, P), torch.zeros(0, dtype=torch.long), normal(K, P))
     assert found.shape == (0,)
+
+
+# One softmax of classes and keys
+
+
+def test_parametric_contrast_by_hand() -> None:
+    """Two classes of log 1/2 and a key of the class at a right angle: p = 1/4, 1/4, 1/2."""
+    logits = torch.tensor([[0.5, 0.5]]).log()
+    query, key = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+    label = torch.tensor([1])
+    found = parametric_contrast(logits, label, query, key, label, alpha=0.5, temperature=0.1)
+    expected = (math.log(4) + 0.5 * math.log(2)) / 1.5
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("among", [False, True])
+def test_parametric_contrast_is_the_sum_over_classes_and_keys(among: bool) -> None:
+    logits, queries, keys = normal(N, K), normal(N, P), normal(4, P)
+    key_label = torch.tensor([0, 2, -1, 1])
+    found = parametric_contrast(
+        logits, LABEL, queries, keys, key_label, alpha=0.3, temperature=0.4, among=among
+    )
+    for i in range(N):
+        known = [(keys[k], int(key_label[k])) for k in (0, 1, 3)]
+        known += [(queries[j], int(LABEL[j])) for j in range(N) if among and j != i]
+        scores = [float(F.cosine_similarity(queries[i], k, dim=0)) / 0.4 for k, _ in known]
+        total = sum(math.exp(s) for s in [*logits[i].tolist(), *scores])
+        alike = [s for s, (_, y) in zip(scores, known, strict=True) if y == LABEL[i]]
+        terms = [-math.log(math.exp(s) / total) for s in alike]
+        right = -math.log(math.exp(logits[i, LABEL[i]]) / total)
+        expected = (right + 0.3 * sum(terms)) / (1 + 0.3 * len(alike))
+        assert float(found[i]) == pytest.approx(expected)
+
+
+def test_without_keys_parametric_contrast_is_cross_entropy() -> None:
+    logits, nobody = normal(N, K), torch.full((3,), -1)
+    found = parametric_contrast(logits, LABEL, normal(N, P), normal(3, P), nobody)
+    torch.testing.assert_close(found, F.cross_entropy(logits, LABEL, reduction="none"))
+
+
+def test_keys_that_do_not_count_leave_finite_gradients() -> None:
+    logits, queries = normal(N, K).requires_grad_(True), normal(N, P).requires_grad_(True)
+    key_label = torch.tensor([-1, 0, -1])
+    parametric_contrast(
+        logits, LABEL, queries, normal(3, P), key_label, among=True
+    ).sum().backward()
+    for value in (logits, queries):
+        assert value.grad is not None and value.grad.isfinite().all() and value.grad.any()

@@ -12,13 +12,22 @@ from trainer import models
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Plain
 from trainer.engine.loop import Losses, row_losses
-from trainer.losses.contrast import balanced_contrast
+from trainer.losses.contrast import balanced_contrast, parametric_contrast
 from trainer.losses.directions import expected_scores
 from trainer.losses.priors import logit_adjust
 from trainer.models import Outputs
 from trainer.models.class_directions import ClassDirections
 from trainer.models.classifier import Classifier
-from trainer.objectives import BalancedContrast, ExpectedContrast, Objective, Rows, Task
+from trainer.models.key_queue import KeyQueue
+from trainer.objectives import (
+    BalancedContrast,
+    ExpectedContrast,
+    LogitAdjusted,
+    Objective,
+    ParametricContrast,
+    Rows,
+    Task,
+)
 
 N, K = 8, 3
 TASK = Task((9, 6, 3), features=64)
@@ -88,7 +97,7 @@ def test_views_keep_their_classes_in_mixed_rows_and_rows_of_a_bank_have_none(
     torch.testing.assert_close(unmixed, found)
 
 
-@pytest.mark.parametrize("kind", [BalancedContrast, ExpectedContrast])
+@pytest.mark.parametrize("kind", [BalancedContrast, ExpectedContrast, ParametricContrast])
 def test_a_temperature_is_positive(kind: Any) -> None:
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
         kind(temperature=0)
@@ -174,3 +183,81 @@ def test_after_a_step_views_of_training_images_move_the_distributions() -> None:
     assert torch.equal(state.sums, expected.sums) and int(state.seen) == 5
     assert set(state.state_dict()) == {"sums", "counts", "seen"}
     assert not list(state.parameters())
+
+
+# Keys among the classes
+
+
+def test_a_queue_holds_the_latest_keys() -> None:
+    queue = KeyQueue(5, 2)
+    keys, label = torch.randn(7, 2), torch.arange(7)
+    queue.put(keys[:2], label[:2])
+    assert queue.label.tolist() == [0, 1, -1, -1, -1]
+    queue.put(keys[2:5], label[2:5])
+    queue.put(keys[5:7], label[5:7])
+    assert queue.label.tolist() == [5, 6, 2, 3, 4]
+    assert torch.equal(queue.keys, keys[queue.label])
+    queue.put(keys, label)  # more than there are places
+    assert sorted(queue.label.tolist()) == [2, 3, 4, 5, 6]
+    queue.put(keys[:0], label[:0])
+    assert torch.equal(queue.keys, keys[queue.label])
+    assert set(queue.state_dict()) == {"keys", "label", "place"}
+
+
+def test_queries_meet_keys_of_this_step_and_of_those_before() -> None:
+    objective, given = ParametricContrast(alpha=0.2, temperature=0.3, queue=6), batch()
+    state = objective.state(TASK)
+    state.put(torch.randn(4, 128), torch.tensor([0, 1, 2, 2]))
+    out = seen(objective, given).of(slice(0, 5))
+    label, (view,) = given.label_a[:5], out.views[:1]
+    out = out._replace(views=(view,))
+    shares = torch.tensor([9.0, 6, 3]) / 18
+    loss = objective.bind(TASK, state)
+    for mixed in (False, True):
+        found = loss(out, Rows(label, given.index[:5], mixed=mixed, shown=given.label_a[:5]))
+        expected = parametric_contrast(
+            out.logits + shares.log(),
+            label,
+            out.others["contrast"],
+            torch.cat([view.others["contrast"], state.keys]),
+            torch.cat([label, state.label]),
+            alpha=0.2,
+            temperature=0.3,
+            among=not mixed,
+        )
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_mixed_row_meets_the_keys_of_each_label_and_a_row_of_a_bank_none() -> None:
+    objective, given = ParametricContrast(), batch(mixed=True)
+    state = objective.state(TASK)
+    losses = Losses.of(objective, TASK, state)
+    out = seen(objective, given)
+    out = out._replace(views=out.views[:1])
+    found = row_losses(losses, out, given)
+    real, shown = out.of(slice(0, 5)), given.label_a[:5]
+
+    def about(label: torch.Tensor) -> torch.Tensor:
+        return losses.real(real, Rows(label, given.index[:5], mixed=True, shown=shown))
+
+    lam = given.lam[:5]
+    expected = lam * about(given.label_a[:5]) + (1 - lam) * about(given.label_b[:5])
+    torch.testing.assert_close(found[:5], expected)
+    bank = Losses.of(LogitAdjusted(), TASK, None)
+    torch.testing.assert_close(found[5:], row_losses(bank, out._replace(views=()), given)[5:])
+    assert not (state.label >= 0).any()
+
+
+def test_after_a_step_the_keys_of_training_images_join_the_queue() -> None:
+    objective, given = ParametricContrast(queue=6), batch(mixed=True)
+    state, out = objective.state(TASK), seen(objective, given).detach()
+    out = out._replace(views=out.views[:1])
+    objective.after_step(state, out, given)
+    assert state.label.tolist() == [*given.label_a[:5].tolist(), -1]
+    torch.testing.assert_close(state.keys[:5], out.views[0].others["contrast"])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_a_copy_follows_and_not_at_once(momentum: float) -> None:
+    with pytest.raises(ValueError, match="momentum must lie in"):
+        ParametricContrast(momentum=momentum)

@@ -19,6 +19,7 @@ from trainer.objectives import (
     MemoryTransfer,
     MixtureConsistency,
     Objective,
+    ParametricContrast,
     Reweighted,
     SigmoidFocal,
     Sum,
@@ -103,6 +104,17 @@ def test_two_mixtures() -> None:
     )
     assert stage.views == ("plain",)
     assert stage.draws == (Draw("instance"), Draw("instance", judged=False))
+
+
+def test_parametric_contrast() -> None:
+    """A queue of 1024, a key weighs 0.01, temperature 0.05, cosine from 0.05, decay 5e-4."""
+    (stage,) = RECIPES["paco"].stages
+    expected = ParametricContrast(alpha=0.01, temperature=0.05, queue=1024, momentum=0.999)
+    assert stage.objective == expected
+    assert stage.objective.needs.follower == 0.999
+    assert (stage.schedule, stage.weight_decay) == ("cosine", 5e-4)
+    assert stage.lr * RunSpec.lr == pytest.approx(0.05)
+    assert stage.views == ("simclr",)
 
 
 def test_the_head_of_mislas() -> None:
