@@ -41,16 +41,13 @@ NUMBERS: dict[str, Any] = {
 DEFAULT = DataSpec()
 
 
+def arm_with_bank(recipe: str) -> str:
+    """The arm of a recipe's run with a bank: "none" if the recipe takes no rows of an arm."""
+    return "hybrid" if RECIPES[recipe].follows_arm() else "none"
+
+
 def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
     """The data with validation images, if a recipe cannot do without."""
     posthoc = RECIPES[recipe].posthoc if recipe in RECIPES else None
     tuned = posthoc is not None and posthoc.needs_validation
     return replace(data, val_per_class=1) if tuned else data
-
-
-def takes(recipe: str, aug: str) -> bool:
-    """True if a recipe can be run in an arm: it has a stage on the rows of arms, or there is none.
-
-    Such a stage is missing where a recipe mixes its own images.
-    """
-    return aug == "none" or recipe not in RECIPES or RECIPES[recipe].follows_arm()

@@ -1,8 +1,8 @@
 """The batches of a stage, from training images and a bank: a function of the step alone.
 
 `N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
-the disk if they do not fit. They are cropped, flipped and normalised for the whole batch at once.
-Rows of a bank pass through exactly the same transform.
+the disk if they do not fit. They are cropped, flipped, augmented by the run's policy and normalised
+for the whole batch at once. Rows of a bank pass through exactly the same transform.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
-from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy
+from trainer.engine.arms import ARMS
+from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy, policy
 from trainer.engine.batch import Batch, Partners, Source
-from trainer.engine.mixing import ARMS, Mixer, beside, shares
+from trainer.engine.mixing import Mixer, beside, shares
 from trainer.engine.portions import Portions
+from trainer.engine.second_draw import Joiner
 from trainer.engine.transform import transform_of
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import RunSpec
@@ -102,7 +104,8 @@ class Batches:
     the rows of a bank are "bank". Draws without a loss come last. In arms with mixing or a bank,
     the last `final_real_fraction` of the steps hold real unmixed rows only, and so do all steps of
     a stage that asks for real rows. `accepted` are the rows of the bank that are used; None means
-    all of them. `posterior` [rows of the bank, K] is a judge's, None where labels are by lam.
+    all of them. `posterior` [rows of the bank, K] is a judge's, None where labels are by lam. In a
+    balanced arm, real rows are drawn evenly in every step.
     """
 
     def __init__(
@@ -123,16 +126,24 @@ class Batches:
         self._portions = Portions(spec, stage, images=len(data.train.labels), steps=steps)
         self._steps = steps
         follows_arm = self._portions.plain_from > 0
-        make_mixer = ARMS[spec.aug].mixer
-        self._mixer = make_mixer(spec.alpha) if make_mixer else None
-        self._crosses = spec.mix_bank_real and "mix_bank_real" in ARMS[spec.aug].reads
+        arm = ARMS[spec.aug]
+        self._mixer = arm.mixer(spec.alpha) if arm.mixer else None
+        self._joiner = arm.joiner(spec.alpha) if arm.joiner else None
+        self._balanced = arm.balanced and stage.rows == "arm"
+        self._crosses = spec.mix_bank_real and "mix_bank_real" in arm.reads
         self._bank = bank if follows_arm else None
         self._posterior = posterior
         self._transform = transform_of(spec, data, device)
+        self._policy = policy(spec.augment) or PLAIN
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
-        self._orders = [self._order(place, draw) for place, draw in enumerate(stage.draws)]
-        self._even = self._order(len(stage.draws), Draw("class")) if ARMS[spec.aug].even else None
+        own = [Draw("class")] if self._balanced else stage.draws
+        self._orders = [self._order(place, draw) for place, draw in enumerate(own)]
+        self._even = self._order(len(stage.draws), Draw("class")) if arm.even else None
+        if self._joiner is not None:
+            self._others = samplers.balanced(
+                self._labels, len(self._counts), spec.seed, "mix.class", number
+            )
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
             self._accepted = np.arange(len(self._bank)) if accepted is None else accepted
@@ -159,13 +170,15 @@ class Batches:
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
         parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
-        planes = self._seen(images, PLAIN, "data.augment", step)
+        planes = self._seen(images, self._policy, "data.augment", step)
         partners: dict[str, Partners] = {}
         if step < self._portions.plain_from:  # an arm has one draw, the first rows
             if self._crosses and len(parts) > 1:
                 partners[parts[1].source.name] = self._crossed(parts[0], parts[1], planes, step)
             if self._mixer is not None:
                 parts = self._mixed(self._mixer, parts, planes, step)
+            if self._joiner is not None:
+                parts[0] = self._joined(self._joiner, parts[0], planes, step)
         labels = np.concatenate([part.labels for part in parts])
         index = np.concatenate([part.index for part in parts])
         lam = np.concatenate([part.lam for part in parts])
@@ -187,7 +200,8 @@ class Batches:
         """Draws the rows of one of the stage's draws, not yet mixed."""
         draw = self._stage.draws[place]
         rows = self._orders[place].rows(*self._portions.real(draw, step))
-        return self._unmixed(Source(_real(place), slice(0), judged=draw.judged), rows)
+        source = Source(_real(place), slice(0), judged=draw.judged, even=self._balanced)
+        return self._unmixed(source, rows)
 
     def _unmixed(self, source: Source, rows: np.ndarray) -> _Part:
         """Gathers training images by their rows."""
@@ -258,7 +272,7 @@ class Batches:
     def _mix(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
         label, index = part.labels[:, 0], part.index[:, 0]
         # Of a stream of their own, so that the real rows are mixed as in the arm without others.
-        of = f"{_EVEN}." if part.source.even else ""
+        of = f"{_EVEN}." if part.source.name == _EVEN else ""
         mixed = mixer(planes, label, self._counts, lambda name: self._stream(f"{of}{name}", step))
         planes.copy_(mixed.planes)
         return replace(
@@ -267,6 +281,22 @@ class Batches:
             labels=np.stack([label, label[mixed.partner]], 1),
             lam=mixed.lam,
             index=np.stack([index, index[mixed.partner]], 1),
+        )
+
+    def _joined(self, joiner: Joiner, part: _Part, planes: Tensor, step: int) -> _Part:
+        """Mixes the real rows, the first, with as many of a second draw, in place."""
+        count = len(part.lam)
+        start, _ = self._portions.real(self._stage.draws[0], step)
+        rows = self._others.rows(start, count)
+        others = self._seen(self._images.take(rows), PLAIN, "mix.augment", step)
+        joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
+        planes[:count] = joined.planes
+        return replace(
+            part,
+            source=replace(part.source, mixed=True, even_partners=True),
+            labels=np.stack([part.labels[:, 0], self._labels[rows]], 1),
+            lam=joined.lam,
+            index=np.stack([part.index[:, 0], rows], 1),
         )
 
     def _views(self, parts: Sequence[_Part], step: int) -> Tensor | None:

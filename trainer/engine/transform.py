@@ -16,6 +16,7 @@ from stylegan_mix.datasets import Dataset
 from trainer.engine.augmentation.apply import augmented
 from trainer.engine.augmentation.contrastive import simclr
 from trainer.engine.augmentation.cutout import cutout
+from trainer.engine.augmentation.geometry import taken
 from trainer.engine.augmentation.policies import Policy
 from trainer.engine.mixing import Streams
 from trainer.spec import RunSpec
@@ -97,5 +98,4 @@ def windows(
     across = torch.arange(size[1], device=device)
     rows = top[:, None] + down  # [N, height]
     columns = left[:, None] + torch.where(flip[:, None], size[1] - 1 - across, across)
-    sample = torch.arange(len(images), device=device)[:, None, None]
-    return images[sample, rows[:, :, None], columns[:, None, :]]
+    return taken(images, rows[:, :, None], columns[:, None, :])

@@ -15,10 +15,11 @@ __all__ = ["Outputs"]
 class Outputs(NamedTuple):
     """Outputs of a classifier: features [N, D], the input of the heads, and logits [N, K].
 
-    logits are those of the head that answers at test. others: further heads [N, K'] and
-    projections [N, P] of the same features, by name. weight: that of the head that answers,
-    [K, D], the same for all rows. views: the outputs of further views of the same images, one for
-    each view, where a stage has views. All are float32.
+    logits are those of the head that answers at test. others: further outputs by name, a row each:
+    those of further heads [N, K'], projections [N, P], and those of each expert, "experts"
+    [N, E, K], where logits are the mean of several. weight: that of the head that answers, [K, D],
+    the same for all rows, or None if it has no single one. views: the outputs of further views of
+    the same images, one for each view, where a stage has views. All are float32.
     """
 
     features: Tensor

@@ -12,7 +12,6 @@ from trainer.objectives import (
     FeatureDistill,
     Ldam,
     LogitAdjusted,
-    MemoryTransfer,
     Objective,
     OneHotDistill,
     Sum,
@@ -21,6 +20,10 @@ from trainer.objectives import (
 from trainer.recipes.contrast import CONTRASTED
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
+from trainer.recipes.experts import OF_EXPERTS
+from trainer.recipes.features import OF_FEATURES
+from trainer.recipes.memory import WITH_MEMORY
+from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -117,14 +120,13 @@ _ALL = (
             ),
         ),
     ),
-    Recipe(
-        "memory-kt",
-        "a second head that class means teach (Sonseca 2021, a thesis known by its code)",
-        (Stage("train", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),),
-    ),
+    *WITH_MEMORY,
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,
+    *BY_FEATURES,
+    *OF_EXPERTS,
+    *OF_FEATURES,
     *CONTRASTED,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}

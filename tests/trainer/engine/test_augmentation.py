@@ -237,6 +237,10 @@ def test_contrastive_views_stay_in_range_and_are_sometimes_grey(size: int, chann
     shown = simclr(images, stream(0, "test.simclr"), flip=True)
     assert shown.shape == images.shape and shown.dtype == torch.float32
     assert shown.min() >= 0 and shown.max() <= 255
+    if channels == 4:
+        images[..., 3] = 200
+        alpha = simclr(images, stream(0, "test.simclr"), flip=True)[..., 3]
+        torch.testing.assert_close(alpha, torch.full_like(alpha, 200))
     if channels == 3:
         grey = (shown.amax(3) - shown.amin(3)).amax((1, 2)) < 0.01
         assert grey[:-1].float().mean() == pytest.approx(0.2, abs=0.06)

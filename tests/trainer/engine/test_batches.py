@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stylegan_mix.rng import stream
-from trainer.engine import mixing, samplers
+from trainer.engine import arms, mixing, samplers
 from trainer.engine.augmentation.policies import VIEWS
 from trainer.engine.batch import Batch, Source
 from trainer.engine.batches import Batches, Images
@@ -164,8 +164,8 @@ def stream_of(seed: int, *index: int) -> mixing.Streams:
     return lambda name: stream(seed, name, *index)
 
 
-def real(count: int, mixed: bool) -> Source:
-    return Source("real", slice(0, count), mixed=mixed)
+def real(count: int, mixed: bool, **drawn: bool) -> Source:
+    return Source("real", slice(0, count), mixed=mixed, **drawn)
 
 
 BANK = Source("bank", slice(4, 8), bank=True, mixed=True, weight=1.0)
@@ -176,13 +176,16 @@ ARMS = {
     "mixup-even": (real(8, True), EVEN),
     "cutmix": (real(8, True),),
     "remix": (real(8, True),),
+    "cmo": (real(8, True, even_partners=True),),
+    "unimix": (real(8, True),),
+    "lob-mixup": (real(8, True, even=True, even_partners=True),),
     "bank": (real(4, False), BANK),
     "hybrid": (real(4, True), BANK),
 }
 
 
 def test_every_arm_has_its_sources_below() -> None:
-    assert list(ARMS) == list(mixing.ARMS)
+    assert list(ARMS) == list(arms.ARMS)
 
 
 @pytest.mark.parametrize("aug", ARMS)
@@ -207,7 +210,7 @@ def test_the_last_tenth_of_the_steps_is_real_and_unmixed(aug: str, data: Any) ->
     made = batches(aug, data)
     for step in (18, 19):
         batch = made(step)
-        assert batch.sources == (real(8, False),)
+        assert batch.sources == (real(8, False, even=arms.ARMS[aug].balanced),)
         assert (batch.lam == 1).all()
 
 

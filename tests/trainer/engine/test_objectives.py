@@ -18,10 +18,12 @@ from trainer.engine.loop import Losses, row_losses
 from trainer.losses.teachers import revised, shrunk
 from trainer.models import Head, Outputs
 from trainer.objectives import (
+    BackTracked,
     CrossEntropy,
     Distill,
     LogitAdjusted,
     Loss,
+    MetaSoftmax,
     Needs,
     Objective,
     OneHotDistill,
@@ -69,32 +71,40 @@ def student(objective: Objective | None = None) -> Outputs:
 
     def seen() -> Outputs:
         others = {name: normal(N, head.width or K) for name, head in needs.others.items()}
+        if needs.head and needs.head.experts > 1:
+            others["experts"] = normal(N, needs.head.experts, K)
+        if isinstance(objective, BackTracked):
+            others["label"] = torch.randint(-1, K, (N,))
+        if isinstance(objective, MetaSoftmax):
+            others |= {"meta": normal(N, K), "label": torch.randint(K, (N,))}
         return Outputs(normal(N, D), 2 * normal(N, K), others, weight)
 
     return seen()._replace(views=tuple(seen() for _ in range(needs.views)))
 
 
 def tensors_of(out: Outputs) -> list[Tensor]:
-    """All tensors of some outputs, each once."""
-    weight = [] if out.weight is None else [out.weight]
+    """All tensors of numbers in some outputs, each once; the weight is the last."""
     own = [[one.features, one.logits, *one.others.values()] for one in (out, *out.views)]
-    return [*(value for part in own for value in part), *weight]
+    found = [value for part in own for value in part if value.is_floating_point()]
+    assert out.weight is not None
+    return [*found, out.weight]
 
 
 def with_tensors(out: Outputs, given: Sequence[Tensor]) -> Outputs:
     """The same outputs with the tensors of `tensors_of` replaced."""
     left = iter(given)
+    weight = given[-1]
 
     def seen(one: Outputs) -> Outputs:
         features, logits = next(left), next(left)
-        return one._replace(
-            features=features, logits=logits, others={name: next(left) for name in one.others}
-        )
+        others = {
+            name: next(left) if value.is_floating_point() else value
+            for name, value in one.others.items()
+        }
+        return one._replace(features=features, logits=logits, others=others, weight=weight)
 
     first, *views = [seen(one) for one in (out, *out.views)]
-    weight = next(left)
-    views = [one._replace(weight=weight) for one in views]
-    return first._replace(weight=weight, views=tuple(views))
+    return first._replace(views=tuple(views))
 
 
 def answers(objective: Objective, *, bank: bool = False) -> tuple[TeacherAnswer, ...]:

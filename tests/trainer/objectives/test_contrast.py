@@ -209,18 +209,18 @@ def test_queries_meet_keys_of_this_step_and_of_those_before() -> None:
     state = objective.state(TASK)
     state.put(torch.randn(4, 128), torch.tensor([0, 1, 2, 2]))
     out = seen(objective, given).of(slice(0, 5))
-    label, (view,) = given.label_a[:5], out.views[:1]
+    label, shown, (view,) = given.label_b[:5], given.label_a[:5], out.views[:1]
     out = out._replace(views=(view,))
     shares = torch.tensor([9.0, 6, 3]) / 18
     loss = objective.bind(TASK, state)
     for mixed in (False, True):
-        found = loss(out, Rows(label, given.index[:5], mixed=mixed, shown=given.label_a[:5]))
+        found = loss(out, Rows(label, given.index[:5], mixed=mixed, shown=shown))
         expected = parametric_contrast(
             out.logits + shares.log(),
             label,
             out.others["contrast"],
             torch.cat([view.others["contrast"], state.keys]),
-            torch.cat([label, state.label]),
+            torch.cat([shown, state.label]),
             alpha=0.2,
             temperature=0.3,
             among=not mixed,

@@ -93,7 +93,7 @@ def test_recipes_that_newer_methods_need_are_sound() -> None:
         ),
         ((Stage("a", wants(head=Head("mlp", hidden=4))),), "a projection has no classes"),
         ((replace(TEACHER, head="kept"),), "a head is kept from an earlier stage"),
-        ((Stage("a", wants(head=Head("scaled"))),), "a scaled head scales one that was kept"),
+        ((Stage("a", wants(head=Head("scaled"))),), "a scaled head goes on with one that was kept"),
         (
             (TEACHER, replace(HEAD, objective=wants(head=Head("cosine")), head="kept")),
             "has another head",

@@ -82,11 +82,9 @@ def _with_sharpness(images: Tensor, value: Tensor) -> Tensor:
 
 def _with_full_contrast(images: Tensor, value: Tensor) -> Tensor:
     """Stretches each channel to 0 and 255; `value` is not read, a channel of one value stays."""
-    lowest, highest = (
-        bound.int() for bound in (images.amin((1, 2), keepdim=True), images.amax((1, 2), True))
-    )
-    span = highest - lowest
-    stretched = (images.int() - lowest) * 255 // span.clamp(min=1)
+    lowest = images.amin((1, 2), keepdim=True).float()
+    span = images.amax((1, 2), keepdim=True).float() - lowest
+    stretched = (images.float() - lowest) * 255 / span.clamp(min=1)
     return torch.where(span > 0, stretched.to(torch.uint8), images)
 
 

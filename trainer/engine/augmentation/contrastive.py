@@ -27,9 +27,8 @@ _GREY = 0.2
 def simclr(images: Tensor, draws: np.random.Generator, *, flip: bool) -> Tensor:
     """Makes the view of each row, [N, H, W, C] float32 in [0, 255].
 
-    images: [N, H, W, C] uint8; flip: True if a mirrored image keeps its label. Brightness,
-    contrast, colour and hue change in this order, as in the paper's listing. Only three channels
-    have colours: of any other number, brightness and contrast change alone.
+    images: [N, H, W, C] uint8; flip: True if a mirrored image keeps its label. Of four channels
+    the last is alpha, whose values do not change.
     """
     count = len(images)
     boxes = _boxes(count, draws)
@@ -39,17 +38,28 @@ def simclr(images: Tensor, draws: np.random.Generator, *, flip: bool) -> Tensor:
     hue = np.where(jittered, draws.uniform(-_HUE, _HUE, count), 0)
     to_grey = draws.random(count) < _GREY
     numbers = np.concatenate([factors, hue[None], to_grey[None]]).astype(np.float32)
-    bright, contrast, colour, hue_by, no_colour = (
-        one[:, None, None, None] for one in torch.from_numpy(numbers).to(images.device)
-    )
     shown = _resized(images, boxes, mirrored)
-    shown = (shown * bright).clamp(0, 255)
+    by = torch.from_numpy(numbers).to(images.device)
+    if shown.shape[3] == 4:
+        return torch.cat([_jittered(shown[..., :3], by), shown[..., 3:]], 3)
+    return _jittered(shown, by)
+
+
+def _jittered(images: Tensor, by: Tensor) -> Tensor:
+    """Changes brightness, contrast, colour and hue, in the order of the paper's listing; greys.
+
+    images: [N, H, W, C] float32; by: [5, N], three factors, the turn of the hue as a share of the
+    circle, and 1 for grey. Only three channels have colours: of any other number, brightness and
+    contrast change alone.
+    """
+    bright, contrast, colour, hue, no_colour = by[..., None, None, None]
+    shown = (images * bright).clamp(0, 255)
     mean = grey(shown).mean((1, 2, 3), keepdim=True)
     shown = torch.lerp(mean, shown, contrast).clamp(0, 255)
     if shown.shape[3] != 3:
         return shown
     shown = torch.lerp(grey(shown), shown, colour).clamp(0, 255)
-    shown = turned(shown, hue_by[..., 0])
+    shown = turned(shown, hue[..., 0])
     return torch.lerp(shown, grey(shown), no_colour)
 
 

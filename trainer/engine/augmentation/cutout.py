@@ -14,10 +14,10 @@ _AREA = 0.25
 
 
 def cutout(planes: Tensor, draws: np.random.Generator) -> Tensor:
-    """Sets one square of each image to 0, the mean of normalised images.
+    """Sets one square of each image to 0, the mean of normalised images, in place.
 
     planes: [N, C, H, W]. Its centre is any pixel, so a square may lie partly outside.
     """
     count, _, height, width = planes.shape
     square = boxes(np.full(count, 1 - _AREA), height, width, draws)
-    return planes.masked_fill(within(beside(planes, square), height, width), 0)
+    return planes.masked_fill_(within(beside(planes, square), height, width), 0)

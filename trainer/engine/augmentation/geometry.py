@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.engine.augmentation.operations import NAMES, Slot
 
-__all__ = ["inverse", "moves", "warped"]
+__all__ = ["inverse", "moves", "taken", "warped"]
 
 _MOVES = ("shear-x", "shear-y", "translate-x", "translate-y", "rotate")
 _NUMBERS = np.array([NAMES.index(name) for name in _MOVES])
@@ -53,15 +53,25 @@ def warped(images: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
 
     images: [N, H, W, C] uint8; matrix: [N, 2, 3] float32, see `inverse`; fill: [C] uint8.
     """
-    count, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     device = images.device
     across = torch.arange(width, device=device) + 0.5
     down = torch.arange(height, device=device)[:, None] + 0.5
     to_x, to_y = (part[:, :, None, None] for part in matrix.unbind(1))  # [N, 3, 1, 1]
-    column = (to_x[:, 0] * across + to_x[:, 1] * down + to_x[:, 2]).floor()  # [N, H, W]
-    row = (to_y[:, 0] * across + to_y[:, 1] * down + to_y[:, 2]).floor()
+    column = (to_x[:, 0] * across + to_x[:, 1] * down + to_x[:, 2]).floor().long()  # [N, H, W]
+    row = (to_y[:, 0] * across + to_y[:, 1] * down + to_y[:, 2]).floor().long()
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    sample = torch.arange(count, device=device)[:, None, None]
-    pixels = images.reshape(count, height * width, -1)[sample, place.long()]
+    pixels = taken(images, row.clamp(0, height - 1), column.clamp(0, width - 1))
     return torch.where(inside[..., None], pixels, fill)
+
+
+def taken(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Takes pixels [N, h, w, C] of each image [N, H, W, C]; row, column: [N, h, w], or as wide.
+
+    One index for each pixel takes its channels together, which is faster than one for each value.
+    """
+    count, height, width, channels = images.shape
+    first = torch.arange(count, device=images.device)[:, None, None] * (height * width)
+    place = first + row * width + column
+    pixels = images.reshape(-1, channels).index_select(0, place.flatten())
+    return pixels.view(*place.shape, channels)

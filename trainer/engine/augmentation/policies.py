@@ -13,7 +13,19 @@ import numpy as np
 
 from trainer.engine.augmentation.operations import NAMES, Slot, values
 
-__all__ = ["FORMS", "PLAIN", "VIEWS", "AutoAugment", "Policy", "RandAugment", "View", "policy"]
+__all__ = [
+    "FORMS",
+    "NUMBERS",
+    "PLAIN",
+    "VIEWS",
+    "AutoAugment",
+    "Choice",
+    "Policy",
+    "RandAugment",
+    "View",
+    "one_name",
+    "policy",
+]
 
 View = Literal["plain", "strong", "simclr"]
 
@@ -153,6 +165,9 @@ FORMS = (
 )
 """The forms of a policy's name. Without numbers, N and M are those of `RandAugment`."""
 
+NUMBERS = f"1 to {_MOST_OPERATIONS} and M 0 to {_TOP_OF_RANDAUGMENT}"
+"""The numbers N and M that a name may hold, in words."""
+
 
 def policy(name: str) -> Policy | None:
     """Makes the policy of a name in one of `FORMS`; None if there is none."""
@@ -164,6 +179,12 @@ def policy(name: str) -> Policy | None:
     if choice is None or (plus and last != "cutout"):
         return None
     return replace(PLAIN, choice=choice, cutout=bool(plus))
+
+
+def one_name(name: str) -> str:
+    """Returns the one name of a policy that has several; the name itself if there is none."""
+    found = policy(name)
+    return found.name if found else name
 
 
 def _choice(name: str) -> Choice | None:
