@@ -30,6 +30,7 @@ from trainer.engine.folder import (
     save_network,
     unpacked,
 )
+from trainer.engine.follower import Follower
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
 from trainer.engine.transform import transform_of
@@ -186,7 +187,9 @@ class StageRun:
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
         tally = loop.Tally(self._device, source_names(stage, spec.aug), self._work.world)
-        state = loop.State(model, optimiser, tally, objective)
+        momentum = stage.objective.needs.follower
+        follower = Follower(model, momentum) if momentum else None
+        state = loop.State(model, optimiser, tally, objective, follower=follower)
         self._resume(state)
         return state
 
