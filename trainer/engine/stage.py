@@ -176,6 +176,7 @@ class StageRun:
         objective = stage.objective.state(task)
         if objective is not None:
             models.initialise(objective, spec.seed, self._number, stream="objective.init")
+            processes.follow_whole_batches(objective, self._work.world)
             objective.to(self._device)
         trained = [*model.parameters(), *(objective.parameters() if objective else ())]
         optimiser = torch.optim.SGD(
