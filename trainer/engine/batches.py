@@ -288,7 +288,7 @@ class Batches:
         count = len(part.lam)
         start, _ = self._portions.real(self._stage.draws[0], step)
         rows = self._others.rows(start, count)
-        others = self._seen(self._images.take(rows), PLAIN, "mix.augment", step)
+        others = self._seen(self._images.take(rows), self._policy, "mix.augment", step)
         joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
         planes[:count] = joined.planes
         return replace(

@@ -36,6 +36,11 @@ class Classifier(nn.Module):
         made = {name: head_of(other, self.width, classes) for name, other in others.items()}
         self.others = nn.ModuleDict(made)
 
+    @property
+    def parts(self) -> int:
+        """The number of experts, whose maps and features lie side by side."""
+        return len(self.head.heads) if isinstance(self.head, ExpertHeads) else 1
+
     def maps(self, images: Tensor) -> Tensor:
         """Maps normalised images [N, C, H, W] to the last feature maps [N, D, h, w]."""
         raise NotImplementedError

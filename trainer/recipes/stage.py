@@ -52,6 +52,7 @@ READ_BY_RECIPES = frozenset(
         "bn_refresh_batches",
         "decay",
         "drw",
+        "h2t",
         "head_epochs",
         "milestones",
         "teacher",
@@ -103,6 +104,12 @@ class Stage:
     def draws_evenly(self) -> bool:
         """True if rows with a loss are drawn more evenly over the classes than they are."""
         return any(draw.judged and draw.sampler != "instance" for draw in self.draws)
+
+    @property
+    def can_fuse(self) -> bool:
+        """True if it trains a head on balanced classes, and leaves the feature maps as they are."""
+        balanced = self.train == "head" and self.draws == (Draw("class"),)
+        return balanced and self.forward == Plain()
 
     @property
     def refreshes_norms(self) -> bool:
@@ -170,7 +177,7 @@ class Recipe:
         read = frozenset[str]().union(*(stage.reads for stage in stages))
         if self.teachers:
             read |= {"teacher"} if given_teacher else {"teacher", "teacher_model"}
-        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head}
+        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head, "h2t": self.takes_h2t}
         return read | {name for name, taken in levers.items() if taken}
 
     def reads_shares(self, *, given_teacher: bool = False) -> bool:
@@ -207,6 +214,14 @@ class Recipe:
         one_head = not needs.others and not (needs.head and needs.head.detached)
         trained = last.train == "all" and not last.draws_evenly
         return self.posthoc is None and trained and one_head
+
+    @property
+    def takes_h2t(self) -> bool:
+        """True if head-to-tail fusion can be part of it: a head learns on balanced classes, or can.
+
+        In the second case a stage that trains the head, which is kept, follows the last one.
+        """
+        return self.takes_head or (self.posthoc is None and self.stages[-1].can_fuse)
 
     def plain(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""
