@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
+from trainer.engine.augmentation import policies
 from trainer.limits import milestones, one_of, within
 from trainer.references import (
     ACCEPTED,
@@ -70,7 +71,7 @@ _MOST_TIMES_REAL = 16.0
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
-    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
+    `aug` is an arm of `arms.ARMS`. `milestones` are shares of the steps at which the rate falls
     to `decay` times `lr`. As many rows as `bank_share` of `batch` come from the bank, at weight
     `bank_weight` in the loss; `bank_schedule` says when (see `Schedule`). By `fair` "equal-steps"
     they take the place of real rows, by "equal-real" they are added to `batch` real ones.
@@ -78,12 +79,14 @@ class RunSpec:
     that choose its rows, None takes all; `label` are those that give its labels, None takes the
     share `lam` of two classes. In the arms that mix, the last `final_real_fraction` of the steps
     sees real unmixed images only. `drw` is the share of the steps after which losses are weighted
-    by class, None never does. `head_epochs` are added for a new head on class-balanced rows.
-    `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
-    finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
-    that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
-    (see `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
-    `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
+    by class, None never does. `head_epochs` are added for a new head on class-balanced rows. `h2t`
+    trains the head with feature maps of other rows (H2T). `augment` is the policy of all training
+    rows, by its name (see `policies.FORMS`). `pad` None means an eighth of the image side, `flip`
+    None the data set's default. `teacher` is a finished run that replaces the recipe's own teacher
+    stage; `teacher_model` is the network of that stage, None for the student's. `eval_every` 0
+    means every epoch unless that would cost much (see `evaluate.interval`). `recipe_version` is the
+    number of the recipe's definition (see `Recipe.version`), `aug_version` that of the arm's,
+    `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 
     data: DataSpec = field(default_factory=DataSpec)
@@ -121,6 +124,9 @@ class RunSpec:
     mix_bank_real: bool = False
     drw: float | None = None
     head_epochs: int = 0
+    h2t: bool = False
+    augment: str = policies.PLAIN.name
+    aug_version: int = 1
     # Part of the identity only where the versions of the loop differ.
     loop_version: int = LOOP_VERSION
 
@@ -128,6 +134,9 @@ class RunSpec:
         for name in (f.name for f in fields(self) if f.type == "float"):
             if type(getattr(self, name)) is int:  # 1 and 1.0 are one experiment, so one key
                 object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(
+            self, "augment", policies.one_name(str(self.augment))
+        )  # a record may lie
         problems = [text for text in _problems(self) if text]
         if problems:
             raise UsageFailure("invalid run settings:\n  " + "\n  ".join(problems))
@@ -152,6 +161,8 @@ class RunSpec:
             self.fair if self.fair != EQUAL_STEPS else "",
             "drw" if self.drw is not None else "",
             "head" if self.head_epochs else "",
+            "h2t" if self.h2t else "",
+            self.augment if self.augment != RunSpec.augment else "",
         )
         return "-".join(part for part in parts if part)
 
@@ -224,9 +235,13 @@ class RunSpec:
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions of recipe and loop, also where the identity leaves them out."""
+        """The versions of arm, recipe and loop, also where the identity leaves them out."""
         loop = self.loop_version if self.depends_on_loop else 1
-        return {"recipe_version": self.recipe_version, "loop_version": loop}
+        return {
+            "aug_version": self.aug_version,
+            "recipe_version": self.recipe_version,
+            "loop_version": loop,
+        }
 
     @property
     def depends_on_loop(self) -> bool:
@@ -293,7 +308,8 @@ def _problems(spec: RunSpec) -> list[str]:
     """Lists the faults of a spec, each with its bounds; empty strings where right."""
     votes = spec.votes
     return [
-        one_of("aug", spec.aug, tuple(ARMS)),
+        _aug(spec),
+        _augment(spec),
         one_of("precision", spec.precision, get_args(Precision)),
         within("epochs", spec.epochs, 1, 100_000),
         within("batch", spec.batch, FEWEST_IN_BATCH, 65_536),
@@ -314,11 +330,13 @@ def _problems(spec: RunSpec) -> list[str]:
         if spec.drw is None
         else within("drw", spec.drw, 0.0, 1.0, open_low=True, open_high=True),
         _head_epochs(spec),
+        "" if type(spec.h2t) is bool else "h2t must be true or false",
         within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
         within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
         within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
         within("eval_every", spec.eval_every, 0, 100_000),
         within("recipe_version", spec.recipe_version, 1, 10**6),
+        within("aug_version", spec.aug_version, 1, 10**6),
         within("loop_version", spec.loop_version, 1, LOOP_VERSION),
         within("val_per_class", spec.data.val_per_class, 0, 10**6),
         within("seed", spec.seed, 0, 2**63 - 1),
@@ -331,6 +349,21 @@ def _problems(spec: RunSpec) -> list[str]:
         "" if spec.bank or not spec.uses_bank else f"aug '{spec.aug}' needs a bank",
         "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
     ]
+
+
+def _aug(spec: RunSpec) -> str:
+    wrong = one_of("aug", spec.aug, tuple(ARMS))
+    if wrong and policies.policy(str(spec.aug)):
+        wrong += f". '{spec.aug}' is a policy of augmentation: --augment {spec.aug}"
+    return wrong
+
+
+def _augment(spec: RunSpec) -> str:
+    if policies.policy(spec.augment):
+        return ""
+    arm = f", but an arm: --aug {spec.augment}" if spec.augment in ARMS else ""
+    unknown = f"augment '{spec.augment}' is no policy{arm}"
+    return f"{unknown}{nearest(spec.augment, policies.FORMS)}, where N is {policies.NUMBERS}"
 
 
 def _bank_share(spec: RunSpec) -> str:

@@ -28,6 +28,7 @@ NUMBERS: dict[str, Any] = {
     "drw": 0.4,
     "fair": "equal-real",
     "final_real_fraction": 0.5,
+    "h2t": True,
     "head_epochs": 1,
     "milestones": (0.4, 0.7),
     "mix_bank_real": True,
@@ -39,6 +40,11 @@ NUMBERS: dict[str, Any] = {
 
 
 DEFAULT = DataSpec()
+
+
+def arm_with_bank(recipe: str) -> str:
+    """The arm of a recipe's run with a bank: "none" if the recipe takes no rows of an arm."""
+    return "hybrid" if RECIPES[recipe].follows_arm() else "none"
 
 
 def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:

@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stylegan_mix import columns, console, process, progress
+from stylegan_mix import columns, console, errors, output, process, progress
 
 if TYPE_CHECKING:
     from trainer.reports.records import Result
 
 __all__ = ["evaluate"]
 
+_ENDINGS = (".csv", ".png")
+_ELSEWHERE = "choose another place with --confusion"
+
 
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @console.groups_option
+@click.option(
+    "--confusion",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Write the confusion matrix here: .csv counts images, .png is a picture.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=console.THREADS, help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
@@ -25,6 +34,7 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Path,
     groups: str | None,
+    confusion: tuple[Path, ...],
     device: str,
     threads: int | None,
     as_json: bool,
@@ -33,15 +43,18 @@ def evaluate(
     """Score the network of RUN, the folder of a finished run, on its test part.
 
     "overall" is the share of all test images, "balanced" the mean over the classes. Where some
-    classes have more test images than others, "balanced" stands first.
+    classes have more test images than others, "balanced" stands first. The calibration error
+    (ECE) is the mean distance of confidence and accuracy, over 15 bins of confidence.
 
     \b
     trainer eval runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0
+    trainer eval runs/digits_lt-ce-hybrid-1a2b3c4d/seed-0 --confusion who.csv --confusion who.png
     """
     from trainer import predict
     from trainer.reports import records
     from trainer.reports.figures import FIGURES
 
+    _check_places(confusion)
     process.set_up_process(threads)
     found = predict.answers(run, "test", None, device=device)
     again = found.rescored() or found.result  # a test part is labelled
@@ -50,11 +63,14 @@ def evaluate(
         {name: one.accuracy(name) for name in FIGURES} | {"per_class": one.per_class}
         for one in (now, before)
     )
+    for path in confusion:
+        _write_confusion(now, path)
     if as_json:
         shown = {"accuracy": scores, "stored": stored, "same": scores == stored}
+        shown["calibration_error"] = found.calibration_error
         console.print_json({**shown, "groups": now.dataset["groups"]})
         return
-    console.result("\n".join(_lines(now)))
+    console.result("\n".join(_lines(now, found.calibration_error)))
     if scores == stored:
         progress.say("the same as when the run ended")
     else:
@@ -65,20 +81,58 @@ def evaluate(
         )
 
 
-def _lines(result: Result) -> list[str]:
+def _check_places(paths: tuple[Path, ...]) -> None:
+    """Raises the errors of writing the matrix that can be foreseen, before the network is asked."""
+    for path in paths:
+        if path.suffix not in _ENDINGS:
+            raise errors.UsageFailure(
+                f"--confusion {path} ends in neither of {', '.join(_ENDINGS)}",
+                remedy=f"name it {path.with_suffix('.csv').name} for counts of images",
+            )
+        output.check(path, elsewhere=_ELSEWHERE)
+
+
+def _write_confusion(result: Result, path: Path) -> None:
+    """Writes the confusion matrix of a result, as a table or as a picture by the ending of `path`.
+
+    `InvalidInput` (exit code 3) if it has too many classes for one.
+    """
+    from stylegan_mix.drawing.plots import png
+    from trainer import answers
+    from trainer.reports import plots
+    from trainer.reports.tables import Row
+
+    if result.record["confusion"] is None:
+        raise errors.InvalidInput(
+            f"there is no confusion matrix of {len(result.per_class):,} classes: it would grow "
+            "with the square of their number",
+            remedy="trainer predict RUN --out answers.csv has the answer to every image",
+        )
+    if path.suffix == ".csv":
+        output.write_text(path, answers.confusion_csv(result), elsewhere=_ELSEWHERE)
+    else:
+        figure = plots.confusion(Row((result,)))
+        assert figure is not None  # as there is a matrix
+        output.write_bytes(path, png(figure), elsewhere=_ELSEWHERE)
+    progress.say(f"confusion matrix: {path}")
+
+
+def _lines(result: Result, calibration_error: float | None) -> list[str]:
     """Renders the figures, then each class with its training and test images."""
     from trainer.reports import figures, notes
+    from trainer.reports.calibration import BINS
 
     shown = figures.shown([result])
     data, tested = result.dataset, result.test_counts or []
     names = [columns.one_line(name) for name in data["classes"]]
     headings = [figures.heading(name, [result]) for name in shown]
-    wide = max(map(columns.width, [*names, *headings]))
+    calibration = f"calibration error ({BINS} bins)"
+    wide = max(map(columns.width, [*names, *headings, calibration]))
     lines = [
         f"{columns.padded(text, wide)}  {_percent(result.accuracy(name))}"
         for text, name in zip(headings, shown, strict=True)
     ]
-    lines.append("")
+    lines += [f"{columns.padded(calibration, wide)}  {_percent(calibration_error)}", ""]
     for name, value, count, images in zip(
         names, result.per_class, data["counts"], tested, strict=True
     ):

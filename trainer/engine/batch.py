@@ -17,7 +17,9 @@ class Source:
     rows: their places in the batch; bank: True for rows of a bank, whose classes are equal, False
     for the training set; judged: True if they have a loss; mixed: True if that is
     lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses; even:
-    True for training images drawn evenly over the classes.
+    True for training images drawn evenly over the classes; even_partners: True if the images that
+    they are mixed with, of label_b, are drawn evenly; in_all: the number of its rows in all
+    processes, None if this one has all of them.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Source:
     mixed: bool = False
     weight: float = 1.0
     even: bool = False
+    even_partners: bool = False
+    in_all: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Batch:
 
     images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
     share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
-    from; views: [V, N, C, H, W], further views of the same images before mixing, if the stage asks
-    for them. By the name of a source: targets, the shares of all classes [n, K] float32 that take
-    the place of its labels and their lam; partners, the training images that its rows are mixed
-    with.
+    from; views: [V, M, C, H, W], further views of the training images among the rows, which are
+    the first M, before mixing, if the stage asks for them. By the name of a source: targets, the
+    shares of all classes [n, K] float32 that take the place of its labels and their lam; partners,
+    the training images that its rows are mixed with.
     """
 
     images: Tensor

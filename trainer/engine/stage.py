@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from stylegan_mix.errors import fitting
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
+from stylegan_mix.world import World
 from trainer import models
-from trainer.engine import evaluate, loop, teachers, votes
-from trainer.engine.batches import Batches, source_names, transform_of
+from trainer.curves import Curves, of_books, of_scores
+from trainer.engine import correction, evaluate, finite, loop, processes, teachers, votes
+from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
     Finished,
@@ -28,13 +30,16 @@ from trainer.engine.folder import (
     save_network,
     unpacked,
 )
+from trainer.engine.follower import Follower
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
+from trainer.engine.transform import transform_of
 from trainer.inputs import Inputs
 from trainer.models import Head
+from trainer.models.class_means import means_of
 from trainer.models.classifier import Classifier
 from trainer.objectives import Task
-from trainer.recipes.posthoc import Evidence, Seen
+from trainer.recipes.posthoc import Seen
 from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
@@ -46,7 +51,7 @@ _SAVED = {"stage": TEXT, "step": WHOLE, "seconds": NUMBER, "history": LIST}
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its opened inputs."""
+    """A run with its opened inputs; of a `world` of processes, the leader alone writes."""
 
     spec: RunSpec
     recipe: Recipe
@@ -54,6 +59,8 @@ class Work:
     session: Session
     device: torch.device
     inputs: Inputs
+    curves: Curves
+    world: World
 
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
@@ -106,7 +113,9 @@ class StageRun:
         task = Task(tuple(int(count) for count in counts), class_votes, model.width, taught)
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
-        self._work.folder.write_history(self._before + state.history)
+        self._write_history(state)
+        self._work.curves.begin(self._offset + state.step)
+        self._work.world.check_same(state.named_tensors())
         progress = self._work.session.track(self._steps, "steps", label, start=state.step)
         loop.train(
             job,
@@ -150,13 +159,17 @@ class StageRun:
         )
         models.initialise(model, spec.seed, self._number)
         if self._start:
-            models.inherit(model, self._start.weights, heads=stage.head == "kept")
+            memory = self._start.memory
+            given = {} if memory is None else {"head.memory": memory}
+            weights = {**self._start.weights, **given}
+            models.inherit(model, weights, heads=stage.head == "kept")
             if stage.head == "new":
                 models.initialise(model.head, spec.seed, self._number)
         if stage.train == "head":
             model.requires_grad_(False)
             model.head.requires_grad_(True)
             model.others.requires_grad_(True)
+        processes.follow_whole_batches(model, self._work.world)
         return model.to(self._device)
 
     def _state(self, model: Classifier, task: Task) -> loop.State:
@@ -164,6 +177,7 @@ class StageRun:
         objective = stage.objective.state(task)
         if objective is not None:
             models.initialise(objective, spec.seed, self._number, stream="objective.init")
+            processes.follow_whole_batches(objective, self._work.world)
             objective.to(self._device)
         trained = [*model.parameters(), *(objective.parameters() if objective else ())]
         optimiser = torch.optim.SGD(
@@ -172,14 +186,16 @@ class StageRun:
             momentum=spec.momentum,
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
-        tally = loop.Tally(self._device, source_names(stage, spec.aug))
-        state = loop.State(model, optimiser, tally, objective)
+        tally = loop.Tally(self._device, source_names(stage, spec.aug), self._work.world)
+        momentum = stage.objective.needs.follower
+        follower = Follower(model, momentum) if momentum else None
+        state = loop.State(model, optimiser, tally, objective, follower=follower)
         self._resume(state)
         return state
 
     def _resume(self, state: loop.State) -> None:
         """Takes the newest checkpoint, if it is one of this stage; `InvalidInput` if it is odd."""
-        found = self._checkpoints.latest()
+        found = self._checkpoints.latest(self._work.session.say)
         folder = self._work.folder.checkpoints
         with fitting(
             f"a checkpoint in {folder} is not one of this run",
@@ -235,11 +251,12 @@ class StageRun:
             streams=self._streams,
             norms_follow=stage.norms == "follow",
             precision=spec.precision,
+            world=self._work.world,
         )
 
     def _noise(self, step: int) -> Draws:
         key = (self._spec.seed, "objective.noise", self._number, step)
-        return Draws(torch_generator(*key, device=self._device))
+        return self._work.world.draws(torch_generator(*key, device=self._device))
 
     def _streams(self, step: int) -> Streams:
         return lambda name: stream(self._spec.seed, name, self._number, step)
@@ -288,12 +305,17 @@ class StageRun:
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )
+        curves = of_books(event)
         event["accuracy"] = event["balanced"] = None
         if event["epoch"] % every == 0 and state.step < job.steps:
             scores = self._scores(state.model, self._data.test)
             event["accuracy"], event["balanced"] = scores["overall"], scores["balanced"]
+            curves |= of_scores(self._stage.name, scores)
+        self._work.world.check_same(state.named_tensors())
         state.history.append(event)
-        self._work.folder.add_event(event)
+        if self._work.world.leads:
+            self._work.folder.add_event(event)
+        self._work.curves.add(self._offset + state.step, curves)
 
     def _save(self, state: loop.State) -> None:
         facts = {
@@ -302,8 +324,14 @@ class StageRun:
             "seconds": state.seconds,
         }
         state_now = {**state.dump(), "history": packed(state.history)}
-        self._checkpoints.save(self._offset + state.step, state_now, facts)
-        self._work.folder.write_history(self._before + state.history)
+        if self._work.world.leads:
+            self._checkpoints.save(self._offset + state.step, state_now, facts)
+        self._write_history(state)
+        self._work.world.barrier()
+
+    def _write_history(self, state: loop.State) -> None:
+        if self._work.world.leads:
+            self._work.folder.write_history(self._before + state.history)
 
     def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
         return self._scored(part, self._predicted(model, part))
@@ -326,21 +354,26 @@ class StageRun:
         data, spec, stage = self._data, self._spec, self._stage
         if stage.refreshes_norms:
             loop.refresh_norms(
-                state.model, batches.refresh, spec.bn_refresh_batches, spec.precision
+                state.model,
+                lambda number: self._work.world.own(batches.refresh(number)),
+                spec.bn_refresh_batches,
+                spec.precision,
             )
-        corrected = self._corrected(state.model, task)
-        loop.require_finite(state.model, stage.name)
+        memory = means_of(state.objective) if stage.objective.remembers else None
+        head, corrected = self._corrected(state.model, task, memory)
+        finite.require_finite(state.model, stage.name)
         predicted = self._predicted(state.model, data.test)
         accuracy = self._scored(data.test, predicted)
         state.history[-1]["accuracy"] = accuracy["overall"]
         state.history[-1]["balanced"] = accuracy["balanced"]
+        self._work.curves.add(self._offset + state.step, of_scores(stage.name, accuracy))
         facts = {
             "stage": stage.name,
             "epochs": job.epochs,
             "steps": job.steps,
             "seconds": state.seconds,
             "model": self._model_name,
-            "head": asdict(self._head),
+            "head": asdict(head),
             "others": {name: asdict(one) for name, one in stage.objective.needs.others.items()},
             "posthoc": corrected,
             "dataset": data.name,
@@ -358,7 +391,9 @@ class StageRun:
             "votes": self._votes,
         }
         extra = {"history": packed(state.history), **self._confused(predicted)}
-        save_network(weights, state.model, extra, facts)
+        extra |= {} if memory is None else {"memory": memory}
+        if self._work.world.leads:
+            save_network(weights, state.model, extra, facts)
 
     def _confused(self, predicted: np.ndarray) -> dict[str, Tensor]:
         """Makes the confusion matrix of the test part, if there are not too many classes."""
@@ -368,19 +403,30 @@ class StageRun:
         counted = evaluate.confusion_of(self._data.test.labels, predicted, classes)
         return {"confusion": torch.from_numpy(counted)}
 
-    def _corrected(self, model: Classifier, task: Task) -> dict[str, Any] | None:
-        """Applies the recipe's correction to the network that is its result."""
+    def _corrected(
+        self, model: Classifier, task: Task, memory: Tensor | None
+    ) -> tuple[Head, dict[str, Any] | None]:
+        """Applies the recipe's correction to the network that is its result.
+
+        Returns the head that the network has then, and the numbers of the correction.
+        """
         posthoc = self._work.recipe.posthoc
         if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
-            return None
+            return self._head, None
 
-        def asked(part: Part) -> Callable[[], Seen]:
-            return lambda: self._seen(model, part)
-
-        data = self._data
-        evidence = Evidence(asked(data.train), asked(data.val) if data.val else None)
-        with torch.no_grad():
-            return posthoc(model, task, evidence)
+        numbers = correction.corrected(
+            posthoc,
+            model,
+            task,
+            self._data,
+            seen=lambda part: self._seen(model, part),
+            memory=memory,
+            seed=self._spec.seed,
+        )
+        if numbers:
+            told = correction.in_words(numbers)
+            self._work.session.say(f"correction of the finished network: {told}")
+        return posthoc.head or self._head, numbers
 
     def _seen(self, model: Classifier, part: Part) -> Seen:
         """Asks a network about a part, without augmentation."""

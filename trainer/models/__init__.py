@@ -18,21 +18,33 @@ if TYPE_CHECKING:
 
     from trainer.models.classifier import Classifier
 
-__all__ = ["MODELS", "Head", "Outputs", "build", "inherit", "initialise", "require"]
+__all__ = [
+    "MODELS",
+    "Head",
+    "Outputs",
+    "build",
+    "inherit",
+    "initialise",
+    "require",
+    "with_head",
+]
 
 
-def _resnet(blocks: int) -> Callable[[int], Classifier]:
-    """Makes the maker of a ResNet with `blocks` blocks of each width, from the image channels."""
+def _resnet(blocks: int) -> Callable[[int, int], Classifier]:
+    """Makes the maker of a ResNet with `blocks` blocks of each width.
 
-    def make(channels: int) -> Classifier:
-        from trainer.models.resnet import ResNet
+    It is made from the numbers of image channels and of experts.
+    """
 
-        return ResNet(blocks, channels)
+    def make(channels: int, experts: int) -> Classifier:
+        from trainer.models.resnet import ExpertResNet, ResNet
+
+        return ResNet(blocks, channels) if experts == 1 else ExpertResNet(blocks, channels, experts)
 
     return make
 
 
-MODELS: dict[str, Callable[[int], Classifier]] = {
+MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "resnet8": _resnet(1),
     "resnet20": _resnet(3),
     "resnet32": _resnet(5),
@@ -55,13 +67,13 @@ def build(
 ) -> Classifier:
     """Makes a model by name, with channels-last weights that are not yet initialised.
 
-    `head` answers at test; `others` are further heads by name, whose outputs stand in
-    `Outputs.others`.
+    `head` answers at test, and the backbone has as many experts as it; `others` are further heads
+    by name, whose outputs stand in `Outputs.others`.
     """
     import torch
 
     require(name)
-    model = MODELS[name](channels)
+    model = MODELS[name](channels, head.experts)
     model.attach(classes, head, others or {})
     for parameter in model.parameters():
         if parameter.dim() == 4:
@@ -101,3 +113,19 @@ def inherit(model: Classifier, weights: Mapping[str, Tensor], *, heads: bool) ->
         if name in own and (heads or not name.startswith(("head.", "others.")))
     }
     model.load_state_dict({**own, **taken})
+
+
+def with_head(model: Classifier, head: Head, seed: int = 0, **buffers: Tensor) -> nn.Module:
+    """Puts another head on a network in place; returns its module.
+
+    It has the weights and biases of the head before it, and the `buffers` by name. What only the
+    new head has is initialised from `seed`.
+    """
+    from trainer.models.classifier import head_of
+
+    before, weight = model.head.state_dict(), model.head.get_parameter("weight")
+    made = head_of(head, model.width, len(weight))
+    initialise(made, seed, stream="head.init")
+    made.load_state_dict({**made.state_dict(), **before, **buffers})
+    model.head = made.to(weight)
+    return made

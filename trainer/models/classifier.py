@@ -1,21 +1,24 @@
 """The base of all classifiers: a backbone, and the heads that read its features.
 
 `N` batch, `C` image channels, `H W` pixels, `D` features, `h w` places of the last feature maps,
-`K` classes.
+`K` classes, `E` experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.heads import Head
+from trainer.models.memory_heads import memory_head
 from trainer.models.outputs import Outputs
+from trainer.models.projection import mlp
 
-__all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of"]
+__all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of", "part_of"]
 
 
 class Classifier(nn.Module):
@@ -31,8 +34,13 @@ class Classifier(nn.Module):
     def attach(self, classes: int, head: Head, others: Mapping[str, Head]) -> None:
         """Sets the head that answers and the others, by name, not yet initialised."""
         self.head = head_of(head, self.width, classes)
-        made = {name: head_of(other, self.width, classes) for name, other in others.items()}
+        made = {name: part_of(other, self.width, classes) for name, other in others.items()}
         self.others = nn.ModuleDict(made)
+
+    @property
+    def parts(self) -> int:
+        """The number of experts, whose maps and features lie side by side."""
+        return len(self.head.heads) if isinstance(self.head, ExpertHeads) else 1
 
     def maps(self, images: Tensor) -> Tensor:
         """Maps normalised images [N, C, H, W] to the last feature maps [N, D, h, w]."""
@@ -51,7 +59,11 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             others = {name: part(features) for name, part in self.others.items()}
-            return Outputs(features, self.head(features), others)
+            if not isinstance(self.head, ExpertHeads):
+                weight = getattr(self.head, "weight", None)
+                return Outputs(features, self.head(features), others, weight)
+            each = self.head.each(features)
+            return Outputs(features, each.mean(1), {**others, "experts": each})
 
     def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
         return self.answer(self.pool(self.maps(images)))
@@ -82,8 +94,28 @@ class ScaledLinear(nn.Linear):
         return self.scale * F.linear(features, self.weight.detach(), self.bias.detach())
 
 
-def head_of(head: Head, width: int, classes: int) -> nn.Linear:
+class ExpertHeads(nn.Module):
+    """Heads of experts, each on its own part of the features; the answer is their mean."""
+
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def each(self, features: Tensor) -> Tensor:
+        """Maps the features of all experts, side by side [N, E D], to their logits [N, E, K]."""
+        parts = features.chunk(len(self.heads), dim=1)
+        return torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], 1)
+
+    def forward(self, features: Tensor) -> Tensor:  # [N, E D] -> [N, K]
+        return self.each(features).mean(1)
+
+
+def head_of(head: Head, width: int, classes: int) -> nn.Module:
     """Makes the module of a head on `width` features, not yet initialised."""
+    if head.experts > 1:
+        one = replace(head, experts=1)
+        parts = [head_of(one, width // head.experts, classes) for _ in range(head.experts)]
+        return ExpertHeads(parts)
     outputs = classes if head.width is None else head.width
     made: nn.Linear
     match head.form:
@@ -95,6 +127,21 @@ def head_of(head: Head, width: int, classes: int) -> nn.Linear:
             made = ScaledLinear(width, outputs, head.scale)
         case "rescaled":
             made = ScaledLinear(width, outputs, head.scale, learned=True)
+        case "mlp":
+            raise ValueError(f"a projection has no classes to answer with: {head!r}")
+        case _:
+            made = memory_head(head.form, width, outputs)
+    if head.detached:
+        made.register_forward_pre_hook(_without_gradient)
+    return made
+
+
+def part_of(head: Head, width: int, classes: int) -> nn.Module:
+    """Makes the module of a further head or projection, not yet initialised."""
+    if head.hidden is None:
+        return head_of(head, width, classes)
+    outputs = classes if head.width is None else head.width
+    made = mlp(width, head.hidden, outputs, normed=head.normed)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

@@ -48,7 +48,13 @@ def _is_3x3(convolution: nn.Conv2d) -> bool:
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's."""
+    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's.
+
+    A norm of a class of its own, such as that of several processes, computes itself in training.
+    """
+    if norm.training and type(norm) is not nn.BatchNorm2d:
+        y: Tensor = norm(x)
+        return torch.relu(y if residual is None else y + residual)
     # All norms of the networks have both.
     assert norm.running_mean is not None and norm.running_var is not None
     return kernels.batch_norm_relu(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainer.models.classifier import Classifier
+    from trainer.models.heads import Head
     from trainer.objectives import Task
 
 __all__ = ["Evidence", "LogitAdjust", "NearestMean", "PostHoc", "Seen", "TauNorm", "Temperature"]
@@ -31,11 +32,15 @@ class Evidence:
     """Images that a correction may look at; test images are out of its reach.
 
     training: asks the network, as it is then, about the training images without augmentation;
-    validation: about the run's validation images, or None without any (``--val-per-class``).
+    validation: about the run's validation images, or None without any (``--val-per-class``);
+    memory: the class means that the last stage kept, [K, D], or None if it kept none; seed: that of
+    the run.
     """
 
     training: Callable[[], Seen]
     validation: Callable[[], Seen] | None = None
+    memory: Tensor | None = None
+    seed: int = 0
 
     def best_of(
         self, grid: tuple[float, ...], change: Callable[[float], None], otherwise: float
@@ -60,15 +65,25 @@ class Evidence:
 class PostHoc:
     """The base of corrections: frozen values that change a finished network in place.
 
-    needs_validation: True if it cannot do without validation images; corrects_prior: True if it
-    corrects for unequal classes, so that the training may not do so, too; linear_head: True if it
-    is defined for a linear head only. A call returns the numbers that it set, which join the
-    network's facts.
+    corrects_prior: True if it corrects for unequal classes, so that the training may not do so,
+    too; linear_head: True if it is defined for a linear head only; reads_memory: True if the last
+    stage must keep class means. A call returns the numbers that it set, which join the network's
+    facts.
     """
 
-    needs_validation = False
     corrects_prior = False
     linear_head = True
+    reads_memory = False
+
+    @property
+    def needs_validation(self) -> bool:
+        """True if it cannot do without validation images."""
+        return False
+
+    @property
+    def head(self) -> Head | None:
+        """The head that the network has afterwards; None if it is still the one of its training."""
+        return None
 
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         raise NotImplementedError
@@ -88,11 +103,12 @@ class TauNorm(PostHoc):
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.models.normalised import tau_normalised
 
-        weight = model.head.weight.clone()
-        model.head.bias.zero_()
+        head = _linear(model)
+        weight = head.weight.clone()
+        head.bias.zero_()
 
         def change(tau: float) -> None:
-            model.head.weight.copy_(tau_normalised(weight, tau))
+            head.weight.copy_(tau_normalised(weight, tau))
 
         return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
@@ -112,11 +128,12 @@ class LogitAdjust(PostHoc):
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.losses.counts import log_shares
 
-        bias = model.head.bias.clone()
+        head = _linear(model)
+        bias = head.bias.clone()
         shift = log_shares(task.counts).to(bias)  # [K]
 
         def change(tau: float) -> None:
-            model.head.bias.copy_(bias - tau * shift)
+            head.bias.copy_(bias - tau * shift)
 
         return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
@@ -138,13 +155,14 @@ class NearestMean(PostHoc):
         from trainer.losses.memory import moved
 
         features, _, labels = evidence.training()
-        classes, width = model.head.weight.shape
+        head = _linear(model)
+        classes, width = head.weight.shape
         everything = torch.ones(len(labels), dtype=torch.bool)
         means = moved(
             torch.zeros(classes, width), features, labels, everything, torch.ones(classes)
         )
-        model.head.weight.copy_(F.normalize(means, dim=1))
-        model.head.bias.zero_()
+        head.weight.copy_(F.normalize(means, dim=1))
+        head.bias.zero_()
         return {}
 
 
@@ -156,7 +174,9 @@ class Temperature(PostHoc):
     prediction changes; only the probabilities do.
     """
 
-    needs_validation = True
+    @property
+    def needs_validation(self) -> bool:
+        return True
 
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.models.normalised import best_temperature
@@ -164,6 +184,15 @@ class Temperature(PostHoc):
         assert evidence.validation is not None
         seen = evidence.validation()
         chosen = best_temperature(seen.logits, seen.labels)
-        model.head.weight.div_(chosen)
-        model.head.bias.div_(chosen)
+        head = _linear(model)
+        head.weight.div_(chosen)
+        head.bias.div_(chosen)
         return {"temperature": chosen}
+
+
+def _linear(model: Classifier) -> nn.Linear:
+    """Finds the head of a network; corrections are of linear ones (`PostHoc.linear_head`)."""
+    from torch import nn
+
+    assert isinstance(model.head, nn.Linear)
+    return model.head

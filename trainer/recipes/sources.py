@@ -56,6 +56,22 @@ _CLOUDED = (
     "Li, Cheung, Lu: Long-Tailed Visual Recognition via Gaussian Clouded Logit Adjustment. CVPR "
     "2022, arXiv 2305.11733"
 )
+_MEMORY = "Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code"
+_BALANCED_CONTRAST = (
+    "Zhu, Wang, Chen, Chen, Jiang: Balanced Contrastive Learning for Long-Tailed Visual "
+    "Recognition. CVPR 2022, arXiv 2207.09052"
+)
+_EXPECTED_CONTRAST = (
+    "Du, Wang, Song, Huang: Probabilistic Contrastive Learning for Long-Tailed Visual Recognition. "
+    "IEEE Transactions on PAMI 46(9), 2024, arXiv 2403.06726"
+)
+_MIXTURES = (
+    "Du, Yang, Jia, Nan, Chen, Yang: Global and Local Mixture Consistency Cumulative Learning for "
+    "Long-Tailed Visual Recognitions. CVPR 2023, arXiv 2305.08661"
+)
+_PARAMETRIC = (
+    "Cui, Zhong, Liu, Yu, Jia: Parametric Contrastive Learning. ICCV 2021, arXiv 2107.12028"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -85,7 +101,16 @@ PAPERS: dict[str, tuple[str, ...]] = {
             "Recognition. BMVC 2021, arXiv 2104.05279"
         ),
     ),
-    "memory-kt": ("Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code",),
+    "memory-kt": (_MEMORY,),
+    "memory-llw": (_MEMORY,),
+    "memory-asm": (_MEMORY,),
+    "memory-sum-logits": (_MEMORY,),
+    "memory-sum-probabilities": (_MEMORY,),
+    "memory-max": (_MEMORY,),
+    "memory-weighted-logits": (_MEMORY,),
+    "memory-weighted-probabilities": (_MEMORY,),
+    "memory-scaled-logits": (_MEMORY,),
+    "memory-attention": (_MEMORY,),
     "focal": (
         (
             "Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection. ICCV 2017, "
@@ -124,13 +149,36 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "effective-number": (_EFFECTIVE, _CLOUDED),
     "lws": (_DECOUPLED,),
     "mislas": (_SMOOTHED,),
+    "balms": (_BALANCED,),
     "gcl": (_CLOUDED,),
+    "manifold-mixup": (
+        (
+            "Verma, Lamb, Beckham, Najafi, Mitliagkas, Lopez-Paz, Bengio: Manifold Mixup: Better "
+            "Representations by Interpolating Hidden States. ICML 2019, arXiv 1806.05236"
+        ),
+    ),
     "gcl-angular": (
         (
             "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed "
             "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
         ),
     ),
+    "balpoe": (
+        (
+            "Sanchez Aimar, Jonnarth, Felsberg, Kuhlmann: Balanced Product of Calibrated Experts "
+            "for Long-Tailed Recognition. CVPR 2023, arXiv 2206.05260"
+        ),
+    ),
+    "breadcrumbs": (
+        (
+            "Liu, Li, Kang, Hua, Vasconcelos: Breadcrumbs: Adversarial Class-Balanced Sampling for "
+            "Long-Tailed Recognition. ECCV 2022, arXiv 2105.00127"
+        ),
+    ),
+    "bcl": (_BALANCED_CONTRAST,),
+    "proco": (_EXPECTED_CONTRAST,),
+    "glmc": (_MIXTURES,),
+    "paco": (_PARAMETRIC,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 
@@ -164,6 +212,9 @@ PUBLISHED: dict[str, Published] = {
     "square-root": _tricks(71.42),
     "progressive": _tricks(71.98),
     "lws": _tricks(72.63),
+    "manifold-mixup": Published(
+        "cifar10_lt", 100, 75.19, _TRICKS, "200 epochs, crop and flip; last features alone mixed"
+    ),
     "mislas": Published(
         "cifar10_lt",
         100,
@@ -177,6 +228,34 @@ PUBLISHED: dict[str, Published] = {
         48.61,
         "Li et al. 2024 (H2T), slides of the same authors",
         "230 epochs of batch 64, crop, flip and mixup",
+    ),
+    "balms": Published(
+        "cifar10_lt",
+        200,
+        82.2,
+        "Ren et al. 2020, README of its code",
+        "537 epochs of batch 512, AutoAugment and Cutout",
+    ),
+    "balpoe": Published(
+        "cifar100_lt",
+        100,
+        54.7,
+        "Sanchez Aimar et al. 2023, README of its code",
+        "200 epochs, stronger augmentation and mixup",
+    ),
+    "proco": Published(
+        "cifar10_lt",
+        100,
+        85.9,
+        "Du et al. 2024, README of its code",
+        "200 epochs of batch 256, AutoAugment, Cutout and SimCLR views",
+    ),
+    "glmc": Published(
+        "cifar10_lt",
+        100,
+        88.5,
+        "Du et al. 2023, README of its code",
+        "200 epochs of batch 64, a network of four times the channels",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

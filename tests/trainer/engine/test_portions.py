@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stylegan_mix.errors import UsageFailure
+from trainer.engine.arms import ARMS
 from trainer.engine.batch import Batch
 from trainer.engine.batches import Batches
-from trainer.engine.mixing import ARMS
 from trainer.engine.portions import Portions
 from trainer.objectives import CrossEntropy
 from trainer.recipes.stage import Draw, Stage
@@ -83,7 +83,7 @@ def of_bank(batch: Batch) -> Any:
     return next(source for source in batch.sources if source.name == "bank")
 
 
-@pytest.mark.parametrize("aug", ARMS)
+@pytest.mark.parametrize("aug", [aug for aug, arm in ARMS.items() if not arm.balanced])
 def test_by_equal_real_every_arm_looks_at_each_image_as_often_as_plain_training(
     aug: str, data: Any
 ) -> None:
@@ -225,6 +225,7 @@ def test_a_judge_shares_the_label_with_lam(data: Any) -> None:
         ({"drw": 1.0}, r"drw must be a number in \(0.0, 1.0\)"),
         ({"drw": float("nan")}, "drw must be a number"),
         ({"head_epochs": -1}, "head_epochs must be a number"),
+        ({"h2t": 1}, "h2t must be true or false"),
         ({"head_epochs": 11}, "head_epochs must not be more than epochs, 10"),
         ({"label": LabelRef(0.0, "c", "/")}, "label.judge_share"),
     ],
@@ -244,6 +245,7 @@ def test_a_lever_renames_the_arm_and_at_its_default_no_key() -> None:
     plain = spec_of("hybrid")
     assert plain.arm == "hybrid" and plain.fairness == "equal-steps"
     later = {"label", "fair", "bank_schedule", "mix_bank_real", "drw", "head_epochs", "accept"}
+    later |= {"h2t"}
     assert not later & set(plain.identity())
     levers = {
         "label": (LabelRef(0.5, "c", "/"), "hybrid-judge0.5"),
@@ -252,6 +254,7 @@ def test_a_lever_renames_the_arm_and_at_its_default_no_key() -> None:
         "mix_bank_real": (True, "hybrid-crossed"),
         "drw": (0.8, "hybrid-drw"),
         "head_epochs": (2, "hybrid-head"),
+        "h2t": (True, "hybrid-h2t"),
     }
     keys = {plain.key}
     for name, (value, arm) in levers.items():
