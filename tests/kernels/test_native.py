@@ -26,6 +26,8 @@ STRUCTURES = {
     "KernelsEpilogueDoubleBackward": abi.EpilogueDoubleBackward,
     "KernelsUpfirdn2d": abi.Upfirdn2d,
     "KernelsConv3x3": abi.Conv3x3,
+    "KernelsBatchNorm": abi.BatchNorm,
+    "KernelsBatchNormBackward": abi.BatchNormBackward,
 }
 
 
