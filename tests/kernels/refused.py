@@ -31,9 +31,8 @@ UPFIRDN2D = (
     | dict.fromkeys(("fh", "fw", "up_y", "up_x", "down_y", "down_x"), 1)
 )
 CONV3X3 = {"dtype": 1, "filter_layout": 0, "turned": 0, "n": 2, "h": 2, "w": 2, "c": 16, "o": 16}
-BATCH_NORM = (
-    {"dtype": 1, "fixed": 0, "m": 3, "c": 16, "eps": 1e-5}
-    | dict.fromkeys(("mean", "variance", "weight", "bias"), HERE)
+BATCH_NORM = {"dtype": 1, "fixed": 0, "m": 3, "c": 16, "eps": 1e-5} | dict.fromkeys(
+    ("mean", "variance", "weight", "bias"), HERE
 )
 # Of each function: its operation, the fields of a good one, the structure and names of its tensors.
 GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
@@ -252,5 +251,7 @@ def _norming(*, computed: bool) -> dict[str, Call]:
         found[f"{name}: without residual"] = Call(name, {}, tensors, refused=not computed)
         for one in ("mean", "variance", "weight", "bias"):
             found[f"{name}: no {one}"] = Call(name, {one: None})
-    found["batch_norm_backward: a residual without y"] = Call("batch_norm_backward", {}, {"y": None})
+    found["batch_norm_backward: a residual without y"] = Call(
+        "batch_norm_backward", {}, {"y": None}
+    )
     return found

@@ -191,7 +191,7 @@ class Batches:
             index_a,
             index_b,
             _one_after_another(parts),
-            self._views(images, step),
+            self._views(parts, step),
             self._targets(parts),
             partners,
         )
@@ -299,10 +299,11 @@ class Batches:
             index=np.stack([part.index[:, 0], rows], 1),
         )
 
-    def _views(self, images: Tensor, step: int) -> Tensor | None:
-        """Makes the further views that the stage asks for, [V, N, C, H, W]."""
+    def _views(self, parts: Sequence[_Part], step: int) -> Tensor | None:
+        """Makes the further views of training images that the stage asks for, [V, M, C, H, W]."""
         if not self._stage.views:
             return None
+        images = torch.cat([part.images for part in parts if not part.source.bank])
         views = [
             self._seen(images, VIEWS[view], "data.view", step, place)
             for place, view in enumerate(self._stage.views)

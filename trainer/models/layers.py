@@ -38,7 +38,13 @@ def _is_3x3(convolution: nn.Conv2d) -> bool:
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's."""
+    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's.
+
+    A norm of a class of its own, such as that of several processes, computes itself in training.
+    """
+    if norm.training and type(norm) is not nn.BatchNorm2d:
+        y: Tensor = norm(x)
+        return torch.relu(y if residual is None else y + residual)
     return kernels.batch_norm_relu(
         x,
         norm.running_mean,
