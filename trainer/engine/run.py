@@ -23,12 +23,12 @@ from stylegan_mix.errors import (
 )
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
-from trainer import models
 from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.portions import Portions
 from trainer.engine.stage import StageRun, Work, steps_of
 from trainer.inputs import final_weights, open_inputs
+from trainer.models.size import size_of
 from trainer.reports import records
 from trainer.settings import check
 from trainer.spec import RunSpec
@@ -61,10 +61,11 @@ def disk_bytes(spec: RunSpec, data: Dataset) -> int:
 
     The weights of each stage stay. During the run, two checkpoints hold weights and momenta.
     """
-    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
-    numbers = sum(value.numel() for value in model.state_dict().values())
+    size = size_of(
+        spec.model, classes=data.num_classes, channels=data.channels, side=data.resolution
+    )
     own = check(spec).own_stages(given_teacher=bool(spec.teacher))
-    return 4 * numbers * (len(own) + 4)
+    return 4 * size.numbers * (len(own) + 4)
 
 
 def run_recipe(
