@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.datasets.pool import find_folder
+from stylegan_mix.datasets.pool import find_folder, is_streamed
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from trainer import choices, models
 from trainer.asked import SPLIT, Asked
@@ -68,6 +68,8 @@ _LATER = {
 _BY_DATASET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
 }
+# The smallest network of the tables on ImageNet-LT, and their length.
+_STREAMED: dict[str, Any] = {"model": "resnet10", "epochs": 90}
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Plan:
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Names the source of each setting of the run; `options` has those of given ones."""
-        by_data = _BY_DATASET.get(self.spec.data.name, {})
+        by_data = _by_data(self.spec.data.name)
         found = {}
         for name in flat(self.spec.plain()):
             first, _, rest = name.partition(".")
@@ -214,7 +216,7 @@ def _names_a_folder(name: str) -> bool:
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, stamp: int, **split: Any) -> Dataset:
     """Loads the set that was prepared at `stamp`; a sweep asks for the same one many times."""
-    return datasets.load(name, **split)
+    return datasets.load(name, **split, streamed=True)
 
 
 def _stamp(name: str) -> int:
@@ -223,13 +225,18 @@ def _stamp(name: str) -> int:
     return 0 if folder is None else folder.stat().st_ctime_ns
 
 
+def _by_data(name: str) -> dict[str, Any]:
+    """Finds the defaults that depend on the data set."""
+    return _BY_DATASET.get(name, _STREAMED if is_streamed(name) else {})
+
+
 def expected(asked: Asked) -> dict[str, Any]:
     """Collects the settings of the requested run, as far as they are known without any data.
 
     By their names in `RunSpec` and `DataSpec`, without those that depend on data, bank or teacher.
     """
     own = {field.name: field.default for field in fields(RunSpec)}
-    by_data = _BY_DATASET.get(asked.dataset or "", {})
+    by_data = _by_data(asked.dataset or "")
     found: dict[str, Any] = {}
     for field in fields(Asked):
         value = getattr(asked, field.name)
@@ -390,7 +397,7 @@ def _spec(
         drop_overlap=asked.drop_overlap,
         val_per_class=asked.val_per_class,
     )
-    defaults = _BY_DATASET.get(data.name, {})
+    defaults = _by_data(data.name)
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
     batch = fitting_batch(asked.batch, len(data.train))

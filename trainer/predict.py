@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.datasets.archives import nearest_path
 from stylegan_mix.datasets.image_files import Shape, resized
@@ -26,6 +25,7 @@ from stylegan_mix.session import Session
 from trainer.engine import evaluate
 from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
+from trainer.inputs import load_data
 from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 
@@ -153,7 +153,7 @@ def answers(
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
     network = _Network(run, device)
-    data = datasets.load(**asdict(other or network.result.spec.data))
+    data = load_data(other or network.result.spec.data)
     if other is None:
         require_same_data(
             network.result,

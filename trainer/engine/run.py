@@ -7,13 +7,12 @@ goes on with the same command and, on a CPU, ends with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stylegan_mix import datasets, store
+from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import (
     Diverged,
@@ -27,7 +26,7 @@ from trainer.engine import evaluate, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.portions import Portions
 from trainer.engine.stage import StageRun, Work, steps_of
-from trainer.inputs import final_weights, open_inputs
+from trainer.inputs import final_weights, load_data, open_inputs
 from trainer.models.size import size_of
 from trainer.reports import records
 from trainer.settings import check
@@ -90,7 +89,7 @@ def run_recipe(
     at = RunFolder(folder)
     with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
         if (folder / records.RESULT_FILE).exists():
-            found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
+            found = records.finished(folder, spec, load_data(spec.data))
             if found is not None:
                 return found.record
         at.begin(spec, sources or {}, command)
