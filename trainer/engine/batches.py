@@ -1,8 +1,8 @@
 """The batches of a stage, from training images and a bank: a function of the step alone.
 
 `N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
-the disk if they do not fit; of a streamed set they are files (`crops`). They are cropped, flipped and normalised for the whole batch at once.
-Rows of a bank pass through exactly the same transform.
+the disk if they do not fit; of a streamed set they are files (`crops`). They are cropped, flipped
+and normalised for the whole batch at once. Rows of a bank pass through exactly the same transform.
 """
 
 from __future__ import annotations
