@@ -111,6 +111,17 @@ def test_draws_and_validation_images_are_taken_as_of_other_sets(home: Path, root
     assert np.array_equal(drawn.train.images[11], first)
 
 
+def test_some_of_some_images_are_those_of_the_table(home: Path, root: Path) -> None:
+    prepare(asked(root))
+    every = files(datasets.load("photos", streamed=True).train)
+    few = every.chosen(np.array([3, 9, 17])).chosen(np.array([2, 0]))
+    assert [few.name(row) for row in range(2)] == [every.name(17), every.name(3)]
+    assert np.array_equal(few[:], every[[17, 3]])
+    assert np.array_equal(few[-1], every[3])
+    with pytest.raises(IndexError):
+        few[2]
+
+
 def test_folders_lists_and_tables_give_one_set(home: Path, root: Path) -> None:
     prepare(asked(root))
     by_list = datasets.load("photos", streamed=True)
