@@ -6,12 +6,17 @@ import os
 
 from stylegan_mix.errors import UsageFailure
 
-__all__ = ["by_torchrun", "number_in", "own_device", "speaks"]
+__all__ = ["by_torchrun", "number_in", "own_device", "several", "speaks"]
 
 
 def by_torchrun() -> bool:
     """Tells if torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def several() -> bool:
+    """Tells if this process is one of several that train together."""
+    return number_in("WORLD_SIZE", 1) > 1 and "RANK" in os.environ
 
 
 def speaks() -> bool:

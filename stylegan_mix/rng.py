@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,26 +57,32 @@ class Draws:
     Process `rank` of `world` holds the rows rank, rank + world, ... of the whole batch. Every
     process draws the numbers of the whole batch and keeps its rows, so the number of processes
     cannot change a draw. Without a `generator` torch's default one is used. Every draw goes through
-    `hold`, which may keep the values for later.
+    `hold`, which may keep the values for later. `whole` counts the rows of the batch where they are
+    not as many in each process.
     """
 
     generator: torch.Generator | None = None
     rank: int = 0
     world: int = 1
     hold: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = _drawn
+    whole: int | None = None
+
+    def of(self, whole: int | None) -> Draws:
+        """Makes the same draws for a batch of `whole` rows; None: as many in each process."""
+        return self if whole == self.whole else replace(self, whole=whole)
 
     def normal(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Draws standard normal float32 [rows, *shape]; `rows` counts those of this process."""
         import torch
 
-        whole = (rows * self.world, *shape)
+        whole = (self._rows(rows), *shape)
         return self._own(lambda: torch.randn(whole, generator=self.generator, device=device))
 
     def uniform(self, rows: int, *shape: int, device: str | torch.device = "cpu") -> torch.Tensor:
         """Draws uniform float32 in [0, 1), [rows, *shape]."""
         import torch
 
-        whole = (rows * self.world, *shape)
+        whole = (self._rows(rows), *shape)
         return self._own(lambda: torch.rand(whole, generator=self.generator, device=device))
 
     def integers(
@@ -85,10 +91,13 @@ class Draws:
         """Draws uniform int64 from `low` to `high` - 1, [rows, *shape]."""
         import torch
 
-        whole = (rows * self.world, *shape)
+        whole = (self._rows(rows), *shape)
         return self._own(
             lambda: torch.randint(low, high, whole, generator=self.generator, device=device)
         )
+
+    def _rows(self, rows: int) -> int:
+        return rows * self.world if self.whole is None else self.whole
 
     def _own(self, whole: Callable[[], torch.Tensor]) -> torch.Tensor:
         return self.hold(whole)[self.rank :: self.world]

@@ -242,7 +242,7 @@ def test_every_command_stands_in_the_table_of_its_package(name: str) -> None:
 
 
 def test_every_arm_stands_on_both_pages_and_every_recipe_on_that_of_recipes() -> None:
-    from trainer.engine.mixing import ARMS
+    from trainer.engine.arms import ARMS
     from trainer.recipes.catalogue import RECIPES
 
     for page, names in (

@@ -1,6 +1,6 @@
-"""Applies deliberate faults to recipes, one at a time, and reports those that no test catches.
+"""Applies deliberate faults of recipes and arms, one at a time; reports those that no test catches.
 
-    .venv/bin/python tools/faults.py                 all recipes
+    .venv/bin/python tools/faults.py                 all of them
     .venv/bin/python tools/faults.py gcl mislas      some
 
 The faults stand in tools/faults.toml. A fault is one edit of a source file. No file is changed:
@@ -72,10 +72,11 @@ class Plan:
 
 
 def read(file: Path = FAULTS) -> dict[str, Plan]:
-    """Reads the faults of every recipe, by its name."""
+    """Reads the faults of every recipe, and of some arms, by their names."""
     found = {}
     for recipe, table in tomllib.loads(file.read_text(encoding="utf-8")).items():
-        tests = (DEFINITION.format(recipe), *table["tests"])
+        definition = () if table.get("arm") else (DEFINITION.format(recipe),)
+        tests = (*definition, *table["tests"])
         faults = tuple(Fault(recipe, *edit) for edit in table["faults"])
         found[recipe] = Plan(recipe, tests, faults)
     return found

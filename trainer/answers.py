@@ -12,8 +12,9 @@ from typing import Any
 
 from trainer.predict import Answers
 from trainer.reports import figures
+from trainer.reports.records import Result
 
-__all__ = ["as_csv", "as_plain", "in_brief"]
+__all__ = ["as_csv", "as_plain", "confusion_csv", "in_brief"]
 
 
 def as_csv(found: Answers) -> str:
@@ -75,9 +76,23 @@ def in_brief(found: Answers) -> str:
     return f"{count:,} images; right{of}: {', '.join(told)}"
 
 
+def confusion_csv(result: Result) -> str:
+    """Renders a confusion matrix: a line for each true class, a column for each predicted one.
+
+    A cell counts the images. The result has a matrix.
+    """
+    names = list(result.dataset["classes"])
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["true", *names])
+    writer.writerows(
+        [name, *row] for name, row in zip(names, result.record["confusion"], strict=True)
+    )
+    return table.getvalue()
+
+
 def _rows(found: Answers) -> Iterator[tuple[int | None, int, list[float]]]:
     """Yields (label or None, predicted class, probability of each class [K]) of each image."""
-    probabilities = found.logits.double().softmax(1)
-    rows = zip(found.labels, found.labelled, found.predicted, probabilities, strict=True)
+    rows = zip(found.labels, found.labelled, found.predicted, found.probabilities, strict=True)
     for label, known, prediction, shares in rows:
         yield int(label) if known else None, int(prediction), shares.tolist()

@@ -11,6 +11,7 @@ from typing import Any
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.console import as_typed
 from stylegan_mix.errors import UsageFailure, nearest
+from trainer.engine.augmentation.policies import one_name
 from trainer.spec import ALL_ROWS, BY_LAM, DataSpec
 
 __all__ = ["SPLIT", "Asked"]
@@ -63,6 +64,7 @@ class Asked:
     final_real_fraction: float | None = None
     drw: float | None = None
     head_epochs: int | None = None
+    augment: str | None = None
     bn_refresh_batches: int | None = None
     pad: int | None = None
     flip: bool | None = None
@@ -77,6 +79,8 @@ class Asked:
             object.__setattr__(self, "split_seed", DataSpec.split_seed)
         if self.label is not None:  # 0.5 of a file and 0.5 as it is typed are one request
             object.__setattr__(self, "label", str(self.label))
+        if self.augment is not None:
+            object.__setattr__(self, "augment", one_name(self.augment))
 
     @property
     def named_bank(self) -> str | None:

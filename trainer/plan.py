@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import datasets
 from stylegan_mix.banks import store as bank_store
 from stylegan_mix.banks.reader import open_bank
-from stylegan_mix.datasets.pool import find_folder, is_streamed
+from stylegan_mix.datasets.pool import find_folder
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
-from trainer import choices, models
+from trainer import choices, defaults, models
 from trainer.asked import SPLIT, Asked
 from trainer.choices import Choice
 from trainer.differences import flat
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.inputs import (
     Judged,
     annotations_of,
@@ -61,15 +61,9 @@ _LATER = {
     name: getattr(RunSpec, name)
     for name in (
         *("accept", "label", "fair", "bank_schedule", "mix_bank_real"),
-        *("drw", "head_epochs"),
+        *("drw", "head_epochs", "augment", "aug_version"),
     )
 }
-# Defaults that depend on the data set; RunSpec holds the protocol of the field for all others.
-_BY_DATASET: dict[str, dict[str, Any]] = {
-    "digits_lt": {"model": "resnet8", "epochs": 100},
-}
-# The smallest network of the tables on ImageNet-LT, and their length.
-_STREAMED: dict[str, Any] = {"model": "resnet10", "epochs": 90}
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,8 @@ class Plan:
 
     def sources(self, options: Mapping[str, str]) -> dict[str, str]:
         """Names the source of each setting of the run; `options` has those of given ones."""
-        by_data = _by_data(self.spec.data.name)
+        by_data = defaults.by_data_set(self.spec.data.name)
+        by_arm = defaults.by_arm(self.spec.aug)
         found = {}
         for name in flat(self.spec.plain()):
             first, _, rest = name.partition(".")
@@ -145,6 +140,8 @@ class Plan:
             source = options.get(option, "default")
             if source == "default" and first in by_data:
                 source = f"default of {self.spec.data.name}"
+            elif source == "default" and first in by_arm:
+                source = f"default of --aug {self.spec.aug}"
             elif source == "default" and (
                 self.spec.bank if first == "bank" else option in self.decided
             ):
@@ -168,7 +165,7 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     if asked.name is not None and not _names_a_folder(asked.name):
         raise UsageFailure(f"--name must name a folder below --out, got {asked.name!r}")
     # Before any data are loaded.
-    version = recipe(asked.recipe or RunSpec.recipe).version
+    recipe(asked.recipe or RunSpec.recipe)
     for name in (asked.model, asked.teacher_model):
         models.require(name or RunSpec.model)
     refuse_unread(vars(asked))
@@ -180,7 +177,7 @@ def decide(asked: Asked, *, preferred: Sequence[str] = ()) -> Plan:
     data = _loaded(asked.dataset, _stamp(asked.dataset), **split)
     bank, which = _bank(asked, data, (before and before.bank) or None, preferred)
     judged, newer = _annotations(asked, bank, before.annotations if before else None)
-    spec = _spec(asked, data, bank, judged, version)
+    spec = _spec(asked, data, bank, judged)
     require_memory(check(spec), data, spec.votes.views)
     require_fitting(spec, data)
     seeds = tuple(range(asked.seed, asked.seed + asked.seeds))
@@ -225,28 +222,23 @@ def _stamp(name: str) -> int:
     return 0 if folder is None else folder.stat().st_ctime_ns
 
 
-def _by_data(name: str) -> dict[str, Any]:
-    """Finds the defaults that depend on the data set."""
-    return _BY_DATASET.get(name, _STREAMED if is_streamed(name) else {})
-
-
 def expected(asked: Asked) -> dict[str, Any]:
     """Collects the settings of the requested run, as far as they are known without any data.
 
     By their names in `RunSpec` and `DataSpec`, without those that depend on data, bank or teacher.
     """
     own = {field.name: field.default for field in fields(RunSpec)}
-    by_data = _by_data(asked.dataset or "")
+    by_place = defaults.defaults(asked.aug, asked.dataset)
     found: dict[str, Any] = {}
     for field in fields(Asked):
         value = getattr(asked, field.name)
         if field.name in own.keys() - _REFERENCES:
-            default = by_data.get(field.name, own[field.name])
+            default = by_place.get(field.name, own[field.name])
             found[field.name] = default if value is None else value
         elif field.name in SPLIT and value is not None:
             found[f"data.{field.name}"] = value
-    version = recipe(found["recipe"]).version
-    return {**found, "recipe_version": version, "data.name": asked.dataset}
+    versions = defaults.versions(found["aug"], found["recipe"])
+    return {**found, **versions, "data.name": asked.dataset}
 
 
 def requested(asked: Asked) -> dict[str, Any]:
@@ -380,9 +372,7 @@ def _generate(data: Dataset, space: str | None) -> str:
     return " ".join(words + (["--space", space] if space else []))
 
 
-def _spec(
-    asked: Asked, data: Dataset, bank: BankRef | None, judged: Judged | None, version: int
-) -> RunSpec:
+def _spec(asked: Asked, data: Dataset, bank: BankRef | None, judged: Judged | None) -> RunSpec:
     own = {field.name for field in fields(RunSpec)}
     said = {
         field.name: getattr(asked, field.name)
@@ -397,18 +387,18 @@ def _spec(
         drop_overlap=asked.drop_overlap,
         val_per_class=asked.val_per_class,
     )
-    defaults = _by_data(data.name)
+    by_place = defaults.defaults(asked.aug, data.name)
+    versions = defaults.versions(asked.aug, asked.recipe)
     votes = {} if asked.views is None else {"votes": VoteSpec(views=asked.views)}
     teacher = teacher_reference(Path(asked.teacher)) if asked.teacher else None
     batch = fitting_batch(asked.batch, len(data.train))
-    own_settings = {**defaults, **said, **votes, "batch": batch}
+    own_settings = {**by_place, **said, **votes, **versions, "batch": batch}
     return RunSpec(
         data=part,
         bank=bank,
         teacher=teacher,
         accept=_accept(asked, judged),
         label=_label(asked, judged),
-        recipe_version=version,
         **own_settings,
     )
 

@@ -24,9 +24,10 @@ from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import say
 from stylegan_mix.session import Session
 from trainer.engine import evaluate
-from trainer.engine.batches import Transform
 from trainer.engine.folder import load_network
+from trainer.engine.transform import Transform
 from trainer.inputs import load_data
+from trainer.reports.calibration import calibration_error
 from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
 
@@ -63,9 +64,22 @@ class Answers:
         return self.logits.argmax(1).numpy()
 
     @property
+    def probabilities(self) -> np.ndarray:
+        """The softmax of the logits, [N, K] float64."""
+        return self.logits.double().softmax(1).numpy()
+
+    @property
     def labelled(self) -> np.ndarray:
         """Marks the images whose class is known, [N] bool."""
         return self.labels != UNLABELLED
+
+    @property
+    def calibration_error(self) -> float | None:
+        """The expected calibration error of the labelled images in percent; None without any."""
+        there = self.labelled
+        if not there.any():
+            return None
+        return calibration_error(self.probabilities[there], self.labels[there])
 
     def rescored(self) -> Result | None:
         """Returns the result with accuracies of the labelled images; None if there are none."""

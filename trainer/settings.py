@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import models
-from trainer.engine.mixing import ARMS, READ_BY_ARMS
+from trainer.engine.arms import ARMS, READ_BY_ARMS
 from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.recipes.levers import with_levers
 from trainer.recipes.stage import READ_BY_RECIPES, Recipe
@@ -42,6 +42,8 @@ def unread(aug: str, chosen: Recipe, *, given_teacher: bool) -> frozenset[str]:
     read = chosen.reads(given_teacher=given_teacher)
     if chosen.follows_arm(given_teacher=given_teacher):
         read |= ARMS[aug].reads | {"aug"}
+        if ARMS[aug].balanced:  # whose weights by class are all 1
+            read -= {"drw"}
         if not chosen.reads_shares(given_teacher=given_teacher):
             read -= {"label"}
     return _SOMETIMES_READ - read
@@ -93,6 +95,8 @@ def _why(asked: Mapping[str, Any], option: str) -> str:
         return f"--aug {aug} reads no {option}; arms that do: {', '.join(readers)}"
     if setting == "teacher_model" and taught:
         return "a teacher run is given, so no teacher network is trained"
+    if setting == "drw" and ARMS[aug].balanced and RECIPES[name].takes_drw:
+        return f"--aug {aug} draws all classes evenly, so weights by class would change nothing"
     readers = [one.name for one in RECIPES.values() if setting in one.reads()]
     why = _REFUSED_BY_RECIPES.get(setting, "")
     return f"recipe {name} reads no {option}{why}; recipes that do: {', '.join(readers) or 'none'}"
@@ -131,8 +135,18 @@ def _misfits(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str | None]]:
             ),
             ours,
         )
+    if spec.aug_version != ARMS[spec.aug].version:
+        yield (
+            (
+                f"arm '{spec.aug}' is at version {ARMS[spec.aug].version}, "
+                f"but the run asks for version {spec.aug_version}"
+            ),
+            ours,
+        )
     for name in (spec.model, spec.teacher_model):
         models.require(name or spec.model)
+    if ARMS[spec.aug].balanced:
+        yield from _evenly_drawn_twice(spec, chosen)
     if not chosen.teachers and (spec.teacher or spec.teacher_model):
         yield f"recipe '{spec.recipe}' has no teacher", "leave out --teacher and --teacher-model"
     if spec.teacher and spec.teacher_model:
@@ -152,6 +166,26 @@ def _misfits(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str | None]]:
     if chosen.posthoc and chosen.posthoc.needs_validation and not spec.data.val_per_class:
         tuned = f"recipe '{spec.recipe}' tunes {chosen.posthoc!r} on validation images"
         yield tuned, "give --val-per-class N"
+
+
+def _evenly_drawn_twice(spec: RunSpec, chosen: Recipe) -> Iterable[tuple[str, str]]:
+    """Yields the reasons why a recipe does not go with an arm that draws all classes evenly.
+
+    Its own correction for unequal classes would find equal ones, and do nothing or too much.
+    """
+    arm = f"--aug {spec.aug} draws all classes evenly"
+    remedy = f"take --recipe ce with --aug {spec.aug}, or recipe {chosen.name} with --aug mixup"
+    twice = "the classes would be corrected for twice"
+    stages = chosen.own_stages(given_teacher=bool(spec.teacher))
+    for stage in stages:
+        who = f"stage '{stage.name}' of recipe {chosen.name}"
+        if stage.rows == "arm" and stage.objective.corrects_prior:
+            yield f"{arm}, and {stage.objective!r} of {who} corrects for them: {twice}", remedy
+        if stage.rows == "arm" and stage.draws_evenly:
+            sampler = stage.draws[0].sampler
+            yield f"{arm}, and {who} draws rows by '{sampler}': only one of the two can be", remedy
+    if chosen.posthoc and chosen.posthoc.corrects_prior and stages[-1].rows == "arm":
+        yield f"{arm}, and {chosen.posthoc!r} of recipe {chosen.name} corrects: {twice}", remedy
 
 
 def require_memory(chosen: Recipe, data: Dataset, views: int) -> None:

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 from stylegan_mix.errors import InvalidInput, UsageFailure, nearest
 from stylegan_mix.store import digest
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
+from trainer.engine.augmentation import policies
 from trainer.limits import milestones, one_of, within
 from trainer.references import (
     ACCEPTED,
@@ -69,7 +70,7 @@ _MOST_TIMES_REAL = 16.0
 class RunSpec:
     """One run of the trainer. Defaults are the protocol of the field (trainer/README.md).
 
-    `aug` is an arm of `mixing.ARMS`. `milestones` are shares of the steps at which the rate falls
+    `aug` is an arm of `arms.ARMS`. `milestones` are shares of the steps at which the rate falls
     to `decay` times `lr`. As many rows as `bank_share` of `batch` come from the bank, at weight
     `bank_weight` in the loss; `bank_schedule` says when (see `Schedule`). By `fair` "equal-steps"
     they take the place of real rows, by "equal-real" they are added to `batch` real ones.
@@ -78,11 +79,12 @@ class RunSpec:
     share `lam` of two classes. In the arms that mix, the last `final_real_fraction` of the steps
     sees real unmixed images only. `drw` is the share of the steps after which losses are weighted
     by class, None never does. `head_epochs` are added for a new head on class-balanced rows.
-    `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
+    `augment` is the policy of all training rows, by its name (see `policies.FORMS`). `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
     finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
     that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
     (see `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
-    `Recipe.version`), `loop_version` that of the loop's (see `LOOP_VERSION`).
+    `Recipe.version`), `aug_version` that of the arm's, `loop_version` that of the loop's (see
+    `LOOP_VERSION`).
     """
 
     data: DataSpec = field(default_factory=DataSpec)
@@ -120,6 +122,8 @@ class RunSpec:
     mix_bank_real: bool = False
     drw: float | None = None
     head_epochs: int = 0
+    augment: str = policies.PLAIN.name
+    aug_version: int = 1
     # Part of the identity only where the versions of the loop differ.
     loop_version: int = LOOP_VERSION
 
@@ -127,6 +131,9 @@ class RunSpec:
         for name in (f.name for f in fields(self) if f.type == "float"):
             if type(getattr(self, name)) is int:  # 1 and 1.0 are one experiment, so one key
                 object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(
+            self, "augment", policies.one_name(str(self.augment))
+        )  # a record may lie
         problems = [text for text in _problems(self) if text]
         if problems:
             raise UsageFailure("invalid run settings:\n  " + "\n  ".join(problems))
@@ -151,6 +158,7 @@ class RunSpec:
             self.fair if self.fair != EQUAL_STEPS else "",
             "drw" if self.drw is not None else "",
             "head" if self.head_epochs else "",
+            self.augment if self.augment != RunSpec.augment else "",
         )
         return "-".join(part for part in parts if part)
 
@@ -223,9 +231,13 @@ class RunSpec:
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions of recipe and loop, also where the identity leaves them out."""
+        """The versions of arm, recipe and loop, also where the identity leaves them out."""
         loop = self.loop_version if self.depends_on_loop else 1
-        return {"recipe_version": self.recipe_version, "loop_version": loop}
+        return {
+            "aug_version": self.aug_version,
+            "recipe_version": self.recipe_version,
+            "loop_version": loop,
+        }
 
     @property
     def depends_on_loop(self) -> bool:
@@ -292,7 +304,8 @@ def _problems(spec: RunSpec) -> list[str]:
     """Lists the faults of a spec, each with its bounds; empty strings where right."""
     votes = spec.votes
     return [
-        one_of("aug", spec.aug, tuple(ARMS)),
+        _aug(spec),
+        _augment(spec),
         one_of("precision", spec.precision, get_args(Precision)),
         within("epochs", spec.epochs, 1, 100_000),
         within("batch", spec.batch, FEWEST_IN_BATCH, 65_536),
@@ -318,6 +331,7 @@ def _problems(spec: RunSpec) -> list[str]:
         within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),
         within("eval_every", spec.eval_every, 0, 100_000),
         within("recipe_version", spec.recipe_version, 1, 10**6),
+        within("aug_version", spec.aug_version, 1, 10**6),
         within("loop_version", spec.loop_version, 1, LOOP_VERSION),
         within("val_per_class", spec.data.val_per_class, 0, 10**6),
         within("seed", spec.seed, 0, 2**63 - 1),
@@ -330,6 +344,21 @@ def _problems(spec: RunSpec) -> list[str]:
         "" if spec.bank or not spec.uses_bank else f"aug '{spec.aug}' needs a bank",
         "" if spec.uses_bank or not spec.bank else f"aug '{spec.aug}' reads no bank",
     ]
+
+
+def _aug(spec: RunSpec) -> str:
+    wrong = one_of("aug", spec.aug, tuple(ARMS))
+    if wrong and policies.policy(str(spec.aug)):
+        wrong += f". '{spec.aug}' is a policy of augmentation: --augment {spec.aug}"
+    return wrong
+
+
+def _augment(spec: RunSpec) -> str:
+    if policies.policy(spec.augment):
+        return ""
+    arm = f", but an arm: --aug {spec.augment}" if spec.augment in ARMS else ""
+    unknown = f"augment '{spec.augment}' is no policy{arm}"
+    return f"{unknown}{nearest(spec.augment, policies.FORMS)}, where N is {policies.NUMBERS}"
 
 
 def _bank_share(spec: RunSpec) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from stylegan_mix.errors import (
 from trainer import choices
 from trainer.asked import SPLIT, Asked
 from trainer.differences import flat
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.plan import Plan, decide, expected, fitting_batch, requested
 from trainer.reports.records import Result, data_ids, is_of, read, small
 from trainer.settings import unread_options
@@ -184,11 +185,13 @@ def _settle_one(asked: Asked, known: Sequence[Result], banks: _Banks, out: str) 
 def commands(items: Iterable[Asked], known: Sequence[Result], *, out: str) -> list[str]:
     """Composes the command of every run; it names a bank that the file leaves open, if one exists.
 
-    So jobs that begin at different times read one bank.
+    So jobs that begin at different times read one bank, and write below `out`.
     """
     items = list(items)
     banks = _Banks(items, known, Path(out))
-    return [_with_bank(asked, known, banks, out).command() for asked in items]
+    place = [] if out == Asked.out else ["--out", out]
+    found = (_with_bank(asked, known, banks, out) for asked in items)
+    return [shlex.join([*one.words(), *place]) for one in found]
 
 
 def _with_bank(asked: Asked, known: Sequence[Result], banks: _Banks, out: str) -> Asked:

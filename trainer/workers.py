@@ -26,7 +26,7 @@ from trainer.execute import How
 from trainer.plan import Plan
 from trainer.reports.records import RESULT_FILE
 
-__all__ = ["side_by_side", "threads_each"]
+__all__ = ["new_process", "side_by_side", "threads_each"]
 
 _FAILURES: dict[int, type[Failure]] = {
     kind.code: kind for kind in (UsageFailure, InvalidInput, MissingEnvironment, Diverged, Stopped)
@@ -88,18 +88,9 @@ class _Child:
         self._lines: deque[str] = deque(maxlen=20)
         words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", how.device]
         words += ["--threads", str(threads_each(workers, how.threads))]
-        words += [] if how.progress is None else ["--progress", str(how.progress.absolute())]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, *words[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env={**os.environ, "PYTHONPATH": _with_this_package()},
-            # Ctrl-C reaches this process alone, which passes it on as a request to save.
-            start_new_session=True,
-        )
+        for option, path in (("--progress", how.progress), ("--tensorboard", how.tensorboard)):
+            words += [] if path is None else [option, str(path.absolute())]
+        self.process = new_process(words, stdout=subprocess.DEVNULL)
         self.reader = threading.Thread(target=self._hand_on, daemon=True)
         self.reader.start()
 
@@ -130,6 +121,24 @@ class _Child:
         text = "\n".join(lines[starts[-1] :]) if starts else "\n".join(lines[-3:])
         kind = _FAILURES.get(code, Failure)
         return kind(f"{self._name} (exit code {code}): {text.removeprefix('trainer: ')}")
+
+
+def new_process(words: list[str], *, stdout: int | None) -> subprocess.Popen[str]:
+    """Starts a command of `trainer`, given by its words, that does not outlive this process.
+
+    Its stderr is a pipe. `stdout` is that of `subprocess.Popen`.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", _START, *words[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": _with_this_package()},
+        # Signals from outside reach this process alone, which passes them on as a request to save.
+        start_new_session=True,
+    )
 
 
 def _with_this_package() -> str:

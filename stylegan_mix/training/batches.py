@@ -13,7 +13,7 @@ from torch import Tensor
 from stylegan_mix import rng
 from stylegan_mix.datasets import Part
 from stylegan_mix.datasets.class_weights import class_probabilities
-from stylegan_mix.training.world import World
+from stylegan_mix.world import World
 
 __all__ = ["RealImages", "draw_labels", "sent"]
 

@@ -23,7 +23,7 @@ from stylegan_mix.training.plan import TrainPlan, check_ahead, finished
 from stylegan_mix.training.saves import Saves
 
 if TYPE_CHECKING:
-    from stylegan_mix.training.world import World
+    from stylegan_mix.world import World
 
 __all__ = ["ensure_generator", "publish_reached", "reached", "run_training"]
 
@@ -50,7 +50,7 @@ def run_training(
     from stylegan_mix.launched import speaks
     from stylegan_mix.training.disk_room import require_disk_room
     from stylegan_mix.training.publication import publish_all
-    from stylegan_mix.training.world import joined
+    from stylegan_mix.world import joined
 
     if speaks() and not finished(plan):  # torchrun ends the others if the first is refused
         require_disk_room(plan)

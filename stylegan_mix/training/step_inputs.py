@@ -18,7 +18,7 @@ from stylegan_mix.training.batches import RealImages, draw_labels, sent
 from stylegan_mix.training.memory import check_memory
 from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step_values import Tape
-from stylegan_mix.training.world import World
+from stylegan_mix.world import World
 
 __all__ = ["Game", "begin", "require_room"]
 

@@ -253,13 +253,13 @@ def test_a_refusal_that_the_first_process_does_not_meet_is_printed_in_the_end(
 def test_a_failure_of_one_process_is_printed_by_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylegan_mix.training.world import joined
+    from stylegan_mix.world import joined
 
     names = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
     for name, value in {**names, "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("stylegan_mix.training.world.end_with_parent", lambda: None)
-    monkeypatch.setattr("stylegan_mix.training.world._meeting", refuse)
+    monkeypatch.setattr("stylegan_mix.world.end_with_parent", lambda: None)
+    monkeypatch.setattr("stylegan_mix.world._meeting", refuse)
     monkeypatch.setattr("stylegan_mix.banks.store.find", lambda **_: joined("cpu").__enter__())
     told = command("bank", "list")
     assert told.startswith("4 stylegan-mix: process 1 of 2 could not join the others")

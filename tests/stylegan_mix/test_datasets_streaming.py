@@ -107,8 +107,10 @@ def test_draws_and_validation_images_are_taken_as_of_other_sets(home: Path, root
     assert [files(whole.val).name(row).split("/")[0] for row in range(3)] == ["val"] * 3
     drawn = datasets.load("photos", streamed=True, imbalance=9.0)
     assert drawn.counts.tolist() == [9, 3, 1]
-    first = view(root / files(drawn.train).name(11), 16)
-    assert np.array_equal(drawn.train.images[11], first)
+    names = [files(drawn.train).name(row) for row in range(13)]
+    found = [CLASSES.index(name.split("/")[1]) for name in names]
+    assert found == drawn.train.labels.tolist() and len(drawn.train.images) == 13
+    assert np.array_equal(drawn.train.images[11], view(root / names[11], 16))
 
 
 def test_some_of_some_images_are_those_of_the_table(home: Path, root: Path) -> None:

@@ -22,7 +22,7 @@ from stylegan_mix.training.state import TrainState
 from stylegan_mix.training.step import train_step
 from stylegan_mix.training.step_inputs import Game
 from stylegan_mix.training.step_values import Tape
-from stylegan_mix.training.world import World
+from stylegan_mix.world import World
 
 CPU = torch.device("cpu")
 # Only a column of the table sets these.

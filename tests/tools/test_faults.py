@@ -11,7 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from trainer.engine.arms import ARMS
 from trainer.recipes.catalogue import RECIPES
+
+# Recipes, and the arms that have faults.
+NAMES = [*RECIPES, "cmo", "unimix", "lob-mixup"]
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +25,17 @@ def script(load_file: Callable[[Path], ModuleType], repo_root: Path) -> ModuleTy
 
 def test_every_recipe_has_faults(script: ModuleType) -> None:
     plans = script.read()
-    assert set(plans) == set(RECIPES)
+    assert set(plans) == set(NAMES) and set(NAMES) <= {*RECIPES, *ARMS}
     assert all(len(plan.faults) >= 2 for plan in plans.values())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_fault_is_an_edit_that_python_can_read(name: str, script: ModuleType) -> None:
     for fault in script.read()[name].faults:
         ast.parse(fault.text())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_tests_of_a_recipe_are_there(name: str, script: ModuleType, repo_root: Path) -> None:
     for test in script.read()[name].tests:
         file, _, function = test.partition("::")
@@ -102,7 +106,7 @@ def test_an_unknown_recipe_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_fault_survives(name: str, repo_root: Path) -> None:
     command = [sys.executable, str(repo_root / "tools" / "faults.py"), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -35,6 +35,9 @@ with open(os.environ["CALLS"], "a") as calls:
 plan = json.load(open(os.environ["PLAN"])).get(f"{{verb}} {{arm}}".strip(), {{}})
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 time.sleep(plan.get("sleeps", 0))
+until = time.monotonic() + 60
+while not os.path.exists(plan.get("waits_for", ".")) and time.monotonic() < until:
+    time.sleep(0.05)
 if plan.get("status"):
     sys.exit(plan["status"])
 out = words[words.index("--out") + 1] if "--out" in words else ""
@@ -77,7 +80,7 @@ class Machine:
         self.plan()
 
     def plan(self, **told: dict[str, Any]) -> None:
-        """Says what commands do, by verb and arm: `status`, or `sleeps` before they end."""
+        """Says what commands do, by verb and arm: `status`, `sleeps`, or `waits_for` a file."""
         self.plan_file.write_text(json.dumps({k.replace("__", " "): v for k, v in told.items()}))
 
     def words(self, *more: str) -> list[str]:
@@ -209,16 +212,19 @@ def test_arms_run_side_by_side_but_not_more_than_asked(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most: list[int] = []
+    gate = machine.plan_file.with_name("gate")
     begin = machine.script.Session.begin
 
     def counted(self: Any, module: str, words: Any, **more: Any) -> Any:
         started = begin(self, module, words, **more)
         if words[0] == "run":
             most.append(sum(one.poll() is None for one in self.running))
+            if len(most) == 3:
+                gate.touch()
         return started
 
     monkeypatch.setattr(machine.script.Session, "begin", counted)
-    machine.plan(**{f"run {arm}": {"sleeps": 0.5} for arm in ("none", "hybrid")})
+    machine.plan(**{f"run {arm}": {"waits_for": str(gate)} for arm in ("none", "hybrid")})
     assert machine.slice("--beside", "3", "--seeds", "3") == 0
     assert max(most) == 3
     assert len(most) == 6

@@ -41,6 +41,11 @@ NUMBERS: dict[str, Any] = {
 DEFAULT = DataSpec()
 
 
+def arm_with_bank(recipe: str) -> str:
+    """The arm of a recipe's run with a bank: "none" if the recipe takes no rows of an arm."""
+    return "hybrid" if RECIPES[recipe].follows_arm() else "none"
+
+
 def data_for(recipe: str, data: DataSpec = DEFAULT) -> DataSpec:
     """The data with validation images, if a recipe cannot do without."""
     posthoc = RECIPES[recipe].posthoc if recipe in RECIPES else None

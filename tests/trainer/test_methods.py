@@ -27,7 +27,9 @@ def tried(trainer: Trainer, *words: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("recipe", ["ldam-drw", "h2t", "cbd", "memory-kt", "tau-norm"])
+@pytest.mark.parametrize(
+    "recipe", ["ldam-drw", "h2t", "cbd", "memory-kt", "tau-norm", "manifold-mixup"]
+)
 def test_a_method_runs_by_its_name_and_leaves_its_network(
     recipe: str, trainer: Trainer, home: Path
 ) -> None:
@@ -40,7 +42,7 @@ def test_a_method_runs_by_its_name_and_leaves_its_network(
     assert facts["accuracy"] == record["accuracy"]
 
 
-@pytest.mark.parametrize("aug", ["cutmix", "remix"])
+@pytest.mark.parametrize("aug", ["cutmix", "remix", "cmo", "unimix", "lob-mixup"])
 def test_a_mixer_runs_by_its_name(aug: str, trainer: Trainer, home: Path) -> None:
     record = records.read(tried(trainer, "--aug", aug) / records.RESULT_FILE).record
     assert (record["arm"], record["recipe"]) == (aug, "ce")

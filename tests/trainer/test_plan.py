@@ -16,9 +16,11 @@ from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.latents.spaces import SPACES, Space
 from trainer import plan
 from trainer.differences import differing, flat
+from trainer.engine.arms import ARMS
 from trainer.inputs import Inputs
 from trainer.plan import Asked, decide, expected
 from trainer.recipes.catalogue import RECIPES
+from trainer.settings import check
 
 Banks = Callable[..., str]
 
@@ -249,6 +251,42 @@ def test_another_version_of_a_recipe_is_another_run(
     assert (before.spec.recipe_version, after.spec.recipe_version) == (1, 2)
     assert after.folder(0) != before.folder(0)
     assert expected(after.asked)["recipe_version"] == 2
+
+
+def test_another_version_of_an_arm_is_another_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(dataset="digits_lt", aug="mixup")
+    before = decide(asked)
+    assert "aug_version" not in before.spec.identity() and "aug_version" not in before.request
+    monkeypatch.setitem(ARMS, "mixup", replace(ARMS["mixup"], version=2))
+    after = decide(asked)
+    assert (before.spec.aug_version, after.spec.aug_version) == (1, 2)
+    assert after.spec.identity() == {**before.spec.identity(), "aug_version": 2}
+    assert after.folder(0) != before.folder(0)
+    assert expected(asked)["aug_version"] == after.request["aug_version"] == 2
+    assert after.spec.versions["aug_version"] == 2
+    with pytest.raises(UsageFailure, match="arm 'mixup' is at version 2, but .* version 1"):
+        check(before.spec)
+    assert decide(Asked(dataset="digits_lt")).spec.aug_version == 1
+
+
+def test_an_arm_can_have_a_default_of_its_own(home: Path) -> None:
+    plans = {
+        (aug, alpha): decide(Asked(dataset="digits_lt", aug=aug, alpha=alpha))
+        for aug in ("mixup", "unimix")
+        for alpha in (None, 1.0)
+    }
+    assert {key: plan.spec.alpha for key, plan in plans.items()} == {
+        ("mixup", None): 1.0,
+        ("mixup", 1.0): 1.0,
+        ("unimix", None): 0.8,
+        ("unimix", 1.0): 1.0,
+    }
+    assert expected(plans["unimix", None].asked)["alpha"] == 0.8
+    assert plans["unimix", None].sources({})["alpha"] == "default of --aug unimix"
+    assert plans["unimix", 1.0].sources({"alpha": "flag"})["alpha"] == "flag"
+    assert plans["mixup", None].sources({})["alpha"] == "default"
 
 
 @pytest.mark.parametrize("space", [None, "unmixed"])

@@ -12,7 +12,7 @@ from other_settings import BANK, CHOSEN, NUMBERS, data_for
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import settings
-from trainer.engine.mixing import ARMS, READ_BY_ARMS
+from trainer.engine.arms import ARMS, READ_BY_ARMS
 from trainer.plan import Asked, decide
 from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.stage import READ_BY_RECIPES
@@ -22,10 +22,27 @@ from trainer.spec import RunSpec
 # Read by every run, whatever its arm and recipe.
 ALWAYS = {
     *("data", "recipe", "model", "seed", "epochs", "batch", "lr", "momentum", "precision"),
-    *("pad", "flip", "eval_every", "recipe_version", "loop_version"),
+    *("pad", "flip", "augment", "eval_every", "aug_version", "recipe_version", "loop_version"),
 }
 OTHER = {**CHOSEN, **NUMBERS}
-GRID = [(aug, name) for aug in ARMS for name in RECIPES]
+PAIRS = [(aug, name) for aug in ARMS for name in RECIPES]
+
+
+def corrects(name: str) -> bool:
+    """True if a recipe corrects for unequal classes on the rows of an arm, or draws them itself."""
+    stages, posthoc = RECIPES[name].stages, RECIPES[name].posthoc
+    on_arm = [stage for stage in stages if stage.rows == "arm"]
+    own = any(stage.objective.corrects_prior or stage.draws_evenly for stage in on_arm)
+    return own or (posthoc is not None and posthoc.corrects_prior and stages[-1] in on_arm)
+
+
+# Every class evenly by the arm, and a correction for unequal classes by the recipe.
+TWICE = [(aug, name) for aug, name in PAIRS if ARMS[aug].balanced and corrects(name)]
+# Recipes without a row of an arm.
+REAL_ONLY = [
+    (aug, name) for aug, name in PAIRS if aug != "none" and not RECIPES[name].follows_arm()
+]
+GRID = [pair for pair in PAIRS if pair not in {*TWICE, *REAL_ONLY}]
 
 
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
@@ -71,11 +88,45 @@ def test_an_option_changes_the_key_or_is_refused(aug: str, name: str) -> None:
             assert changed.key != base(aug, name).key
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("aug", ARMS)
+@pytest.mark.parametrize(("aug", "name"), GRID)
 def test_a_plain_run_of_every_arm_and_recipe_is_accepted(aug: str, name: str) -> None:
     check(base(aug, name))
     refuse_unread({"aug": aug, "recipe": name})
+
+
+@pytest.mark.parametrize(("aug", "name"), REAL_ONLY)
+def test_an_arm_is_refused_by_a_recipe_without_rows_of_it(aug: str, name: str) -> None:
+    with pytest.raises(UsageFailure, match=f"recipe {name} trains on real images alone"):
+        refuse_unread({"aug": aug, "recipe": name})
+    with pytest.raises(UsageFailure, match=f"recipe '{name}' does not read it"):
+        check(base(aug, name))
+
+
+def test_classes_are_corrected_for_once() -> None:
+    twice = {name for aug, name in TWICE if aug == "lob-mixup"}
+    assert {"balanced-softmax", "ldam-drw", "tau-norm", "logit-adjust-posthoc"} <= twice
+    assert {"class-balanced", "progressive", "balanced-sigmoid", "cb-ce"} <= twice
+    assert not twice & {"ce", "focal", "ldam", "crt", "mislas", "gcl", "kd", "ncm", "temperature"}
+    assert len(TWICE) == len(twice)
+
+
+@pytest.mark.parametrize(("aug", "name"), TWICE)
+def test_an_arm_of_even_classes_refuses_a_second_correction(aug: str, name: str) -> None:
+    with pytest.raises(UsageFailure, match="draws all classes evenly, and") as error:
+        check(base(aug, name))
+    assert error.value.remedy and f"--recipe ce with --aug {aug}" in error.value.remedy
+    assert ("corrected for twice" in str(error.value)) != (
+        "only one of the two" in str(error.value)
+    )
+
+
+def test_weights_by_class_of_even_classes_are_refused(home: Path) -> None:
+    with pytest.raises(UsageFailure) as error:
+        decide(Asked(dataset="digits_lt", aug="lob-mixup", drw=0.8))
+    told = "--drw 0.8: --aug lob-mixup draws all classes evenly, so weights by class would change"
+    assert told in str(error.value)
+    with pytest.raises(UsageFailure, match="recipe crt reads no drw, as it corrects"):
+        decide(Asked(dataset="digits_lt", aug="lob-mixup", recipe="crt", drw=0.8))
 
 
 def test_with_a_teacher_run_the_teacher_stage_reads_nothing() -> None:

@@ -242,6 +242,18 @@ def test_commands_are_printed_without_running(home: Path, tmp_path: Path, traine
         "trainer run --dataset digits_lt --aug mixup --epochs 1 --bn-refresh-batches 1"
     )
     assert not (tmp_path / "runs").exists()
+    code, out, _ = trainer("sweep", "grid.toml", "--print-commands", "--out", "my runs")
+    assert code == 0 and all(line.endswith(" --out 'my runs'") for line in out.splitlines())
+
+
+def test_a_sweep_in_several_processes_of_torchrun_is_refused(
+    home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.toml").write_text(TINY)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    code, _, err = trainer("sweep", "grid.toml")
+    assert code == 2 and "torchrun started several" in err and "--print-commands" in err
 
 
 def test_a_kept_result_goes_through_a_link_with_its_name(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stylegan_mix import console, process, progress, stopping
+from stylegan_mix.launched import speaks
 from stylegan_mix.session import Session
+from trainer.curves import TENSORBOARD, require_tensorboard
 from trainer.schedule import CONSTANT
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ _SETTINGS: list[tuple[str, Any, str]] = [
     ("--warmup-epochs", float, "Epochs in which the rate rises. Default: 5."),
     ("--weight-decay", float, "Default: 2e-4."),
     ("--momentum", float, "Default: 0.9."),
-    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1."),
+    ("--alpha", float, "Mixers draw shares from Beta(ALPHA, ALPHA). Default: 1; unimix: 0.8."),
     (
         "--fair",
         str,
@@ -76,6 +79,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         int,
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
     ),
+    (
+        "--augment",
+        str,
+        "Policy for all rows, such as autoaugment+cutout; a wrong name lists all. Default: plain.",
+    ),
     ("--bn-refresh-batches", int, "Batches that renew batch-norm statistics. Default: 200."),
     ("--pad", int, "Pixels of padding before a crop. Default: an eighth of the side."),
     ("--flip/--no-flip", bool, "Mirror images at random. Default: by data set."),
@@ -102,6 +110,7 @@ def _settings(command: Command) -> Command:
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
 @console.progress_option
+@click.option("--tensorboard", type=click.Path(path_type=Path), help=TENSORBOARD)
 @console.run_options
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -119,11 +128,18 @@ def run(ctx: click.Context, **options: Any) -> None:
 
     sources = {name: str(entry["source"]) for name, entry in console.resolved(ctx).items()}
     for name in _unread_of_file(options, sources):
-        progress.say(
-            f"left out: {name} = {options[name]} of the file, which this run does not read"
-        )
+        if speaks():
+            progress.say(
+                f"left out: {name} = {options[name]} of the file, which this run does not read"
+            )
         options[name], sources[name] = None, "default"
+    if options["tensorboard"]:
+        require_tensorboard()
     plan = decide(asked_for(options))
+    if not speaks():  # one process of torchrun is enough
+        if not options["dry_run"]:
+            _carry_out(plan, options, sources)
+        return
     for reason in plan.why:
         progress.say(reason)
     if options["dry_run"]:
@@ -131,13 +147,17 @@ def run(ctx: click.Context, **options: Any) -> None:
         _show_cost(plan, options["device"], as_json=options["as_json"])
         return
     show(plan)
+    _print(plan, _carry_out(plan, options, sources), as_json=options["as_json"])
+
+
+def _carry_out(plan: Plan, options: Mapping[str, Any], sources: dict[str, str]) -> list[Result]:
+    """Trains what is not finished; further processes of torchrun print nothing."""
     from trainer.execute import How, execute
 
-    how = How(options["device"], options["threads"], sources)
-    reporter = progress.reporter_for(options["progress"])
+    how = How(options["device"], options["threads"], sources, tensorboard=options["tensorboard"])
+    reporter = progress.reporter_for(options["progress"]) if speaks() else progress.SILENT
     with stopping.StopSignals(options["minutes"]) as stop:
-        found = execute(plan, Session(stop, reporter), how)
-    _print(plan, found, as_json=options["as_json"])
+        return execute(plan, Session(stop, reporter), how)
 
 
 def _unread_of_file(options: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:

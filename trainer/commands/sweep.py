@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stylegan_mix import console, errors, process, progress, stopping
+from stylegan_mix import console, errors, launched, process, progress, stopping
 from stylegan_mix.session import Session
+from trainer.curves import TENSORBOARD, require_tensorboard
 
 if TYPE_CHECKING:
+    from trainer.cluster import Jobs
+    from trainer.plan import Plan
     from trainer.sweep import Settled
 
 __all__ = ["sweep"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# The options of jobs by their names in `Jobs`; each needs --slurm.
+_OF_JOBS = {
+    "partition": "partition",
+    "job_minutes": "minutes",
+    "cpus": "cpus",
+    "gpus": "gpus",
+    "jobs_at_once": "parallel",
+    "per_job": "runs",
+    "sbatch": "more",
+}
+
+
+def _job_options(command: Command) -> Command:
+    """Adds the options of jobs on a cluster."""
+    whole = click.IntRange(1, 100_000)
+    for option in reversed(
+        [
+            click.option("--slurm", is_flag=True, help="Submit the missing runs to SLURM as jobs."),
+            click.option("--partition", help="Partition of the jobs."),
+            click.option(
+                "--job-minutes",
+                type=click.IntRange(3, 1_000_000),
+                help="Time of a job, which saves at its end and queues again. Default: 60.",
+            ),
+            click.option(
+                "--cpus", type=whole, help="CPUs of a job, threads of its run. Default: 1."
+            ),
+            click.option("--gpus", type=whole, help="GPUs of a job. Default: none."),
+            click.option("--per-job", type=whole, help="Runs of a job, in turn. Default: 1."),
+            click.option("--jobs-at-once", type=whole, help="Most jobs at once. Default: 256."),
+            click.option(
+                "--sbatch",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Any other option of sbatch, such as account=lab; several times.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -40,7 +87,9 @@ __all__ = ["sweep"]
 @click.option(
     "--minutes", type=console.FiniteRange(0, min_open=True), help="Stop cleanly after so long."
 )
+@_job_options
 @console.progress_option
+@click.option("--tensorboard", type=click.Path(path_type=Path), help=TENSORBOARD)
 @click.option("--print-commands", is_flag=True, help="Print the command of every run, then stop.")
 @click.option("--dry-run", is_flag=True, help="List existing results and missing runs, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -59,6 +108,14 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     from trainer.execute import How
     from trainer.reports.records import RESULT_FILE, read, sound
 
+    if launched.several():
+        raise errors.UsageFailure(
+            "a sweep is one process, which starts others; torchrun started several",
+            remedy="leave torchrun out, or give it each of the commands of --print-commands",
+        )
+    if options["tensorboard"]:
+        require_tensorboard()
+    jobs = _jobs(options)
     items = grid.load(file)
     known = sound([results]) if results is not None and results.exists() else []
     if options["print_commands"]:
@@ -75,7 +132,12 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
         _tell(settled, as_json=options["as_json"])
         return
     grid.check_place(results)
-    how = How(options["device"], options["threads"], {}, options["progress"])
+    if jobs is not None:
+        _submit(missing, jobs, out, options)
+        return
+    how = How(
+        options["device"], options["threads"], {}, options["progress"], options["tensorboard"]
+    )
     plans = [one.plan for one in missing if one.plan is not None]
     for plan in plans:  # before the first begins, so that all have the banks of now
         plan.keep_choice()
@@ -96,7 +158,73 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
 
 
-def _require_startable(missing: list[Settled], device: str) -> None:
+def _jobs(options: dict[str, Any]) -> Jobs | None:
+    """Reads the options of jobs; None without --slurm, which they need (exit code 2)."""
+    from trainer.cluster import Jobs, require_submitit
+
+    given = {_OF_JOBS[name]: options[name] for name in _OF_JOBS if options[name]}
+    if not options["slurm"]:
+        if given:
+            named = next(name for name in _OF_JOBS if options[name])
+            raise errors.UsageFailure(
+                f"--{named.replace('_', '-')} is for jobs on a cluster",
+                remedy="add --slurm, or leave it out",
+            )
+        return None
+    for name in ("workers", "minutes", "progress"):
+        if options[name] not in (None, 1):
+            raise errors.UsageFailure(
+                f"--{name} is for runs on this machine, and --slurm submits them to others",
+                remedy="leave one of the two out",
+            )
+    if "more" in given:
+        given["more"] = dict(_option_of_sbatch(text) for text in given["more"])
+    require_submitit()
+    return Jobs(**given)
+
+
+def _option_of_sbatch(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    name = name.strip().lstrip("-")
+    if not equals or not name.replace("-", "").isalnum() or "\n" in value:
+        raise errors.UsageFailure(
+            f"--sbatch must be NAME=VALUE, in one line, got {text!r}",
+            remedy="for example --sbatch account=lab",
+        )
+    return name, value
+
+
+def _submit(missing: Sequence[Settled], jobs: Jobs, out: str, options: dict[str, Any]) -> None:
+    """Submits the runs that are neither found nor finished, and says where to look for them."""
+    from trainer import cluster
+
+    _require_startable(missing, "auto")
+    plans = [one.plan for one in missing if one.plan is not None]
+    plans = [plan for plan in plans if plan.finished(plan.spec.seed) is None]
+    for plan in plans:  # before the first begins, so that all have the banks of now
+        plan.keep_choice()
+    logs = Path(out).absolute() / "jobs"
+    commands = [_words(plan, jobs, options) for plan in plans]
+    ids = cluster.submit(commands, jobs, logs) if commands else []
+    if options["as_json"]:
+        console.print_json({"jobs": ids, "runs": len(plans), "logs": str(logs)})
+        return
+    for job in ids:
+        console.result(job)
+    progress.say(f"submitted {len(plans)} runs in {len(ids)} jobs; logs in {logs}")
+    progress.say("the same command submits what is missing; without --slurm it gathers the results")
+
+
+def _words(plan: Plan, jobs: Jobs, options: dict[str, Any]) -> list[str]:
+    """Composes the command of a run in a job."""
+    words = [*plan.words(plan.spec.seed), "--out", str(plan.root.absolute())]
+    words += ["--device", options["device"], "--threads", str(options["threads"] or jobs.cpus)]
+    if options["tensorboard"]:
+        words += ["--tensorboard", str(options["tensorboard"].absolute())]
+    return words
+
+
+def _require_startable(missing: Sequence[Settled], device: str) -> None:
     """Raises the failure with which a run would be refused, as `trainer run --dry-run` does."""
     if device != "auto":
         process.resolve_device(device)

@@ -17,7 +17,9 @@ class Source:
     rows: their places in the batch; bank: True for rows of a bank, whose classes are equal, False
     for the training set; judged: True if they have a loss; mixed: True if that is
     lam loss(label_a) + (1 - lam) loss(label_b); weight: of each row in the mean of losses; even:
-    True for training images drawn evenly over the classes.
+    True for training images drawn evenly over the classes; even_partners: True if the images that
+    they are mixed with, of label_b, are drawn evenly; in_all: the number of its rows in all
+    processes, None if this one has all of them.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Source:
     mixed: bool = False
     weight: float = 1.0
     even: bool = False
+    even_partners: bool = False
+    in_all: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The batches of a stage, from training images and a bank: a function of the step alone.
 
 `N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
-the disk if they do not fit; of a streamed set they are files (`crops`). They are cropped, flipped
-and normalised for the whole batch at once. Rows of a bank pass through exactly the same transform.
+the disk if they do not fit; of a streamed set they are files (`crops`). They are cropped, flipped,
+augmented by the run's policy and normalised for the whole batch at once. Rows of a bank pass
+through exactly the same transform.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix.banks.reader import Bank
@@ -21,14 +21,18 @@ from stylegan_mix.datasets import Dataset
 from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
+from trainer.engine.arms import ARMS
+from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy, policy
 from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.crops import Crops, views_of
-from trainer.engine.mixing import ARMS, Mixer, beside, shares
+from trainer.engine.mixing import Mixer, beside, shares
 from trainer.engine.portions import Portions
+from trainer.engine.second_draw import Joiner
+from trainer.engine.transform import transform_of
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import RunSpec
 
-__all__ = ["Batches", "Images", "Transform", "source_names", "transform_of", "windows"]
+__all__ = ["Batches", "Images", "source_names"]
 
 # The name of the source of real rows that are drawn evenly and added to a batch.
 _EVEN = "even"
@@ -64,68 +68,6 @@ class Images:
             return
         for start in range(0, len(self), batch):
             yield self.take(np.arange(start, min(start + batch, len(self))))
-
-
-class Transform:
-    """A map from uint8 images [N, H, W, C] to normalised [N, C, H, W], channels last in memory."""
-
-    def __init__(
-        self,
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        pad: int,
-        flip: bool,
-        device: torch.device,
-    ) -> None:
-        self.pad, self.flip = pad, flip
-        shift = torch.tensor(mean, dtype=torch.float32) * 255
-        # A constant channel has no spread to divide by.
-        scale = 1 / (255 * torch.tensor(std, dtype=torch.float32)).clamp(min=1.0)
-        self._shift = shift.to(device)[:, None, None]
-        self._scale = scale.to(device)[:, None, None]
-
-    def random(self, images: Tensor, draws: np.random.Generator) -> Tensor:
-        """Crops from the image padded by zeros, flips if that keeps the label, normalises."""
-        count, height, width, _ = images.shape
-        top, left = torch.from_numpy(draws.integers(0, 2 * self.pad + 1, size=(2, count)))
-        flip = torch.from_numpy((draws.random(count) < 0.5) & self.flip)
-        padded = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
-        return self.plain(windows(padded, top, left, flip, size=(height, width)))
-
-    def plain(self, images: Tensor) -> Tensor:
-        """Normalises only."""
-        planes = images.permute(0, 3, 1, 2).to(torch.float32)
-        return ((planes - self._shift) * self._scale).contiguous(memory_format=torch.channels_last)
-
-
-def transform_of(spec: RunSpec, data: Dataset, device: torch.device) -> Transform:
-    """Makes the transform of a run; `pad` is an eighth of the side and `flip` the set's if None.
-
-    Images of a streamed set are random crops already: nothing is padded.
-    """
-    pad = data.resolution // 8 if spec.pad is None else spec.pad
-    if as_files(data.train.images) is not None:
-        pad = 0
-    flip = data.flip if spec.flip is None else spec.flip
-    return Transform(data.mean, data.std, pad=pad, flip=flip, device=device)
-
-
-def windows(
-    images: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, size: tuple[int, int]
-) -> Tensor:
-    """Cuts one window of `size` (height, width) from each image, mirrored if `flip`.
-
-    images: [N, H, W, C]; top, left: [N] int64, the corners of the windows; flip: [N] bool.
-    """
-    device = images.device
-    top, left, flip = top.to(device), left.to(device), flip.to(device)
-    down = torch.arange(size[0], device=device)
-    across = torch.arange(size[1], device=device)
-    rows = top[:, None] + down  # [N, height]
-    columns = left[:, None] + torch.where(flip[:, None], size[1] - 1 - across, across)
-    sample = torch.arange(len(images), device=device)[:, None, None]
-    return images[sample, rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
@@ -175,7 +117,8 @@ class Batches:
     the rows of a bank are "bank". Draws without a loss come last. In arms with mixing or a bank,
     the last `final_real_fraction` of the steps hold real unmixed rows only, and so do all steps of
     a stage that asks for real rows. `accepted` are the rows of the bank that are used; None means
-    all of them. `posterior` [rows of the bank, K] is a judge's, None where labels are by lam.
+    all of them. `posterior` [rows of the bank, K] is a judge's, None where labels are by lam. In a
+    balanced arm, real rows are drawn evenly in every step.
     """
 
     def __init__(
@@ -196,18 +139,26 @@ class Batches:
         self._portions = Portions(spec, stage, images=len(data.train.labels), steps=steps)
         self._steps = steps
         follows_arm = self._portions.plain_from > 0
-        make_mixer = ARMS[spec.aug].mixer
-        self._mixer = make_mixer(spec.alpha) if make_mixer else None
-        self._crosses = spec.mix_bank_real and "mix_bank_real" in ARMS[spec.aug].reads
+        arm = ARMS[spec.aug]
+        self._mixer = arm.mixer(spec.alpha) if arm.mixer else None
+        self._joiner = arm.joiner(spec.alpha) if arm.joiner else None
+        self._balanced = arm.balanced and stage.rows == "arm"
+        self._crosses = spec.mix_bank_real and "mix_bank_real" in arm.reads
         self._bank = bank if follows_arm else None
         self._posterior = posterior
         self._transform = transform_of(spec, data, device)
+        self._policy = policy(spec.augment) or PLAIN
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
         files = as_files(data.train.images)
         self._crops = None if files is None else Crops(files, self._stream, device)
-        self._orders = [self._order(place, draw) for place, draw in enumerate(stage.draws)]
-        self._even = self._order(len(stage.draws), Draw("class")) if ARMS[spec.aug].even else None
+        own = [Draw("class")] if self._balanced else stage.draws
+        self._orders = [self._order(place, draw) for place, draw in enumerate(own)]
+        self._even = self._order(len(stage.draws), Draw("class")) if arm.even else None
+        if self._joiner is not None:
+            self._others = samplers.balanced(
+                self._labels, len(self._counts), spec.seed, "mix.class", number
+            )
         if self._bank is not None:
             self._bank_images = Images(self._bank.images, device)
             self._accepted = np.arange(len(self._bank)) if accepted is None else accepted
@@ -235,13 +186,15 @@ class Batches:
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
         parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
-        planes = self._transform.random(images, self._stream("data.augment", step))
+        planes = self._seen(images, self._policy, "data.augment", step)
         partners: dict[str, Partners] = {}
         if step < self._portions.plain_from:  # an arm has one draw, the first rows
             if self._crosses and len(parts) > 1:
                 partners[parts[1].source.name] = self._crossed(parts[0], parts[1], planes, step)
             if self._mixer is not None:
                 parts = self._mixed(self._mixer, parts, planes, step)
+            if self._joiner is not None:
+                parts[0] = self._joined(self._joiner, parts[0], planes, step)
         labels = np.concatenate([part.labels for part in parts])
         index = np.concatenate([part.index for part in parts])
         lam = np.concatenate([part.lam for part in parts])
@@ -261,12 +214,19 @@ class Batches:
 
     def _drawn(self, place: int, step: int) -> _Part:
         """Draws the rows of one of the stage's draws, not yet mixed."""
-        source = Source(_real(place), slice(0), judged=self._stage.draws[place].judged)
+        judged = self._stage.draws[place].judged
+        source = Source(_real(place), slice(0), judged=judged, even=self._balanced)
         return self._unmixed(source, self._rows(place, step), step)
 
     def _rows(self, place: int, step: int) -> np.ndarray:
         """Draws the rows of the training part for one of the stage's draws."""
         return self._orders[place].rows(*self._portions.real(self._stage.draws[place], step))
+
+    def _unmixed(self, source: Source, rows: np.ndarray, step: int) -> _Part:
+        """Gathers training images by their rows."""
+        ones = np.ones(len(rows), np.float32)
+        images = self._gathered(rows, source.name, step)
+        return _Part(source, images, _twice(self._labels[rows]), ones, _twice(rows))
 
     def _look_ahead(self, step: int) -> None:
         """Begins to decode the images of this step and of the next ones, if they are files."""
@@ -282,12 +242,6 @@ class Batches:
         if self._crops is None:
             return self._images.take(rows)
         return self._crops.take(rows, name, step)
-
-    def _unmixed(self, source: Source, rows: np.ndarray, step: int) -> _Part:
-        """Gathers training images by their rows."""
-        ones = np.ones(len(rows), np.float32)
-        images = self._gathered(rows, source.name, step)
-        return _Part(source, images, _twice(self._labels[rows]), ones, _twice(rows))
 
     def _extra(self, step: int) -> list[_Part]:
         """Draws the rows of a bank, or the real ones in their place; none if a step has none."""
@@ -351,7 +305,7 @@ class Batches:
     def _mix(self, mixer: Mixer, part: _Part, planes: Tensor, step: int) -> _Part:
         label, index = part.labels[:, 0], part.index[:, 0]
         # Of a stream of their own, so that the real rows are mixed as in the arm without others.
-        of = f"{_EVEN}." if part.source.even else ""
+        of = f"{_EVEN}." if part.source.name == _EVEN else ""
         mixed = mixer(planes, label, self._counts, lambda name: self._stream(f"{of}{name}", step))
         planes.copy_(mixed.planes)
         return replace(
@@ -362,6 +316,23 @@ class Batches:
             index=np.stack([index, index[mixed.partner]], 1),
         )
 
+    def _joined(self, joiner: Joiner, part: _Part, planes: Tensor, step: int) -> _Part:
+        """Mixes the real rows, the first, with as many of a second draw, in place."""
+        count = len(part.lam)
+        start, _ = self._portions.real(self._stage.draws[0], step)
+        rows = self._others.rows(start, count)
+        images = self._gathered(rows, "mix", step)
+        others = self._seen(images, PLAIN, "mix.augment", step)
+        joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
+        planes[:count] = joined.planes
+        return replace(
+            part,
+            source=replace(part.source, mixed=True, even_partners=True),
+            labels=np.stack([part.labels[:, 0], self._labels[rows]], 1),
+            lam=joined.lam,
+            index=np.stack([part.index[:, 0], rows], 1),
+        )
+
     def _views(self, parts: Sequence[_Part], images: Tensor, step: int) -> Tensor | None:
         """Makes the further views that the stage asks for, [V, N, C, H, W].
 
@@ -369,13 +340,10 @@ class Batches:
         """
         if not self._stage.views:
             return None
-        views = [
-            self._transform.random(
-                self._again(parts, images, f"view-{place}", step),
-                self._stream("data.view", step, place),
-            )
-            for place, _ in enumerate(self._stage.views)
-        ]
+        views = []
+        for place, view in enumerate(self._stage.views):
+            shown = self._again(parts, images, f"view-{place}", step)
+            views.append(self._seen(shown, VIEWS[view], "data.view", step, place))
         return torch.stack(views)
 
     def _again(self, parts: Sequence[_Part], images: Tensor, view: str, step: int) -> Tensor:
@@ -390,6 +358,10 @@ class Batches:
                 for part in parts
             ]
         )
+
+    def _seen(self, images: Tensor, policy: Policy, name: str, *index: int) -> Tensor:
+        """Augments by a policy, with the random streams of `name` and `index`."""
+        return self._transform.view(images, policy, name, lambda one: self._stream(one, *index))
 
     def refresh(self, number: int) -> Tensor:
         """Draws unmixed real images in natural proportion for batch-norm statistics."""

@@ -18,6 +18,7 @@ from stylegan_mix.process import one_thread_if_busy, resolve_device
 from trainer import models
 from trainer.engine.loop import autocast
 from trainer.engine.run import budget, disk_bytes
+from trainer.settings import method
 from trainer.spec import FEWEST_IN_BATCH, RunSpec
 
 __all__ = ["estimate", "step_seconds"]
@@ -57,7 +58,9 @@ def step_seconds(spec: RunSpec, data: Dataset, device: torch.device) -> Span:
 
 def _steps(spec: RunSpec, data: Dataset, batch: int, device: torch.device) -> Callable[[], None]:
     """Prepares a network, and returns the function that takes a step of it on black images."""
-    model = models.build(spec.model, classes=data.num_classes, channels=data.channels)
+    model = models.build(
+        spec.model, classes=data.num_classes, channels=data.channels, head=method(spec).head
+    )
     models.initialise(model, spec.seed)
     model.to(device).train()
     optimiser = torch.optim.SGD(model.parameters(), spec.lr, momentum=spec.momentum)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.engine.batches import Images, Transform
+from trainer.engine.batches import Images
 from trainer.engine.loop import autocast
+from trainer.engine.transform import Transform
 from trainer.models import Outputs
 from trainer.reports.schema import class_mean, group_means
 

@@ -14,12 +14,12 @@ from trainer.engine.mixing import Streams, beside, mix, shares
 from trainer.models.outputs import Outputs
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from trainer.engine.batch import Batch
     from trainer.models.classifier import Classifier
 
-__all__ = ["Forward", "HeadToTail", "ManifoldMixup", "Plain"]
+__all__ = ["Forward", "FromQueues", "HeadToTail", "ManifoldMixup", "MetaSampled", "Plain"]
 
 
 class Forward(Protocol):
@@ -39,6 +39,11 @@ class Forward(Protocol):
         """The number of draws without a loss that it reads."""
         ...
 
+    @property
+    def splits(self) -> bool:
+        """True if any rows of a batch, with the rows beside them in other draws, pass alone."""
+        ...
+
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]: ...
@@ -50,6 +55,7 @@ class Plain:
 
     mixes = False
     unjudged = 0
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -70,6 +76,7 @@ class HeadToTail:
 
     mixes = False
     unjudged = 1
+    splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -84,16 +91,101 @@ class HeadToTail:
 
 
 @dataclass(frozen=True)
+class FromQueues:
+    """A forward whose answering head sees kept features (EMANATE, Liu et al. 2022).
+
+    Features and other heads are those of the images. The logits are of as many other features: a
+    class is drawn evenly, then one of its features in the queues that are the objective's state.
+    Their labels are the output "label", [N] int64; it is -1 where the class has no features yet,
+    and the logits are of the row's own image.
+    """
+
+    mixes = False
+    unjudged = 0
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        import torch
+
+        from trainer.models.feature_queues import FeatureQueues
+
+        assert isinstance(state, FeatureQueues)
+        out = model(batch.images)
+        count, classes = len(out.features), len(state.counts)
+        label = beside(out.features, draws("forward.class").integers(classes, size=count))
+        share = beside(out.features, draws("forward.place").random(count))
+        kept, there = state.drawn(label, share)
+        seen = model.answer(torch.where(there[:, None], kept, out.features))
+        others = {**out.others, "label": torch.where(there, label, -1)}
+        return out._replace(logits=seen.logits, others=others), batch
+
+
+@dataclass(frozen=True)
+class MetaSampled:
+    """A forward of a head whose rows a learned sampler draws (BALMS, Ren et al. 2020, 3.2).
+
+    As many rows as the judged draw has are drawn from it, with replacement, at the rates of their
+    classes, which are the objective's state. The output "meta" are the logits, for the rows of the
+    draw without a loss, of the head after one step at `rate` on these rows; the output "label" are
+    the labels of that draw, [N] int64. "meta" has a gradient to the rates alone.
+    """
+
+    rate: float = 0.1
+
+    mixes = False
+    unjudged = 1
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        from trainer.losses.meta import answered, drawn_by_rates, looked_ahead
+        from trainer.models.class_rates import ClassRates
+
+        assert isinstance(state, ClassRates)
+        judged, even = (source.rows for source in batch.sources)
+        features = model.pool(model.maps(batch.images))
+        label, count = batch.label_a[judged], len(batch.label_a[judged])
+        noise = beside(features, draws("forward.gumbel").gumbel(size=(count, count))).float()
+        row, share = drawn_by_rates(state.raw, label, noise)
+        ahead = looked_ahead(model.head, features[judged], label, share, state.counts, self.rate)
+        others = {
+            "meta": answered(model.head, ahead, features[even].detach()),
+            "label": batch.label_a[even],
+        }
+        out = model.answer(features[judged][row])
+        return out._replace(others=others), _redrawn(batch, judged, row)
+
+
+def _redrawn(batch: Batch, rows: slice, row: Tensor) -> Batch:
+    """Puts labels and places of drawn rows in the place of those of `rows`."""
+    import torch
+
+    def taken(values: Tensor) -> Tensor:
+        return torch.cat([values[rows][row], values[rows.stop :]])
+
+    return replace(
+        batch,
+        label_a=taken(batch.label_a),
+        label_b=taken(batch.label_b),
+        index=taken(batch.index),
+        index_b=taken(batch.index_b),
+    )
+
+
+@dataclass(frozen=True)
 class ManifoldMixup:
     """A forward that mixes images or last maps, at random (Verma et al. 2019, section 2).
 
-    One share lam ~ Beta(alpha, alpha) for each row.
+    One of the two depths serves a whole batch. The share lam ~ Beta(alpha, alpha) is each row's
+    own, where the paper draws one for a batch. The paper lets a network choose among more depths.
     """
 
     alpha: float = 1.0
 
     mixes = True
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams

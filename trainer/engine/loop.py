@@ -16,11 +16,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from stylegan_mix.errors import Diverged
 from stylegan_mix.rng import Draws
 from stylegan_mix.stopping import StopRequest
-from trainer.engine.batch import Batch
+from stylegan_mix.world import World
+from trainer.engine import processes
+from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Forward
+from trainer.engine.finite import FiniteWatch
 from trainer.engine.mixing import Streams
 from trainer.models import Outputs
 from trainer.models.classifier import Classifier
@@ -36,7 +38,6 @@ __all__ = [
     "Teacher",
     "rate_of",
     "refresh_norms",
-    "require_finite",
     "train",
 ]
 
@@ -78,7 +79,8 @@ class Job:
     """One stage's work for the loop; all functions of a step are keyed by it.
 
     noise: the objective's draws in a step; streams: the forward's; after_step: updates the
-    objective's state; norms_follow: True if batch-norm statistics follow the batches.
+    objective's state; norms_follow: True if batch-norm statistics follow the batches; world: the
+    processes that train together.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Job:
     streams: Callable[[int], Streams]
     norms_follow: bool
     precision: str
+    world: World = World()
 
     @property
     def epochs(self) -> int:
@@ -104,11 +107,16 @@ class Tally:
     """Sums over the rows of each source, by its name.
 
     Losses are summed since the last epoch, teachers' answers since the stage began; each has the
-    number of rows and a sum.
+    number of rows and a sum. A process of a `world` counts its own rows, and tells of all.
     """
 
-    def __init__(self, device: torch.device, names: tuple[str, ...] = ("real", "bank")) -> None:
-        self.names = names
+    def __init__(
+        self,
+        device: torch.device,
+        names: tuple[str, ...] = ("real", "bank"),
+        world: World = World(),
+    ) -> None:
+        self.names, self._world = names, world
         self.epoch = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
         self.teacher = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
 
@@ -132,7 +140,7 @@ class Tally:
 
     def epoch_means(self) -> dict[str, float | None]:
         """Averages losses of all rows and of each source since the last call; resets the sums."""
-        sums = self.epoch.tolist()
+        sums = self._world.sum(self.epoch).tolist()
         self.epoch.zero_()
         rows, total = (sum(column) for column in zip(*sums, strict=True))
         means = {f"loss_{name}": _mean(one) for name, one in zip(self.names, sums, strict=True)}
@@ -140,7 +148,22 @@ class Tally:
 
     def disagreement(self) -> dict[str, float | None]:
         """Computes the share of answers that name neither label; None if no teacher was asked."""
-        return dict(zip(self.names, map(_mean, self.teacher.tolist()), strict=True))
+        sums = self._world.sum(self.teacher).tolist()
+        return dict(zip(self.names, map(_mean, sums), strict=True))
+
+    def dump(self) -> dict[str, Tensor]:
+        """Returns the sums over all processes for a checkpoint; `restore` puts them back."""
+        return {
+            "epoch_sums": self._world.sum(self.epoch),
+            "teacher_sums": self._world.sum(self.teacher),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Sets the sums from a `dump`; one process takes those of all."""
+        for sums, name in ((self.epoch, "epoch_sums"), (self.teacher, "teacher_sums")):
+            _fill(sums, state[name])
+            if not self._world.leads:
+                sums.zero_()
 
 
 def _mean(counted: list[float]) -> float | None:
@@ -162,13 +185,12 @@ class State:
 
     def dump(self) -> dict[str, Any]:
         """Returns named tensors for a checkpoint; `restore` puts them back."""
-        moments = [self.optimiser.state[p].get("momentum_buffer") for p in self._trained()]
+        moments = [self.optimiser.state[p].get("momentum_buffer") for p in self.trained()]
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict() if self.objective else {},
             "momentum": {i: m for i, m in enumerate(moments) if m is not None},
-            "epoch_sums": self.tally.epoch,
-            "teacher_sums": self.tally.teacher,
+            **self.tally.dump(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -176,14 +198,20 @@ class State:
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
-        trained = dict(enumerate(self._trained()))
+        trained = dict(enumerate(self.trained()))
         for index, value in state["momentum"].items():
             buffer = _fill(torch.empty_like(trained[index]), value)
             self.optimiser.state[trained[index]]["momentum_buffer"] = buffer
-        _fill(self.tally.epoch, state["epoch_sums"])
-        _fill(self.tally.teacher, state["teacher_sums"])
+        self.tally.restore(state)
 
-    def _trained(self) -> list[Tensor]:
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields the tensors that are the same in all processes, by their names."""
+        yield from self.model.state_dict().items()
+        if self.objective is not None:
+            yield from self.objective.state_dict(prefix="objective.").items()
+
+    def trained(self) -> list[nn.Parameter]:
+        """Lists the parameters that the optimiser moves."""
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
 
@@ -239,7 +267,7 @@ def train(
     `save_seconds` and before a requested stop, which raises `stop.failure`. Raises `Diverged`
     (exit code 5), and saves nothing more, once a loss was not finite.
     """
-    watch = _FiniteWatch(state.tally.epoch.device)
+    watch = FiniteWatch(state.tally.epoch.device, job.world)
     began = saved = time.monotonic()
     while state.step < job.steps:
         values = one_step(job, state)
@@ -249,8 +277,9 @@ def train(
         state.seconds, began = state.seconds + now - began, now
         each_step()
         epoch_ends = state.step % job.steps_per_epoch == 0
-        stopping = stop.requested is not None and state.step < job.steps
-        due = stopping or now - saved >= save_seconds
+        asked, late = job.world.each(stop.requested is not None, now - saved >= save_seconds)
+        stopping = asked and state.step < job.steps
+        due = stopping or late
         if epoch_ends or due or state.step % CHECK_EVERY_STEPS == 0:
             watch.check(job.name)
         if epoch_ends:
@@ -260,7 +289,7 @@ def train(
             saved = time.monotonic()
         if stopping:
             what = f"stage '{job.name}', step {state.step:,} of {job.steps:,}"
-            raise stop.failure(saved=True, what=what)
+            raise processes.stop_of_all(stop, what)
 
 
 def _event(job: Job, state: State) -> dict[str, Any]:
@@ -276,7 +305,8 @@ def _event(job: Job, state: State) -> dict[str, Any]:
 
 def one_step(job: Job, state: State) -> Tensor:
     """Runs one step of SGD; returns the losses of the rows, [N]."""
-    batch = job.batches(state.step)
+    whole = job.batches(state.step)
+    batch = processes.own_rows(whole, job.world)
     state.model.train(job.norms_follow)
     with autocast(job.precision, batch.images.device):
         streams = job.streams(state.step)
@@ -291,14 +321,24 @@ def one_step(job: Job, state: State) -> Tensor:
     for group in state.optimiser.param_groups:
         group["lr"] = job.rate(state.step) * group.get("factor", 1.0)
     state.optimiser.zero_grad(set_to_none=True)
-    (weights * values).mean().backward()
+    processes.mean_over_all(weights * values, whole, job.world).backward()
+    job.world.reduce_gradients(state.trained())
+    if job.norms_follow and job.world.size > 1:
+        processes.require_followed(state.model)
     state.optimiser.step()
-    with torch.no_grad():
-        job.after_step(state.objective, student.detach(), batch)
+    _after_step(job, state, student.detach(), batch, whole)
     state.tally.add_losses(batch, values)
     for one in answers:
         state.tally.add_answers(batch, one)
     return values.detach()
+
+
+def _after_step(job: Job, state: State, out: Outputs, batch: Batch, whole: Batch) -> None:
+    """Updates the objective's state from the rows of all processes."""
+    with torch.no_grad():
+        if job.world.size > 1 and state.objective is not None:
+            out, batch = processes.of_all(out, whole, job.world), whole
+        job.after_step(state.objective, out, batch)
 
 
 def row_losses(
@@ -311,14 +351,15 @@ def row_losses(
 ) -> Tensor:
     """Mixes lam loss(label_a) + (1 - lam) loss(label_b) of every row, [N].
 
-    Rows whose classes are equal have the loss that is bound to such. A target of all classes takes
-    the place of both labels. A row that was mixed with a training image has the share of that
+    Rows whose classes are equal have the loss that is bound to such, and so has a label b whose
+    images are drawn evenly: each label has the counts of its own draw. A target of all classes
+    takes the place of both labels. A row that was mixed with a training image has the share of that
     image's loss, too. answers: one per teacher.
     """
 
-    def about(label: Tensor, index: Tensor, name: str, side: int) -> Rows:
-        said = tuple(one[name][side] for one in answers)
-        return Rows(label, index, said, progress, noise)
+    def about(label: Tensor, index: Tensor, source: Source, side: int) -> Rows:
+        said = tuple(one[source.name][side] for one in answers)
+        return Rows(label, index, said, progress, noise.of(source.in_all))
 
     parts = []
     for source in batch.judged:
@@ -326,56 +367,19 @@ def row_losses(
         loss = losses.bank if source.bank or source.even else losses.real
         seen, target = student.of(rows), batch.targets.get(name)
         label = batch.label_a[rows] if target is None else target
-        value = loss(seen, about(label, batch.index[rows], name, 0))
+        value = loss(seen, about(label, batch.index[rows], source, 0))
         if source.mixed and target is None:
-            b = about(batch.label_b[rows], batch.index_b[rows], name, 1)
+            b = about(batch.label_b[rows], batch.index_b[rows], source, 1)
             lam = batch.lam[rows].to(value)
+            loss = losses.bank if source.even_partners else loss
             value = lam * value + (1 - lam) * loss(seen, b)
         if name in batch.partners:
             other = batch.partners[name]
-            real = losses.real(seen, about(other.label, other.index, name, -1))
+            real = losses.real(seen, about(other.label, other.index, source, -1))
             own = other.own.to(value)
             value = own * value + (1 - own) * real
         parts.append(value)
     return torch.cat(parts)
-
-
-class _FiniteWatch:
-    """A watch, on the device, for the first step with a loss that is not finite."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._first = torch.full((), -1, dtype=torch.int64, device=device)
-
-    def see(self, values: Tensor, step: int) -> None:
-        bad = ~values.isfinite().all() & (self._first < 0)
-        self._first = torch.where(bad, step, self._first)
-
-    def check(self, stage: str) -> None:
-        first = int(self._first)
-        if first >= 0:
-            raise Diverged(
-                f"the loss was not finite at step {first:,} of stage '{stage}'",
-                remedy="try a lower --lr, or --precision float32; nothing after it was saved",
-            )
-
-
-def require_finite(model: nn.Module, stage: str) -> None:
-    """Raises `Diverged` (exit code 5) if any number of a network is not finite.
-
-    A loss can be finite in every step while a batch-norm variance is not, as it only acts at test.
-    """
-    bad = [
-        name
-        for name, value in model.state_dict().items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if bad:
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise Diverged(
-            f"the network of stage '{stage}' holds numbers that are not finite, in "
-            f"{', '.join(bad[:3])}{more}; it was not kept",
-            remedy="try a lower --lr, or --precision float32",
-        )
 
 
 @contextmanager

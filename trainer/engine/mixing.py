@@ -1,8 +1,7 @@
-"""Mixers of rows within a batch, and the arms of `--aug` that use them.
+"""Mixers of rows within a batch.
 
 A mixer chooses partners, mixes images, and sets the share of each label. Labels themselves are
-mixed in the loop, by losses. `N` rows, `K` classes. A mixer is one class here, and a new name of
-`--aug` one line of `ARMS`. No torch is needed to read either.
+mixed in the loop, by losses. `N` rows, `K` classes. No torch is needed to read a mixer.
 """
 
 from __future__ import annotations
@@ -17,22 +16,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "ARMS",
-    "READ_BY_ARMS",
-    "Arm",
     "CutMix",
     "Mixed",
     "Mixer",
     "Mixup",
     "Remix",
     "Streams",
+    "UniMix",
     "beside",
+    "blend",
     "boxes",
+    "by_rarity",
     "kept_share",
     "mix",
+    "overlay",
     "paste",
     "remixed",
     "shares",
+    "toward_the_rarer",
+    "within",
 ]
 
 Streams = Callable[[str], np.random.Generator]
@@ -118,6 +120,29 @@ class Remix:
         return mixed._replace(lam=remixed(mixed.lam, own, other, self.kappa, self.tau))
 
 
+@dataclass(frozen=True)
+class UniMix:
+    """Mixup whose partners and shares favour rare classes (Xu et al. 2021, UniMix).
+
+    Partners are drawn `by_rarity` at `tau`, and shares lean `toward_the_rarer` class of a pair.
+    At alpha = 1 shares are uniform, and the lean changes nothing: the published value is 0.8.
+    tau = -0.5 is that of the published code for CIFAR-10-LT at imbalance 100. Image and label have
+    the same share. The loss of the paper (Bayias) is the balanced softmax up to a constant.
+    """
+
+    alpha: float
+    tau: float = -0.5
+
+    def __call__(
+        self, planes: Tensor, labels: np.ndarray, counts: np.ndarray, draws: Streams
+    ) -> Mixed:
+        partner = by_rarity(counts[labels], self.tau, draws("mix.partner"))
+        drawn = shares(self.alpha, len(labels), draws("mix.lam"))
+        lam = toward_the_rarer(drawn, counts[labels], counts[labels[partner]])
+        mixed = mix(planes, beside(planes, partner), beside(planes, lam))
+        return Mixed(mixed, partner, lam)
+
+
 def shares(alpha: float, count: int, draws: np.random.Generator) -> np.ndarray:
     """Draws lam ~ Beta(alpha, alpha), the share of each row itself, [count]."""
     return draws.beta(alpha, alpha, count).astype(np.float32)
@@ -135,8 +160,13 @@ def mix(images: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
 
     images: [N, C, H, W] float; partner: [N] int64, rows of the same batch; lam: [N] in [0, 1].
     """
+    return blend(images, images[partner], lam)
+
+
+def blend(images: Tensor, others: Tensor, lam: Tensor) -> Tensor:
+    """Computes lam x + (1 - lam) x' for each x of `images` and x' of `others`, [N, C, H, W]."""
     share = lam[:, None, None, None]
-    return share * images + (1 - share) * images[partner]
+    return share * images + (1 - share) * others
 
 
 def boxes(lam: np.ndarray, height: int, width: int, draws: np.random.Generator) -> np.ndarray:
@@ -163,15 +193,29 @@ def paste(images: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 
     images: [N, C, H, W]; partner: [N] int64, rows of the same batch; boxes: [N, 4] int64.
     """
+    return overlay(images, images[partner], boxes)
+
+
+def overlay(images: Tensor, others: Tensor, boxes: Tensor) -> Tensor:
+    """Shows each image of `others` within its box, and that of `images` around it, [N, C, H, W].
+
+    boxes: [N, 4] int64, as of `boxes`.
+    """
+    import torch
+
+    return torch.where(within(boxes, *images.shape[2:]), others, images)
+
+
+def within(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Tells which pixels lie in the boxes [N, 4] int64, as [N, 1, H, W] bool."""
     import torch
 
     top, bottom, left, right = boxes[:, :, None].unbind(1)  # [N, 1]
-    row = torch.arange(images.shape[2], device=images.device)
-    column = torch.arange(images.shape[3], device=images.device)
+    row = torch.arange(height, device=boxes.device)
+    column = torch.arange(width, device=boxes.device)
     tall = (top <= row) & (row < bottom)  # [N, H]
     wide = (left <= column) & (column < right)  # [N, W]
-    inside = (tall[:, :, None] & wide[:, None, :])[:, None]
-    return torch.where(inside, images[partner], images)
+    return (tall[:, :, None] & wide[:, None, :])[:, None]
 
 
 def remixed(
@@ -188,54 +232,22 @@ def remixed(
     return np.where(gives, 0, np.where(takes, 1, lam)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A way to make batches, by its name in `--aug`.
+def by_rarity(count: np.ndarray, tau: float, draws: np.random.Generator) -> np.ndarray:
+    """Draws a partner for each row, in proportion to n ** tau of the partner's class, [N] int64.
 
-    mixer: makes the mixer of real rows from `--alpha`, or None if they stay unmixed; bank: True if
-    rows of a bank are in each batch; even: True if real rows drawn evenly over the classes are
-    added to each batch, in the place of a bank's, and mixed among themselves.
+    count: n, [N], training images of each row's class. tau < 0 favours rare classes; a row may be
+    drawn often, and may be its own partner.
     """
-
-    mixer: Callable[[float], Mixer] | None = None
-    bank: bool = False
-    even: bool = False
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The settings of a run, of those in `READ_BY_ARMS`, that have an effect on this arm."""
-        read = {"alpha"} if self.mixer else set()
-        read |= {"accept", "bank", "fair", "label"} if self.bank else set()
-        read |= {"mix_bank_real"} if self.bank and self.mixer else set()
-        extra = {"bank_schedule", "bank_share", "bank_weight"}
-        read |= extra if self.bank or self.even else set()
-        return frozenset(read | {"final_real_fraction"} if read else read)
+    weights = count.astype(np.float64) ** tau
+    return draws.choice(len(count), size=len(count), p=weights / weights.sum())
 
 
-READ_BY_ARMS = frozenset(
-    {
-        "accept",
-        "alpha",
-        "bank",
-        "bank_schedule",
-        "bank_share",
-        "bank_weight",
-        "fair",
-        "final_real_fraction",
-        "label",
-        "mix_bank_real",
-    }
-)
-"""The settings of a run that some arms read and others do not."""
+def toward_the_rarer(lam: np.ndarray, count: np.ndarray, partner_count: np.ndarray) -> np.ndarray:
+    """Computes lam + n_j / (n_i + n_j), less 1 if that is above 1 (Xu et al. 2021, UniMix factor).
 
-
-ARMS: dict[str, Arm] = {
-    "none": Arm(),
-    "mixup": Arm(mixer=Mixup),
-    "mixup-even": Arm(mixer=Mixup, even=True),
-    "cutmix": Arm(mixer=CutMix),
-    "remix": Arm(mixer=Remix),
-    "bank": Arm(bank=True),
-    "hybrid": Arm(mixer=Mixup, bank=True),
-}
-"""The arms in the order of a table."""
+    lam: [N] in [0, 1]; count, partner_count: n_i and n_j, [N]. Shares of Beta(alpha, alpha) with
+    alpha < 1 lie most often near 0 and 1. Then a row's own share lies most often near n_j / (n_i +
+    n_j), which is more for a rarer class. Returns [N] float32 in [0, 1].
+    """
+    moved = lam + partner_count / (count + partner_count)
+    return np.where(moved > 1, moved - 1, moved).astype(np.float32)

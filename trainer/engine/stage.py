@@ -18,9 +18,11 @@ from stylegan_mix.errors import fitting
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.rng import Draws, stream, torch_generator
 from stylegan_mix.session import Session
+from stylegan_mix.world import World
 from trainer import models
-from trainer.engine import evaluate, loop, teachers, votes
-from trainer.engine.batches import Batches, source_names, transform_of
+from trainer.curves import Curves, of_books, of_scores
+from trainer.engine import evaluate, finite, loop, processes, teachers, votes
+from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
     Finished,
@@ -31,6 +33,7 @@ from trainer.engine.folder import (
 )
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
+from trainer.engine.transform import transform_of
 from trainer.inputs import Inputs
 from trainer.models import Head
 from trainer.models.classifier import Classifier
@@ -47,7 +50,7 @@ _SAVED = {"stage": TEXT, "step": WHOLE, "seconds": NUMBER, "history": LIST}
 
 @dataclass(frozen=True)
 class Work:
-    """A run with its opened inputs."""
+    """A run with its opened inputs; of a `world` of processes, the leader alone writes."""
 
     spec: RunSpec
     recipe: Recipe
@@ -55,6 +58,8 @@ class Work:
     session: Session
     device: torch.device
     inputs: Inputs
+    curves: Curves
+    world: World
 
 
 def steps_of(spec: RunSpec, stage: Stage, data: Dataset) -> int:
@@ -107,7 +112,9 @@ class StageRun:
         task = Task(tuple(int(count) for count in counts), class_votes, model.width, taught)
         state, batches = self._state(model, task), self._batches()
         job = self._job(task, state, batches, taught_by)
-        self._work.folder.write_history(self._before + state.history)
+        self._write_history(state)
+        self._work.curves.begin(self._offset + state.step)
+        self._work.world.check_same(state.named_tensors())
         progress = self._work.session.track(self._steps, "steps", label, start=state.step)
         loop.train(
             job,
@@ -158,6 +165,7 @@ class StageRun:
             model.requires_grad_(False)
             model.head.requires_grad_(True)
             model.others.requires_grad_(True)
+        processes.follow_whole_batches(model, self._work.world)
         return model.to(self._device)
 
     def _state(self, model: Classifier, task: Task) -> loop.State:
@@ -173,14 +181,14 @@ class StageRun:
             momentum=spec.momentum,
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
-        tally = loop.Tally(self._device, source_names(stage, spec.aug))
+        tally = loop.Tally(self._device, source_names(stage, spec.aug), self._work.world)
         state = loop.State(model, optimiser, tally, objective)
         self._resume(state)
         return state
 
     def _resume(self, state: loop.State) -> None:
         """Takes the newest checkpoint, if it is one of this stage; `InvalidInput` if it is odd."""
-        found = self._checkpoints.latest()
+        found = self._checkpoints.latest(self._work.session.say)
         folder = self._work.folder.checkpoints
         with fitting(
             f"a checkpoint in {folder} is not one of this run",
@@ -236,11 +244,12 @@ class StageRun:
             streams=self._streams,
             norms_follow=stage.norms == "follow",
             precision=spec.precision,
+            world=self._work.world,
         )
 
     def _noise(self, step: int) -> Draws:
         key = (self._spec.seed, "objective.noise", self._number, step)
-        return Draws(torch_generator(*key, device=self._device))
+        return self._work.world.draws(torch_generator(*key, device=self._device))
 
     def _streams(self, step: int) -> Streams:
         return lambda name: stream(self._spec.seed, name, self._number, step)
@@ -289,12 +298,17 @@ class StageRun:
         every = evaluate.interval(
             self._spec, len(self._data.train.labels), len(self._data.test.labels)
         )
+        curves = of_books(event)
         event["accuracy"] = event["balanced"] = None
         if event["epoch"] % every == 0 and state.step < job.steps:
             scores = self._scores(state.model, self._data.test)
             event["accuracy"], event["balanced"] = scores["overall"], scores["balanced"]
+            curves |= of_scores(self._stage.name, scores)
+        self._work.world.check_same(state.named_tensors())
         state.history.append(event)
-        self._work.folder.add_event(event)
+        if self._work.world.leads:
+            self._work.folder.add_event(event)
+        self._work.curves.add(self._offset + state.step, curves)
 
     def _save(self, state: loop.State) -> None:
         facts = {
@@ -303,8 +317,14 @@ class StageRun:
             "seconds": state.seconds,
         }
         state_now = {**state.dump(), "history": packed(state.history)}
-        self._checkpoints.save(self._offset + state.step, state_now, facts)
-        self._work.folder.write_history(self._before + state.history)
+        if self._work.world.leads:
+            self._checkpoints.save(self._offset + state.step, state_now, facts)
+        self._write_history(state)
+        self._work.world.barrier()
+
+    def _write_history(self, state: loop.State) -> None:
+        if self._work.world.leads:
+            self._work.folder.write_history(self._before + state.history)
 
     def _scores(self, model: Classifier, part: Part) -> dict[str, Any]:
         return self._scored(part, self._predicted(model, part))
@@ -327,14 +347,18 @@ class StageRun:
         data, spec, stage = self._data, self._spec, self._stage
         if stage.refreshes_norms:
             loop.refresh_norms(
-                state.model, batches.refresh, spec.bn_refresh_batches, spec.precision
+                state.model,
+                lambda number: self._work.world.own(batches.refresh(number)),
+                spec.bn_refresh_batches,
+                spec.precision,
             )
         corrected = self._corrected(state.model, task)
-        loop.require_finite(state.model, stage.name)
+        finite.require_finite(state.model, stage.name)
         predicted = self._predicted(state.model, data.test)
         accuracy = self._scored(data.test, predicted)
         state.history[-1]["accuracy"] = accuracy["overall"]
         state.history[-1]["balanced"] = accuracy["balanced"]
+        self._work.curves.add(self._offset + state.step, of_scores(stage.name, accuracy))
         facts = {
             "stage": stage.name,
             "epochs": job.epochs,
@@ -361,7 +385,8 @@ class StageRun:
         if (files := as_files(data.train.images)) is not None:
             facts["views"] = files.view.fit
         extra = {"history": packed(state.history), **self._confused(predicted)}
-        save_network(weights, state.model, extra, facts)
+        if self._work.world.leads:
+            save_network(weights, state.model, extra, facts)
 
     def _confused(self, predicted: np.ndarray) -> dict[str, Tensor]:
         """Makes the confusion matrix of the test part, if there are not too many classes."""

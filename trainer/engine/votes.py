@@ -22,9 +22,10 @@ from stylegan_mix.errors import fitting
 from stylegan_mix.progress import say
 from stylegan_mix.rng import stream
 from stylegan_mix.session import Session
-from trainer.engine.batches import Images, Transform, windows
+from trainer.engine.batches import Images
 from trainer.engine.loop import autocast
 from trainer.engine.teachers import Ask
+from trainer.engine.transform import Transform, windows
 from trainer.spec import VoteSpec
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def gcl_angular(
     counts: Counts,
     *,
     size: float = 0.1,
-    margin: float = 0.5,
+    margin: float = 0.0,
     scale: float = 30.0,
     gamma: float = 0.0,
     draws: Draws = Draws(),
@@ -71,6 +71,10 @@ def gcl_angular(
     a_c = pi / 2 size d_c u_c, and a_y has `margin` (radians) more; d, u, gamma and the arguments
     are those of `gcl`. Where t + a would exceed pi, cos - sin(a) takes its place, which goes on
     falling with a.
+
+    The published class has a margin of 0.5 as its default. So has the one of `gcl`, whose training
+    command sets 0; no published command trains with angles. Here 0 is the default of both: on a
+    mixed row, a margin of 0.5 asks each of its two classes to be far ahead of the other.
     """
     cosines = (logits / scale).clamp(-1 + _NEAREST, 1 - _NEAREST)
     rare = rarity(counts_for(logits, counts)).to(cosines)  # [K]

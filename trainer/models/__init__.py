@@ -24,13 +24,13 @@ __all__ = ["MODELS", "Backbone", "Head", "Outputs", "build", "inherit", "initial
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network by name: its maker, from the image channels, and the images it is meant for.
+    """A network by name: its maker, from the numbers of image channels and of experts.
 
-    side: pixels; classes: those of the set that its published numbers are of; about: a line for
-    `trainer models`.
+    side: pixels of the images that it is meant for; classes: those of the set that its published
+    numbers are of; about: a line for `trainer models`.
     """
 
-    make: Callable[[int], Classifier]
+    make: Callable[[int, int], Classifier]
     about: str
     side: int
     classes: int
@@ -39,10 +39,10 @@ class Backbone:
 def _small(blocks: int) -> Backbone:
     """Describes the ResNet for small images with `blocks` blocks of each width."""
 
-    def make(channels: int) -> Classifier:
-        from trainer.models.resnet import ResNet
+    def make(channels: int, experts: int) -> Classifier:
+        from trainer.models.resnet import ExpertResNet, ResNet
 
-        return ResNet(blocks, channels)
+        return ResNet(blocks, channels) if experts == 1 else ExpertResNet(blocks, channels, experts)
 
     return Backbone(make, "for small images (He et al. 2016, section 4.2)", side=32, classes=10)
 
@@ -53,11 +53,11 @@ def _large(
     """Describes a ResNet for photographs; the arguments are those of `LargeResNet`."""
     first, second, third, fourth = depths
 
-    def make(channels: int) -> Classifier:
+    def make(channels: int, experts: int) -> Classifier:
         from trainer.models.large_resnet import LargeResNet
 
         four = (first, second, third, fourth)
-        return LargeResNet(four, channels, form=form, paths=paths, width=width)
+        return LargeResNet(four, channels, form=form, paths=paths, width=width, experts=experts)
 
     source = "He et al. 2016" if paths == 1 else f"{paths}x{width}d, Xie et al. 2017"
     return Backbone(make, f"for photographs ({source}), {form} blocks", side=224, classes=1000)
@@ -96,13 +96,13 @@ def build(
 ) -> Classifier:
     """Makes a model by name, with channels-last weights that are not yet initialised.
 
-    `head` answers at test; `others` are further heads by name, whose outputs stand in
-    `Outputs.others`.
+    `head` answers at test, and the backbone has as many experts as it; `others` are further heads
+    by name, whose outputs stand in `Outputs.others`.
     """
     import torch
 
     require(name)
-    model = MODELS[name].make(channels)
+    model = MODELS[name].make(channels, head.experts)
     model.attach(classes, head, others or {})
     for parameter in model.parameters():
         if parameter.dim() == 4:

@@ -1,12 +1,13 @@
 """The base of all classifiers: a backbone, and the heads that read its features.
 
 `N` batch, `C` image channels, `H W` pixels, `D` features, `h w` places of the last feature maps,
-`K` classes.
+`K` classes, `E` experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from trainer.models.heads import Head
 from trainer.models.outputs import Outputs
 
-__all__ = ["Classifier", "CosineLinear", "ScaledLinear", "head_of"]
+__all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of"]
 
 
 class Classifier(nn.Module):
@@ -51,7 +52,10 @@ class Classifier(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             others = {name: part(features) for name, part in self.others.items()}
-            return Outputs(features, self.head(features), others)
+            if not isinstance(self.head, ExpertHeads):
+                return Outputs(features, self.head(features), others)
+            each = self.head.each(features)
+            return Outputs(features, each.mean(1), {**others, "experts": each})
 
     def forward(self, images: Tensor) -> Outputs:  # [N, C, H, W], normalised
         return self.answer(self.pool(self.maps(images)))
@@ -82,8 +86,28 @@ class ScaledLinear(nn.Linear):
         return self.scale * F.linear(features, self.weight.detach(), self.bias.detach())
 
 
-def head_of(head: Head, width: int, classes: int) -> nn.Linear:
+class ExpertHeads(nn.Module):
+    """Heads of experts, each on its own part of the features; the answer is their mean."""
+
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def each(self, features: Tensor) -> Tensor:
+        """Maps the features of all experts, side by side [N, E D], to their logits [N, E, K]."""
+        parts = features.chunk(len(self.heads), dim=1)
+        return torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], 1)
+
+    def forward(self, features: Tensor) -> Tensor:  # [N, E D] -> [N, K]
+        return self.each(features).mean(1)
+
+
+def head_of(head: Head, width: int, classes: int) -> nn.Module:
     """Makes the module of a head on `width` features, not yet initialised."""
+    if head.experts > 1:
+        one = replace(head, experts=1)
+        parts = [head_of(one, width // head.experts, classes) for _ in range(head.experts)]
+        return ExpertHeads(parts)
     outputs = classes if head.width is None else head.width
     made: nn.Linear
     match head.form:

@@ -19,13 +19,16 @@ class Head:
     "scaled": z_c = s_c (w_c . f + b_c), of which only s_c is learned, from `scale` on (LWS, Kang et
     al. 2020, section 4.3). "rescaled": the same, with w_c and b_c learned too (Zhong et al. 2021).
     width: number of outputs, None for one per class. detached: True if no gradient flows from the
-    head to the features, so that it does not shape the backbone.
+    head to the features, so that it does not shape the backbone. experts: the number of equal parts
+    of the features, each with a map of its own; z is the mean of theirs. A backbone has as many
+    experts as its head.
     """
 
     form: HeadForm = "linear"
     scale: float = 1.0
     width: int | None = None
     detached: bool = False
+    experts: int = 1
 
     def __post_init__(self) -> None:
         if self.form not in get_args(HeadForm):
@@ -34,3 +37,5 @@ class Head:
             raise ValueError(f"scale must be positive, got {self.scale}")
         if self.form == "linear" and self.scale != 1:
             raise ValueError("a linear head has no scale")
+        if self.experts < 1:
+            raise ValueError(f"experts must be at least 1, got {self.experts}")

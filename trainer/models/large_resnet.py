@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ __all__ = ["LargeResNet"]
 
 BASES = (64, 128, 256, 512)
 _WIDER = 4  # the output of a bottleneck, in units of its base
+_SHARED = 2  # groups of blocks before the experts part
 
 
 class LargeResNet(Classifier):
@@ -27,7 +29,9 @@ class LargeResNet(Classifier):
     features; "bottleneck" is 1x1, 3x3, 1x1 and gives 2,048 (He et al. 2016, table 1 and Fig. 5).
     paths, width: the 3x3 convolution of a bottleneck has `paths` groups of `width` channels in the
     first group of blocks, twice as many in each later one (Xie et al. 2017, table 1: 32 and 4);
-    one path of 64 channels is the plain bottleneck.
+    one path of 64 channels is the plain bottleneck. experts: of several, each has the last two
+    groups of blocks for itself, at full width, as in RIDE (Wang et al. 2021); their maps lie side
+    by side, so there are as many times more features.
 
     The stride of a bottleneck lies in its 3x3 convolution, as in the code of the field and in Xie
     et al.; in He et al. it lies in the first 1x1. The numbers of parameters are the same, and
@@ -43,28 +47,39 @@ class LargeResNet(Classifier):
         form: Literal["basic", "bottleneck"],
         paths: int = 1,
         width: int = 64,
+        experts: int = 1,
     ) -> None:
         wider = 1 if form == "basic" else _WIDER
-        super().__init__(width=BASES[-1] * wider)
+        super().__init__(width=BASES[-1] * wider * experts)
         self.stem = nn.Conv2d(channels, BASES[0], 7, stride=2, padding=3, bias=False)
         self.stem_norm = nn.BatchNorm2d(BASES[0])
-        layers: list[nn.Module] = []
-        before = BASES[0]
-        for base, depth in zip(BASES, depths, strict=True):
-            for index in range(depth):
-                stride = 2 if index == 0 and base != BASES[0] else 1
-                if form == "basic":
-                    layers.append(Basic(before, base, stride))
-                else:
-                    inner = paths * width * base // BASES[0]
-                    layers.append(Bottleneck(before, inner, base * wider, stride, paths))
-                before = base * wider
-        self.blocks = nn.Sequential(*layers)
+
+        def groups(first: int, last: int) -> nn.Sequential:
+            """Makes the blocks of some groups, one after another."""
+            layers: list[nn.Module] = []
+            before = BASES[first - 1] * wider if first else BASES[0]
+            for base, depth in zip(BASES[first:last], depths[first:last], strict=True):
+                for index in range(depth):
+                    stride = 2 if index == 0 and base != BASES[0] else 1
+                    if form == "basic":
+                        layers.append(Basic(before, base, stride))
+                    else:
+                        inner = paths * width * base // BASES[0]
+                        layers.append(Bottleneck(before, inner, base * wider, stride, paths))
+                    before = base * wider
+            return nn.Sequential(*layers)
+
+        shared = len(BASES) if experts == 1 else _SHARED
+        self.blocks = groups(0, shared)
+        own = experts if experts > 1 else 0
+        self.experts = nn.ModuleList(groups(shared, len(BASES)) for _ in range(own))
 
     def maps(self, images: Tensor) -> Tensor:
         hidden = F.relu(self.stem_norm(self.stem(images)))
         maps: Tensor = self.blocks(F.max_pool2d(hidden, 3, stride=2, padding=1))
-        return maps
+        if not self.experts:
+            return maps
+        return torch.cat([expert(maps) for expert in self.experts], dim=1)
 
 
 class Basic(nn.Module):

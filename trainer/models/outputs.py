@@ -15,8 +15,9 @@ __all__ = ["Outputs"]
 class Outputs(NamedTuple):
     """Outputs of a classifier: features [N, D], the input of the heads, and logits [N, K].
 
-    logits are those of the head that answers at test. others: further heads [N, K'] and
-    projections [N, P] of the same features, by name. All are float32.
+    logits are those of the head that answers at test. others: further outputs by name, a row each:
+    those of further heads [N, K'], projections [N, P], and those of each expert, "experts"
+    [N, E, K], where logits are the mean of several. All are float32.
     """
 
     features: Tensor

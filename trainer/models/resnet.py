@@ -6,12 +6,15 @@ two strides of 2, then a global average.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.classifier import Classifier
 
-__all__ = ["ResNet"]
+__all__ = ["ExpertResNet", "ResNet"]
 
 WIDTHS = (16, 32, 64)
 
@@ -19,22 +22,45 @@ WIDTHS = (16, 32, 64)
 class ResNet(Classifier):
     """The CIFAR ResNet of 6 * `blocks` + 2 layers with parameter-free ("option A") shortcuts."""
 
-    def __init__(self, blocks: int, channels: int) -> None:
-        super().__init__(width=WIDTHS[-1])
+    def __init__(self, blocks: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__(width=widths[-1])
         self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(WIDTHS[0])
-        layers: list[nn.Module] = []
-        before = WIDTHS[0]
-        for width in WIDTHS:
-            for index in range(blocks):
-                stride = 2 if index == 0 and width != WIDTHS[0] else 1
-                layers.append(Block(before, width, stride))
-                before = width
-        self.blocks = nn.Sequential(*layers)
+        self.blocks = _rows_of_blocks(WIDTHS[0], widths, blocks)
 
     def maps(self, images: Tensor) -> Tensor:
         maps: Tensor = self.blocks(F.relu(self.stem_norm(self.stem(images))))
         return maps
+
+
+class ExpertResNet(ResNet):
+    """The CIFAR ResNet in which every expert has the two later widths for itself.
+
+    Stem and first width are shared, as in RIDE (Wang et al. 2021) for CIFAR, at full width. The
+    maps of all experts lie side by side, so there are `experts` times 64 features.
+    """
+
+    def __init__(self, blocks: int, channels: int, experts: int) -> None:
+        super().__init__(blocks, channels, WIDTHS[:1])
+        self.width = experts * WIDTHS[-1]
+        self.experts = nn.ModuleList(
+            _rows_of_blocks(WIDTHS[0], WIDTHS[1:], blocks) for _ in range(experts)
+        )
+
+    def maps(self, images: Tensor) -> Tensor:
+        shared = super().maps(images)
+        return torch.cat([expert(shared) for expert in self.experts], dim=1)
+
+
+def _rows_of_blocks(before: int, widths: Sequence[int], count: int) -> nn.Sequential:
+    """Makes `count` blocks of each width after maps of `before` channels."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        for index in range(count):
+            stride = 2 if index == 0 and width != WIDTHS[0] else 1
+            layers.append(Block(before, width, stride))
+            before = width
+    return nn.Sequential(*layers)
 
 
 class Block(nn.Module):

@@ -8,20 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from trainer import models
+from trainer.models.classifier import Classifier
 
-__all__ = ["Size", "size_of"]
+__all__ = ["Size", "parameters", "size_of", "without_memory"]
 
 
 class Size(NamedTuple):
-    """parameters: learned numbers. numbers: these, and the statistics of batch norms.
+    """The learned numbers of a classifier, and its multiply-adds for one image.
 
-    multiply_adds: those of the convolutions and the head for one image; a norm, a ReLU or a sum
-    counts nothing, as in the papers.
+    Those are of the convolutions and the head; a norm, a ReLU or a sum counts nothing, as in the
+    papers.
     """
 
     parameters: int
-    numbers: int
     multiply_adds: int
+
+
+def without_memory(
+    name: str, *, classes: int, channels: int, head: models.Head = models.Head()
+) -> Classifier:
+    """Builds a model by its name, on the device "meta": it has shapes and no numbers."""
+    with torch.device("meta"):
+        return models.build(name, classes=classes, channels=channels, head=head)
+
+
+def parameters(model: nn.Module) -> int:
+    """Counts the learned numbers of a network."""
+    return sum(one.numel() for one in model.parameters())
 
 
 def size_of(name: str, *, classes: int, channels: int, side: int) -> Size:
@@ -34,14 +47,11 @@ def size_of(name: str, *, classes: int, channels: int, side: int) -> Size:
         places = out[0, 0].numel()  # one for a linear layer
         found.append(weight.numel() * places)
 
-    with torch.device("meta"), torch.no_grad():
-        model = models.build(name, classes=classes, channels=channels).eval()
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                part.register_forward_hook(count)
-        model.head(model.pool(model.maps(torch.empty(1, channels, side, side))))
-    return Size(
-        sum(one.numel() for one in model.parameters()),
-        sum(one.numel() for one in model.state_dict().values()),
-        sum(found),
-    )
+    model = without_memory(name, classes=classes, channels=channels).eval()
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_hook(count)
+    images = torch.empty(1, channels, side, side, device="meta")
+    with torch.no_grad():
+        model.head(model.pool(model.maps(images)))
+    return Size(parameters(model), sum(found))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from trainer.objectives.backtracked import BackTracked
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
+from trainer.objectives.experts import BalancedExperts
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
 from trainer.objectives.margin import Ldam
 from trainer.objectives.memory import MemoryTransfer
+from trainer.objectives.meta import MetaSoftmax
 from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScaled
 
 __all__ = [
     "Answer",
+    "BackTracked",
+    "BalancedExperts",
     "BalancedSigmoid",
     "CrossEntropy",
     "Deferred",
@@ -26,6 +31,7 @@ __all__ = [
     "LogitAdjusted",
     "Loss",
     "MemoryTransfer",
+    "MetaSoftmax",
     "Needs",
     "Objective",
     "OneHotDistill",

@@ -144,6 +144,11 @@ class Objective:
         return False
 
     @property
+    def reads_batch(self) -> bool:
+        """True if the loss of a row depends on the other rows of its source."""
+        return False
+
+    @property
     def reads_shares(self) -> bool:
         """True if a label may be shares [N, K] that add to 1: then the loss is sum_c p_c loss(c).
 

@@ -37,6 +37,10 @@ class _Combined(Objective):
         return any(part.reads_state for part in self.parts)
 
     @property
+    def reads_batch(self) -> bool:
+        return any(part.reads_batch for part in self.parts)
+
+    @property
     def reads_shares(self) -> bool:
         return all(part.reads_shares for part in self.parts)
 

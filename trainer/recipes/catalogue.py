@@ -20,6 +20,9 @@ from trainer.objectives import (
 )
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
+from trainer.recipes.experts import OF_EXPERTS
+from trainer.recipes.features import OF_FEATURES
+from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -124,6 +127,9 @@ _ALL = (
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,
+    *BY_FEATURES,
+    *OF_EXPERTS,
+    *OF_FEATURES,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 

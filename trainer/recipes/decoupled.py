@@ -1,4 +1,4 @@
-"""Recipes of two stages: features first, then the classifier alone on class-balanced rows.
+"""Recipes of two stages: features first, then the classifier alone on balanced draws.
 
 README.md in this folder has a paragraph on each.
 """
@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.engine.features import MetaSampled
 from trainer.models.heads import Head
-from trainer.objectives import CrossEntropy, GaussianClouded, LabelAwareSmoothing, Objective
+from trainer.objectives import (
+    CrossEntropy,
+    GaussianClouded,
+    LabelAwareSmoothing,
+    MetaSoftmax,
+    Objective,
+)
 from trainer.recipes.stage import Draw, Recipe, Stage
 
 __all__ = ["DECOUPLED"]
 
 
-def _decoupled(name: str, about: str, first: Objective, then: Objective, **settings: Any) -> Recipe:
+def _decoupled(
+    name: str, about: str, first: Objective, then: Objective, *, version: int = 1, **settings: Any
+) -> Recipe:
     """Makes a recipe of a training on the rows of the arm, then of its head, which it keeps."""
     head = Stage(
         "head",
@@ -27,7 +36,7 @@ def _decoupled(name: str, about: str, first: Objective, then: Objective, **setti
         head="kept",
         **settings,
     )
-    return Recipe(name, about, (Stage("train", first), head))
+    return Recipe(name, about, (Stage("train", first), head), version)
 
 
 # 30 of 200 epochs, cosine from 0.002, backbone in evaluation mode.
@@ -63,8 +72,29 @@ DECOUPLED = (
     _decoupled(
         "gcl-angular",
         "noise on the angles of rare classes, then the head on balanced draws (Li et al. 2024)",
-        GaussianClouded("angle", size=0.1, margin=0.5, scale=30.0),
+        GaussianClouded("angle", size=0.1, margin=0.0, scale=30.0),
         GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0),
+        version=2,  # version 1 had a margin of 0.5 in the first stage
         **_CLOUDED_HEAD,
+    ),
+    Recipe(
+        "balms",
+        "cross-entropy, then a new head on draws of a learned sampler (Ren et al. 2020)",
+        (
+            Stage("train", CrossEntropy()),
+            Stage(
+                "head",
+                MetaSoftmax(),
+                share=0.15,  # 2,000 of 13,000 steps
+                rows="real",
+                draws=(Draw("instance"), Draw("class", judged=False)),
+                train="head",
+                schedule="cosine",
+                weight_decay=5e-4,
+                start="train",
+                norms="frozen",
+                forward=MetaSampled(rate=0.1),
+            ),
+        ),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainer.models.classifier import Classifier
     from trainer.objectives import Task
@@ -88,11 +88,12 @@ class TauNorm(PostHoc):
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.models.normalised import tau_normalised
 
-        weight = model.head.weight.clone()
-        model.head.bias.zero_()
+        head = _linear(model)
+        weight = head.weight.clone()
+        head.bias.zero_()
 
         def change(tau: float) -> None:
-            model.head.weight.copy_(tau_normalised(weight, tau))
+            head.weight.copy_(tau_normalised(weight, tau))
 
         return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
@@ -112,11 +113,12 @@ class LogitAdjust(PostHoc):
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.losses.counts import log_shares
 
-        bias = model.head.bias.clone()
+        head = _linear(model)
+        bias = head.bias.clone()
         shift = log_shares(task.counts).to(bias)  # [K]
 
         def change(tau: float) -> None:
-            model.head.bias.copy_(bias - tau * shift)
+            head.bias.copy_(bias - tau * shift)
 
         return {"tau": evidence.best_of(_GRID, change, otherwise=self.tau)}
 
@@ -138,13 +140,14 @@ class NearestMean(PostHoc):
         from trainer.losses.memory import moved
 
         features, _, labels = evidence.training()
-        classes, width = model.head.weight.shape
+        head = _linear(model)
+        classes, width = head.weight.shape
         everything = torch.ones(len(labels), dtype=torch.bool)
         means = moved(
             torch.zeros(classes, width), features, labels, everything, torch.ones(classes)
         )
-        model.head.weight.copy_(F.normalize(means, dim=1))
-        model.head.bias.zero_()
+        head.weight.copy_(F.normalize(means, dim=1))
+        head.bias.zero_()
         return {}
 
 
@@ -164,6 +167,15 @@ class Temperature(PostHoc):
         assert evidence.validation is not None
         seen = evidence.validation()
         chosen = best_temperature(seen.logits, seen.labels)
-        model.head.weight.div_(chosen)
-        model.head.bias.div_(chosen)
+        head = _linear(model)
+        head.weight.div_(chosen)
+        head.bias.div_(chosen)
         return {"temperature": chosen}
+
+
+def _linear(model: Classifier) -> nn.Linear:
+    """Finds the head of a network; corrections are of linear ones (`PostHoc.linear_head`)."""
+    from torch import nn
+
+    assert isinstance(model.head, nn.Linear)
+    return model.head

@@ -124,11 +124,30 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "effective-number": (_EFFECTIVE, _CLOUDED),
     "lws": (_DECOUPLED,),
     "mislas": (_SMOOTHED,),
+    "balms": (_BALANCED,),
     "gcl": (_CLOUDED,),
+    "manifold-mixup": (
+        (
+            "Verma, Lamb, Beckham, Najafi, Mitliagkas, Lopez-Paz, Bengio: Manifold Mixup: Better "
+            "Representations by Interpolating Hidden States. ICML 2019, arXiv 1806.05236"
+        ),
+    ),
     "gcl-angular": (
         (
             "Li, Cheung, Lu, Hu, Lan, Huang: Adjusting Logit in Gaussian Form for Long-Tailed "
             "Visual Recognition. IEEE Transactions on AI 5(10), 2024, arXiv 2305.10648"
+        ),
+    ),
+    "balpoe": (
+        (
+            "Sanchez Aimar, Jonnarth, Felsberg, Kuhlmann: Balanced Product of Calibrated Experts "
+            "for Long-Tailed Recognition. CVPR 2023, arXiv 2206.05260"
+        ),
+    ),
+    "breadcrumbs": (
+        (
+            "Liu, Li, Kang, Hua, Vasconcelos: Breadcrumbs: Adversarial Class-Balanced Sampling for "
+            "Long-Tailed Recognition. ECCV 2022, arXiv 2105.00127"
         ),
     ),
 }
@@ -164,6 +183,9 @@ PUBLISHED: dict[str, Published] = {
     "square-root": _tricks(71.42),
     "progressive": _tricks(71.98),
     "lws": _tricks(72.63),
+    "manifold-mixup": Published(
+        "cifar10_lt", 100, 75.19, _TRICKS, "200 epochs, crop and flip; last features alone mixed"
+    ),
     "mislas": Published(
         "cifar10_lt",
         100,
@@ -177,6 +199,20 @@ PUBLISHED: dict[str, Published] = {
         48.61,
         "Li et al. 2024 (H2T), slides of the same authors",
         "230 epochs of batch 64, crop, flip and mixup",
+    ),
+    "balms": Published(
+        "cifar10_lt",
+        200,
+        82.2,
+        "Ren et al. 2020, README of its code",
+        "537 epochs of batch 512, AutoAugment and Cutout",
+    ),
+    "balpoe": Published(
+        "cifar100_lt",
+        100,
+        54.7,
+        "Sanchez Aimar et al. 2023, README of its code",
+        "200 epochs, stronger augmentation and mixup",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stylegan_mix.errors import nearest
+from trainer.engine.augmentation.policies import View
 from trainer.engine.features import Forward, Plain
 from trainer.models.heads import Head
 from trainer.objectives import Needs, Objective
@@ -25,7 +26,6 @@ Trained = Literal["all", "head"]
 Schedule = Literal["step", "cosine"]
 HeadStart = Literal["new", "kept"]
 Norms = Literal["follow", "frozen"]
-View = Literal["plain"]
 
 # Forms of heads that scale the logits of another one.
 _SCALED = ("scaled", "rescaled")
@@ -74,7 +74,7 @@ class Stage:
     they are not `lr`. start: the earlier stage whose weights it begins with; head: new, or kept
     from there; norms: batch-norm statistics follow the stage's batches, or stay. teachers: the
     earlier stages that teach it (a `--teacher` run replaces a single one). forward: makes outputs
-    from a batch; views: augmentations of further views.
+    from a batch; views: the policies of further views, by their names in `policies.VIEWS`.
     """
 
     name: str
@@ -176,6 +176,11 @@ class Recipe:
         """Tells if the rows of an arm may have shares of all classes as labels."""
         stages = self.own_stages(given_teacher=given_teacher)
         return all(stage.objective.reads_shares for stage in stages if stage.rows == "arm")
+
+    @property
+    def head(self) -> Head:
+        """The head of the network that is the result."""
+        return _head_of(self.stages[-1], self.stages)
 
     @property
     def taught(self) -> Stage:
@@ -316,6 +321,14 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         theirs = [s.objective.needs.head for s in before if s.name == stage.start]
         if theirs and (theirs[0] or Head()) != replace(head, scale=(theirs[0] or Head()).scale):
             found.append(f"stage '{stage.start}' has another head than {head!r}")
+    start = [one for one in before if one.name == stage.start]
+    numbers = [_head_of(one, before).experts for one in start]
+    own = _head_of(stage, before).experts if start else 1
+    found += [
+        f"stage '{stage.start}' has a backbone for {number} experts, this one a head for {own}"
+        for number in numbers
+        if number != own
+    ]
     return found
 
 
@@ -342,7 +355,7 @@ def _of_posthoc(posthoc: PostHoc, stages: tuple[Stage, ...]) -> list[str]:
             "already: the classes would be corrected for twice; train without, or leave one out"
         )
     head = _head_of(last, stages)
-    if posthoc.linear_head and head.form != "linear":
+    if posthoc.linear_head and (head.form != "linear" or head.experts > 1):
         found.append(f"{posthoc!r} changes a linear head, stage '{last.name}' has {head!r}")
     return found
 

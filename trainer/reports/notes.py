@@ -24,6 +24,10 @@ _KINDS = {
     "-equal-real": "rows of the bank are added to the real ones",
     "-drw": "late in training, losses are weighted by class",
     "-head": "at the end, a new head on class-balanced real rows",
+    "-autoaugment": "training rows are augmented by AutoAugment's policy for CIFAR-10",
+    "-randaugment": "training rows are augmented by RandAugment, with its N and M",
+    "-simclr": "training rows are boxes with jittered colours, as in SimCLR",
+    "cutout": "a square of half the side of each training row is hidden",
 }
 
 

@@ -17,7 +17,7 @@ from stylegan_mix import columns
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.showing import for_markdown
 from trainer.differences import flat
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.reports import figures, notes
 from trainer.reports.records import Result
 
@@ -37,7 +37,9 @@ __all__ = [
 # Settings that other columns show, and those that only bank and teacher have.
 _IN_COLUMNS = {"aug", "recipe", "model", "seed"}
 # Settings that the name of an arm tells whole, and references.
-_IN_ARMS = {"accept", "bank", "bank_schedule", "fair", "label", "mix_bank_real", "teacher"}
+_IN_ARMS = {
+    *("accept", "augment", "bank", "bank_schedule", "fair", "label", "mix_bank_real", "teacher")
+}
 _OF_BANK = {
     "n": "rows",
     "alpha": "alpha",

@@ -44,6 +44,12 @@ def data() -> Any:
     return make_data()
 
 
+@pytest.fixture
+def data_of() -> Callable[..., Any]:
+    """The maker of small data sets of random images."""
+    return make_data
+
+
 def make_bank(
     folder: Path, data: datasets.Dataset, *, n: int = 300, space: str = "w", split: str = ""
 ) -> BankRef:

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from stylegan_mix.rng import stream
-from trainer.engine import mixing, samplers
+from trainer.engine import arms, mixing, samplers
+from trainer.engine.augmentation.policies import VIEWS
 from trainer.engine.batch import Batch, Source
-from trainer.engine.batches import Batches, Images, Transform, windows
+from trainer.engine.batches import Batches, Images
+from trainer.engine.transform import Transform, transform_of, windows
 from trainer.objectives import CrossEntropy
 from trainer.recipes.stage import Draw, Stage
 from trainer.spec import BankRef, RunSpec
@@ -158,8 +160,12 @@ def batches(
     return Batches(spec, data, stage=stage, number=0, bank=bank, steps=steps, device=CPU)
 
 
-def real(count: int, mixed: bool) -> Source:
-    return Source("real", slice(0, count), mixed=mixed)
+def stream_of(seed: int, *index: int) -> mixing.Streams:
+    return lambda name: stream(seed, name, *index)
+
+
+def real(count: int, mixed: bool, **drawn: bool) -> Source:
+    return Source("real", slice(0, count), mixed=mixed, **drawn)
 
 
 BANK = Source("bank", slice(4, 8), bank=True, mixed=True, weight=1.0)
@@ -170,13 +176,16 @@ ARMS = {
     "mixup-even": (real(8, True), EVEN),
     "cutmix": (real(8, True),),
     "remix": (real(8, True),),
+    "cmo": (real(8, True, even_partners=True),),
+    "unimix": (real(8, True),),
+    "lob-mixup": (real(8, True, even=True, even_partners=True),),
     "bank": (real(4, False), BANK),
     "hybrid": (real(4, True), BANK),
 }
 
 
 def test_every_arm_has_its_sources_below() -> None:
-    assert list(ARMS) == list(mixing.ARMS)
+    assert list(ARMS) == list(arms.ARMS)
 
 
 @pytest.mark.parametrize("aug", ARMS)
@@ -201,7 +210,7 @@ def test_the_last_tenth_of_the_steps_is_real_and_unmixed(aug: str, data: Any) ->
     made = batches(aug, data)
     for step in (18, 19):
         batch = made(step)
-        assert batch.sources == (real(8, False),)
+        assert batch.sources == (real(8, False, even=arms.ARMS[aug].balanced),)
         assert (batch.lam == 1).all()
 
 
@@ -255,6 +264,29 @@ def test_further_views_show_the_same_images_cropped_anew(data: Any) -> None:
     assert not torch.equal(cropped.views[0], cropped.views[1])
     again = batches("none", data, stage=stage, pad=2)(3).views
     assert again is not None and torch.equal(cropped.views, again)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 32])
+def test_views_are_made_by_the_policies_of_their_names(
+    size: int, channels: int, data_of: Any
+) -> None:
+    shown = data_of(size=size, channels=channels)
+    stage = replace(STAGE, views=("plain", "strong", "simclr", "simclr"))
+    batch = batches("none", shown, stage=stage)(3)
+    views = batch.views
+    assert views is not None and views.shape == (4, 8, channels, size, size)
+    assert views.isfinite().all()
+    assert torch.equal(batch.images, batches("none", shown)(3).images)
+    taken = Images(shown.train.images, CPU).take(batch.index.numpy())
+    transform = transform_of(spec_of("none"), shown, CPU)
+    for place, name in enumerate(stage.views):
+        streams = stream_of(1, 0, 3, place)
+        expected = transform.view(taken, VIEWS[name], "data.view", streams)
+        assert torch.equal(views[place], expected)
+    assert not torch.equal(views[2], views[3])
+    again = batches("none", shown, stage=stage)(3).views
+    assert again is not None and torch.equal(views, again)
 
 
 @pytest.mark.parametrize("aug", ["none", "hybrid"])

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from other_settings import data_for
+from other_settings import arm_with_bank, data_for
 from torch import Tensor
 
 from stylegan_mix.session import Session
 from trainer.engine import loop
+from trainer.engine.arms import ARMS
 from trainer.engine.run import run_recipe
 from trainer.recipes.catalogue import RECIPES
 from trainer.spec import DataSpec, RunSpec, VoteSpec
@@ -70,8 +71,13 @@ def watched(seen: list[str]) -> Callable[[loop.Job, loop.State], Tensor]:
     return one_step
 
 
-@pytest.mark.parametrize("aug", ["none", "hybrid"])
-@pytest.mark.parametrize("name", RECIPES)
+CASES = [(name, aug) for name in RECIPES for aug in dict.fromkeys(("none", arm_with_bank(name)))]
+# The other arms, with a loss that has a state, and with one that knows images by their rows.
+CASES += [("memory-kt", aug) for aug, arm in ARMS.items() if aug != "none" and not arm.bank]
+CASES += [("patched-one-hot", "cmo"), ("gcl", "cmo"), ("gcl", "lob-mixup")]
+
+
+@pytest.mark.parametrize(("name", "aug"), CASES)
 def test_steps_are_finite_train_what_they_should_and_go_on_from_a_saved_state_with_the_same_bits(
     name: str, aug: str, bank_for: Any, stop_after: Any, monkeypatch: Any, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from trainer import models
 from trainer.engine import evaluate
-from trainer.engine.batches import Transform
+from trainer.engine.transform import Transform
 from trainer.spec import RunSpec
 
 GROUPS = {"many": (0,), "medium": (1, 2), "few": (3,)}

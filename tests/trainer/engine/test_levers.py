@@ -39,7 +39,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "falling": {"bank_schedule": "falling", "drw": 0.5, "head_epochs": 1},
     "late": {"bank_schedule": "from:1", "fair": "equal-real", "drw": 0.5},
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
-    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2},
+    "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2, "augment": "randaugment+cutout"},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
     "votes of a control": {
         "aug": "mixup-even",
@@ -149,6 +149,7 @@ def test_levers_are_stages_of_the_method() -> None:
 def test_class_frequencies_are_corrected_once() -> None:
     takes = {name: (one.takes_drw, one.takes_head) for name, one in RECIPES.items()}
     both = {"ce", "kd", "one-hot", "patched-one-hot", "focal", "ldam", "label-aware-smoothing"}
+    both |= {"manifold-mixup"}
     head_only = {"balanced-softmax", "ldam-drw", "cb-ce", "cb-focal", "ce-drw"}
     head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both

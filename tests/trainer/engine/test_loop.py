@@ -12,7 +12,7 @@ from torch import nn
 from stylegan_mix.errors import Diverged, Stopped
 from stylegan_mix.rng import Draws, stream
 from trainer import models
-from trainer.engine import loop
+from trainer.engine import finite, loop
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Plain
 from trainer.models import Outputs
@@ -407,7 +407,7 @@ def test_disagreement_counts_rows_for_which_the_teacher_names_neither_label() ->
 )
 def test_a_network_with_a_number_that_is_not_finite_is_refused(name: str, value: float) -> None:
     model = state().model
-    loop.require_finite(model, "train")
+    finite.require_finite(model, "train")
     model.state_dict()[name].view(-1)[0] = value
     with pytest.raises(Diverged, match=f"'train' holds numbers that are not finite, in {name}"):
-        loop.require_finite(model, "train")
+        finite.require_finite(model, "train")

@@ -7,6 +7,7 @@ import torch
 
 from stylegan_mix.rng import stream
 from trainer.engine import mixing
+from trainer.engine.arms import ARMS
 
 
 def draws(seed: int = 0) -> np.random.Generator:
@@ -119,11 +120,12 @@ def test_remix_mixes_images_as_mixup_and_labels_by_the_counts() -> None:
 
 
 def test_every_mixing_arm_has_a_mixer_of_its_name() -> None:
-    made = {name: arm.mixer(0.3) for name, arm in mixing.ARMS.items() if arm.mixer}
+    made = {name: arm.mixer(0.3) for name, arm in ARMS.items() if arm.mixer}
     assert made == {
         "mixup": mixing.Mixup(0.3),
         "mixup-even": mixing.Mixup(0.3),
         "cutmix": mixing.CutMix(0.3),
         "remix": mixing.Remix(0.3, kappa=3.0, tau=0.5),
+        "unimix": mixing.UniMix(0.3, tau=-0.5),
         "hybrid": mixing.Mixup(0.3),
     }

@@ -9,7 +9,7 @@ from stylegan_mix.errors import UsageFailure
 from trainer import models
 from trainer.models.normalised import tau_normalised
 from trainer.models.resnet import shortcut
-from trainer.models.size import size_of
+from trainer.models.size import parameters, size_of, without_memory
 
 
 def parameters_of(layers: int, classes: int, channels: int) -> int:
@@ -90,12 +90,36 @@ def test_every_network_is_compared_with_a_published_size() -> None:
     assert {one for one in models.MODELS if models.MODELS[one].side == 224} == set(PUBLISHED)
 
 
+@pytest.mark.parametrize("experts", [1, 3])
 @pytest.mark.parametrize("name", ["resnet8", "resnet10", "resnext50"])
-def test_a_size_is_that_of_the_network_that_is_built(name: str) -> None:
-    model = models.build(name, classes=7, channels=2)
-    found = size_of(name, classes=7, channels=2, side=40)
-    assert found.parameters == sum(one.numel() for one in model.parameters())
-    assert found.numbers == sum(one.numel() for one in model.state_dict().values())
+def test_a_size_is_that_of_the_network_that_is_built(name: str, experts: int) -> None:
+    head = models.Head(experts=experts)
+    model = models.build(name, classes=7, channels=2, head=head)
+    light = without_memory(name, classes=7, channels=2, head=head)
+    assert parameters(light) == sum(one.numel() for one in model.parameters())
+    shapes = [
+        {key: value.shape for key, value in one.state_dict().items()} for one in (light, model)
+    ]
+    assert shapes[0] == shapes[1]
+    if experts == 1:
+        assert size_of(name, classes=7, channels=2, side=40).parameters == parameters(light)
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet10", 512), ("resnext50", 2048)])
+def test_experts_have_the_last_two_groups_for_themselves(name: str, width: int) -> None:
+    model = models.build(name, classes=5, channels=3, head=models.Head(experts=3))
+    models.initialise(model, 0)
+    out = model(torch.randn(2, 3, 40, 40))
+    assert out.features.shape == (2, 3 * width) and out.logits.shape == (2, 5)
+    one = models.build(name, classes=5, channels=3)
+    models.initialise(one, 0)
+    shared = sum(len(group) for group in (model.blocks, model.experts[0]))
+    assert len(model.experts) == 3 and shared == len(one.blocks)
+    own = parameters(model) - parameters(model.blocks) - parameters(model.head)
+    stem = parameters(one.stem) + parameters(one.stem_norm)
+    assert own == stem + 3 * (
+        parameters(one) - stem - parameters(model.blocks) - parameters(one.head)
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet32", "resnet10", "resnext50"])

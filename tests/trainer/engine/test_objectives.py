@@ -18,10 +18,12 @@ from trainer.engine.loop import Losses, row_losses
 from trainer.losses.teachers import revised, shrunk
 from trainer.models import Head, Outputs
 from trainer.objectives import (
+    BackTracked,
     CrossEntropy,
     Distill,
     LogitAdjusted,
     Loss,
+    MetaSoftmax,
     Objective,
     OneHotDistill,
     Reweighted,
@@ -65,6 +67,13 @@ def student(objective: Objective | None = None) -> Outputs:
     """Random outputs of a network with all the heads that the objective needs."""
     heads = objective.needs.others if objective else {}
     others = {name: normal(N, head.width or K) for name, head in heads.items()}
+    head = objective.needs.head if objective else None
+    if head and head.experts > 1:
+        others["experts"] = normal(N, head.experts, K)
+    if isinstance(objective, BackTracked):
+        others["label"] = torch.randint(-1, K, (N,))
+    if isinstance(objective, MetaSoftmax):
+        others |= {"meta": normal(N, K), "label": torch.randint(K, (N,))}
     return Outputs(normal(N, D), 2 * normal(N, K), others)
 
 
@@ -111,7 +120,7 @@ def test_a_loss_is_finite_differentiable_and_one_per_row(objective: Objective, b
     out, label = student(objective), torch.randint(K, (N,))
     inputs = [out.features, out.logits, *out.others.values()]
     for value in inputs:
-        value.requires_grad_(True)
+        value.requires_grad_(value.is_floating_point())
     values = loss(out, rows(label, *answers(objective, bank=bank)))
     assert values.shape == (N,)
     assert values.isfinite().all()
@@ -139,10 +148,12 @@ def test_gradients_are_those_of_finite_differences(objective: Objective) -> None
         return  # as it declares, a factor has no gradient
     loss, label, teachers = bound(objective), torch.randint(K, (N,)), answers(objective)
     out = student(objective)
-    names, others = list(out.others), list(out.others.values())
+    names = [name for name, value in out.others.items() if value.is_floating_point()]
+    others = [out.others[name] for name in names]
 
     def values(features: Tensor, logits: Tensor, *further: Tensor) -> Tensor:
-        seen = Outputs(features, logits, dict(zip(names, further, strict=True)))
+        varied = dict(zip(names, further, strict=True))
+        seen = Outputs(features, logits, {**out.others, **varied})
         return loss(seen, rows(label, *teachers))
 
     inputs = [value.requires_grad_(True) for value in (out.features, out.logits, *others)]

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from stylegan_mix.errors import Stopped
 from stylegan_mix.session import Session
+from trainer.engine.arms import ARMS, Arm
 from trainer.engine.batch import Batch
-from trainer.engine.mixing import ARMS, Arm, Mixed, Streams
+from trainer.engine.mixing import Mixed, Streams
 from trainer.engine.run import run_recipe
 from trainer.models import Head, Outputs
 from trainer.objectives import Loss, Needs, Objective, Rows, Task

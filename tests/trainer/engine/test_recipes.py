@@ -37,7 +37,8 @@ def test_the_joints_have_recipes() -> None:
         *("tau-norm", "h2t", "cbd", "memory-kt", "focal", "cb-ce", "cb-focal", "ce-drw", "ldam"),
         *("balanced-sigmoid", "logit-adjust", "logit-adjust-posthoc", "label-aware-smoothing"),
         *("vs-loss", "ncm", "temperature", "class-balanced", "square-root", "progressive"),
-        *("effective-number", "lws", "mislas", "gcl", "gcl-angular"),
+        *("effective-number", "lws", "mislas", "gcl", "gcl-angular", "balms", "manifold-mixup"),
+        *("balpoe", "breadcrumbs"),
     ]
     head = RECIPES["crt"].stages[1]
     assert (head.draws, head.train, head.start) == ((Draw("class"),), "head", "train")

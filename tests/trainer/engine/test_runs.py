@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from other_settings import data_for
+from other_settings import arm_with_bank, data_for
 
 from stylegan_mix import datasets, store
 from stylegan_mix.errors import (
@@ -26,10 +26,10 @@ from stylegan_mix.errors import (
 from stylegan_mix.session import Session
 from trainer import inputs
 from trainer.engine import evaluate
-from trainer.engine.batches import Transform
+from trainer.engine.arms import ARMS
 from trainer.engine.folder import Finished, load_network
-from trainer.engine.mixing import ARMS
 from trainer.engine.run import budget, run_recipe
+from trainer.engine.transform import Transform
 from trainer.objectives import FeatureDistill, Loss, Task
 from trainer.recipes.catalogue import RECIPES, recipe
 from trainer.spec import BankRef, DataSpec, RunSpec, TeacherRef, VoteSpec
@@ -59,8 +59,9 @@ def test_every_recipe_runs_with_hybrids_and_stops_and_resumes_exactly(
     tmp_path: Path,
 ) -> None:
     """Stopped after every other step, the run ends with the bytes of an undisturbed one."""
-    bank = bank_for(data_for(recipe, DIGITS))
-    spec = small(recipe=recipe, aug="hybrid", bank=bank)
+    aug = arm_with_bank(recipe)
+    bank = bank_for(data_for(recipe, DIGITS)) if aug != "none" else None
+    spec = small(recipe=recipe, aug=aug, bank=bank)
     whole = run(spec, tmp_path / "whole", stop_after())
     # The teacher is asked again, not read from the store of the undisturbed run.
     monkeypatch.setenv("STYLEGAN_MIX_HOME", str(tmp_path / "another store"))
@@ -218,8 +219,9 @@ def test_a_finished_network_can_be_loaded_and_scores_as_it_did(
 def test_every_recipe_runs_on_cuda(
     recipe: str, bank_for: Callable[[DataSpec], BankRef], stop_after: Any, tmp_path: Path
 ) -> None:
-    bank = bank_for(data_for(recipe, DIGITS))
-    spec = small(recipe=recipe, aug="hybrid", bank=bank, precision="bfloat16", epochs=20)
+    aug = arm_with_bank(recipe)
+    bank = bank_for(data_for(recipe, DIGITS)) if aug != "none" else None
+    spec = small(recipe=recipe, aug=aug, bank=bank, precision="bfloat16", epochs=20)
     record = run(spec, tmp_path / "run", stop_after(), device="cuda")
     assert record["accuracy"]["overall"] > 30
 

@@ -18,7 +18,7 @@ from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine import teachers, votes
 from trainer.engine.batch import Batch, Partners, Source
-from trainer.engine.batches import Transform
+from trainer.engine.transform import Transform
 from trainer.spec import VoteSpec
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import pytest
 from other_settings import NUMBERS, data_for
 
 from stylegan_mix.session import Session
-from trainer.engine.mixing import ARMS
+from trainer.engine.arms import ARMS
 from trainer.engine.run import run_recipe
 from trainer.recipes.catalogue import RECIPES
 from trainer.settings import method, unread

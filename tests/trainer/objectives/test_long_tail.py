@@ -111,8 +111,17 @@ def test_an_objective_is_its_equation_with_its_own_numbers(
 
 CROSS_ENTROPY_ON_EQUAL_COUNTS = [
     *("ce", "balanced-softmax", "logit-adjust", "vs-loss", "cb-ce", "ce-drw"),
-    *("label-aware-smoothing", "gcl", "class-balanced", "square-root", "progressive"),
-    *("effective-number", "logit-adjust-posthoc", "ncm", "temperature", "tau-norm", "crt", "lws"),
+    *("label-aware-smoothing", "gcl", "gcl-angular", "class-balanced", "square-root"),
+    *(
+        "progressive",
+        "effective-number",
+        "logit-adjust-posthoc",
+        "ncm",
+        "temperature",
+        "tau-norm",
+        "crt",
+        "lws",
+    ),
 ]
 
 
@@ -127,9 +136,7 @@ def test_on_equal_counts_the_first_stage_is_cross_entropy(name: str, done: float
     torch.testing.assert_close(of_bank, plain(out, label))
 
 
-@pytest.mark.parametrize(
-    "name", ["focal", "cb-focal", "ldam", "ldam-drw", "balanced-sigmoid", "gcl-angular"]
-)
+@pytest.mark.parametrize("name", ["focal", "cb-focal", "ldam", "ldam-drw", "balanced-sigmoid"])
 def test_the_others_are_on_equal_counts_what_a_bank_has(name: str) -> None:
     objective, out, label = RECIPES[name].stages[0].objective, student(), torch.arange(N) % K
     rows = Rows(label, torch.arange(N), (), 0.9, draws())
@@ -151,6 +158,17 @@ def test_deferred_weights_of_cross_entropy_begin_at_their_share_of_the_steps() -
 def test_two_names_of_one_loss_have_the_same_bits() -> None:
     one, other = (RECIPES[name].stages for name in ("logit-adjust", "balanced-softmax"))
     assert one == other
+
+
+@pytest.mark.parametrize("name", ["gcl", "gcl-angular"])
+def test_a_row_near_both_of_its_classes_costs_no_more_than_its_mixed_label(name: str) -> None:
+    """A margin in the first stage would ask each class of a mixed row to be ahead of the other."""
+    objective = RECIPES[name].stages[0].objective
+    near = torch.tensor([[0.9, 0.9, -0.5, -0.5]] * N).double()
+    out = Outputs(torch.zeros(N, 1), 30 * near)
+    a, b = (values(objective, (9,) * K, out, torch.full((N,), side)) for side in (0, 1))
+    mixed = 0.5 * a + 0.5 * b
+    torch.testing.assert_close(mixed, torch.full((N,), 2.0).double().log())
 
 
 @pytest.mark.parametrize("form", ["cosine", "angle"])

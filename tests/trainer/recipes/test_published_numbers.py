@@ -50,6 +50,7 @@ def test_the_protocol_is_that_of_ldam_with_the_factors_of_mislas() -> None:
         ("logit-adjust", LogitAdjusted(1.0)),
         ("vs-loss", VectorScaled(gamma=0.2, tau=1.2)),
         ("label-aware-smoothing", LabelAwareSmoothing(first=0.3, last=0.0)),
+        ("manifold-mixup", CE),
         ("memory-kt", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),
     ],
 )
@@ -59,12 +60,12 @@ def test_losses_of_one_stage(name: str, objective: Objective) -> None:
 
 
 def test_clouded_logits() -> None:
-    """Noise of 0.5 at scale 30, then scale 20, margin 0.1 and gamma 1; angles: 0.1 and 0.5."""
+    """Noise of 0.5 at scale 30, then scale 20, margin 0.1 and gamma 1; on angles 0.1."""
     first, then = (stage.objective for stage in RECIPES["gcl"].stages)
     assert first == GaussianClouded("cosine", size=0.5, margin=0.0, scale=30.0, gamma=0.0)
     assert then == GaussianClouded("cosine", size=0.5, margin=0.1, scale=20.0, gamma=1.0)
     first, then = (stage.objective for stage in RECIPES["gcl-angular"].stages)
-    assert first == GaussianClouded("angle", size=0.1, margin=0.5, scale=30.0, gamma=0.0)
+    assert first == GaussianClouded("angle", size=0.1, margin=0.0, scale=30.0, gamma=0.0)
     assert then == GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0)
 
 

@@ -1,4 +1,4 @@
-"""The processes that train one generator together, each with its rows of every batch.
+"""The processes that train one network together, each with its rows of every batch.
 
 Process r of W holds the rows r, r + W, ... So the groups of minibatch-std stay whole, and W
 processes train as one process does, apart from the order of sums. One flat all-reduce a phase
@@ -23,7 +23,7 @@ from torch import Tensor, distributed
 
 from stylegan_mix import rng
 from stylegan_mix.errors import Failure, MissingEnvironment, UsageFailure, is_out_of_memory
-from stylegan_mix.launched import by_torchrun, number_in
+from stylegan_mix.launched import by_torchrun, number_in, several
 from stylegan_mix.process import end_with_parent
 from stylegan_mix.stopping import NEVER, StopRequest
 
@@ -108,9 +108,14 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Tells if the flag is set in any process."""
+        return self.each(flag)[0]
+
+    def each(self, *flags: bool) -> tuple[bool, ...]:
+        """Tells of each flag if it is set in any process."""
         if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self._device())) > 0)
+            return flags
+        counted = self.sum(torch.tensor(flags, dtype=torch.float32, device=self._device()))
+        return tuple(count > 0 for count in counted.tolist())
 
     def barrier(self) -> None:
         """Waits for all processes."""
@@ -142,6 +147,8 @@ class World:
 
     def gather(self, rows: Tensor) -> list[Tensor]:
         """Collects the rows of every process, in their order; the gradient does not flow."""
+        if self.size == 1:
+            return [rows]
         parts = [torch.empty_like(rows) for _ in range(self.size)]
         with self._hearing():
             distributed.all_gather(parts, rows.contiguous())
@@ -187,10 +194,10 @@ def joined(device: str, stop: StopRequest = NEVER) -> Iterator[World]:
     Without torchrun it is a world of one. `device` "cuda" takes the GPU of LOCAL_RANK and NCCL,
     else gloo. `stop` ends the wait for the others. A process whose torchrun ends is told to stop.
     """
-    size, rank = number_in("WORLD_SIZE", 1), number_in("RANK", 0)
-    if size == 1 or "RANK" not in os.environ:
+    if not several():
         yield World()
         return
+    size, rank = number_in("WORLD_SIZE", 1), number_in("RANK", 0)
     if rank >= size:
         raise UsageFailure(
             f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0", remedy=_TOGETHER

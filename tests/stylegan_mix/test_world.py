@@ -20,7 +20,7 @@ import torch
 from stylegan_mix import checkpoint
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from stylegan_mix.generators.store import GENERATOR_KIND
-from stylegan_mix.training.world import World, joined
+from stylegan_mix.world import World, joined
 
 PATIENCE = 600  # seconds after which a process hangs, on the slowest machine
 
@@ -252,7 +252,7 @@ def test_a_process_that_no_longer_answers_is_no_bug_of_ours(
 _APART = """
 import math, os, sys, torch
 from stylegan_mix.errors import Failure
-from stylegan_mix.training.world import joined
+from stylegan_mix.world import joined
 
 with joined("cpu") as world:
     own = torch.arange(4.0)
@@ -279,7 +279,7 @@ def test_processes_that_hold_other_weights_are_told_apart_by_name(
 _LEAVES = """
 from pathlib import Path
 import torch
-from stylegan_mix.training.world import joined
+from stylegan_mix.world import joined
 
 def threads():
     return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
@@ -305,7 +305,7 @@ _WAITS = """
 from datetime import timedelta
 from stylegan_mix.errors import Failure
 from stylegan_mix.stopping import StopSignals
-from stylegan_mix.training import world
+from stylegan_mix import world
 
 world._START = timedelta(seconds=SECONDS)
 try:
@@ -367,7 +367,7 @@ def _handles(status: Path, number: int) -> bool:
 _LEFT = """
 import os, signal, sys, time
 from pathlib import Path
-from stylegan_mix.training.world import joined
+from stylegan_mix.world import joined
 
 def note(number, frame):
     Path(sys.argv[1], os.environ["RANK"]).touch()

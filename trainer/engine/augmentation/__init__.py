@@ -1,0 +1,1 @@
+"""Augmentation policies of whole batches, as tensor operations on the device of the images."""
