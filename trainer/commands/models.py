@@ -19,8 +19,8 @@ def models(as_json: bool, debug: bool) -> None:
 
     Parameters and multiply-adds are those for the classes and pixels of the set that a network is
     published for: CIFAR-10 or ImageNet. A network of your classes differs by its last layer. Any
-    network can be trained at any size; the fewer pixels, the fewer multiply-adds. Recipes of several
-    experts have more: each expert has last layers and a head of its own.
+    network can be trained at any size; the fewer pixels, the fewer multiply-adds. Recipes of
+    several experts have more: each expert has last layers and a head of its own.
     """
     from trainer.models import MODELS, Head
     from trainer.models.size import parameters, size_of, without_memory
