@@ -13,6 +13,8 @@ __all__ = [
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
     "DTYPES",
+    "BatchNorm",
+    "BatchNormBackward",
     "Conv3x3",
     "Epilogue",
     "EpilogueBackward",
@@ -92,6 +94,25 @@ class Conv3x3(ctypes.Structure):
     )
 
 
+class BatchNorm(ctypes.Structure):
+    """Sizes and small operands of one batch norm."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("dtype", "fixed")),
+        *((name, c_int64) for name in ("m", "c")),
+        ("eps", c_double),
+        *((name, c_void_p) for name in ("mean", "variance", "weight", "bias")),
+    )
+
+
+class BatchNormBackward(ctypes.Structure):
+    """Addresses of its backward pass."""
+
+    _fields_ = tuple(
+        (name, c_void_p) for name in ("x", "y", "dy", "dx", "dresidual", "dweight", "dbias")
+    )
+
+
 # The arguments of each function. int32: 0 or an error; int64: bytes of scratch memory.
 _EPILOGUE, _RUN = POINTER(Epilogue), POINTER(Run)
 _BACKWARD, _DOUBLE, _UPFIRDN2D = (
@@ -100,6 +121,7 @@ _BACKWARD, _DOUBLE, _UPFIRDN2D = (
     POINTER(Upfirdn2d),
 )
 _CONV3X3 = POINTER(Conv3x3)
+_NORM, _NORM_BACKWARD = POINTER(BatchNorm), POINTER(BatchNormBackward)
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "kernels_epilogue": (c_int32, (_EPILOGUE, c_void_p, c_void_p, _RUN)),
     "kernels_epilogue_backward_workspace": (c_int64, (_EPILOGUE, _BACKWARD)),
@@ -112,4 +134,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "kernels_conv3x3": (c_int32, (_CONV3X3, c_void_p, c_void_p, c_void_p, _RUN)),
     "kernels_conv3x3_gradient_workspace": (c_int64, (_CONV3X3, _RUN)),
     "kernels_conv3x3_gradient": (c_int32, (_CONV3X3, c_void_p, c_void_p, c_void_p, _RUN)),
+    "kernels_batch_moments_workspace": (c_int64, (_NORM,)),
+    "kernels_batch_moments": (c_int32, (_NORM, c_void_p, c_void_p, c_void_p, _RUN)),
+    "kernels_batch_norm_workspace": (c_int64, (_NORM,)),
+    "kernels_batch_norm": (c_int32, (_NORM, c_void_p, c_void_p, c_void_p, _RUN)),
+    "kernels_batch_norm_backward_workspace": (c_int64, (_NORM,)),
+    "kernels_batch_norm_backward": (c_int32, (_NORM, _NORM_BACKWARD, _RUN)),
 }

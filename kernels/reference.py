@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ACTIVATIONS", "Activation", "bias_act", "modulated_bias_act", "padded", "upfirdn2d"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "batch_norm_relu",
+    "bias_act",
+    "modulated_bias_act",
+    "padded",
+    "upfirdn2d",
+]
 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
@@ -51,6 +59,28 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(_softplus),
     "swish": Activation(lambda u, _: u * u.sigmoid(), gain=2**0.5),
 }
+
+
+def batch_norm_relu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None = None,
+    *,
+    statistics: tuple[Tensor, Tensor] | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Computes max(weight (x - mean) / sqrt(variance + eps) + bias + residual, 0) of x [N,C,H,W].
+
+    Mean and variance [C] of each channel are `statistics`, or those of x (Ioffe and Szegedy 2015).
+    """
+    mean, variance = statistics or (x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False))
+
+    def beside(values: Tensor) -> Tensor:
+        return values[:, None, None]
+
+    u = (x - beside(mean)) * beside((variance + eps).rsqrt() * weight) + beside(bias)
+    return torch.relu(u if residual is None else u + residual)
 
 
 def bias_act(

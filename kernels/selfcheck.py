@@ -1,6 +1,6 @@
 """A second of checks of the compiled operators against the reference, for `stylegan-mix doctor`.
 
-Every operator runs forward, backward and, as gradient penalties need it, backward again.
+Every operator runs forward, backward and, where gradient penalties need it, backward again.
 """
 
 from __future__ import annotations
@@ -102,12 +102,22 @@ def _conv3x3(x: Tensor, **more: Tensor) -> Tensor:
     return kernels.conv3x3(x, more["w"])
 
 
+def _batch_norm_relu(x: Tensor, b: Tensor, **more: Tensor) -> Tensor:
+    mean, var = torch.zeros_like(b.detach()), torch.ones_like(b.detach())
+    # Of nothing: PyTorch would round a sum in bfloat16 before it takes its sign.
+    residual = torch.zeros_like(x.detach())
+    return kernels.batch_norm_relu(x, mean, var, more["d"][0], b, residual, training=True)
+
+
 _OPERATORS: dict[str, Operator] = {
     "bias_act": _bias_act,
     "modulated_bias_act": _modulated_bias_act,
     "upfirdn2d": _upfirdn2d,
     "conv3x3": _conv3x3,
+    "batch_norm_relu": _batch_norm_relu,
 }
+# PyTorch computes the second derivative of these.
+_ONCE = ("batch_norm_relu",)
 
 
 def _derivatives(
@@ -128,6 +138,8 @@ def _derivatives(
     gradients = partial(torch.autograd.grad, materialize_grads=True)
     first = gradients([y], wanted, [dy], create_graph=True)
     used = [one for one in first if one.requires_grad]
+    if name in _ONCE:
+        return [one.detach() for one in (y, *first)]
     again = gradients(used, [x, dy], [torch.ones_like(one) for one in used])
     return [one.detach() for one in (y, *first, *again)]
 

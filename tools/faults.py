@@ -72,10 +72,11 @@ class Plan:
 
 
 def read(file: Path = FAULTS) -> dict[str, Plan]:
-    """Reads the faults of every recipe, and of some arms, by their names."""
+    """Reads the faults of every recipe, of some arms and of the policies, by their names."""
     found = {}
     for recipe, table in tomllib.loads(file.read_text(encoding="utf-8")).items():
-        definition = () if table.get("arm") else (DEFINITION.format(recipe),)
+        other = table.get("arm") or table.get("policies")
+        definition = () if other else (DEFINITION.format(recipe),)
         tests = (*definition, *table["tests"])
         faults = tuple(Fault(recipe, *edit) for edit in table["faults"])
         found[recipe] = Plan(recipe, tests, faults)

@@ -64,6 +64,7 @@ class Asked:
     final_real_fraction: float | None = None
     drw: float | None = None
     head_epochs: int | None = None
+    h2t: bool | None = None
     augment: str | None = None
     bn_refresh_batches: int | None = None
     pad: int | None = None

@@ -50,7 +50,8 @@ def _once(
         yield from _in_turn(plans, how, session)
         return
     for plan, failure in side_by_side(plans, workers=workers, how=how, session=session):
-        if failure is not None and not isinstance(failure, _OWN):
+        own = failure is None or isinstance(failure, _OWN) or failure.of_one_process
+        if failure is not None and not own:
             raise failure
         yield plan, failure
 

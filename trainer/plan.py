@@ -61,7 +61,7 @@ _LATER = {
     name: getattr(RunSpec, name)
     for name in (
         *("accept", "label", "fair", "bank_schedule", "mix_bank_real"),
-        *("drw", "head_epochs", "augment", "aug_version"),
+        *("drw", "head_epochs", "h2t", "augment", "aug_version"),
     )
 }
 

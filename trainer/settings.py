@@ -29,6 +29,7 @@ _OPTIONS = {"votes": "views"}
 _REFUSED_BY_RECIPES = {
     "drw": ", as it corrects for class frequencies itself",
     "head_epochs": ", as it ends with class-balanced rows, a changed network or two heads",
+    "h2t": ", as its head has two draws, draws of its own, a change after it, or a second head",
 }
 # The arm itself is read by recipes that have a stage of the arm's rows.
 _SOMETIMES_READ = READ_BY_ARMS | READ_BY_RECIPES | {"aug"}
@@ -105,7 +106,11 @@ def _why(asked: Mapping[str, Any], option: str) -> str:
 def method(spec: RunSpec) -> Recipe:
     """Makes the recipe of a run, with the levers of the run."""
     return with_levers(
-        recipe(spec.recipe), drw=spec.drw, head_epochs=spec.head_epochs, epochs=spec.epochs
+        recipe(spec.recipe),
+        drw=spec.drw,
+        head_epochs=spec.head_epochs,
+        h2t=spec.h2t,
+        epochs=spec.epochs,
     )
 
 

@@ -78,13 +78,14 @@ class RunSpec:
     that choose its rows, None takes all; `label` are those that give its labels, None takes the
     share `lam` of two classes. In the arms that mix, the last `final_real_fraction` of the steps
     sees real unmixed images only. `drw` is the share of the steps after which losses are weighted
-    by class, None never does. `head_epochs` are added for a new head on class-balanced rows.
-    `augment` is the policy of all training rows, by its name (see `policies.FORMS`). `pad` None means an eighth of the image side, `flip` None the data set's default. `teacher` is a
-    finished run that replaces the recipe's own teacher stage; `teacher_model` is the network of
-    that stage, None for the student's. `eval_every` 0 means every epoch unless that would cost much
-    (see `evaluate.interval`). `recipe_version` is the number of the recipe's definition (see
-    `Recipe.version`), `aug_version` that of the arm's, `loop_version` that of the loop's (see
-    `LOOP_VERSION`).
+    by class, None never does. `head_epochs` are added for a new head on class-balanced rows. `h2t`
+    trains the head with feature maps of other rows (H2T). `augment` is the policy of all training
+    rows, by its name (see `policies.FORMS`). `pad` None means an eighth of the image side, `flip`
+    None the data set's default. `teacher` is a finished run that replaces the recipe's own teacher
+    stage; `teacher_model` is the network of that stage, None for the student's. `eval_every` 0
+    means every epoch unless that would cost much (see `evaluate.interval`). `recipe_version` is the
+    number of the recipe's definition (see `Recipe.version`), `aug_version` that of the arm's,
+    `loop_version` that of the loop's (see `LOOP_VERSION`).
     """
 
     data: DataSpec = field(default_factory=DataSpec)
@@ -122,6 +123,7 @@ class RunSpec:
     mix_bank_real: bool = False
     drw: float | None = None
     head_epochs: int = 0
+    h2t: bool = False
     augment: str = policies.PLAIN.name
     aug_version: int = 1
     # Part of the identity only where the versions of the loop differ.
@@ -158,6 +160,7 @@ class RunSpec:
             self.fair if self.fair != EQUAL_STEPS else "",
             "drw" if self.drw is not None else "",
             "head" if self.head_epochs else "",
+            "h2t" if self.h2t else "",
             self.augment if self.augment != RunSpec.augment else "",
         )
         return "-".join(part for part in parts if part)
@@ -326,6 +329,7 @@ def _problems(spec: RunSpec) -> list[str]:
         if spec.drw is None
         else within("drw", spec.drw, 0.0, 1.0, open_low=True, open_high=True),
         _head_epochs(spec),
+        "" if type(spec.h2t) is bool else "h2t must be true or false",
         within("bank_weight", spec.bank_weight, 0.0, 1e3, open_low=True),
         within("final_real_fraction", spec.final_real_fraction, 0.0, 1.0),
         within("bn_refresh_batches", spec.bn_refresh_batches, 0, 100_000),

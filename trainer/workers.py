@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -54,11 +55,14 @@ def side_by_side(
     """
     waiting = deque(plans)
     running: list[_Child] = []
+    devices = _devices(how.device)
     stop = session.stop
     try:
         while waiting or running:
             while waiting and len(running) < workers and not stop.requested:
-                running.append(_Child(waiting.popleft(), workers, how, session))
+                used = Counter(child.device for child in running)
+                device = min(devices, key=lambda one: used[one])
+                running.append(_Child(waiting.popleft(), workers, device, how, session))
             if stop.requested:
                 _end(running)
                 raise stop.failure(saved=True, what=f"{len(waiting)} runs have not begun")
@@ -68,6 +72,16 @@ def side_by_side(
                 yield child.plan, child.failure()
     finally:
         _end(running)
+
+
+def _devices(asked: str) -> list[str]:
+    """Lists the devices that runs are spread over: each GPU, where the choice is left."""
+    if asked not in ("auto", "cuda"):
+        return [asked]
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"cuda:{number}" for number in range(count)] if count > 1 else [asked]
 
 
 def _end(running: list[_Child]) -> None:
@@ -82,11 +96,11 @@ def _end(running: list[_Child]) -> None:
 class _Child:
     """A process that runs one plan; its lines on stderr are passed on under its name."""
 
-    def __init__(self, plan: Plan, workers: int, how: How, session: Session) -> None:
-        self.plan, self._session = plan, session
+    def __init__(self, plan: Plan, workers: int, device: str, how: How, session: Session) -> None:
+        self.plan, self.device, self._session = plan, device, session
         self._name = f"{plan.spec.arm} {plan.spec.recipe} seed {plan.spec.seed}"
         self._lines: deque[str] = deque(maxlen=20)
-        words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", how.device]
+        words = [*plan.words(plan.spec.seed), "--out", str(plan.root), "--device", device]
         words += ["--threads", str(threads_each(workers, how.threads))]
         for option, path in (("--progress", how.progress), ("--tensorboard", how.tensorboard)):
             words += [] if path is None else [option, str(path.absolute())]
@@ -110,6 +124,8 @@ class _Child:
         code = self.process.returncode
         if code == 0:
             return None
+        if code < 0:
+            return self._ended_by(-code)
         folder = self.plan.folder(self.plan.spec.seed)
         if code == Busy.code and (folder / RESULT_FILE).is_file():
             return None
@@ -121,6 +137,18 @@ class _Child:
         text = "\n".join(lines[starts[-1] :]) if starts else "\n".join(lines[-3:])
         kind = _FAILURES.get(code, Failure)
         return kind(f"{self._name} (exit code {code}): {text.removeprefix('trainer: ')}")
+
+    def _ended_by(self, number: int) -> Failure:
+        """Makes the failure of a process that a signal ended; the other runs go on."""
+        known = {one.value: one.name for one in signal.Signals}
+        name = known.get(number, f"signal {number}")
+        why = ", as the system does if memory runs out" if number == signal.SIGKILL else ""
+        failure = MissingEnvironment(
+            f"{self._name} was ended by {name}{why}",
+            remedy="the same command goes on from its saved state; try fewer --workers",
+        )
+        failure.of_one_process = True
+        return failure
 
 
 def new_process(words: list[str], *, stdout: int | None) -> subprocess.Popen[str]:

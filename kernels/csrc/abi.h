@@ -124,6 +124,30 @@ typedef struct {
     int64_t n, h, w, c, o;
 } KernelsConv3x3;
 
+/* Batch norm, an addition and a ReLU of x [m,c], pixels of c channels: channels last. m is positive
+ * and c a positive multiple of 16; `dtype` is not float16. For CPUs alone: on a GPU PyTorch does it.
+ *   mean[c] = sum x / m        variance[c] = sum (x - mean)^2 / m
+ *   y = max(u, 0),  u = (x - mean) * weight / sqrt(variance + eps) + bias + residual
+ * residual [m,c] may be null, for 0. NaN goes through.
+ *
+ * The gradient of y is 0 where u <= 0. That is read off y, or where y is null, which is without a
+ * residual, off x. With g = dy * [u > 0], s = 1 / sqrt(variance + eps) and z = (x - mean) * s:
+ *   dresidual = g        dbias = sum g        dweight = sum g z
+ *   dx = weight * s * (g - (dbias + z dweight) / m)      if mean and variance are those of x
+ *   dx = weight * s * g                                  if they are `fixed`
+ * dresidual may be null, for not wanted. */
+typedef struct {
+    int32_t dtype, fixed;
+    int64_t m, c;
+    double eps;
+    const void *mean, *variance, *weight, *bias; /* [c]; null for the moments alone */
+} KernelsBatchNorm;
+
+typedef struct {
+    const void *x, *y, *dy;
+    void *dx, *dresidual, *dweight, *dbias;
+} KernelsBatchNormBackward;
+
 KERNELS_EXPORT int32_t kernels_abi_version(void);
 KERNELS_EXPORT const char *kernels_error_text(int32_t error);
 
@@ -150,5 +174,15 @@ KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *
                                                           const KernelsRun *);
 KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *x,
                                                 const void *dy, void *dfilter, const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_batch_moments_workspace(const KernelsBatchNorm *);
+KERNELS_EXPORT int32_t kernels_batch_moments(const KernelsBatchNorm *, const void *x, void *mean,
+                                             void *variance, const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_batch_norm_workspace(const KernelsBatchNorm *);
+KERNELS_EXPORT int32_t kernels_batch_norm(const KernelsBatchNorm *, const void *x,
+                                          const void *residual, void *y, const KernelsRun *);
+KERNELS_EXPORT int64_t kernels_batch_norm_backward_workspace(const KernelsBatchNorm *);
+KERNELS_EXPORT int32_t kernels_batch_norm_backward(const KernelsBatchNorm *,
+                                                   const KernelsBatchNormBackward *,
+                                                   const KernelsRun *);
 
 #endif

@@ -98,6 +98,22 @@ inline bool is_valid(const KernelsConv3x3 &p) {
            is_size(p.n, p.c, p.h, p.w) && is_size(p.n, p.o, p.h, p.w) && is_size(p.c, p.o, 16, 16);
 }
 
+/* --------------------------------------------------------------------- batch norm */
+
+inline bool is_valid(const KernelsBatchNorm &b) {
+    const bool kind = b.dtype >= KERNELS_FLOAT64 && b.dtype <= KERNELS_BFLOAT16;
+    return kind && b.m > 0 && b.c > 0 && b.c % 16 == 0 && is_size(b.m, b.c, 1, 1);
+}
+
+inline bool has_operands(const KernelsBatchNorm &b) {
+    return is_valid(b) && b.mean && b.variance && b.weight && b.bias;
+}
+
+inline bool is_valid(const KernelsBatchNorm &b, const KernelsBatchNormBackward &g) {
+    return has_operands(b) && g.x && g.dy && g.dx && g.dweight && g.dbias &&
+           (g.y || !g.dresidual);
+}
+
 }  // namespace kernels
 
 #endif

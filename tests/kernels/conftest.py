@@ -82,6 +82,15 @@ KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *
                                                           const KernelsRun *) { return 0; }
 KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *, const void *,
                                                 void *, const KernelsRun *) { return 0; }
+KERNELS_EXPORT int64_t kernels_batch_moments_workspace(const KernelsBatchNorm *) { return 0; }
+KERNELS_EXPORT int32_t kernels_batch_moments(const KernelsBatchNorm *, const void *, void *, void *,
+                                             const KernelsRun *) { return 0; }
+KERNELS_EXPORT int64_t kernels_batch_norm_workspace(const KernelsBatchNorm *) { return 0; }
+KERNELS_EXPORT int32_t kernels_batch_norm(const KernelsBatchNorm *, const void *, const void *,
+                                          void *, const KernelsRun *) { return 0; }
+KERNELS_EXPORT int64_t kernels_batch_norm_backward_workspace(const KernelsBatchNorm *) { return 0; }
+KERNELS_EXPORT int32_t kernels_batch_norm_backward(const KernelsBatchNorm *,
+    const KernelsBatchNormBackward *, const KernelsRun *) { return 0; }
 """
 OTHER = """
 #include "../abi.h"

@@ -31,6 +31,9 @@ UPFIRDN2D = (
     | dict.fromkeys(("fh", "fw", "up_y", "up_x", "down_y", "down_x"), 1)
 )
 CONV3X3 = {"dtype": 1, "filter_layout": 0, "turned": 0, "n": 2, "h": 2, "w": 2, "c": 16, "o": 16}
+BATCH_NORM = {"dtype": 1, "fixed": 0, "m": 3, "c": 16, "eps": 1e-5} | dict.fromkeys(
+    ("mean", "variance", "weight", "bias"), HERE
+)
 # Of each function: its operation, the fields of a good one, the structure and names of its tensors.
 GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
     "epilogue": (abi.Epilogue, EPILOGUE, None, ("x", "y")),
@@ -45,10 +48,17 @@ GOOD: dict[str, tuple[type, dict[str, Any], type | None, tuple[str, ...]]] = {
     "upfirdn2d": (abi.Upfirdn2d, UPFIRDN2D, None, ("x", "y")),
     "conv3x3": (abi.Conv3x3, CONV3X3, None, ("x", "filter", "y")),
     "conv3x3_gradient": (abi.Conv3x3, CONV3X3, None, ("x", "dy", "dfilter")),
+    "batch_moments": (abi.BatchNorm, BATCH_NORM, None, ("x", "mean", "variance")),
+    "batch_norm": (abi.BatchNorm, BATCH_NORM, None, ("x", "residual", "y")),
+    "batch_norm_backward": (
+        *(abi.BatchNorm, BATCH_NORM, abi.BatchNormBackward),
+        ("x", "y", "dy", "dx", "dresidual", "dweight", "dbias"),
+    ),
 }
 EPILOGUES = ("epilogue", "epilogue_backward", "epilogue_double_backward")
 DERIVATIVES = EPILOGUES[1:]
 CONVOLUTIONS = ("conv3x3", "conv3x3_gradient")
+NORMS = ("batch_moments", "batch_norm", "batch_norm_backward")
 
 
 @dataclass(frozen=True)
@@ -70,13 +80,16 @@ class Call:
         tensors: tuple[Any, ...] = tuple(placed.values())
         if pointers is not None:
             tensors = (pointers(**placed),)
-            yield _answer(library, f"{self.function}_workspace", operation, *tensors)
+            if self.function not in NORMS:
+                yield _answer(library, f"{self.function}_workspace", operation, *tensors)
         elif self.function == "upfirdn2d" and not self.tensors:
             yield _answer(library, "upfirdn2d_workspace", operation)
         elif self.function in CONVOLUTIONS and not self.tensors:
             size = _answer(library, f"{self.function}_workspace", operation, run)
             assert size <= scratch.nbytes
             yield size
+        if self.function in NORMS and not self.tensors:
+            yield _answer(library, f"{self.function}_workspace", operation)
         yield _answer(library, self.function, operation, *tensors, run)
 
 
@@ -141,7 +154,8 @@ def calls(device: str = "cpu") -> dict[str, Call]:
         clamped = {**linear, "clamp": 1.0}
         found[f"{name}: clamped without x"] = Call(name, clamped, {**off, "x": None})
         found[f"{name}: {told[name][0]} without x"] = Call(name, linear, {"x": None})
-    return found | _resampling() | _convolving(computed=device == "cpu")
+    computed = device == "cpu"
+    return found | _resampling() | _convolving(computed=computed) | _norming(computed=computed)
 
 
 def _resampling() -> dict[str, Call]:
@@ -205,4 +219,39 @@ def _convolving(*, computed: bool) -> dict[str, Call]:
         for what, fields in good.items():
             if name == "conv3x3" or "turned" not in fields:
                 found[f"{name}: {what}"] = Call(name, fields, refused=not computed)
+    return found
+
+
+def _norming(*, computed: bool) -> dict[str, Call]:
+    changes: dict[str, dict[str, int]] = {
+        "unknown dtype": {"dtype": 4},
+        "negative dtype": {"dtype": -1},
+        "float16": {"dtype": abi.DTYPES[torch.float16]},
+        **{f"{name} of 0": {name: 0} for name in ("m", "c")},
+        **{f"negative {name}": {name: -16} for name in ("m", "c")},
+        "c of a vector and a half": {"c": 24},
+        "more than there are addresses": {"m": 1 << 40, "c": 1 << 40},
+    }
+    needed = {
+        "batch_moments": ("x", "mean", "variance"),
+        "batch_norm": ("x", "y"),
+        "batch_norm_backward": ("x", "dy", "dx", "dweight", "dbias"),
+    }
+    left_out: dict[str, dict[str, None]] = {
+        "batch_norm": {"residual": None},
+        "batch_norm_backward": {"y": None, "dresidual": None},
+    }
+    found = {}
+    for name in NORMS:
+        found |= {f"{name}: {what}": Call(name, fields) for what, fields in changes.items()}
+        found |= {f"{name}: no {one}": Call(name, {}, {one: None}) for one in needed[name]}
+        found[f"{name}: good"] = Call(name, refused=not computed)
+        found[f"{name}: float64"] = Call(name, {"dtype": 0}, refused=not computed)
+    for name, tensors in left_out.items():
+        found[f"{name}: without residual"] = Call(name, {}, tensors, refused=not computed)
+        for one in ("mean", "variance", "weight", "bias"):
+            found[f"{name}: no {one}"] = Call(name, {one: None})
+    found["batch_norm_backward: a residual without y"] = Call(
+        "batch_norm_backward", {}, {"y": None}
+    )
     return found

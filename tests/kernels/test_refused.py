@@ -23,6 +23,7 @@ def refused(load_file: Callable[[Path], ModuleType]) -> ModuleType:
 FUNCTIONS = (
     *("epilogue", "epilogue_backward", "epilogue_double_backward", "upfirdn2d"),
     *("conv3x3", "conv3x3_gradient"),
+    *("batch_moments", "batch_norm", "batch_norm_backward"),
 )
 
 

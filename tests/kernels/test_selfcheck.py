@@ -12,7 +12,7 @@ import torch
 
 from kernels import NativeUnavailable, native, selfcheck
 
-NAMES = "bias_act, modulated_bias_act, upfirdn2d, conv3x3"
+NAMES = "bias_act, modulated_bias_act, upfirdn2d, conv3x3, batch_norm_relu"
 
 
 @pytest.fixture(autouse=True)

@@ -166,6 +166,19 @@ def test_inaturalist_lists_name_files_and_classes(home: Path, root: Path, stream
     assert data.classes == ("Ant", "Bee", "Cow") and data.counts.tolist() == [7, 4, 1]
 
 
+def test_a_name_with_control_characters_is_refused(home: Path, root: Path, stream: bool) -> None:
+    (root / "train/ant/001.jpg").rename(root / "train/ant/\x01.jpg")
+    content = {
+        "categories": [{"id": 0, "name": "Ant"}],
+        "images": [{"id": 0, "file_name": "train/ant/\x01.jpg"}],
+        "annotations": [{"image_id": 0, "category_id": 0}],
+    }
+    path = root.parent / "train.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidInput, match="has control characters in it"):
+        prepared(root, path, None, stream)
+
+
 def test_the_folder_around_the_listed_files_may_be_of_any_size(
     home: Path, root: Path, monkeypatch: Any
 ) -> None:

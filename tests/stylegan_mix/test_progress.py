@@ -88,3 +88,19 @@ def test_a_file_of_progress_keeps_its_rate_as_a_number(clock: Clock, tmp_path: P
         track.update(step)
     rates = [json.loads(line)["rate"] for line in written.read_text().splitlines()]
     assert rates == [0.02, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("columns", [20, 60])
+def test_a_line_on_a_narrow_terminal_fits_and_is_overwritten(
+    columns: int, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "_columns", lambda: columns)
+    track = Progress(1000, "steps", "balanced-softmax mixup seed 0")
+    steps(clock, 10.0, 20, track, first=60.0)
+    track.close()
+    told = capsys.readouterr().err
+    assert "\n" not in told
+    drawn = told.split("\r\x1b[K")
+    assert len(drawn) == 22 and drawn[0] == drawn[-1] == ""
+    assert all(20 <= len(line) <= columns for line in drawn[1:-1])

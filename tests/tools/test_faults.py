@@ -14,8 +14,8 @@ import pytest
 from trainer.engine.arms import ARMS
 from trainer.recipes.catalogue import RECIPES
 
-# Recipes, and the arms that have faults.
-NAMES = [*RECIPES, "cmo", "unimix", "lob-mixup"]
+# Recipes, the arms that have faults, and the policies of augmentation.
+NAMES = [*RECIPES, "cmo", "unimix", "lob-mixup", "augmentation"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def script(load_file: Callable[[Path], ModuleType], repo_root: Path) -> ModuleTy
 
 def test_every_recipe_has_faults(script: ModuleType) -> None:
     plans = script.read()
-    assert set(plans) == set(NAMES) and set(NAMES) <= {*RECIPES, *ARMS}
+    assert set(plans) == set(NAMES) and set(NAMES) <= {*RECIPES, *ARMS, "augmentation"}
     assert all(len(plan.faults) >= 2 for plan in plans.values())
 
 

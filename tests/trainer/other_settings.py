@@ -28,6 +28,7 @@ NUMBERS: dict[str, Any] = {
     "drw": 0.4,
     "fair": "equal-real",
     "final_real_fraction": 0.5,
+    "h2t": True,
     "head_epochs": 1,
     "milestones": (0.4, 0.7),
     "mix_bank_real": True,

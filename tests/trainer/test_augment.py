@@ -70,6 +70,7 @@ def test_a_policy_reaches_the_run_and_every_place_that_names_it(
     words = "run --dataset digits_lt --epochs 1 --bn-refresh-batches 1 --augment autoaugment+cutout"
     code, out, err = trainer(*words.split(), "--dry-run")
     assert code == 0 and "arm none-autoaugment+cutout" in err
+    assert "at 8x8 pixels, 1 channel(s), no effect of colour, equalise" in err
     assert "--augment autoaugment+cutout" in out
     code, out, err = trainer(*words.split())
     assert code == 0, err

@@ -66,11 +66,16 @@ def test_a_label_needs_a_bank_and_a_recipe_that_reads_it(bank: MakeBank) -> None
 
 
 def test_a_refused_lever_says_why_and_who_takes_it(home: Path) -> None:
-    told = {"drw": ("balanced-softmax", 0.8), "head_epochs": ("crt", 5)}
+    told: dict[str, tuple[str, Any]] = {
+        "drw": ("balanced-softmax", 0.8),
+        "head_epochs": ("crt", 5),
+        "h2t": ("tau-norm", True),
+    }
     for lever, (name, value) in told.items():
         with pytest.raises(UsageFailure) as error:
             decide(Asked(dataset="digits_lt", recipe=name, **{lever: value}))
         why = {"drw": "corrects for class frequencies", "head_epochs": "class-balanced rows"}
+        why["h2t"] = "a change after it"
         assert why[lever] in str(error.value) and "recipes that do: ce, " in str(error.value)
 
 
@@ -225,6 +230,7 @@ def test_a_lever_at_its_default_changes_no_request() -> None:
             "bank_schedule": "constant",
             "mix_bank_real": False,
             "head_epochs": 0,
+            "h2t": False,
             "accept": "all",
         }
     )

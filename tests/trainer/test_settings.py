@@ -12,6 +12,7 @@ from other_settings import BANK, CHOSEN, NUMBERS, data_for
 from stylegan_mix import process
 from stylegan_mix.errors import MissingEnvironment, UsageFailure
 from trainer import settings
+from trainer.defaults import versions
 from trainer.engine.arms import ARMS, READ_BY_ARMS
 from trainer.plan import Asked, decide
 from trainer.recipes.catalogue import RECIPES
@@ -48,7 +49,7 @@ GRID = [pair for pair in PAIRS if pair not in {*TWICE, *REAL_ONLY}]
 def base(aug: str, name: str, **changes: Any) -> RunSpec:
     bank = BANK if ARMS[aug].bank else None
     settings = {"aug": aug, "recipe": name, "bank": bank, "data": data_for(name), **changes}
-    return RunSpec(**settings)
+    return RunSpec(**versions(aug, name), **settings)
 
 
 def option(setting: str) -> str:

@@ -135,6 +135,20 @@ def test_a_missing_or_binary_file_is_a_usage_error(tmp_path: Path) -> None:
         sweep.load(tmp_path / "noise.toml")
 
 
+def test_a_byte_order_mark_and_the_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TINY.replace("\n", "\r\n").encode())
+    assert [one.aug for one in sweep.load(path)] == ["none", "mixup"]
+
+
+def test_a_file_of_a_gibibyte_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(TINY)
+    os.truncate(path, 1 << 30)
+    with pytest.raises(UsageFailure, match=r"grid\.toml"):
+        sweep.load(path)
+
+
 def committed(record: Maker, asked: Asked, **dataset: Any) -> Result:
     """A made-up result of the run that is asked for, on the split that there is."""
     plan = decide(asked)
@@ -398,7 +412,12 @@ def test_a_run_that_fails_is_said_and_the_others_are_run(
 
     monkeypatch.setattr(run, "run_recipe", failing)
     code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
-    assert code == 5 and "1 of 2 runs failed" in err
+    assert code == 5
+    _, _, told = err.partition("1 of 2 runs failed:\n")
+    run = "trainer run --dataset digits_lt --aug none --model resnet8 --epochs 1"
+    assert told.startswith(
+        f"  {run} --bn-refresh-batches 1\n    exit code 5: the loss was not finite\n"
+    )
     assert [one.arm for one in records.collect([Path("kept")])] == ["mixup"]
 
 

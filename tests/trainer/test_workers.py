@@ -161,6 +161,47 @@ def test_threads_are_shared_by_the_workers_unless_asked_for(
     assert workers.threads_each(2, 5) == 5
 
 
+def test_runs_are_spread_over_the_gpus(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    begun: list[str] = []
+    start = workers.new_process
+
+    def started(words: list[str], **named: Any) -> Any:
+        begun.append(words[words.index("--device") + 1])
+        return start(words, **named)
+
+    monkeypatch.setattr(workers, "_START", "")
+    monkeypatch.setattr(workers, "new_process", started)
+    planned = plans(*(replace(TINY, seed=seed) for seed in range(3)), out=tmp_path / "runs")
+    for asked, expected in (
+        ("auto", ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda:1", ["cuda:1"] * 3),
+        ("cpu", ["cpu"] * 3),
+    ):
+        begun.clear()
+        how = replace(HOW, device=asked)
+        list(workers.side_by_side(planned, workers=3, how=how, session=Session()))
+        assert begun == expected
+
+
+def test_a_run_that_the_system_ends_leaves_the_others_alone(
+    home: Path, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("grid.toml").write_text(GRID)
+    ends = "import os, sys\nif 'none' in sys.argv:\n    os.kill(os.getpid(), 9)\nsys.exit(5)"
+    monkeypatch.setattr(workers, "_START", ends)
+    code, _, err = trainer("sweep", "grid.toml", "--device", "cpu", "--workers", "2")
+    assert code in (MissingEnvironment.code, Diverged.code)  # that of the first to end
+    _, _, told = err.partition("2 of 2 runs failed:\n")
+    assert "exit code 4: none ce seed 0 was ended by SIGKILL, as the system does if memory" in told
+    assert "exit code 5: mixup ce seed 0" in told
+
+
 @pytest.mark.parametrize(
     ("said", "kind"),
     [

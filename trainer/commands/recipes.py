@@ -68,11 +68,12 @@ def _told(one: Recipe) -> Iterator[str]:
             yield f"  {line}"
     if one.posthoc:
         yield f"then: {one.posthoc!r}"
-    if one.posthoc and one.posthoc.needs_validation:
+    tuned = one.posthoc is not None and one.posthoc.needs_validation
+    if tuned:
         yield "needs: --val-per-class N"
     if one.name in PUBLISHED:
         yield f"published: {PUBLISHED[one.name]}"
-    yield f"command: trainer run --recipe {one.name}"
+    yield f"command: trainer run --recipe {one.name}{' --val-per-class 10' if tuned else ''}"
 
 
 def _departures(stage: Any) -> Iterator[str]:

@@ -28,12 +28,13 @@ class Chosen:
     summary: str | None
     pairs: str | None
     groups: str | None
+    per_class: bool
 
     def words(self) -> list[str]:
         """Composes these options as words of a command line that writes a block."""
         named = {"--summary": self.summary, "--pairs": self.pairs, "--groups": self.groups}
         given = [word for name, value in named.items() if value for word in (name, value)]
-        return given + ["--oracle"] * self.oracle
+        return given + ["--oracle"] * self.oracle + ["--per-class"] * self.per_class
 
 
 @click.command()
@@ -49,6 +50,7 @@ class Chosen:
 @click.option("--oracle", is_flag=True, help="Add the epoch that is best on the test part.")
 @click.option("--confusion", metavar="ARM", help="Arm of the page's confusion matrix.")
 @click.option("--summary", metavar="ARMS", help="Only these, with data sets side by side.")
+@click.option("--per-class", is_flag=True, help="The accuracy of each class instead.")
 @click.option("--pairs", metavar="A:B,...", help="Paired differences of these arms instead.")
 @console.groups_option
 @click.option("--into", type=click.Path(path_type=Path), help="Write into a block of this file.")
@@ -63,6 +65,7 @@ def report(
     oracle: bool,
     confusion: str | None,
     summary: str | None,
+    per_class: bool,
     pairs: str | None,
     groups: str | None,
     into: Path | None,
@@ -79,6 +82,7 @@ def report(
     trainer report tools/results --format md
     trainer report runs --summary none,mixup,hybrid,hybrid/one-hot
     trainer report runs --pairs hybrid:mixup,hybrid:none
+    trainer report runs --per-class
     trainer report runs --groups 500,50
     """
     from trainer.reports import data_now, records
@@ -86,7 +90,7 @@ def report(
     output.check(out)
     if not check:
         output.check(into, elsewhere="choose another file with --into")
-    chosen = Chosen(oracle, confusion, summary, pairs, groups)
+    chosen = Chosen(oracle, confusion, summary, pairs, groups, per_class)
     shape = "json" if as_json else form or _by_ending(out)
     if into is None and check:
         raise errors.UsageFailure("--check needs --into FILE")
@@ -134,6 +138,8 @@ def _rendered(found: list[Result], form: str, chosen: Chosen) -> str:
 
     if chosen.confusion is not None and form != "html":
         raise errors.UsageFailure("--confusion chooses a picture of --format html")
+    if chosen.per_class:
+        return _by_class(found, form, chosen)
     if chosen.summary is not None or chosen.pairs is not None:
         return _chosen_arms(found, form, chosen)
     if form == "json":
@@ -145,6 +151,20 @@ def _rendered(found: list[Result], form: str, chosen: Chosen) -> str:
 
         return page.html(tables.tables(found), oracle=chosen.oracle, matrix_of=chosen.confusion)
     return tables.text_table(tables.tables(found), oracle=chosen.oracle)
+
+
+def _by_class(found: list[Result], form: str, chosen: Chosen) -> str:
+    """Renders the table of `--per-class`."""
+    from trainer.reports import by_class, tables
+
+    if form not in ("md", "table") or chosen.oracle or chosen.summary or chosen.pairs:
+        raise errors.UsageFailure(
+            "--per-class is a table of its own: --format table or md, without --oracle, --summary "
+            "and --pairs",
+            remedy="--json has the accuracy of each class as per_class",
+        )
+    rendered = by_class.markdown_by_class if form == "md" else by_class.text_by_class
+    return rendered(tables.tables(found))
 
 
 def _chosen_arms(found: list[Result], form: str, chosen: Chosen) -> str:

@@ -80,6 +80,11 @@ _SETTINGS: list[tuple[str, Any, str]] = [
         "Epochs added for a new head on class-balanced real rows, backbone frozen. Default: 0.",
     ),
     (
+        "--h2t/--no-h2t",
+        bool,
+        "Train the head, on class-balanced rows, with feature maps of others: H2T on any recipe.",
+    ),
+    (
         "--augment",
         str,
         "Policy for all rows, such as autoaugment+cutout; a wrong name lists all. Default: plain.",
@@ -187,8 +192,20 @@ def show(plan: Plan) -> None:
         f"{data.groups.rule}, {len(data.overlap)} images in both parts\n"
         f"arm {spec.arm}, recipe {spec.recipe}, {spec.model}: {spec.epochs} epochs, batch "
         f"{spec.batch}, learning rate {spec.lr:g}, {spec.precision}, seeds {seeds}\n"
-        f"{_batch(spec)}"
+        f"{_batch(spec)}{_augment(plan)}"
         f"folder {plan.folder(plan.seeds[0]).parent}"
+    )
+
+
+def _augment(plan: Plan) -> str:
+    """Tells which changes of a policy have no effect on the images of this data set; or ""."""
+    from trainer.engine.augmentation.policies import policy
+
+    own, data = policy(plan.spec.augment), plan.data
+    idle = own.idle(data.channels, data.resolution**2) if own else ()
+    where = f"{data.resolution}x{data.resolution} pixels, {data.channels} channel(s)"
+    return (
+        f"augment {plan.spec.augment}: at {where}, no effect of {', '.join(idle)}\n" if idle else ""
     )
 
 

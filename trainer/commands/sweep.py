@@ -142,20 +142,32 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     for plan in plans:  # before the first begins, so that all have the banks of now
         plan.keep_choice()
     reporter = progress.reporter_for(options["progress"])
-    failures = []
+    failed: list[tuple[Plan, errors.Failure]] = []
     with stopping.StopSignals(options["minutes"]) as stop:
         session = Session(stop, reporter)
-        for plan, failure in carry_out(plans, options["workers"], how, session):
-            if failure is not None:
-                session.say(f"failed: {failure}")
-                failures.append(failure)
-            elif results is not None:
-                found = read(plan.folder(plan.spec.seed) / RESULT_FILE)
-                session.say(f"kept: {grid.keep(found, results)}")
-    if failures:
-        progress.say(f"{len(failures)} of {len(missing)} runs failed; the first:")
-        raise failures[0]
+        try:
+            for plan, failure in carry_out(plans, options["workers"], how, session):
+                if failure is not None:
+                    session.say(f"failed: {failure}")
+                    failed.append((plan, failure))
+                elif results is not None:
+                    found = read(plan.folder(plan.spec.seed) / RESULT_FILE)
+                    session.say(f"kept: {grid.keep(found, results)}")
+        finally:
+            _tell_failed(failed, len(missing))
+    if failed:
+        raise failed[0][1]
     _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
+
+
+def _tell_failed(failed: Sequence[tuple[Plan, errors.Failure]], count: int) -> None:
+    """Lists the runs that failed with their commands, after all others, however the sweep ends."""
+    if not failed:
+        return
+    progress.say(f"{len(failed)} of {count} runs failed:")
+    for plan, failure in failed:
+        why = f"{failure}".partition("\n")[0]
+        progress.say(f"  {plan.command(plan.spec.seed)}\n    exit code {failure.code}: {why}")
 
 
 def _jobs(options: dict[str, Any]) -> Jobs | None:

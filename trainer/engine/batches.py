@@ -322,7 +322,7 @@ class Batches:
         start, _ = self._portions.real(self._stage.draws[0], step)
         rows = self._others.rows(start, count)
         images = self._gathered(rows, "mix", step)
-        others = self._seen(images, PLAIN, "mix.augment", step)
+        others = self._seen(images, self._policy, "mix.augment", step)
         joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
         planes[:count] = joined.planes
         return replace(

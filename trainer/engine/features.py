@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from trainer.engine.mixing import Streams, beside, mix, shares
 from trainer.models.outputs import Outputs
 
@@ -67,9 +69,10 @@ class Plain:
 class HeadToTail:
     """A forward that takes channels of the last maps from another draw (H2T, Li et al. 2024, 3.2).
 
-    One random subset of floor(rho D) channels serves the whole batch. The judged draw, for example
-    of balanced classes, takes them from the draw without a loss, row by row. Each draw passes the
-    backbone separately, with its own batch-norm statistics.
+    One random subset of floor(rho D) channels serves the whole batch; of several experts, each has
+    one of its own. The judged draw, for example of balanced classes, takes them from the draw
+    without a loss, row by row. Each draw passes the backbone separately, with its own batch-norm
+    statistics.
     """
 
     rho: float = 0.25
@@ -84,8 +87,10 @@ class HeadToTail:
         judged, donor = batch.sources
         maps = model.maps(batch.images[judged.rows]).clone()  # [N, D, h, w]
         given = model.maps(batch.images[donor.rows])
-        channels = draws("forward.channels").permutation(model.width)[: int(self.rho * model.width)]
-        taken = beside(maps, channels)
+        width = model.width // model.parts
+        order, count = draws("forward.channels"), int(self.rho * width)
+        chosen = [part * width + order.permutation(width)[:count] for part in range(model.parts)]
+        taken = beside(maps, np.concatenate(chosen))
         maps[:, taken] = given[:, taken]
         return model.answer(model.pool(maps)), batch
 
@@ -102,6 +107,7 @@ class FromQueues:
 
     mixes = False
     unjudged = 0
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -135,6 +141,7 @@ class MetaSampled:
 
     mixes = False
     unjudged = 1
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams

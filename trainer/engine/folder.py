@@ -214,12 +214,14 @@ class Finished:
 
     The facts name `model`, `classes`, `channels`, `resolution`, `mean`, `std`, `split_id`,
     `test_id`, `sha256`, `accuracy`, `history` and more; confusion: [K, K] on the test part, None
-    with more than `evaluate.MOST_CONFUSED` classes.
+    with more than `evaluate.MOST_CONFUSED` classes; memory: class means [K, D] of its training,
+    None if it kept none.
     """
 
     facts: dict[str, Any]
     confusion: list[list[int]] | None
     weights: dict[str, torch.Tensor]
+    memory: torch.Tensor | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Finished:
@@ -232,7 +234,7 @@ class Finished:
             for name, types in _EACH.items():
                 check_each(facts[name], types, name)
             confusion = state["confusion"].tolist() if "confusion" in state else None
-            return cls(facts, confusion, state["model"])
+            return cls(facts, confusion, state["model"], state.get("memory"))
 
     @property
     def head(self) -> Head:

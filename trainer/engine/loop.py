@@ -230,11 +230,13 @@ def rate_of(
     "step": epoch e = 1, 2, ... of the first `warmup_epochs` (at most a quarter of all) has rate
     lr e / warmup_epochs; after each milestone, a share of the steps, the rate is lr times its
     factor (LDAM-DRW's schedule with MiSLAS's factors). "cosine": from lr to 0 (Kang et al. 2020).
-    lr is the stage's factor times the run's.
+    "constant": lr in every step. lr is the stage's factor times the run's.
     """
     highest = spec.lr * stage.lr
     if stage.schedule == "cosine":
         return lambda step: highest * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if stage.schedule == "constant":
+        return lambda step: highest
     epochs = steps / steps_per_epoch
     warmup = min(spec.warmup_epochs, epochs / 4)
     marks = zip(spec.milestones, spec.decay, strict=True)

@@ -47,7 +47,7 @@ def require_splitting(recipe: Recipe, world: World) -> None:
 def _reason(stage: Stage) -> str:
     """Says why a stage needs whole batches; "" if it does not."""
     if not stage.forward.splits:
-        return f"in stage '{stage.name}' {stage.forward!r} mixes rows of the whole batch"
+        return f"in stage '{stage.name}' {stage.forward!r} needs the rows of the whole batch"
     if stage.objective.reads_batch or stage.views:
         return f"in stage '{stage.name}' the loss of a row depends on other rows of its batch"
     return ""
@@ -176,13 +176,13 @@ def stop_of_all(stop: StopRequest, what: str) -> Exception:
 # Batch norms
 
 
-class _WholeBatchNorm(nn.BatchNorm2d):
+class _OfAll(nn.modules.batchnorm._BatchNorm):
     """A batch norm whose statistics in training are those of the rows of all processes."""
 
     world: World
     followed: bool
 
-    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, ...]
         if not self.training:
             return super().forward(x)
         self.followed = True
@@ -202,6 +202,21 @@ class _WholeBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(var.to(self.running_var), rate)
 
 
+class _OfAll1d(_OfAll, nn.BatchNorm1d):
+    """A batch norm of [N, C]."""
+
+
+class _OfAll2d(_OfAll, nn.BatchNorm2d):
+    """A batch norm of [N, C, H, W]."""
+
+
+# By the class of PyTorch that each takes the place of.
+_KINDS: dict[type[nn.Module], type[_OfAll]] = {
+    nn.BatchNorm1d: _OfAll1d,
+    nn.BatchNorm2d: _OfAll2d,
+}
+
+
 class _Normalised(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, mean and var over the rows of all processes.
 
@@ -213,17 +228,18 @@ class _Normalised(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, world: World
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         wide = x.float() if x.dtype.itemsize < 4 else x
+        ctx.axes, ctx.spread = (0, *range(2, x.dim())), (-1, *[1] * (x.dim() - 2))
         values = wide.new_tensor([x.numel() // x.shape[1]])  # of each channel, in this process
-        whole = world.sum(torch.cat([wide.sum((0, 2, 3)), values]))
+        whole = world.sum(torch.cat([wide.sum(ctx.axes), values]))
         count = whole[-1]
         mean = whole[:-1] / count
-        apart = wide - mean[:, None, None]
-        var = world.sum(apart.square().sum((0, 2, 3))) / count
+        apart = wide - mean.view(ctx.spread)
+        var = world.sum(apart.square().sum(ctx.axes)) / count
         inverse = (var + eps).rsqrt()
-        normal = apart * inverse[:, None, None]
+        normal = apart * inverse.view(ctx.spread)
         ctx.save_for_backward(normal, weight, inverse, count)
         ctx.world, ctx.dtype = world, x.dtype
-        y = normal * weight[:, None, None] + bias[:, None, None]
+        y = normal * weight.view(ctx.spread) + bias.view(ctx.spread)
         ctx.mark_non_differentiable(mean, var, count)
         return y.to(x.dtype), mean, var, count
 
@@ -231,20 +247,27 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         normal, weight, inverse, count = ctx.saved_tensors
         dy = gradients[0].to(normal.dtype)
-        of_bias = dy.sum((0, 2, 3))
-        of_weight = (dy * normal).sum((0, 2, 3))
+        of_bias = dy.sum(ctx.axes)
+        of_weight = (dy * normal).sum(ctx.axes)
         whole = ctx.world.sum(torch.stack([of_bias, of_weight])) / count
-        pulled = dy - whole[0][:, None, None] - normal * whole[1][:, None, None]
-        dx = pulled * (weight * inverse)[:, None, None]
+        of_all = [one.view(ctx.spread) for one in whole]
+        pulled = dy - of_all[0] - normal * of_all[1]
+        dx = pulled * (weight * inverse).view(ctx.spread)
         return dx.to(ctx.dtype), of_weight, of_bias, None, None
 
 
 def follow_whole_batches(model: nn.Module, world: World) -> None:
-    """Makes the batch norms of a network see the rows of all processes, in place."""
-    for part in model.modules() if world.size > 1 else ():
-        if isinstance(part, nn.BatchNorm2d):
-            part.__class__ = _WholeBatchNorm
-            assert isinstance(part, _WholeBatchNorm)
+    """Makes the batch norms of a network see the rows of all processes, in place.
+
+    Fails (our bug, exit code 1) for one of a kind that has no such form.
+    """
+    for name, part in model.named_modules() if world.size > 1 else ():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            kind = _KINDS.get(type(part))
+            if kind is None:
+                raise Failure(f"{name} is {type(part).__name__}, not known to several processes")
+            part.__class__ = kind
+            assert isinstance(part, _OfAll)
             part.world, part.followed = world, False
 
 
@@ -254,5 +277,5 @@ def require_followed(model: nn.Module) -> None:
     For after a step, in a network of `follow_whole_batches`.
     """
     for name, part in model.named_modules():
-        if isinstance(part, _WholeBatchNorm) and part.training and not part.followed:
+        if isinstance(part, _OfAll) and part.training and not part.followed:
             raise Failure(f"batch norm {name} was computed without the rows of other processes")

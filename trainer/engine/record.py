@@ -59,6 +59,7 @@ def of_run(
             "validation": final["validation"],
             "teacher_disagreement": taught["disagreement"],
             "votes": taught["votes"],
+            **({"posthoc": final["posthoc"]} if final.get("posthoc") else {}),
         },
         "command": command,
         "config": spec.plain(),

@@ -92,9 +92,9 @@ def run_recipe(
 
     A finished run returns its stored result at once. If the session requests a stop, the run ends
     after the current step with the failure of that request. `device` is "auto", "cpu", "cuda" or
-    "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines; `curves` get the numbers of each
-    epoch. In a `world` of several processes all call this alike; the first writes, and the others
-    return an empty record.
+    "cuda:<index>". `sources` gives the source of each setting; `label` heads the progress lines;
+    `curves` get the numbers of each epoch. In a `world` of several processes all call this alike;
+    the first writes, and the others return an empty record.
     `MissingEnvironment` (exit code 4) before the first step, if the disk is too small.
     """
     chosen = check(spec)
@@ -165,7 +165,7 @@ def _of_machine(error: RuntimeError, spec: RunSpec, world: World) -> Exception:
 
 
 def _environment(work: Work) -> dict[str, Any]:
-    """Describes and stores the environment; tells in which way it was another when the run began."""
+    """Describes and stores the environment; tells how it differs from where the run began."""
     path = work.folder.path / "env.json"
     now = environment_of(work.device, work.spec.precision)
     if work.world.size > 1:

@@ -36,6 +36,7 @@ from trainer.engine.portions import steps_per_epoch
 from trainer.engine.transform import transform_of
 from trainer.inputs import Inputs
 from trainer.models import Head
+from trainer.models.class_means import means_of
 from trainer.models.classifier import Classifier
 from trainer.objectives import Task
 from trainer.recipes.posthoc import Evidence, Seen
@@ -158,7 +159,10 @@ class StageRun:
         )
         models.initialise(model, spec.seed, self._number)
         if self._start:
-            models.inherit(model, self._start.weights, heads=stage.head == "kept")
+            memory = self._start.memory
+            given = {} if memory is None else {"head.memory": memory}
+            weights = {**self._start.weights, **given}
+            models.inherit(model, weights, heads=stage.head == "kept")
             if stage.head == "new":
                 models.initialise(model.head, spec.seed, self._number)
         if stage.train == "head":
@@ -173,6 +177,7 @@ class StageRun:
         objective = stage.objective.state(task)
         if objective is not None:
             models.initialise(objective, spec.seed, self._number, stream="objective.init")
+            processes.follow_whole_batches(objective, self._work.world)
             objective.to(self._device)
         trained = [*model.parameters(), *(objective.parameters() if objective else ())]
         optimiser = torch.optim.SGD(
@@ -352,7 +357,8 @@ class StageRun:
                 spec.bn_refresh_batches,
                 spec.precision,
             )
-        corrected = self._corrected(state.model, task)
+        memory = means_of(state.objective) if stage.objective.remembers else None
+        head, corrected = self._corrected(state.model, task, memory)
         finite.require_finite(state.model, stage.name)
         predicted = self._predicted(state.model, data.test)
         accuracy = self._scored(data.test, predicted)
@@ -365,7 +371,7 @@ class StageRun:
             "steps": job.steps,
             "seconds": state.seconds,
             "model": self._model_name,
-            "head": asdict(self._head),
+            "head": asdict(head),
             "others": {name: asdict(one) for name, one in stage.objective.needs.others.items()},
             "posthoc": corrected,
             "dataset": data.name,
@@ -385,6 +391,7 @@ class StageRun:
         if (files := as_files(data.train.images)) is not None:
             facts["views"] = files.view.fit
         extra = {"history": packed(state.history), **self._confused(predicted)}
+        extra |= {} if memory is None else {"memory": memory}
         if self._work.world.leads:
             save_network(weights, state.model, extra, facts)
 
@@ -396,19 +403,27 @@ class StageRun:
         counted = evaluate.confusion_of(self._data.test.labels, predicted, classes)
         return {"confusion": torch.from_numpy(counted)}
 
-    def _corrected(self, model: Classifier, task: Task) -> dict[str, Any] | None:
-        """Applies the recipe's correction to the network that is its result."""
+    def _corrected(
+        self, model: Classifier, task: Task, memory: Tensor | None
+    ) -> tuple[Head, dict[str, Any] | None]:
+        """Applies the recipe's correction to the network that is its result.
+
+        Returns the head that the network has then, and the numbers of the correction.
+        """
         posthoc = self._work.recipe.posthoc
         if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
-            return None
+            return self._head, None
 
         def asked(part: Part) -> Callable[[], Seen]:
             return lambda: self._seen(model, part)
 
         data = self._data
-        evidence = Evidence(asked(data.train), asked(data.val) if data.val else None)
+        evidence = Evidence(
+            asked(data.train), asked(data.val) if data.val else None, memory, self._spec.seed
+        )
         with torch.no_grad():
-            return posthoc(model, task, evidence)
+            numbers = posthoc(model, task, evidence)
+        return posthoc.head or self._head, numbers
 
     def _seen(self, model: Classifier, part: Part) -> Seen:
         """Asks a network about a part, without augmentation."""

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
     from trainer.models.classifier import Classifier
 
-__all__ = ["MODELS", "Backbone", "Head", "Outputs", "build", "inherit", "initialise", "require"]
+__all__ = [
+    "MODELS",
+    "Backbone",
+    "Head",
+    "Outputs",
+    "build",
+    "inherit",
+    "initialise",
+    "require",
+    "with_head",
+]
 
 
 @dataclass(frozen=True)
@@ -142,3 +152,19 @@ def inherit(model: Classifier, weights: Mapping[str, Tensor], *, heads: bool) ->
         if name in own and (heads or not name.startswith(("head.", "others.")))
     }
     model.load_state_dict({**own, **taken})
+
+
+def with_head(model: Classifier, head: Head, seed: int = 0, **buffers: Tensor) -> nn.Module:
+    """Puts another head on a network in place; returns its module.
+
+    It has the weights and biases of the head before it, and the `buffers` by name. What only the
+    new head has is initialised from `seed`.
+    """
+    from trainer.models.classifier import head_of
+
+    before, weight = model.head.state_dict(), model.head.get_parameter("weight")
+    made = head_of(head, model.width, len(weight))
+    initialise(made, seed, stream="head.init")
+    made.load_state_dict({**made.state_dict(), **before, **buffers})
+    model.head = made.to(weight)
+    return made

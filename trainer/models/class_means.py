@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.losses.memory import moved
 
-__all__ = ["ClassMeans"]
+__all__ = ["ClassMeans", "means_of"]
 
 
 class ClassMeans(nn.Module):
@@ -34,3 +34,12 @@ class ClassMeans(nn.Module):
         rates = torch.where(self.seen, rate, 1.0)
         self.means.copy_(moved(self.means, features, label, taken, rates))
         self.seen |= (F.one_hot(label, len(self.seen)).bool() & taken[:, None]).any(0)
+
+
+def means_of(state: nn.Module | None) -> Tensor:
+    """Finds the class means [K, D] in the state of an objective, on the CPU.
+
+    An objective that switches between two others may hold the same means twice.
+    """
+    parts = state.modules() if state is not None else ()
+    return next(part for part in parts if isinstance(part, ClassMeans)).means.cpu().clone()

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.heads import Head
+from trainer.models.memory_heads import memory_head
 from trainer.models.outputs import Outputs
 
 __all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of"]
@@ -34,6 +35,11 @@ class Classifier(nn.Module):
         self.head = head_of(head, self.width, classes)
         made = {name: head_of(other, self.width, classes) for name, other in others.items()}
         self.others = nn.ModuleDict(made)
+
+    @property
+    def parts(self) -> int:
+        """The number of experts, whose maps and features lie side by side."""
+        return len(self.head.heads) if isinstance(self.head, ExpertHeads) else 1
 
     def maps(self, images: Tensor) -> Tensor:
         """Maps normalised images [N, C, H, W] to the last feature maps [N, D, h, w]."""
@@ -119,6 +125,8 @@ def head_of(head: Head, width: int, classes: int) -> nn.Module:
             made = ScaledLinear(width, outputs, head.scale)
         case "rescaled":
             made = ScaledLinear(width, outputs, head.scale, learned=True)
+        case _:
+            made = memory_head(head.form, width, outputs)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

@@ -5,9 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["Head", "HeadForm"]
+__all__ = ["CORRECTED_FORMS", "MEMORY_FORMS", "Head", "HeadForm"]
 
-HeadForm = Literal["linear", "cosine", "scaled", "rescaled"]
+_OfCorrections = Literal[
+    "fused-logits",
+    "fused-probabilities",
+    "fused-scaled",
+    "fused-max",
+    "fused-attention",
+    "assigned",
+]
+HeadForm = Literal["linear", "cosine", "scaled", "rescaled", "weighed", _OfCorrections]
+
+CORRECTED_FORMS: tuple[str, ...] = get_args(_OfCorrections)
+"""The forms of which no stage trains anything: corrections of a finished network make them."""
+
+MEMORY_FORMS = ("weighed", *CORRECTED_FORMS)
+"""The forms that read a memory of class means beside a linear head."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +32,7 @@ class Head:
     head's and not the loss's, so that softmax(z) is the model's probability for every head.
     "scaled": z_c = s_c (w_c . f + b_c), of which only s_c is learned, from `scale` on (LWS, Kang et
     al. 2020, section 4.3). "rescaled": the same, with w_c and b_c learned too (Zhong et al. 2021).
+    The `MEMORY_FORMS` join a linear head and a memory of class means (`memory_heads`).
     width: number of outputs, None for one per class. detached: True if no gradient flows from the
     head to the features, so that it does not shape the backbone. experts: the number of equal parts
     of the features, each with a map of its own; z is the mean of theirs. A backbone has as many
@@ -35,7 +50,7 @@ class Head:
             raise ValueError(f"form must be one of {get_args(HeadForm)}, got {self.form!r}")
         if self.scale <= 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        if self.form == "linear" and self.scale != 1:
-            raise ValueError("a linear head has no scale")
+        if self.form in ("linear", *MEMORY_FORMS) and self.scale != 1:
+            raise ValueError(f"a head of form '{self.form}' has no scale")
         if self.experts < 1:
             raise ValueError(f"experts must be at least 1, got {self.experts}")

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.classifier import Classifier
+from trainer.models.layers import convolved, normed
 
 __all__ = ["ExpertResNet", "ResNet"]
 
@@ -29,7 +30,7 @@ class ResNet(Classifier):
         self.blocks = _rows_of_blocks(WIDTHS[0], widths, blocks)
 
     def maps(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.blocks(F.relu(self.stem_norm(self.stem(images))))
+        maps: Tensor = self.blocks(normed(self.stem_norm, self.stem(images)))
         return maps
 
 
@@ -75,9 +76,9 @@ class Block(nn.Module):
         self.stride, self.extra = stride, width - before
 
     def forward(self, x: Tensor) -> Tensor:  # [N, before, H, W] -> [N, width, H', W']
-        hidden = F.relu(self.norm1(self.conv1(x)))
-        hidden = self.norm2(self.conv2(hidden))
-        return F.relu(hidden + shortcut(x, self.stride, self.extra))
+        hidden = normed(self.norm1, convolved(self.conv1, x))
+        hidden = convolved(self.conv2, hidden)
+        return normed(self.norm2, hidden, shortcut(x, self.stride, self.extra))
 
 
 def shortcut(x: Tensor, stride: int, extra: int) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer import models
 from trainer.models.classifier import Classifier
@@ -39,19 +41,27 @@ def parameters(model: nn.Module) -> int:
 
 def size_of(name: str, *, classes: int, channels: int, side: int) -> Size:
     """Counts a model by its name, for images of `side` by `side` pixels."""
-    found: list[int] = []
-
-    def count(layer: nn.Module, _: object, out: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        places = out[0, 0].numel()  # one for a linear layer
-        found.append(weight.numel() * places)
-
     model = without_memory(name, classes=classes, channels=channels).eval()
-    for part in model.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            part.register_forward_hook(count)
     images = torch.empty(1, channels, side, side, device="meta")
-    with torch.no_grad():
+    with torch.no_grad(), _MultiplyAdds() as counted:
         model.head(model.pool(model.maps(images)))
-    return Size(parameters(model), sum(found))
+    return Size(parameters(model), counted.total)
+
+
+class _MultiplyAdds(TorchDispatchMode):
+    """A count over the operators that run, of PyTorch or of `kernels`, for one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = operator(*args, **(kwargs or {}))
+        name = operator.name()
+        if "conv" in name:
+            self.total += args[1].numel() * math.prod(out.shape[2:])
+        elif name in ("aten::addmm", "aten::mm"):  # a linear layer, with or without a bias
+            self.total += args[-1].numel()
+        return out

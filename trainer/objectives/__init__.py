@@ -11,7 +11,7 @@ from trainer.objectives.experts import BalancedExperts
 from trainer.objectives.features import FeatureDistill
 from trainer.objectives.gaussian import GaussianClouded
 from trainer.objectives.margin import Ldam
-from trainer.objectives.memory import MemoryTransfer
+from trainer.objectives.memory import MemoryTransfer, Remembered
 from trainer.objectives.meta import MetaSoftmax
 from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScaled
 
@@ -35,6 +35,7 @@ __all__ = [
     "Needs",
     "Objective",
     "OneHotDistill",
+    "Remembered",
     "Reweighted",
     "Rows",
     "SigmoidFocal",

@@ -166,6 +166,14 @@ class Objective:
         """True if the loss corrects for unequal classes, so that nothing else may do so again."""
         return False
 
+    @property
+    def remembers(self) -> bool:
+        """True if its state has class means that are kept with the network (`ClassMeans`).
+
+        Heads of later stages and corrections of the finished network read them.
+        """
+        return False
+
     def state(self, task: Task) -> nn.Module | None:
         """Makes the module that the objective keeps from step to step, or None.
 

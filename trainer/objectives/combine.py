@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from trainer.engine.batch import Batch
 
-__all__ = ["Deferred", "Reweighted", "Sum"]
+__all__ = ["Combined", "Deferred", "Reweighted", "Sum"]
 
 
-class _Combined(Objective):
-    """An objective with parts; each keeps its own state by its place."""
+class Combined(Objective):
+    """The base of objectives with parts; each keeps its own state by its place."""
 
     @property
     def parts(self) -> tuple[Objective, ...]:
@@ -52,6 +52,10 @@ class _Combined(Objective):
     def corrects_prior(self) -> bool:
         return any(part.corrects_prior for part in self.parts)
 
+    @property
+    def remembers(self) -> bool:
+        return any(part.remembers for part in self.parts)
+
     def state(self, task: Task) -> nn.Module | None:
         from torch import nn
 
@@ -74,7 +78,7 @@ class _Combined(Objective):
 
 
 @dataclass(frozen=True)
-class Sum(_Combined):
+class Sum(Combined):
     """A weighted sum of objectives: ``Sum(((0.1, CrossEntropy()), (0.9, Distill(4.0))))``."""
 
     terms: tuple[tuple[float, Objective], ...]
@@ -96,7 +100,7 @@ class Sum(_Combined):
 
 
 @dataclass(frozen=True)
-class Deferred(_Combined):
+class Deferred(Combined):
     """A switch from `first` to `then`, once the share `at` of the stage's steps is done.
 
     Within a stage, optimiser and learning rate go on undisturbed, as in deferred re-weighting
@@ -125,7 +129,7 @@ class Deferred(_Combined):
 
 
 @dataclass(frozen=True)
-class Reweighted(_Combined):
+class Reweighted(Combined):
     """An objective whose rows have the weight of their class, w_y loss(y).
 
     w_c is in proportion to the inverse effective number of class c at `beta` (Cui et al. 2019).

@@ -1,4 +1,4 @@
-"""Knowledge transfer from a memory of class means to a second head."""
+"""A memory of class means beside a training, and knowledge transfer from it to a second head."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from trainer.models.heads import Head
 from trainer.objectives.base import Loss, Needs, Objective, Outputs, Rows, Task
+from trainer.objectives.combine import Combined
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainer.engine.batch import Batch
 
-__all__ = ["MemoryTransfer"]
+__all__ = ["MemoryTransfer", "Remembered"]
 
 # A mixed image with at least this share of a class counts as an image of it.
 ALMOST_PURE = 0.8
@@ -76,11 +77,58 @@ class MemoryTransfer(Objective):
         return loss
 
     def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:
+        _follow(state, out, batch, self.rate)
+
+
+@dataclass(frozen=True)
+class Remembered(Combined):
+    """An objective beside which a memory of class means is kept; its loss stays as it is.
+
+    After each step the class means of unit features move by the share `rate` toward those of the
+    batch. They are stored with the network. The rows that move them are those of `MemoryTransfer`,
+    and so is the source.
+    """
+
+    objective: Objective
+    rate: float = 0.1
+
+    remembers = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate must lie in (0, 1], got {self.rate}")
+
+    @property
+    def parts(self) -> tuple[Objective, ...]:
+        return (self.objective,)
+
+    def state(self, task: Task) -> nn.Module:
+        from torch import nn
+
         from trainer.models.class_means import ClassMeans
 
-        assert isinstance(state, ClassMeans)
-        for source in batch.judged:
-            if not source.bank:
-                rows = source.rows
-                pure = batch.lam[rows] >= ALMOST_PURE
-                state.follow(out.features[rows], batch.label_a[rows], pure, self.rate)
+        kept = super().state(task)
+        made = kept if isinstance(kept, nn.ModuleDict) else nn.ModuleDict()
+        made["memory"] = ClassMeans(len(task.counts), task.features)
+        return made
+
+    def bind(self, task: Task, state: nn.Module | None = None) -> Loss:
+        (loss,) = self._bound(task, state)
+        return loss
+
+    def after_step(self, state: nn.Module | None, out: Outputs, batch: Batch) -> None:
+        super().after_step(state, out, batch)
+        assert state is not None
+        _follow(state.get_submodule("memory"), out, batch, self.rate)
+
+
+def _follow(memory: nn.Module | None, out: Outputs, batch: Batch, rate: float) -> None:
+    """Moves the means by the almost pure training images of a batch, never by rows of a bank."""
+    from trainer.models.class_means import ClassMeans
+
+    assert isinstance(memory, ClassMeans)
+    for source in batch.judged:
+        if not source.bank:
+            rows = source.rows
+            pure = batch.lam[rows] >= ALMOST_PURE
+            memory.follow(out.features[rows], batch.label_a[rows], pure, rate)

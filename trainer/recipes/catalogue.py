@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from stylegan_mix.errors import UsageFailure, nearest
-from trainer.engine.features import HeadToTail
 from trainer.models.heads import Head
 from trainer.objectives import (
     CrossEntropy,
@@ -12,7 +11,6 @@ from trainer.objectives import (
     FeatureDistill,
     Ldam,
     LogitAdjusted,
-    MemoryTransfer,
     Objective,
     OneHotDistill,
     Sum,
@@ -22,6 +20,8 @@ from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
 from trainer.recipes.features import OF_FEATURES
+from trainer.recipes.fusion import fused_head
+from trainer.recipes.memory import WITH_MEMORY
 from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
@@ -87,23 +87,7 @@ _ALL = (
     Recipe(
         "h2t",
         "cross-entropy, then its head on balanced classes with channels of others (Li et al. 2024)",
-        (
-            Stage("train", CrossEntropy()),
-            Stage(
-                "head",
-                CrossEntropy(),
-                share=0.05,
-                rows="real",
-                draws=(Draw("class"), Draw("instance", judged=False)),
-                train="head",
-                schedule="cosine",
-                lr=0.2,
-                weight_decay=5e-4,
-                start="train",
-                head="kept",
-                forward=HeadToTail(rho=0.25),
-            ),
-        ),
+        (Stage("train", CrossEntropy()), fused_head("train")),
     ),
     Recipe(
         "cbd",
@@ -119,11 +103,7 @@ _ALL = (
             ),
         ),
     ),
-    Recipe(
-        "memory-kt",
-        "a second head that class means teach (Sonseca 2021, a thesis known by its code)",
-        (Stage("train", MemoryTransfer(label_weight=0.2, temperature=1.0, rate=0.1)),),
-    ),
+    *WITH_MEMORY,
     *BY_LOSS,
     *BY_DRAWS,
     *DECOUPLED,

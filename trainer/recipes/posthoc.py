@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainer.models.classifier import Classifier
+    from trainer.models.heads import Head
     from trainer.objectives import Task
 
 __all__ = ["Evidence", "LogitAdjust", "NearestMean", "PostHoc", "Seen", "TauNorm", "Temperature"]
@@ -31,11 +32,15 @@ class Evidence:
     """Images that a correction may look at; test images are out of its reach.
 
     training: asks the network, as it is then, about the training images without augmentation;
-    validation: about the run's validation images, or None without any (``--val-per-class``).
+    validation: about the run's validation images, or None without any (``--val-per-class``);
+    memory: the class means that the last stage kept, [K, D], or None if it kept none; seed: that of
+    the run.
     """
 
     training: Callable[[], Seen]
     validation: Callable[[], Seen] | None = None
+    memory: Tensor | None = None
+    seed: int = 0
 
     def best_of(
         self, grid: tuple[float, ...], change: Callable[[float], None], otherwise: float
@@ -60,15 +65,25 @@ class Evidence:
 class PostHoc:
     """The base of corrections: frozen values that change a finished network in place.
 
-    needs_validation: True if it cannot do without validation images; corrects_prior: True if it
-    corrects for unequal classes, so that the training may not do so, too; linear_head: True if it
-    is defined for a linear head only. A call returns the numbers that it set, which join the
-    network's facts.
+    corrects_prior: True if it corrects for unequal classes, so that the training may not do so,
+    too; linear_head: True if it is defined for a linear head only; reads_memory: True if the last
+    stage must keep class means. A call returns the numbers that it set, which join the network's
+    facts.
     """
 
-    needs_validation = False
     corrects_prior = False
     linear_head = True
+    reads_memory = False
+
+    @property
+    def needs_validation(self) -> bool:
+        """True if it cannot do without validation images."""
+        return False
+
+    @property
+    def head(self) -> Head | None:
+        """The head that the network has afterwards; None if it is still the one of its training."""
+        return None
 
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         raise NotImplementedError
@@ -159,7 +174,9 @@ class Temperature(PostHoc):
     prediction changes; only the probabilities do.
     """
 
-    needs_validation = True
+    @property
+    def needs_validation(self) -> bool:
+        return True
 
     def __call__(self, model: Classifier, task: Task, evidence: Evidence) -> dict[str, Any]:
         from trainer.models.normalised import best_temperature

@@ -56,6 +56,7 @@ _CLOUDED = (
     "Li, Cheung, Lu: Long-Tailed Visual Recognition via Gaussian Clouded Logit Adjustment. CVPR "
     "2022, arXiv 2305.11733"
 )
+_MEMORY = "Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code"
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -85,7 +86,16 @@ PAPERS: dict[str, tuple[str, ...]] = {
             "Recognition. BMVC 2021, arXiv 2104.05279"
         ),
     ),
-    "memory-kt": ("Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code",),
+    "memory-kt": (_MEMORY,),
+    "memory-llw": (_MEMORY,),
+    "memory-asm": (_MEMORY,),
+    "memory-sum-logits": (_MEMORY,),
+    "memory-sum-probabilities": (_MEMORY,),
+    "memory-max": (_MEMORY,),
+    "memory-weighted-logits": (_MEMORY,),
+    "memory-weighted-probabilities": (_MEMORY,),
+    "memory-scaled-logits": (_MEMORY,),
+    "memory-attention": (_MEMORY,),
     "focal": (
         (
             "Lin, Goyal, Girshick, He, Dollar: Focal Loss for Dense Object Detection. ICCV 2017, "

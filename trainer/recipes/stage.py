@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from stylegan_mix.errors import nearest
 from trainer.engine.augmentation.policies import View
 from trainer.engine.features import Forward, Plain
-from trainer.models.heads import Head
+from trainer.models.heads import CORRECTED_FORMS, MEMORY_FORMS, Head
 from trainer.objectives import Needs, Objective
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ __all__ = ["READ_BY_RECIPES", "Draw", "Recipe", "Stage"]
 Rows = Literal["arm", "real"]
 Sampler = Literal["instance", "class", "square-root", "progressive", "effective-number"]
 Trained = Literal["all", "head"]
-Schedule = Literal["step", "cosine"]
+Schedule = Literal["step", "cosine", "constant"]
 HeadStart = Literal["new", "kept"]
 Norms = Literal["follow", "frozen"]
 
-# Forms of heads that scale the logits of another one.
-_SCALED = ("scaled", "rescaled")
+# Forms of heads that go on with the weights of another one.
+_UPON_KEPT = ("scaled", "rescaled", *MEMORY_FORMS)
+_REMEMBER = "train it with objectives.Remembered"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ READ_BY_RECIPES = frozenset(
         "bn_refresh_batches",
         "decay",
         "drw",
+        "h2t",
         "head_epochs",
         "milestones",
         "teacher",
@@ -102,6 +104,12 @@ class Stage:
     def draws_evenly(self) -> bool:
         """True if rows with a loss are drawn more evenly over the classes than they are."""
         return any(draw.judged and draw.sampler != "instance" for draw in self.draws)
+
+    @property
+    def can_fuse(self) -> bool:
+        """True if it trains a head on balanced classes, and leaves the feature maps as they are."""
+        balanced = self.train == "head" and self.draws == (Draw("class"),)
+        return balanced and self.forward == Plain()
 
     @property
     def refreshes_norms(self) -> bool:
@@ -169,7 +177,7 @@ class Recipe:
         read = frozenset[str]().union(*(stage.reads for stage in stages))
         if self.teachers:
             read |= {"teacher"} if given_teacher else {"teacher", "teacher_model"}
-        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head}
+        levers = {"drw": self.takes_drw, "head_epochs": self.takes_head, "h2t": self.takes_h2t}
         return read | {name for name, taken in levers.items() if taken}
 
     def reads_shares(self, *, given_teacher: bool = False) -> bool:
@@ -206,6 +214,14 @@ class Recipe:
         one_head = not needs.others and not (needs.head and needs.head.detached)
         trained = last.train == "all" and not last.draws_evenly
         return self.posthoc is None and trained and one_head
+
+    @property
+    def takes_h2t(self) -> bool:
+        """True if head-to-tail fusion can be part of it: a head learns on balanced classes, or can.
+
+        In the second case a stage that trains the head, which is kept, follows the last one.
+        """
+        return self.takes_head or (self.posthoc is None and self.stages[-1].can_fuse)
 
     def plain(self) -> dict[str, Any]:
         """Returns the recipe as JSON values, with defaults; a value's class is its "kind"."""
@@ -315,12 +331,12 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         found.append("a head needs the backbone of an earlier stage; name it in `start`")
     if stage.head == "kept" and not stage.start:
         found.append("a head is kept from an earlier stage; name it in `start`")
-    if head and head.form in _SCALED and not kept:
-        found.append("a scaled head scales one that was kept; say head='kept'")
-    if head and head.form not in _SCALED and kept:
-        theirs = [s.objective.needs.head for s in before if s.name == stage.start]
-        if theirs and (theirs[0] or Head()) != replace(head, scale=(theirs[0] or Head()).scale):
-            found.append(f"stage '{stage.start}' has another head than {head!r}")
+    if head and head.form in CORRECTED_FORMS:
+        found.append(f"no stage trains {head!r}: a correction of a finished network makes it")
+    if head and head.form in _UPON_KEPT and not kept:
+        found.append(f"a {head.form} head goes on with one that was kept; say head='kept'")
+    if head and kept:
+        found += _of_kept(stage.start, head, before)
     start = [one for one in before if one.name == stage.start]
     numbers = [_head_of(one, before).experts for one in start]
     own = _head_of(stage, before).experts if start else 1
@@ -329,6 +345,22 @@ def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> lis
         for number in numbers
         if number != own
     ]
+    return found
+
+
+def _of_kept(start: str | None, head: Head, before: tuple[Stage, ...]) -> list[str]:
+    """Lists the reasons why a head cannot go on with the one of an earlier stage."""
+    theirs = [stage for stage in before if stage.name == start]
+    if not theirs:  # told already
+        return []
+    own = _head_of(theirs[0], before)
+    found = []
+    if head.form in MEMORY_FORMS and not theirs[0].objective.remembers:
+        found.append(f"{head!r} reads class means, and stage '{start}' keeps none: {_REMEMBER}")
+    if head.form in MEMORY_FORMS and own.form != "linear":
+        found.append(f"{head!r} goes on with a linear head, stage '{start}' has {own!r}")
+    if head.form not in _UPON_KEPT and own != replace(head, scale=own.scale):
+        found.append(f"stage '{start}' has another head than {head!r}")
     return found
 
 
@@ -357,6 +389,10 @@ def _of_posthoc(posthoc: PostHoc, stages: tuple[Stage, ...]) -> list[str]:
     head = _head_of(last, stages)
     if posthoc.linear_head and (head.form != "linear" or head.experts > 1):
         found.append(f"{posthoc!r} changes a linear head, stage '{last.name}' has {head!r}")
+    if posthoc.reads_memory and not last.objective.remembers:
+        found.append(
+            f"{posthoc!r} reads class means, and stage '{last.name}' keeps none: {_REMEMBER}"
+        )
     return found
 
 

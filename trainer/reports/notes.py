@@ -24,6 +24,7 @@ _KINDS = {
     "-equal-real": "rows of the bank are added to the real ones",
     "-drw": "late in training, losses are weighted by class",
     "-head": "at the end, a new head on class-balanced real rows",
+    "-h2t": "the head learns on class-balanced rows with feature maps of others",
     "-autoaugment": "training rows are augmented by AutoAugment's policy for CIFAR-10",
     "-randaugment": "training rows are augmented by RandAugment, with its N and M",
     "-simclr": "training rows are boxes with jittered colours, as in SimCLR",

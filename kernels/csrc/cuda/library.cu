@@ -1,5 +1,5 @@
 /* What the library says of itself: the version of its border, the text of its errors, and what it
- * has not: cuDNN convolves. */
+ * has not: cuDNN convolves and normalises. */
 #include <cuda_runtime.h>
 
 #include "../abi.h"
@@ -33,5 +33,33 @@ KERNELS_EXPORT int64_t kernels_conv3x3_gradient_workspace(const KernelsConv3x3 *
 
 KERNELS_EXPORT int32_t kernels_conv3x3_gradient(const KernelsConv3x3 *, const void *, const void *,
                                                 void *, const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int64_t kernels_batch_moments_workspace(const KernelsBatchNorm *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int32_t kernels_batch_moments(const KernelsBatchNorm *, const void *, void *, void *,
+                                             const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int64_t kernels_batch_norm_workspace(const KernelsBatchNorm *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int32_t kernels_batch_norm(const KernelsBatchNorm *, const void *, const void *,
+                                          void *, const KernelsRun *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int64_t kernels_batch_norm_backward_workspace(const KernelsBatchNorm *) {
+    return KERNELS_UNSUPPORTED;
+}
+
+KERNELS_EXPORT int32_t kernels_batch_norm_backward(const KernelsBatchNorm *,
+                                                   const KernelsBatchNormBackward *,
+                                                   const KernelsRun *) {
     return KERNELS_UNSUPPORTED;
 }

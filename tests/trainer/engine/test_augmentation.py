@@ -124,7 +124,7 @@ MOVES = [
 def test_moved_images_are_those_of_pillow(
     name: str, value: float, pillow: Any, size: int, channels: int
 ) -> None:
-    """Pillow counts places in units of 2 ** -16, so a pixel may lie on the other side of an edge."""
+    """Pillow counts places in units of 2 ** -16, so a pixel may lie beyond another edge."""
     images = photographs(size, channels)
     shown, theirs = ours(name, value, images), by_pillow(pillow(size), images)
     assert (shown != theirs).any(3).mean() < 0.005

@@ -85,6 +85,7 @@ def test_steps_are_finite_train_what_they_should_and_go_on_from_a_saved_state_wi
     spec = RunSpec(
         data=data,
         recipe=name,
+        recipe_version=RECIPES[name].version,
         aug=aug,
         bank=bank_for(data) if aug == "hybrid" else None,
         model="resnet8",

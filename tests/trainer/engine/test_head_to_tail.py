@@ -12,7 +12,7 @@ from trainer import models
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import HeadToTail
 from trainer.engine.mixing import Streams
-from trainer.models import Outputs
+from trainer.models import Head, Outputs
 from trainer.models.classifier import Classifier
 
 N = 5
@@ -52,6 +52,17 @@ def test_whole_channels_are_those_of_the_other_draw(rho: float, borrowed: int) -
     taken = (features != own).any(0)
     assert taken.sum() == borrowed
     torch.testing.assert_close(features, torch.where(taken, given, own))
+
+
+def test_each_expert_borrows_as_many_channels_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Head("cosine", experts=3)
+    model = models.build("resnet8", classes=3, channels=1, head=head).eval()
+    models.initialise(model, 0)
+    values = iter((0.0, 1.0))  # of all maps of the judged rows, then of the others
+    monkeypatch.setattr(model, "maps", lambda _: torch.full((N, 3 * 64, 2, 2), next(values)))
+    taken = fused(0.25, model, batch()).features.bool().all(0)
+    assert taken.view(3, 64).sum(1).tolist() == [16, 16, 16]
+    assert not torch.equal(taken[:64], taken[64:128])
 
 
 def test_without_channels_to_borrow_it_is_the_network_on_the_judged_draw() -> None:

@@ -15,6 +15,7 @@ from other_settings import data_for
 from stylegan_mix import datasets
 from stylegan_mix.errors import Stopped, UsageFailure
 from stylegan_mix.session import Session
+from trainer.engine.features import HeadToTail
 from trainer.engine.folder import Finished
 from trainer.engine.run import budget, run_recipe
 from trainer.inputs import annotations_of
@@ -41,6 +42,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "votes": {"recipe": "patched-one-hot", "votes": VoteSpec(views=3), "mix_bank_real": True},
     "taught": {"recipe": "kd", "drw": 0.5, "head_epochs": 2, "augment": "randaugment+cutout"},
     "control": {"aug": "mixup-even", "bank_schedule": "until:1", "head_epochs": 1},
+    "fused": {"recipe": "gcl", "h2t": True},
     "votes of a control": {
         "aug": "mixup-even",
         "recipe": "patched-one-hot",
@@ -82,7 +84,7 @@ def test_a_run_with_levers_goes_on_at_any_step_with_the_same_bits(
     require_same(tmp_path / "pieces", tmp_path / "whole")
     assert whole["budget"]["fair"] == spec.fairness
     assert whole["budget"]["images"] == budget(spec, datasets.load("digits_lt"))["images"] - (
-        9 * 128 if spec.recipe != "ce" else 0  # of a teacher
+        9 * 128 if RECIPES[spec.recipe].teachers else 0  # of a teacher
     )
 
 
@@ -126,7 +128,7 @@ def test_a_head_phase_trains_the_head_alone(
     assert record["teacher"]["kind"] == "logits"
     assert record["diagnostics"]["teacher_disagreement"]["bank"] is not None
     assert [one["name"] for one in record["method"]["stages"]] == ["teacher", "student", "head"]
-    assert record["arm"] == "hybrid-drw-head"
+    assert record["arm"] == "hybrid-drw-head-randaugment-2-9+cutout"
 
 
 def test_levers_are_stages_of_the_method() -> None:
@@ -141,9 +143,55 @@ def test_levers_are_stages_of_the_method() -> None:
     assert isinstance(student.objective.first, Sum)
     for epochs in (1, 7, 199, 200):
         for heads in {1, epochs // 2, epochs} - {0}:
-            made = with_levers(RECIPES["ce"], drw=None, head_epochs=heads, epochs=epochs)
+            made = with_levers(RECIPES["ce"], drw=None, head_epochs=heads, h2t=False, epochs=epochs)
             assert made.stages[-1].epochs(epochs) == heads
     assert method(PLAIN) == RECIPES["ce"]
+
+
+def test_head_to_tail_on_cross_entropy_is_its_recipe() -> None:
+    made = check(replace(PLAIN, h2t=True))
+    assert made.stages == RECIPES["h2t"].stages
+
+
+@pytest.mark.parametrize("name", ["crt", "lws", "mislas", "gcl", "gcl-angular"])
+def test_head_to_tail_is_added_to_a_stage_that_trains_a_head(name: str) -> None:
+    """On gcl it keeps the loss, the length and the rate of the second stage of gcl."""
+    first, then = RECIPES[name].stages
+    asked = replace(PLAIN, recipe=name, recipe_version=RECIPES[name].version, h2t=True)
+    before, head = check(asked).stages
+    assert before == first
+    assert head.draws == (Draw("class"), Draw("instance", judged=False))
+    assert head.forward == HeadToTail(rho=0.25)
+    assert replace(head, draws=then.draws, forward=then.forward) == then
+
+
+@pytest.mark.parametrize("name", ["balanced-softmax", "ldam-drw", "balpoe", "kd"])
+def test_head_to_tail_follows_any_other_first_stage_and_keeps_its_head(name: str) -> None:
+    *first, head = check(replace(PLAIN, recipe=name, h2t=True)).stages
+    assert tuple(first) == RECIPES[name].stages
+    own = first[-1].objective.needs.head
+    published = RECIPES["h2t"].stages[1]
+    expected = replace(published, start=first[-1].name, objective=CrossEntropy(own))
+    assert head == expected
+
+
+def test_head_to_tail_goes_on_a_new_head_too() -> None:
+    *_, head = check(replace(PLAIN, head_epochs=2, h2t=True)).stages
+    assert (head.head, head.forward) == ("new", HeadToTail(rho=0.25))
+    assert head.epochs(PLAIN.epochs) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tau-norm", "ncm", "h2t", "cbd", "memory-kt", "breadcrumbs", "balms"),
+        *("class-balanced", "square-root", "progressive", "effective-number"),
+    ],
+)
+def test_head_to_tail_is_refused_where_it_has_no_place(name: str) -> None:
+    """After a correction, other draws, a fusion of its own, or beside a second head."""
+    with pytest.raises(UsageFailure, match="'h2t' is set to True"):
+        check(replace(PLAIN, recipe=name, h2t=True))
 
 
 def test_class_frequencies_are_corrected_once() -> None:
@@ -151,17 +199,17 @@ def test_class_frequencies_are_corrected_once() -> None:
     both = {"ce", "kd", "one-hot", "patched-one-hot", "focal", "ldam", "label-aware-smoothing"}
     both |= {"manifold-mixup"}
     head_only = {"balanced-softmax", "ldam-drw", "cb-ce", "cb-focal", "ce-drw"}
-    head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss"}
+    head_only |= {"balanced-sigmoid", "logit-adjust", "vs-loss", "balpoe"}
     assert {name for name, taken in takes.items() if taken == (True, True)} == both
     assert {name for name, taken in takes.items() if taken == (False, True)} == head_only
     drw_only = {"memory-kt", "ncm", "temperature"}
+    drw_only |= {name for name in RECIPES if name.startswith("memory-") and RECIPES[name].posthoc}
     assert {name for name, taken in takes.items() if taken == (True, False)} == drw_only
     for name, (drw, head) in takes.items():
         for lever, taken in (("drw", drw), ("head_epochs", head)):
-            data = data_for(name, PLAIN.data)
-            changed = replace(
-                PLAIN, data=data, recipe=name, **{lever: 0.5 if lever == "drw" else 1}
-            )
+            value = {lever: 0.5 if lever == "drw" else 1}
+            own = replace(PLAIN, recipe=name, recipe_version=RECIPES[name].version)
+            changed = replace(own, data=data_for(name, PLAIN.data), **value)
             if taken:
                 check(changed)
             else:

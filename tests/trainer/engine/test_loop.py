@@ -97,7 +97,7 @@ def test_stages_of_another_length_than_the_run_have_another_schedule() -> None:
     """The key says whether milestones fall within an epoch by the epochs of the whole run."""
     for recipe in RECIPES.values():
         for stage in recipe.stages:
-            assert stage.schedule == "cosine" or stage.share == 1
+            assert stage.schedule != "step" or stage.share == 1
 
 
 def test_a_short_run_warms_up_for_a_quarter_of_it() -> None:
@@ -113,6 +113,10 @@ def test_the_cosine_schedule_falls_from_lr_towards_zero() -> None:
     assert found == sorted(found, reverse=True)
 
 
+def test_the_constant_schedule_has_neither_warm_up_nor_fall() -> None:
+    assert set(rates(Stage("head", CrossEntropy(), schedule="constant"), 100, 10)) == {0.1}
+
+
 def sources(real: int, count: int, weight: float) -> tuple[Source, ...]:
     return (
         Source("real", slice(0, real), mixed=True),
@@ -121,7 +125,7 @@ def sources(real: int, count: int, weight: float) -> tuple[Source, ...]:
 
 
 def test_a_stage_has_its_own_share_of_the_rate() -> None:
-    for schedule in ("step", "cosine"):
+    for schedule in ("step", "cosine", "constant"):
         whole = Stage("head", CrossEntropy(), schedule=schedule)
         found = rates(replace(whole, lr=0.2), 100, 10)
         assert found == pytest.approx([0.2 * rate for rate in rates(whole, 100, 10)])

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from stylegan_mix.rng import stream
-from trainer.engine.augmentation.operations import NAMES, Slot
+from trainer.engine.arms import ARMS
+from trainer.engine.augmentation.apply import augmented
+from trainer.engine.augmentation.operations import NAMES, Slot, values
 from trainer.engine.augmentation.policies import (
     FORMS,
     PLAIN,
@@ -74,6 +76,24 @@ def test_names_of_one_policy_are_one() -> None:
 )
 def test_other_names_are_no_policy(name: str) -> None:
     assert policy(name) is None and one_name(name) == name
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 32), (3, 8), (3, 32), (4, 32), (2, 8)])
+def test_changes_that_have_no_effect_are_told(channels: int, size: int, data_of: Any) -> None:
+    draws = stream(0, "test.idle")
+    images = torch.from_numpy(draws.integers(0, 256, (40, size, size, channels), "u1"))
+    still = set()
+    for name in set(NAMES) - {"identity"}:
+        number = np.full(40, NAMES.index(name))
+        slot = Slot(number, values(number, np.full(40, 0.9), np.ones(40)))
+        if torch.equal(augmented(images, [slot], torch.zeros(channels, dtype=torch.uint8)), images):
+            still.add(name)
+    for name in ("autoaugment", "randaugment+cutout"):
+        own = policy(name)
+        assert own is not None and set(own.idle(channels, size**2)) == still
+    assert PLAIN.idle(channels, size**2) == ()
+    jittered = VIEWS["simclr"].idle(channels, size**2)
+    assert bool(jittered) == (channels not in (3, 4))
 
 
 # Draws
@@ -214,7 +234,7 @@ STAGE = Stage("train", CrossEntropy())
 
 
 def batches(data: Any, augment: str, aug: str = "none", stage: Stage = STAGE) -> Batches:
-    bank: Any = FakeBank(data.train.images) if aug == "bank" else None
+    bank: Any = FakeBank(data.train.images) if ARMS[aug].bank else None
     reference = REFERENCE if bank else None
     spec = RunSpec(aug=aug, augment=augment, batch=8, seed=1, bank=reference)
     return Batches(spec, data, stage=stage, number=0, bank=bank, steps=20, device=CPU)
@@ -254,6 +274,23 @@ def test_rows_of_a_bank_and_of_the_training_set_pass_through_one_policy(
     assert own is not None
     expected = transform.view(taken, own, "data.augment", lambda name: stream(1, name, 0, 3))
     assert torch.equal(batch.images, expected)
+
+
+@pytest.mark.parametrize("aug", ARMS)
+def test_all_rows_of_every_arm_are_seen_by_one_policy(
+    aug: str, data_of: Any, monkeypatch: Any
+) -> None:
+    seen: list[tuple[str, int]] = []
+    view = Transform.view
+
+    def watched(self: Transform, images: Any, own: Any, *rest: Any) -> torch.Tensor:
+        seen.append((own.name, len(images)))
+        return view(self, images, own, *rest)
+
+    monkeypatch.setattr(Transform, "view", watched)
+    batch = batches(data_of(channels=3), "autoaugment+cutout", aug)(3)
+    assert {name for name, _ in seen} == {"autoaugment+cutout"}
+    assert sum(count for _, count in seen) >= len(batch.images)
 
 
 def test_crops_are_the_same_with_and_without_a_square(data_of: Any) -> None:

@@ -225,6 +225,7 @@ def test_a_judge_shares_the_label_with_lam(data: Any) -> None:
         ({"drw": 1.0}, r"drw must be a number in \(0.0, 1.0\)"),
         ({"drw": float("nan")}, "drw must be a number"),
         ({"head_epochs": -1}, "head_epochs must be a number"),
+        ({"h2t": 1}, "h2t must be true or false"),
         ({"head_epochs": 11}, "head_epochs must not be more than epochs, 10"),
         ({"label": LabelRef(0.0, "c", "/")}, "label.judge_share"),
     ],
@@ -244,6 +245,7 @@ def test_a_lever_renames_the_arm_and_at_its_default_no_key() -> None:
     plain = spec_of("hybrid")
     assert plain.arm == "hybrid" and plain.fairness == "equal-steps"
     later = {"label", "fair", "bank_schedule", "mix_bank_real", "drw", "head_epochs", "accept"}
+    later |= {"h2t"}
     assert not later & set(plain.identity())
     levers = {
         "label": (LabelRef(0.5, "c", "/"), "hybrid-judge0.5"),
@@ -252,6 +254,7 @@ def test_a_lever_renames_the_arm_and_at_its_default_no_key() -> None:
         "mix_bank_real": (True, "hybrid-crossed"),
         "drw": (0.8, "hybrid-drw"),
         "head_epochs": (2, "hybrid-head"),
+        "h2t": (True, "hybrid-h2t"),
     }
     keys = {plain.key}
     for name, (value, arm) in levers.items():

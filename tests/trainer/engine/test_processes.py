@@ -333,10 +333,10 @@ def test_a_batch_that_is_too_small_is_refused() -> None:
 
 
 def test_noise_is_that_of_the_whole_batch_also_where_its_rows_do_not_divide() -> None:
-    whole = Draws(torch_generator(0, "test")).normal(5, 2)
+    whole = Draws(torch_generator(0, "test")).normal(33, 2)
     for rank in range(2):
-        draws = World(rank, 2).draws(torch_generator(0, "test")).of(5)
-        assert torch.equal(draws.normal(3 - rank, 2), whole[rank::2])
+        draws = World(rank, 2).draws(torch_generator(0, "test")).of(33)
+        assert torch.equal(draws.normal(17 - rank, 2), whole[rank::2])
 
 
 def test_the_parts_of_a_mean_are_the_mean() -> None:
@@ -403,15 +403,24 @@ def test_a_batch_norm_that_passes_the_others_by_is_a_failure_by_name() -> None:
     processes.require_followed(model)
 
 
+def test_a_norm_of_another_kind_is_a_failure_by_name() -> None:
+    model = torch.nn.Sequential(torch.nn.BatchNorm3d(2))
+    processes.follow_whole_batches(model, World())
+    with pytest.raises(Failure, match="0 is BatchNorm3d, not known to several processes"):
+        processes.follow_whole_batches(model, World(0, 2))
+
+
+@pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, torch.nn.BatchNorm2d])
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_a_batch_norm_alone_is_that_of_pytorch(momentum: float | None) -> None:
+def test_a_batch_norm_alone_is_that_of_pytorch(momentum: float | None, kind: Any) -> None:
     """With the sums of one process: values, gradients and running statistics."""
     draws = torch_generator(0, "test")
-    x = torch.randn((6, 3, 4, 4), generator=draws, dtype=torch.float64) * 3 + 1
+    shape = (6, 3, 4, 4) if kind is torch.nn.BatchNorm2d else (6, 3)
+    x = torch.randn(shape, generator=draws, dtype=torch.float64) * 3 + 1
     pull = torch.randn(x.shape, generator=draws, dtype=torch.float64)
     found = []
     for own in (False, True):
-        norm = torch.nn.BatchNorm2d(3, momentum=momentum, dtype=torch.float64)
+        norm = kind(3, momentum=momentum, dtype=torch.float64)
         torch.nn.init.normal_(norm.weight, generator=torch_generator(1, "test"))
         if own:
             processes.follow_whole_batches(norm, World(0, 2))

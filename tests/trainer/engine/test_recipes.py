@@ -34,7 +34,10 @@ def test_the_joints_have_recipes() -> None:
     }
     assert list(needs) == [
         *("ce", "balanced-softmax", "crt", "kd", "one-hot", "patched-one-hot", "ldam-drw"),
-        *("tau-norm", "h2t", "cbd", "memory-kt", "focal", "cb-ce", "cb-focal", "ce-drw", "ldam"),
+        *("tau-norm", "h2t", "cbd", "memory-kt", "memory-llw", "memory-asm", "memory-sum-logits"),
+        *("memory-sum-probabilities", "memory-max", "memory-weighted-logits"),
+        *("memory-weighted-probabilities", "memory-scaled-logits", "memory-attention"),
+        *("focal", "cb-ce", "cb-focal", "ce-drw", "ldam"),
         *("balanced-sigmoid", "logit-adjust", "logit-adjust-posthoc", "label-aware-smoothing"),
         *("vs-loss", "ncm", "temperature", "class-balanced", "square-root", "progressive"),
         *("effective-number", "lws", "mislas", "gcl", "gcl-angular", "balms", "manifold-mixup"),
@@ -80,10 +83,10 @@ def test_a_recipe_prints_as_its_source() -> None:
     from trainer import objectives
     from trainer.engine import features
     from trainer.models import heads
-    from trainer.recipes import posthoc, stage
+    from trainer.recipes import posthoc, stage, with_memory
 
     names = {}
-    for module in (features, heads, objectives, posthoc, stage):
+    for module in (features, heads, objectives, posthoc, stage, with_memory):
         names.update(vars(module))
     for item in RECIPES.values():
         assert eval(repr(item), names) == item

@@ -68,7 +68,7 @@ def test_partners_are_drawn_in_proportion_to_a_power_of_their_class_size() -> No
 
 
 def test_unimix_gives_image_and_label_the_same_share() -> None:
-    size = 4000
+    size = 20_000
     labels, counts = np.repeat([0, 1], size // 2), np.array([90, 10])
     planes = constant(np.arange(size) / size)
     before = planes.clone()
@@ -184,6 +184,9 @@ def test_cmo_pastes_even_classes_onto_every_image_once_a_pass(data: Any) -> None
 
 def test_lob_mixup_has_both_labels_even_and_independent(data: Any) -> None:
     made = batches("lob-mixup", data, steps=500)
+    mixed = Source("real", slice(0, 8), mixed=True, even=True, even_partners=True)
+    assert made(0).sources == (mixed,)
+    assert made(499).sources == (Source("real", slice(0, 8), even=True),)
     a, b = pairs(made, 450)
     table = np.histogram2d(a, b, bins=3)[0] / len(a)
     assert all(close(share, 1 / 9, 8 / 81, len(a)) for share in table.flat)

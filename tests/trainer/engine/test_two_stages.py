@@ -28,7 +28,8 @@ TWO = ("lws", "mislas", "gcl", "gcl-angular")
 
 
 def trained(name: str, folder: Path, stop: Any) -> tuple[Finished, Finished]:
-    run_recipe(replace(SPEC, recipe=name), folder, session=Session(stop), checkpoint_seconds=1e9)
+    spec = replace(SPEC, recipe=name, recipe_version=RECIPES[name].version)
+    run_recipe(spec, folder, session=Session(stop), checkpoint_seconds=1e9)
     first, second = (Finished.load(folder / "weights" / stage) for stage in ("train", "head"))
     return first, second
 

@@ -37,6 +37,7 @@ def test_unread_settings_change_nothing_and_each_other_one_something(
         data=data_for(name, DataSpec("digits_lt", imbalance=20.0, profile="exp")),
         aug=aug,
         recipe=name,
+        recipe_version=RECIPES[name].version,
         bank=bank if ARMS[aug].bank else None,
         model="resnet8",
         epochs=5,  # of the first of which the rate is below its top

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,18 @@ from trainer import models
 from trainer.engine.batch import Batch, Source
 from trainer.losses.memory import matched, nearness, transfer
 from trainer.models import Outputs
-from trainer.models.class_means import ClassMeans
-from trainer.objectives import MemoryTransfer, Rows, Task
+from trainer.models.class_means import ClassMeans, means_of
+from trainer.objectives import (
+    CrossEntropy,
+    Deferred,
+    Distill,
+    LogitAdjusted,
+    MemoryTransfer,
+    Remembered,
+    Reweighted,
+    Rows,
+    Task,
+)
 
 N, K, D = 6, 3, 4
 TASK = Task((9, 6, 3), features=D)
@@ -121,3 +132,39 @@ def test_the_memory_is_state_and_not_learned() -> None:
     assert not list(memory.parameters())
     with pytest.raises(AssertionError):
         MemoryTransfer().bind(TASK, None)
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy(), LogitAdjusted(1.0)], ids=repr)
+def test_a_memory_beside_a_training_leaves_its_loss_as_it_is(objective: Any) -> None:
+    out, label = outputs(), torch.arange(N) % K
+    kept = Remembered(objective)
+    found = kept.bind(TASK, kept.state(TASK))(out, Rows(label, torch.arange(N)))
+    assert torch.equal(found, objective.bind(TASK)(out, Rows(label, torch.arange(N))))
+    names = ("needs", "stochastic", "reads_state", "reads_shares", "detaches", "corrects_prior")
+    assert all(getattr(kept, name) == getattr(objective, name) for name in names)
+    assert kept.remembers and not objective.remembers
+    assert Remembered(Distill()).needs == Distill().needs
+
+
+def test_a_memory_beside_a_training_moves_as_the_one_that_teaches() -> None:
+    out, lam = outputs(), torch.tensor([1.0, 0.8, 0.79, 0.1, 1.0, 1.0])
+    taught, kept = ClassMeans(K, D), Remembered(CrossEntropy(), rate=0.25)
+    state = kept.state(TASK)
+    for now in (batch(), batch(lam, mixed=True)):
+        MemoryTransfer(rate=0.25).after_step(taught, out, now)
+        kept.after_step(state, out, now)
+    assert torch.equal(means_of(state), taught.means)
+    assert taught.means[:2].any()
+    assert not list(state.parameters())
+
+
+def test_a_switch_between_two_losses_keeps_one_memory() -> None:
+    """A run with --drw has each stage's objective twice."""
+    kept = Remembered(CrossEntropy())
+    both = Deferred(kept, Reweighted(kept, 0.9), at=0.5)
+    assert both.remembers and not Deferred(CrossEntropy(), CrossEntropy()).remembers
+    state, alone = both.state(TASK), kept.state(TASK)
+    out = outputs()
+    both.after_step(state, out, batch())
+    kept.after_step(alone, out, batch())
+    assert torch.equal(means_of(state), means_of(alone))

@@ -15,12 +15,14 @@ from trainer.objectives import (
     LogitAdjusted,
     MemoryTransfer,
     Objective,
+    Remembered,
     Reweighted,
     SigmoidFocal,
     VectorScaled,
 )
 from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.stage import Draw
+from trainer.recipes.with_memory import Assignment, MemoryFusion, WeightedFusion
 from trainer.spec import RunSpec
 
 CE = CrossEntropy()
@@ -59,6 +61,17 @@ def test_losses_of_one_stage(name: str, objective: Objective) -> None:
     assert stage.objective == objective
 
 
+FUSIONS = {
+    "sum-logits": WeightedFusion("logits", 0.5),
+    "sum-probabilities": WeightedFusion("probabilities", 0.5),
+    "max": MemoryFusion("max"),
+    "weighted-logits": WeightedFusion("logits"),
+    "weighted-probabilities": WeightedFusion("probabilities"),
+    "scaled-logits": WeightedFusion("scaled"),
+    "attention": MemoryFusion("attention"),
+}
+
+
 def test_clouded_logits() -> None:
     """Noise of 0.5 at scale 30, then scale 20, margin 0.1 and gamma 1; on angles 0.1."""
     first, then = (stage.objective for stage in RECIPES["gcl"].stages)
@@ -90,3 +103,28 @@ def test_draws(name: str, sampler: str) -> None:
     assert (stage.objective, stage.rows) == (CE, "arm")
     assert [draw.sampler for draw in stage.draws] == [sampler]
     assert stage.draws == (Draw(stage.draws[0].sampler),)
+
+
+def test_memories_of_class_means() -> None:
+    """The means move by 0.1; weights by class: 10 of 200 epochs at the run's rate, from z + v'."""
+    names = [name for name in RECIPES if name.startswith("memory-") and name != "memory-kt"]
+    assert len(names) == 9
+    for name in names:
+        assert RECIPES[name].stages[0].objective == Remembered(CrossEntropy(), rate=0.1)
+    head = RECIPES["memory-llw"].stages[1]
+    assert (head.epochs(200), head.lr, head.schedule) == (10, 1.0, "constant")
+    assert (head.weight_decay, head.norms, head.train) == (None, "frozen", "head")
+    assert (head.draws, head.objective) == ((Draw("class"),), CrossEntropy(Head("weighed")))
+
+
+def test_fusions_with_a_memory() -> None:
+    found = {name: RECIPES[f"memory-{name}"].posthoc for name in FUSIONS}
+    assert found == FUSIONS
+
+
+def test_the_assignment_module() -> None:
+    """Ten passes over 12,406 images in batches of 128 of each kind; SGD 0.1, 0.9, 5e-4."""
+    assert Assignment() == RECIPES["memory-asm"].posthoc
+    own = Assignment()
+    assert own.steps == 10 * -(-12_406 // own.batch) and own.batch == 2 * 128
+    assert (own.lr, own.momentum, own.weight_decay) == (0.1, 0.9, 5e-4)

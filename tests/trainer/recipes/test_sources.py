@@ -13,6 +13,13 @@ from trainer.recipes.catalogue import RECIPES
 from trainer.recipes.sources import PAPERS, PUBLISHED
 
 Trainer = Callable[..., tuple[int, str, str]]
+# Recipes that cannot do without validation images.
+TUNED = {
+    "temperature",
+    "memory-weighted-logits",
+    "memory-weighted-probabilities",
+    "memory-scaled-logits",
+}
 PAGE = Path(__file__).parents[3] / "trainer" / "recipes" / "README.md"
 
 
@@ -33,8 +40,9 @@ def test_a_recipe_is_told_whole(name: str, trainer: Trainer) -> None:
     for stage in recipe.stages:
         assert f"stage {stage.name}: {stage.objective!r}\n" in out
     assert ("published: " in out) == (name in PUBLISHED)
-    assert ("needs: --val-per-class N" in out) == (name == "temperature")
-    assert out.endswith(f"command: trainer run --recipe {name}\n")
+    assert ("needs: --val-per-class N" in out) == (name in TUNED)
+    option = " --val-per-class 10" if name in TUNED else ""
+    assert out.endswith(f"command: trainer run --recipe {name}{option}\n")
 
 
 def test_what_a_stage_has_of_its_own_is_told(trainer: Trainer) -> None:

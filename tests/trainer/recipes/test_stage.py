@@ -88,7 +88,7 @@ def test_recipes_that_newer_methods_need_are_sound() -> None:
         ((replace(TEACHER, views=("strange",)),), "views must be one of"),
         ((Stage("a", wants(views=2), views=("plain",)),), "needs 2 views"),
         ((replace(TEACHER, head="kept"),), "a head is kept from an earlier stage"),
-        ((Stage("a", wants(head=Head("scaled"))),), "a scaled head scales one that was kept"),
+        ((Stage("a", wants(head=Head("scaled"))),), "a scaled head goes on with one that was kept"),
         (
             (TEACHER, replace(HEAD, objective=wants(head=Head("cosine")), head="kept")),
             "has another head",

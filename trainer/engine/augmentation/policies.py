@@ -69,6 +69,10 @@ _OF_RANDAUGMENT = np.array([NAMES.index(name) for name in NAMES if name != "inve
 _TOP_OF_RANDAUGMENT = 10
 _MOST_OPERATIONS = 8
 
+# Channels of colour, and of colour with alpha.
+_COLOURED = (3, 4)
+_TOO_FEW_TO_EQUALISE = 255  # pixels, as Pillow counts
+
 
 class Choice(Protocol):
     """A frozen value that draws the operations of `count` rows, slot after slot."""
@@ -140,6 +144,13 @@ class Policy:
         crop = "simclr" if self.crop == "resized" else ""
         parts = (crop, self.choice.name if self.choice else "", "cutout" if self.cutout else "")
         return "+".join(part for part in parts if part) or "plain"
+
+    def idle(self, channels: int, pixels: int) -> tuple[str, ...]:
+        """Lists the changes that leave images of so many channels and pixels as they are."""
+        if self.crop == "resized":
+            return () if channels in _COLOURED else ("colour", "hue", "grey")
+        few = {"colour": channels == 1, "equalise": pixels <= _TOO_FEW_TO_EQUALISE}
+        return tuple(name for name, idle in few.items() if idle and self.choice)
 
 
 PLAIN = Policy()
