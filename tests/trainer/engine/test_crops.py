@@ -65,6 +65,8 @@ def test_a_box_has_the_drawn_share_of_the_area_and_the_drawn_shape() -> None:
     wide, tall = math.sqrt(5000 * 4 / 3), math.sqrt(5000 * 3 / 4)
     assert (right, bottom) == pytest.approx((200, 100))
     assert (right - left, bottom - top) == pytest.approx((wide, tall))
+    left, top, right, bottom = box(200, 100, tries((area, 1.0, 1.0, 0.0)))
+    assert (right, top) == pytest.approx((200, 0))
     left, top, right, bottom = box(200, 100, tries((area, 0.0, 0.0, 0.0)))
     assert (left, top) == (0, 0) and (right, bottom) == pytest.approx((tall, wide))
 
