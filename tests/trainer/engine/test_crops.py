@@ -210,9 +210,13 @@ def test_views_of_a_stage_are_crops_of_their_own(data: datasets.Dataset) -> None
     assert not any(torch.equal(shown[a], shown[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
-def test_the_statistics_of_norms_are_of_crops_too(data: datasets.Dataset) -> None:
+def test_the_statistics_of_norms_are_of_crops_too(data: datasets.Dataset, monkeypatch: Any) -> None:
+    keys = []
+    take = Crops.take
+    monkeypatch.setattr(Crops, "take", lambda own, *key: keys.append(key[1:]) or take(own, *key))
     made = batches(data)
     first = made.refresh(0)
     assert first.shape == (4, 3, 16, 16)
     assert torch.equal(batches(data).refresh(0), first)
     assert not torch.equal(made.refresh(1), first)
+    assert keys == [("refresh", 0), ("refresh", 0), ("refresh", 1)]
