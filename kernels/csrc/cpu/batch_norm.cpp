@@ -5,8 +5,8 @@
  * blocks and parts they are added in order in double.
  *
  * Mean and variance take one pass over memory: of each block the mean, then the squares of what
- * differs from it, joined as Chan, Golub and LeVeque do ("Updating Formulae and a Pairwise Algorithm
- * for Computing Sample Variances", 1979). So the variance of numbers far from 0 is as exact as that
+ * differs from it, joined as Chan, Golub and LeVeque do ("Updating Formulae and a Pairwise
+ * Algorithm for Computing Sample Variances", 1979). So the variance of numbers far from 0 is as exact as that
  * of two passes.
  */
 #include "../abi.h"
@@ -65,7 +65,8 @@ template <class Run>
 void each_part(const Cut &cut, int threads, Run run) {
     const bool shared = threads > 1 && cut.m * cut.c >= FEWEST_SHARED;
 #pragma omp parallel for schedule(static) num_threads(threads) if (shared)
-    for (int64_t part = 0; part < cut.parts; ++part) run(part, cut.begin(part), cut.begin(part + 1));
+    for (int64_t part = 0; part < cut.parts; ++part)
+        run(part, cut.begin(part), cut.begin(part + 1));
 }
 
 /* add(offset, sums) of each pixel of a block for the channels from c0 on; returns the sums. */
