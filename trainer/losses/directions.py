@@ -35,8 +35,8 @@ def log_series(k: Tensor, numbers: int) -> Tensor:
     """Computes log(I_v(k) / k ** v), v = P / 2 - 1, I the modified Bessel function, as float64.
 
     Debye's expansion for large v (Abramowitz and Stegun 1964, 9.7.7) up to v ** -4: an error below
-    1e-8 from P = 32 on, below 1e-10 at P = 128. k: any shape, at least 0; numbers: P, `InvalidInput`
-    below `LEAST_NUMBERS`.
+    1e-8 from P = 32 on, below 1e-10 at P = 128. k: any shape, at least 0; numbers: P,
+    `InvalidInput` below `LEAST_NUMBERS`.
     """
     if numbers < LEAST_NUMBERS:
         raise InvalidInput(f"directions need at least {LEAST_NUMBERS} numbers, got {numbers}")

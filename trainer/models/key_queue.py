@@ -1,4 +1,7 @@
-"""The latest projections of training images, to contrast others with. `P` numbers of a projection."""
+"""The latest projections of training images, to contrast others with.
+
+`P` is the number of values of a projection.
+"""
 
 from __future__ import annotations
 

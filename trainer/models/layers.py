@@ -32,7 +32,7 @@ def convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if not _is_3x3(convolution):
         y: Tensor = convolution(x)
         return y
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):  # meta has shapes alone
         x = x.to(torch.get_autocast_dtype(x.device.type))
     return kernels.conv3x3(x, convolution.weight)
 

@@ -65,9 +65,8 @@ template <class Run>
 void each_part(const Cut &cut, int threads, Run run) {
     const bool shared = threads > 1 && cut.m * cut.c >= FEWEST_SHARED;
 #pragma omp parallel for schedule(static) num_threads(threads) if (shared)
-    for (int64_t part = 0; part < cut.parts; ++part) {
+    for (int64_t part = 0; part < cut.parts; ++part)
         run(part, cut.begin(part), cut.begin(part + 1));
-    }
 }
 
 /* add(offset, sums) of each pixel of a block for the channels from c0 on; returns the sums. */
