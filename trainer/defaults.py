@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stylegan_mix.datasets.pool import is_streamed
 from trainer.engine.arms import ARMS
 from trainer.recipes.catalogue import recipe
 from trainer.spec import RunSpec
@@ -16,11 +17,13 @@ __all__ = ["by_arm", "by_data_set", "defaults", "versions"]
 _BY_DATA_SET: dict[str, dict[str, Any]] = {
     "digits_lt": {"model": "resnet8", "epochs": 100},
 }
+# The smallest network of the tables on ImageNet-LT, and their length.
+_STREAMED: dict[str, Any] = {"model": "resnet10", "epochs": 90}
 
 
 def by_data_set(name: str | None) -> dict[str, Any]:
     """Returns the settings whose default a data set changes, with their values."""
-    return _BY_DATA_SET.get(name or "", {})
+    return _BY_DATA_SET.get(name or "", _STREAMED if name and is_streamed(name) else {})
 
 
 def by_arm(aug: str | None) -> dict[str, Any]:

@@ -14,11 +14,12 @@ import numpy as np
 from stylegan_mix import arrays, datasets
 from stylegan_mix.banks.reader import Bank, open_bank
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.errors import InvalidInput, UsageFailure, fitting
 from stylegan_mix.fields import TEXT, check_types
 from stylegan_mix.judging.annotations import Annotations, find_annotations, open_annotations
 from trainer.reports import records
-from trainer.spec import AcceptRef, BankRef, LabelRef, RunSpec, TeacherRef
+from trainer.spec import AcceptRef, BankRef, DataSpec, LabelRef, RunSpec, TeacherRef
 
 __all__ = [
     "WEIGHTS",
@@ -29,6 +30,7 @@ __all__ = [
     "bank_for",
     "bank_reference",
     "final_weights",
+    "load_data",
     "open_inputs",
     "posterior_of",
     "require_fitting",
@@ -63,8 +65,12 @@ def open_inputs(spec: RunSpec) -> Inputs:
 
     Raises the errors of `require_fitting`, and `MissingEnvironment` (exit code 4) for absent data.
     """
-    data = datasets.load(**asdict(spec.data))
+    data = load_data(spec.data)
     require_fitting(spec, data)
+    for part in (data.train, data.test, data.val):
+        files = as_files(part and part.images)
+        if files is not None:
+            files.require_there()
     bank = bank_for(spec.bank, data) if spec.bank else None
     named = spec.identity()
     identity = {
@@ -81,13 +87,24 @@ def open_inputs(spec: RunSpec) -> Inputs:
     return Inputs(data, bank, identity, accepted, posterior)
 
 
+def load_data(data: DataSpec) -> Dataset:
+    """Loads the draw of a run; its images may be files. Raises the errors of `datasets.load`."""
+    return datasets.load(**asdict(data), streamed=True)
+
+
 def require_fitting(spec: RunSpec, data: Dataset) -> None:
     """Checks, without reading an image, that batch, bank and teacher fit the data set.
 
-    Raises `UsageFailure` (exit code 2) for a batch that is larger than the training set,
-    `InvalidInput` (3) for a bank or a teacher of another split or shape.
+    Raises `UsageFailure` (exit code 2) for a batch that is larger than the training set, and for
+    padding of images that are cropped as they are read; `InvalidInput` (3) for a bank or a teacher
+    of another split or shape.
     """
     count = len(data.train.labels)
+    if spec.pad is not None and as_files(data.train.images) is not None:
+        raise UsageFailure(
+            f"--pad has no effect: images of {data.name} are cropped at random as they are read",
+            remedy="leave --pad out",
+        )
     if spec.batch > count:
         raise UsageFailure(
             f"a batch of {spec.batch} is larger than the {count} training images",

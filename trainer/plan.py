@@ -213,7 +213,7 @@ def _names_a_folder(name: str) -> bool:
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, stamp: int, **split: Any) -> Dataset:
     """Loads the set that was prepared at `stamp`; a sweep asks for the same one many times."""
-    return datasets.load(name, **split)
+    return datasets.load(name, **split, streamed=True)
 
 
 def _stamp(name: str) -> int:

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stylegan_mix import datasets
 from stylegan_mix.datasets import Dataset, Part
 from stylegan_mix.datasets.archives import nearest_path
-from stylegan_mix.datasets.image_files import Shape, resized
+from stylegan_mix.datasets.image_files import FITS, Shape, resized
 from stylegan_mix.datasets.loose import EVERYTHING, UNLABELLED, LooseImages, Wanted, open_loose
 from stylegan_mix.datasets.pool import prepared_fit
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.process import resolve_device
 from stylegan_mix.progress import say
@@ -26,6 +26,8 @@ from stylegan_mix.session import Session
 from trainer.engine import evaluate
 from trainer.engine.folder import load_network
 from trainer.engine.transform import Transform
+from trainer.inputs import load_data
+from trainer.models.layers import operators_on
 from trainer.reports.calibration import calibration_error
 from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
@@ -107,6 +109,7 @@ class _Network:
         self.result = read(self.folder / RESULT_FILE)
         network, self.facts = load_network(self.folder)
         self._device = torch.device(resolve_device(device))
+        operators_on(self._device)  # or an error, before the first image
         self._network = network.to(self._device)
         mean, std = self.facts["mean"], self.facts["std"]
         self._transform = Transform(mean, std, pad=0, flip=False, device=self._device)
@@ -116,11 +119,17 @@ class _Network:
         """The side of the training images in pixels."""
         return int(self.facts["resolution"])
 
+    @property
+    def views(self) -> str | None:
+        """The way in which files of any size were made square for tests; None for an array."""
+        views = self.facts.get("views")
+        return views if views in FITS else None
+
     def fit(self, asked: str | None) -> str | None:
         """Resolves how images are made square: `AS_PREPARED` is the way of the training images."""
         if asked != AS_PREPARED:
             return asked
-        fit = prepared_fit(self.result.spec.data.name) or "crop"
+        fit = self.views or prepared_fit(self.result.spec.data.name) or "crop"
         say(f"images of another size are brought to {self.resolution} pixels by '{fit}'")
         return fit
 
@@ -167,7 +176,7 @@ def answers(
     if part not in PARTS:
         raise UsageFailure(f"there is no part '{part}'; known: {', '.join(PARTS)}")
     network = _Network(run, device)
-    data = datasets.load(**asdict(other or network.result.spec.data))
+    data = load_data(other or network.result.spec.data)
     if other is None:
         require_same_data(
             network.result,
@@ -201,6 +210,12 @@ def _refitted(part: Part, network: _Network, data: Dataset, fit: str | None) -> 
             f"was trained on {size} x {size}",
             remedy="--resize brings every image to that size (--fit says how)",
         )
+    if as_files(part.images) is not None:
+        raise InvalidInput(
+            f"the files of {data.name} are shown with {data.resolution} pixels; the network was "
+            f"trained on {size}",
+            remedy=f"prepare them under another name with --size {size}",
+        )
     return Part(np.stack([resized(image, size, fit) for image in part.images]), part.labels)
 
 
@@ -220,10 +235,12 @@ def answers_on_files(
     `wanted` says which of them, and where their labels stand. Channels are converted to those of
     the training. With `fit` ("crop", "pad", "stretch" or `AS_PREPARED`), images of another size are
     brought to that of the training; without it they are `InvalidInput` (exit code 3). So are files
-    that cannot be read, unless `skip_bad`, and those that lose something, unless `convert`.
+    that cannot be read, unless `skip_bad`, and those that lose something, unless `convert`. A
+    network of a streamed set, whose images have any size, needs no `fit`.
     """
     network = _Network(run, device)
-    shape = Shape(network.resolution, network.fit(fit), network.facts["channels"], convert)
+    chosen = network.fit(fit or network.views)
+    shape = Shape(network.resolution, chosen, network.facts["channels"], convert)
     bad: dict[str, str] | None = {} if skip_bad else None
     with open_loose(path, network.facts["classes"], wanted) as images:
         say(f"{len(images.names):,} images of {path}: {images.folders}")

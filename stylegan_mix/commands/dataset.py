@@ -90,7 +90,8 @@ def _prepared_row(name: str) -> dict[str, Any]:
     except errors.InvalidInput:
         row = dict.fromkeys(("classes", "train", "test", "shape", "default draw"))
         return {"name": name, **row, "state": "damaged", "folder": str(find_folder(name))}
-    return _pool_row(pool, "prepared", container.folder)
+    state = "streamed" if container.facts.get("streamed") else "prepared"
+    return _pool_row(pool, state, container.folder)
 
 
 # prepare
@@ -135,8 +136,8 @@ def _prepared_row(name: str) -> dict[str, Any]:
 @click.option("--size", type=int, metavar="PIXELS", help="Bring all images to this square.")
 @click.option(
     "--fit",
-    type=click.Choice(["crop", "pad", "stretch"]),
-    help="Way to make squares of other shapes.  [default: crop]",
+    type=click.Choice(["crop", "pad", "stretch", "centre"]),
+    help="Way to make squares of other shapes.  [default: crop; centre with --stream]",
 )
 @click.option(
     "--convert",
@@ -156,6 +157,11 @@ def _prepared_row(name: str) -> dict[str, Any]:
     default="error",
     show_default=True,
     help="Images that cannot be read.",
+)
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Leave the images in their files, which are read while a classifier trains.",
 )
 @click.option("--allow-unknown-hash", is_flag=True, help="Trust a CIFAR archive of another hash.")
 @click.option("--replace", is_flag=True, help="Replace different content of the same name.")
@@ -185,6 +191,8 @@ def prepare(
     stylegan-mix dataset prepare cifar10_lt --from cifar-10-python.tar.gz
     stylegan-mix dataset prepare plankton --from plankton.tar --size 64 --fit pad --channels 1
     stylegan-mix dataset prepare dogs --from dogs.zip --labels labels.csv --label-column breed
+    stylegan-mix dataset prepare imagenet_lt --from imagenet --stream \
+    --train-list ImageNet_LT_train.txt --test-list ImageNet_LT_test.txt
     """
     from stylegan_mix.datasets import prepare as preparing
     from stylegan_mix.datasets.pool import find_folder, open_pool
@@ -240,7 +248,8 @@ def _print_plan(facts: dict[str, Any], users: Sequence[User], as_json: bool) -> 
     if facts["outcome"] == "already there":
         result(f"{name}: already there, {folder}")
     else:
-        size = f"{facts['bytes'] / 1e6:,.1f} MB of images"
+        what = "a table of the files" if facts.get("streamed") else "images"
+        size = f"{facts['bytes'] / 1e6:,.1f} MB of {what}"
         over = {"replacement": ", in the place of other images"}.get(facts["outcome"], "")
         result(f"would write {folder}: {size}{over}")
     _print_origin(facts)
@@ -374,17 +383,24 @@ def _save_sheet(data: Dataset, out: Path | None) -> Path:
 @console.json_option
 @console.debug_option
 def verify(name: str, as_json: bool) -> None:
-    """Check a prepared set down to the pixels: its file, every image hash, its ids."""
+    """Check a prepared set down to the pixels: its file, every image hash, its ids.
+
+    Of a streamed set, every file is read and compared with its hash.
+    """
     from stylegan_mix import datasets
     from stylegan_mix.datasets import prepare as preparing
     from stylegan_mix.datasets.embedded import EMBEDDED
+    from stylegan_mix.datasets.streamed import as_files
 
     if name in EMBEDDED:
         facts: dict[str, Any] = {"name": name, "folder": None}
     else:
         facts = preparing.verify(name)
-    data = datasets.load(name)
-    again = datasets.identity(data.train.images, data.train.labels, data.classes)
+    data = datasets.load(name, streamed=True)
+    # The files of a streamed set were compared one by one.
+    again = data.split_id
+    if as_files(data.train.images) is None:
+        again = datasets.identity(data.train.images, data.train.labels, data.classes)
     if again != data.split_id:
         raise errors.InvalidInput(
             f"{name}: the split id is {data.split_id}, its images say {again}"

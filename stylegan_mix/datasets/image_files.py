@@ -10,7 +10,7 @@ import importlib
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,9 @@ __all__ = [
     "BadImage",
     "Header",
     "Shape",
+    "Window",
     "decode",
+    "decode_window",
     "heif_hint",
     "inspect",
     "is_image_name",
@@ -64,7 +66,9 @@ SUFFIXES = (
     *([".avif"] if _AVIF else []),
     *(HEIF_ENDINGS if _HEIF else ()),
 )
-FITS = ("crop", "pad", "stretch")
+FITS = ("crop", "pad", "stretch", "centre")
+# The share of the shorter side that "centre" takes: 224 of 256 pixels, the protocol on ImageNet.
+_CENTRAL = 0.875
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 # Modes that --convert brings to 8 bits and to the modes below: whether they have colour.
@@ -88,6 +92,10 @@ def heif_hint(names: Iterable[str]) -> str:
 def is_image_name(name: str) -> bool:
     """Tells by its name if a file is an image that is read: a known ending, and not hidden."""
     return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+Window = Callable[[int, int], tuple[float, float, float, float]]
+"""A choice of a part of an image of some width and height: left, top, right and bottom, pixels."""
 
 
 class BadImage(Exception):
@@ -145,26 +153,47 @@ def decode(content: bytes, shape: Shape) -> np.ndarray:
     The EXIF rotation is applied once. Colour becomes grey by ITU-R 601 luma. Alpha without a target
     channel is laid over white; an image without alpha is opaque. Fits: "crop" takes the largest
     centred square, "pad" adds the median colour of the image's own border, "stretch" ignores the
-    aspect ratio. All resample with Lanczos; an image of the right size is not resampled.
+    aspect ratio. These resample with Lanczos; an image of the right size is not resampled. "centre"
+    takes the centred square of seven eighths of the shorter side, of every image, and resamples
+    linearly, with antialiasing.
     """
+    image = _decoded(content, shape)
+    if shape.size is not None and (shape.fit == "centre" or image.size != (shape.size,) * 2):
+        image = _fitted(image, shape.size, shape.fit or "crop")
+    return _array(image, shape.channels)
+
+
+def decode_window(content: bytes, shape: Shape, window: Window) -> np.ndarray:
+    """Decodes a part of an image -> uint8 [size,size,C], resampled linearly with antialiasing.
+
+    Raises `BadImage`. `window` chooses the part by the image's size after its EXIF rotation.
+    """
+    assert shape.size is not None
+    image = _decoded(content, shape)
+    size, linear = (shape.size, shape.size), Image.Resampling.BILINEAR
+    return _array(image.resize(size, linear, box=window(*image.size)), shape.channels)
+
+
+def _decoded(content: bytes, shape: Shape) -> Image.Image:
+    """Decodes an image at its own size, with the channels of `shape`."""
     image, _ = _open(content, shape.convert)
     try:
         image.load()
         image = _plain(ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise BadImage(f"cannot be decoded: {' '.join(str(error).split())}") from error
-    image = _converted(image, CHANNELS[shape.channels])
-    if shape.size is not None and image.size != (shape.size, shape.size):
-        image = _fitted(image, shape.size, shape.fit or "crop")
-    array = np.asarray(image, np.uint8)
-    return array.reshape(image.height, image.width, shape.channels)
+    return _converted(image, CHANNELS[shape.channels])
+
+
+def _array(image: Image.Image, channels: int) -> np.ndarray:
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
 def resized(pixels: np.ndarray, size: int, fit: str) -> np.ndarray:
     """Brings uint8 [H,W,C] to `size` pixels square by a fit of `decode` -> uint8 [size,size,C]."""
     channels = pixels.shape[2]
     image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-    return np.asarray(_fitted(image, size, fit), np.uint8).reshape(size, size, channels)
+    return _array(_fitted(image, size, fit), channels)
 
 
 def _open(content: bytes, convert: bool) -> tuple[Image.Image, Header]:
@@ -269,10 +298,11 @@ def _fitted(image: Image.Image, size: int, fit: str) -> Image.Image:
     lanczos = Image.Resampling.LANCZOS
     if fit == "stretch":
         return image.resize((size, size), lanczos)
-    if fit == "crop":
-        side = min(width, height)
+    if fit in ("crop", "centre"):
+        side = min(width, height) * (_CENTRAL if fit == "centre" else 1)
         left, top = (width - side) / 2, (height - side) / 2
-        return image.resize((size, size), lanczos, box=(left, top, left + side, top + side))
+        way = Image.Resampling.BILINEAR if fit == "centre" else lanczos
+        return image.resize((size, size), way, box=(left, top, left + side, top + side))
     scale = size / max(width, height)
     small = (max(round(width * scale), 1), max(round(height * scale), 1))
     canvas = Image.new(image.mode, (size, size), _border(image))

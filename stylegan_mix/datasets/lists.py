@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from stylegan_mix.datasets.listing import (
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.reading import is_count, lines, read_text, table_rows
 
-__all__ = ["from_index", "from_lists"]
+__all__ = ["from_index", "from_lists", "listed_names"]
 
 LARGEST_TEXT = 1 << 30
 # iNaturalist's lists of two million images have some forty million values.
@@ -96,7 +97,7 @@ def from_lists(archive: Archive, train: Path, test: Path | None) -> Listing:
     folder that holds all images of its label and no others, or else from its number. Without
     `test`, images are held out as in `folders`.
     """
-    read = [_list_file(path) for path in (train, test) if path is not None]
+    read = [_list_file(path, archive.path) for path in (train, test) if path is not None]
     pairs, names = read[0]
     tested = read[1][0] if len(read) > 1 else []
     if len(read) > 1 and read[1][1] != names:
@@ -120,23 +121,50 @@ def from_lists(archive: Archive, train: Path, test: Path | None) -> Listing:
     return listing_of(archive, classes, parts, notes)
 
 
-def _list_file(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
-    """Reads ((label, path) of each image in the file's order, class names or nothing)."""
-    if path.suffix.lower() == ".json":
-        return _inaturalist(path)
+def listed_names(root: Path, train: Path, test: Path | None) -> list[str]:
+    """Reads the names that lists have for files below `root`; see `from_lists`."""
+    read = [_list_file(path, root)[0] for path in (train, test) if path is not None]
+    return [name for pairs in read for _, name in pairs]
+
+
+def _list_file(path: Path, root: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:
+    """Reads ((label, path below `root`) of each image in the file's order, class names or nothing).
+
+    A path may be absolute if it leads to a file below `root`.
+    """
+    pairs, names = _inaturalist(path) if path.suffix.lower() == ".json" else (_pairs(path), ())
+    return [(label, _below(name, root, path)) for label, name in pairs], names
+
+
+def _below(name: str, root: Path, path: Path) -> str:
+    """Brings a path of a list to the form of the names below `root`."""
+    plain = posixpath.normpath(name)
+    if plain.startswith("/"):
+        plain = posixpath.relpath(plain, root.absolute().as_posix())
+    if plain.split("/")[0] == "..":
+        raise InvalidInput(
+            f"{path}: '{name[:200]}' does not lie below {root}",
+            remedy="name the folder around all images of the list: --from FOLDER",
+        )
+    return plain
+
+
+def _pairs(path: Path) -> list[tuple[int, str]]:
+    """Reads lines of `path label`; a path may have spaces in it."""
     pairs = []
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not is_count(label):
+        name, *rest = line.strip().rsplit(maxsplit=1)
+        label = rest[0] if rest else ""
+        if not is_count(label):
             raise InvalidInput(f"{path}, row {number}: expected 'path label', got {line[:80]!r}")
         if int(label) >= MOST_CLASSES:
             raise InvalidInput(f"{path}, row {number}: label {label}; at most {MOST_CLASSES - 1}")
-        pairs.append((int(label), name.strip()))
+        pairs.append((int(label), name))
     if not pairs:
         raise InvalidInput(f"{path} lists no image")
-    return pairs, ()
+    return pairs
 
 
 def _inaturalist(path: Path) -> tuple[list[tuple[int, str]], tuple[str, ...]]:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from stylegan_mix.datasets.embedded import EMBEDDED
 from stylegan_mix.datasets.hashes import identity_of
 from stylegan_mix.datasets.pool import Pool, draw, find_folder, open_pool
 from stylegan_mix.datasets.records import Dataset, Part
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, nearest
 from stylegan_mix.rng import stream
 from stylegan_mix.store import roots
@@ -62,6 +64,7 @@ def load(
     split_seed: int | None = None,
     drop_overlap: bool = False,
     val_per_class: int = 0,
+    streamed: bool = False,
 ) -> Dataset:
     """Loads one draw of a data set; the same arguments give the same images in the same order.
 
@@ -70,13 +73,23 @@ def load(
     images that are also in the test part. `val_per_class` images a class, keyed by `split_seed`,
     are returned as `.val`. If the data set has a validation part of its own, they are taken from
     it, as far as there are so many; else they are cut from the training part, and split id, counts
-    and statistics describe the rest.
+    and statistics describe the rest. `streamed` admits a set whose images are files
+    (`streamed.FileImages`), in the place of arrays.
 
     Raises `UsageFailure` (exit code 2) for an impossible draw, `InvalidInput` (3) for a draw that
     this source cannot give or a damaged set, `MissingEnvironment` (4) for absent data.
     """
+    pool = pool_named(name)
+    files = as_files(pool.images)
+    if files is not None and not streamed:
+        raise InvalidInput(
+            f"{name} was prepared with --stream: its images stay in their files, which only "
+            "classifiers are trained on",
+            remedy="prepare it once more, under another name, as squares of one size: "
+            f"stylegan-mix dataset prepare NAME --from {shlex.quote(str(files.root))} --size 64",
+        )
     return from_pool(
-        pool_named(name),
+        pool,
         imbalance=imbalance,
         profile=profile,
         split_seed=split_seed or 0,
@@ -115,7 +128,7 @@ def from_pool(
         flip=pool.flip,
         overlap=np.flatnonzero(chosen.doubled),
         dropped=chosen.dropped,
-        val=None if held is None else Part(np.asarray(held.images[held.rows]), held.labels),
+        val=None if held is None else Part(_taken(held.images, held.rows), held.labels),
         notes=(*_notes(pool, counts, chosen.imbalance), *chosen.notes),
     )
 
@@ -194,6 +207,9 @@ def _resolved(pool: Pool, profile: str | None, imbalance: float | None) -> tuple
 
 
 def _taken(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    files = as_files(images)
+    if files is not None:
+        return cast(np.ndarray, files.chosen(rows))
     # All rows: the memory map itself, so that a large set stays on the disk.
     return images if len(rows) == len(images) else np.asarray(images[rows])
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stylegan_mix import store
-from stylegan_mix.arrays import Container, open_container
+from stylegan_mix.arrays import Container, open_container, read_manifest
 from stylegan_mix.datasets.facts import check_arrays, check_facts
 from stylegan_mix.datasets.hashes import image_hashes
 from stylegan_mix.datasets.image_files import FITS
@@ -25,6 +25,7 @@ from stylegan_mix.datasets.splits import (
     long_tailed_counts,
     long_tailed_indices,
 )
+from stylegan_mix.datasets.streamed import file_images
 from stylegan_mix.errors import InvalidInput, MissingEnvironment, UsageFailure, fitting
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "draw",
     "find_folder",
     "from_arrays",
+    "is_streamed",
     "moments",
     "offers",
     "open_pool",
@@ -125,8 +127,17 @@ def find_folder(name: str) -> Path | None:
     return None
 
 
+def is_streamed(name: str) -> bool:
+    """Tells if a prepared set is a table of files; false if there is no sound set of that name."""
+    folder = find_folder(name)
+    try:
+        return bool(folder and read_manifest(folder, kind=KIND)["facts"].get("streamed"))
+    except InvalidInput:
+        return False
+
+
 def prepared_fit(name: str) -> str | None:
-    """Tells how the images of a prepared set were made square ("crop", "pad" or "stretch").
+    """Tells how the images of a prepared set were made square: a name of `FITS`.
 
     None if they were not, or if there is no sound set of that name.
     """
@@ -166,19 +177,25 @@ def _from_container(name: str, container: Container) -> Pool:
     facts = container.facts
     profile, imbalance = facts["default"]
     val = val_hashes = None
-    if "val_images" in container.names:
-        val = Part(container["val_images"], np.asarray(container["val_labels"]))
+
+    def images(part: str) -> np.ndarray:
+        if facts.get("streamed"):
+            return file_images(container, name, part)
+        return container["images" if part == "train" else f"{part}_images"]
+
+    if "val_labels" in container.names:
+        val = Part(images("val"), np.asarray(container["val_labels"]))
         val_hashes = np.asarray(container["val_hashes"])
     return Pool(
         name=name,
         classes=tuple(facts["classes"]),
-        images=container["images"],
+        images=images("train"),
         labels=np.asarray(container["labels"]),
         position=np.asarray(container["position"]),
         listed=np.asarray(container["listed"]),
         hashes=np.asarray(container["hashes"]),
         sums=np.asarray(container["sums"]),
-        test_images=container["test_images"],
+        test_images=images("test"),
         test_labels=np.asarray(container["test_labels"]),
         test_hashes=np.asarray(container["test_hashes"]),
         head=facts["head"],

@@ -10,41 +10,33 @@ import hashlib
 import math
 import os
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 
 from stylegan_mix import arrays, store
 from stylegan_mix.arrays import Container, Writer
-from stylegan_mix.datasets import official
+from stylegan_mix.datasets import streaming
 from stylegan_mix.datasets.archives import Archive, open_archive
+from stylegan_mix.datasets.composed_facts import check_set, composed_facts, label_arrays
 from stylegan_mix.datasets.hashes import identity_of, image_hashes
 from stylegan_mix.datasets.label_files import asked_content
-from stylegan_mix.datasets.pool import KIND, moments, open_pool
-from stylegan_mix.datasets.present import (
-    FOLDER_RULES,
-    differs,
-    made_of,
-    other_content,
-    present_set,
-    same,
-)
-from stylegan_mix.datasets.repeats import repeat_notes
+from stylegan_mix.datasets.pool import KIND, Pool, moments, open_pool
+from stylegan_mix.datasets.present import differs, made_of, other_content, present_set, same
 from stylegan_mix.datasets.request import Request
 from stylegan_mix.datasets.request_checks import check_request
 from stylegan_mix.datasets.sources import Content, bad_images, read_source
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.datasets.trained_sizes import size_note
 from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.session import Session
-from stylegan_mix.showing import is_plain, one_line
 
 __all__ = ["Prepared", "Request", "plan", "prepare", "verify"]
 
 VERSION = 1
-KEPT_SKIPPED = 10_000
 
 
 @dataclass(frozen=True)
@@ -70,16 +62,18 @@ def prepare(request: Request, *, replace: bool = False, session: Session = Sessi
         if old.is_dir() and not final.is_dir():  # stopped in the middle of a replacement
             os.rename(old, final)
         present = present_set(final, replace)
-        with open_archive(request.source, request.names_encoding, session) as archive:
+        with _opened(request, session) as archive:
             key = _request_key(request, archive)
             if present is not None and made_of(present, key, request, archive):
                 return Prepared(final, True, present.facts)
             shutil.rmtree(temporary, ignore_errors=True)
             try:
-                made = _write(request, archive, key, temporary, session)
-                if present is not None and same(present, made):
+                write = streaming.write if request.stream else _write
+                made = write(request, archive, key, temporary, session)
+                alike = present is not None and same(present, made)
+                if present is not None and alike and not streaming.moved(present, made):
                     return Prepared(final, True, present.facts)
-                if present is not None and not replace:
+                if present is not None and not alike and not replace:
                     raise other_content(request.name, present.facts, made.facts)
                 if final.is_dir():
                     os.rename(final, old)
@@ -100,16 +94,18 @@ def plan(
     """
     check_request(request)
     present = present_set(store.home() / "datasets" / request.name, replace)
-    with open_archive(request.source, request.names_encoding, session) as archive:
+    with _opened(request, session) as archive:
         _check_lists(request)
         key = "" if present is None else _request_key(request, archive)
-        content = read_source(request, archive, {}, session)
+        read = streaming.listed if request.stream else read_source
+        content = read(request, archive, {}, session)
         if content.bad and request.on_bad_image == "error":
             raise bad_images(archive, dict(content.bad))
         if content.bad:
-            content = read_source(request, archive, dict(content.bad), session)
-        _check_set(request, content)
+            content = read(request, archive, dict(content.bad), session)
+        check_set(request, content)
         counts = np.bincount(content.labels, minlength=len(content.classes))
+        note = "" if request.stream else size_note(content.shape[0])
         images = sum(map(len, (content.labels, content.test_labels, content.val_labels)))
         found = {
             "name": request.name,
@@ -123,8 +119,11 @@ def plan(
             "counts": counts.tolist(),
             "shape": list(content.shape),
             "flip": request.flip,
-            "bytes": images * math.prod(content.shape),
-            "notes": [*content.notes, *filter(None, [size_note(content.shape[0])])],
+            "bytes": streaming.table_bytes(content)
+            if request.stream
+            else images * math.prod(content.shape),
+            **({"streamed": True} if request.stream else {}),
+            "notes": [*content.notes, *filter(None, [note])],
         }
         made = present is not None and made_of(present, key, request, archive)
     if present is None:
@@ -147,17 +146,9 @@ def verify(name: str) -> dict[str, Any]:
     `MissingEnvironment` (4) if there is no such set.
     """
     pool, container = open_pool(name)
-    found: dict[str, tuple[Any, Any]] = {
-        "hashes of the training images": (image_hashes(pool.images), pool.hashes),
-        "hashes of the test images": (image_hashes(pool.test_images), pool.test_hashes),
-        "channel sums": (moments(pool.images), pool.sums),
-    }
-    if pool.val is not None:
-        held = (image_hashes(pool.val.images), pool.val_hashes)
-        found["hashes of the validation images"] = held
-    wrong = [what for what, (now, then) in found.items() if not np.array_equal(now, then)]
-    test_id = identity_of(found["hashes of the test images"][0], pool.test_labels, pool.classes)
-    if test_id != container.facts["test_id"]:
+    streamed = as_files(pool.images) is not None
+    wrong = _other_files(pool) if streamed else _other_pixels(pool)
+    if identity_of(pool.test_hashes, pool.test_labels, pool.classes) != container.facts["test_id"]:
         wrong.append("test id")
     if wrong:
         raise InvalidInput(
@@ -172,8 +163,38 @@ def verify(name: str) -> dict[str, Any]:
         "train_images": len(pool.images),
         "test_images": len(pool.test_images),
         **({} if pool.val is None else {"val_images": len(pool.val)}),
-        "test_id": test_id,
+        "test_id": container.facts["test_id"],
     }
+
+
+def _other_pixels(pool: Pool) -> list[str]:
+    """Names the hashes and sums of a set that are not those of its images."""
+    found: dict[str, tuple[Any, Any]] = {
+        "hashes of the training images": (image_hashes(pool.images), pool.hashes),
+        "hashes of the test images": (image_hashes(pool.test_images), pool.test_hashes),
+        "channel sums": (moments(pool.images), pool.sums),
+    }
+    if pool.val is not None:
+        held = (image_hashes(pool.val.images), pool.val_hashes)
+        found["hashes of the validation images"] = held
+    return [what for what, (now, then) in found.items() if not np.array_equal(now, then)]
+
+
+def _other_files(pool: Pool) -> list[str]:
+    """Reads all files of a streamed set; raises for one that is another than it was."""
+    for part in (pool.images, pool.test_images, pool.val and pool.val.images):
+        files = as_files(part)
+        if files is not None:
+            files.require_same()
+    return []
+
+
+def _opened(request: Request, session: Session) -> AbstractContextManager[Archive]:
+    """Opens the source of a request."""
+    if request.stream:
+        _check_lists(request)
+        return streaming.opened(request)
+    return open_archive(request.source, request.names_encoding, session)
 
 
 def _request_key(request: Request, archive: Archive) -> str:
@@ -196,7 +217,8 @@ def _request_key(request: Request, archive: Archive) -> str:
             "version": VERSION,
             **({"layout": said} if any(said.values()) else {}),
             "name": request.name,
-            "source": archive.sha256(),
+            "source": streaming.marks(archive) if request.stream else archive.sha256(),
+            **({"stream": str(request.source.absolute())} if request.stream else {}),
             "lists": [None if path is None else store.sha256_file(path) for path in lists],
             "size": request.size,
             "fit": request.fit,
@@ -225,7 +247,7 @@ def _write(
     skipped: dict[str, str] = {}
     while True:
         content = read_source(request, archive, skipped, session)
-        _check_set(request, content)
+        check_set(request, content)
         if not skipped and (note := size_note(content.shape[0])):
             session.say(f"note: {note}")
         writer = _writer(folder, content)
@@ -242,53 +264,19 @@ def _write(
         shutil.rmtree(folder)
 
 
-def _check_set(request: Request, content: Content) -> None:
-    known = official.SETS.get(request.name)
-    if known is not None and len(content.classes) != known.classes:
-        raise InvalidInput(
-            f"{request.name} has {known.classes} classes; {request.source} has "
-            f"{len(content.classes)}",
-            remedy="choose another name for this data set",
-        )
-    odd = [name for name in content.classes if not is_plain(name)]
-    if odd:
-        raise InvalidInput(
-            f"{request.source}: the class name '{one_line(odd[0])}' has control characters in it",
-            remedy="rename the class",
-        )
-    counts = np.bincount(content.labels, minlength=len(content.classes))
-    empty = [content.classes[c] for c in np.flatnonzero(counts == 0)]
-    if empty or not len(content.test_labels):
-        raise InvalidInput(
-            f"{request.source}: no readable training image of {', '.join(empty[:10])}"
-            if empty
-            else f"{request.source}: no readable test image"
-        )
-
-
 def _images(part: str) -> str:
     """Names the array of a part's images."""
     return "images" if part == "train" else f"{part}_images"
 
 
 def _writer(folder: Path, content: Content) -> Writer:
-    held, tested, channels = len(content.labels), len(content.test_labels), content.shape[2]
-    writer = Writer(
-        folder,
-        {
-            "images": ("u1", (held, *content.shape)),
-            "labels": ("i8", (held,)),
-            "position": ("i8", (held,)),
-            "listed": ("i8", (len(content.listed),)),
-            "hashes": ("u1", (held, 32)),
-            "sums": ("i8", (held, 2, channels)),
-            "test_images": ("u1", (tested, *content.shape)),
-            "test_labels": ("i8", (tested,)),
-            "test_hashes": ("u1", (tested, 32)),
-            **_validation_arrays(content),
-        },
-        attributes={"schema": KIND, "schema_version": VERSION},
-    )
+    declared: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, (dtype, shape) in label_arrays(content).items():
+        part, _, kind = name.rpartition("_")
+        if kind == "labels":
+            declared[_images(part or "train")] = ("u1", (shape[0], *content.shape))
+        declared[name] = (dtype, shape)
+    writer = Writer(folder, declared, attributes={"schema": KIND, "schema_version": VERSION})
     for name in ("labels", "position", "listed", "test_labels"):
         writer.view(name)[...] = getattr(content, name)
     if len(content.val_labels):
@@ -296,65 +284,14 @@ def _writer(folder: Path, content: Content) -> Writer:
     return writer
 
 
-def _validation_arrays(content: Content) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Declares the arrays of a validation part of the source's own, if it has one."""
-    held = len(content.val_labels)
-    if not held:
-        return {}
-    return {
-        "val_images": ("u1", (held, *content.shape)),
-        "val_labels": ("i8", (held,)),
-        "val_hashes": ("u1", (held, 32)),
-    }
-
-
 def _facts(
     request: Request, archive: Archive, key: str, content: Content, writer: Writer
 ) -> dict[str, Any]:
     """Hashes the written arrays, and composes the facts of the set."""
-    images, tested = writer.view("images"), writer.view("test_images")
-    writer.view("hashes")[...] = image_hashes(images)
-    writer.view("test_hashes")[...] = image_hashes(tested)
-    writer.view("sums")[...] = moments(images)
-    parts = {
-        "train": (writer.view("hashes"), content.labels),
-        "test": (writer.view("test_hashes"), content.test_labels),
-    }
-    if len(content.val_labels):
-        writer.view("val_hashes")[...] = image_hashes(writer.view("val_images"))
-        parts["val"] = (writer.view("val_hashes"), content.val_labels)
-    known = official.SETS.get(request.name)
-    return {
-        "name": request.name,
-        "classes": list(content.classes),
-        "train_images": len(images),
-        "train_listed": len(content.listed),
-        "test_images": len(tested),
-        **({"val_images": len(content.val_labels)} if len(content.val_labels) else {}),
-        "shape": list(content.shape),
-        "test_id": identity_of(writer.view("test_hashes"), content.test_labels, content.classes),
-        "head": int(np.bincount(content.listed).max()),
-        "flip": request.flip,
-        "default": list(known.default) if known else ["natural", None],
-        "source": _source(request, archive, content.kind),
-        "folder_rules": FOLDER_RULES,
-        "size": request.size,
-        "fit": request.fit,
-        **({"convert": True} if request.convert else {}),
-        "notes": [*content.notes, *repeat_notes(parts, content.files, content.classes)],
-        "skipped": dict(list(content.skipped.items())[:KEPT_SKIPPED]),
-        "skipped_images": len(content.skipped),
-        "decoder": f"Pillow {PIL.__version__}",
-        "request": key,
-    }
-
-
-def _source(request: Request, archive: Archive, kind: str) -> dict[str, Any]:
-    lists = (request.train_list, request.test_list, *request.labels)
-    return {
-        "kind": kind,
-        "file": request.source.name,
-        "sha256": archive.sha256(),
-        "index": request.index and request.index.name,
-        "lists": [path.name for path in lists if path],
-    }
+    hashes = {}
+    for part in content.parts:
+        hashes[part] = writer.view("hashes" if part == "train" else f"{part}_hashes")
+        hashes[part][...] = image_hashes(writer.view(_images(part)))
+    writer.view("sums")[...] = moments(writer.view("images"))
+    source = {"sha256": archive.sha256()}
+    return composed_facts(request, content, hashes, source=source, key=key)

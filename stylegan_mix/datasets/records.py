@@ -17,7 +17,11 @@ __all__ = ["Dataset", "Part", "draw_name", "draw_options"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """`images` uint8 [N,H,W,C] in 0..255 (array or read-only memory map), `labels` int64 [N]."""
+    """`images` uint8 [N,H,W,C] in 0..255, `labels` int64 [N].
+
+    Images are an array, a read-only memory map, or files that are decoded when they are indexed
+    (`streamed.FileImages`).
+    """
 
     images: np.ndarray
     labels: np.ndarray

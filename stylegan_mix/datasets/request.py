@@ -18,7 +18,8 @@ class Request:
     or a number: the folder, counted from 1 below a part, that names the class. `size` and `fit`
     bring all images to squares; None keeps them. `convert` admits images that lose something: 16
     bits, CMYK, all frames but one. `flip`: a mirrored image keeps its label. `on_bad_image` is
-    "error" or "skip".
+    "error" or "skip". `stream` keeps a table of the files in the place of their pixels: they are
+    decoded again whenever a classifier sees them (`streamed.FileImages`).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Request:
     flip: bool = True
     on_bad_image: str = "error"
     allow_unknown_hash: bool = False
+    stream: bool = False
 
     @property
     def folders(self) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from stylegan_mix.datasets import official
 from stylegan_mix.datasets.class_folders import check_levels
 from stylegan_mix.datasets.embedded import EMBEDDED, no_preparation
 from stylegan_mix.datasets.image_files import CHANNELS, FITS
@@ -25,7 +26,7 @@ def check_request(request: Request) -> None:
         problems.append(no_preparation(request.name))
     if request.fit is not None and request.fit not in FITS:
         problems.append(f"no fit '{request.fit}'; known: {', '.join(FITS)}")
-    if request.fit is not None and request.size is None:
+    if request.fit is not None and request.size is None and not request.stream:
         problems.append("--fit needs --size")
     if request.size is not None and not 4 <= request.size <= 1024:
         problems.append(f"--size must lie in 4 to 1024, got {request.size}")
@@ -36,10 +37,25 @@ def check_request(request: Request) -> None:
     if request.test_list and not request.train_list:
         problems.append("--test-list needs --train-list")
     problems += _layout_problems(request)
+    problems += _stream_problems(request)
     if request.on_bad_image not in ("error", "skip"):
         problems.append(f"--on-bad-image is error or skip, not {request.on_bad_image}")
     if problems:
         raise UsageFailure("; ".join(problems))
+
+
+def _stream_problems(request: Request) -> list[str]:
+    """Lists the reasons that a source cannot be streamed."""
+    if not request.stream:
+        return []
+    problems = []
+    if request.source.exists() and not request.source.is_dir():
+        problems.append(
+            f"--stream reads files again and again, and {request.source} is not a folder: unpack it"
+        )
+    if request.name in official.SETS:
+        problems.append(f"{request.name} is small: prepare it without --stream")
+    return problems
 
 
 def _layout_problems(request: Request) -> list[str]:

@@ -40,6 +40,38 @@ def test_lossless_pixels_arrive_unchanged(shape: Any, channels: int, kind: str) 
     assert np.array_equal(decode(content, AS_IS[channels]), pixels.reshape(6, 5, channels))
 
 
+def test_the_centre_is_cut_from_images_of_every_size() -> None:
+    """Seven eighths of 16 pixels are the middle 14, also where 14 or 16 pixels are wanted."""
+    pixels = noise(16, 24, 3)
+    content = encoded(Image.fromarray(pixels))
+    assert np.array_equal(decode(content, Shape(14, "centre", 3)), pixels[1:15, 5:19])
+    square = encoded(Image.fromarray(pixels[:, :16]))
+    found = decode(square, Shape(16, "centre", 3))
+    assert found.shape == (16, 16, 3) and not np.array_equal(found, pixels[:, :16])
+    box = (1, 1, 15, 15)
+    image = Image.fromarray(pixels[:, :16]).resize((16, 16), Image.Resampling.BILINEAR, box=box)
+    assert np.array_equal(found, np.asarray(image))
+
+
+def test_a_window_is_brought_to_the_size_with_the_channels_of_the_shape() -> None:
+    pixels = noise(10, 20)
+    content = encoded(Image.fromarray(pixels))
+    sizes = []
+
+    def window(width: int, height: int) -> tuple[float, float, float, float]:
+        sizes.append((width, height))
+        return (2, 1, 10, 9)
+
+    found = image_files.decode_window(content, Shape(8, "centre", 3), window)
+    assert sizes == [(20, 10)] and found.shape == (8, 8, 3)
+    assert np.array_equal(found[:, :, 0], pixels[1:9, 2:10])
+    turned = Image.fromarray(pixels)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    image_files.decode_window(encoded(turned, "JPEG", exif=exif), Shape(8, None, 3), window)
+    assert sizes[1] == (10, 20)
+
+
 def test_grey_of_equal_channels_is_that_channel() -> None:
     grey = noise(8, 8)
     content = encoded(Image.fromarray(np.repeat(grey[..., None], 3, 2)))
@@ -169,7 +201,7 @@ def test_every_fit_gives_the_size(fit: str, channels: int) -> None:
 
 def test_the_right_size_is_left_alone() -> None:
     pixels = noise(16, 16, 3)
-    for fit in image_files.FITS:
+    for fit in ("crop", "pad", "stretch"):  # "centre" cuts every image
         found = decode(encoded(Image.fromarray(pixels)), Shape(16, fit, 3))
         assert np.array_equal(found, pixels)
 

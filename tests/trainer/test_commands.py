@@ -477,16 +477,14 @@ def test_votes_are_listed_once_they_are_collected(home: Path, trainer: Trainer) 
     assert "335 images x 4 views" in trainer("queries")[1]
 
 
-def test_recipes_and_models_are_listed_from_what_runs_use(trainer: Trainer) -> None:
-    from trainer.models import MODELS
+def test_recipes_are_listed_from_what_runs_use(trainer: Trainer) -> None:
     from trainer.recipes.catalogue import RECIPES
 
-    for command, known in (("recipes", RECIPES), ("models", MODELS)):
-        code, out, _ = trainer(command)
-        assert code == 0
-        assert [line.split()[0] for line in out.splitlines()] == list(known)
-        code, out, _ = trainer(command, "--json")
-        assert [one["name"] for one in json.loads(out)] == list(known)
+    code, out, _ = trainer("recipes")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+    code, out, _ = trainer("recipes", "--json")
+    assert [one["name"] for one in json.loads(out)] == list(RECIPES)
 
 
 def test_doctor_tells_of_machine_and_banks(bank: Any, trainer: Trainer) -> None:

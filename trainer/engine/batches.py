@@ -1,13 +1,14 @@
 """The batches of a stage, from training images and a bank: a function of the step alone.
 
 `N` rows of a batch; `C H W` channels and pixels. Images lie as uint8 on the device, or mapped from
-the disk if they do not fit. They are cropped, flipped, augmented by the run's policy and normalised
-for the whole batch at once. Rows of a bank pass through exactly the same transform.
+the disk if they do not fit; of a streamed set they are files (`crops`). They are cropped, flipped,
+augmented by the run's policy and normalised for the whole batch at once. Rows of a bank pass
+through exactly the same transform.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from stylegan_mix.banks.reader import Bank
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
 from trainer.engine.arms import ARMS
 from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy, policy
 from trainer.engine.batch import Batch, Partners, Source
+from trainer.engine.crops import Crops, views_of
 from trainer.engine.mixing import Mixer, beside, shares
 from trainer.engine.portions import Portions
 from trainer.engine.second_draw import Joiner
@@ -44,7 +47,8 @@ class Images:
         self._device = device
         self._mapped = images
         self._resident: Tensor | None = None
-        if device.type != "cpu" and images.nbytes <= RESIDENT_BYTES:
+        self._files = as_files(images)
+        if device.type != "cpu" and self._files is None and images.nbytes <= RESIDENT_BYTES:
             self._resident = torch.from_numpy(np.array(images)).to(device)
 
     def __len__(self) -> int:
@@ -55,6 +59,15 @@ class Images:
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._device)]
         return torch.from_numpy(np.asarray(self._mapped[rows])).to(self._device)
+
+    def each(self, batch: int) -> Iterator[Tensor]:
+        """Yields all images in order, `batch` at once, [n, H, W, C] uint8 on the device."""
+        if self._files is not None:
+            for views in views_of(self._files, batch):
+                yield torch.from_numpy(views).to(self._device)
+            return
+        for start in range(0, len(self), batch):
+            yield self.take(np.arange(start, min(start + batch, len(self))))
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,8 @@ class Batches:
         self._policy = policy(spec.augment) or PLAIN
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
+        files = as_files(data.train.images)
+        self._crops = None if files is None else Crops(files, self._stream, device)
         own = [Draw("class")] if self._balanced else stage.draws
         self._orders = [self._order(place, draw) for place, draw in enumerate(own)]
         self._even = self._order(len(stage.draws), Draw("class")) if arm.even else None
@@ -167,6 +182,7 @@ class Batches:
         return samplers.weighted(self._labels, shares, seed, name, number)
 
     def __call__(self, step: int) -> Batch:
+        self._look_ahead(step)
         parts = [self._drawn(place, step) for place in range(len(self._orders))]
         parts += self._extra(step)
         images = torch.cat([part.images for part in parts])
@@ -198,17 +214,34 @@ class Batches:
 
     def _drawn(self, place: int, step: int) -> _Part:
         """Draws the rows of one of the stage's draws, not yet mixed."""
-        draw = self._stage.draws[place]
-        rows = self._orders[place].rows(*self._portions.real(draw, step))
-        source = Source(_real(place), slice(0), judged=draw.judged, even=self._balanced)
-        return self._unmixed(source, rows)
+        judged = self._stage.draws[place].judged
+        source = Source(_real(place), slice(0), judged=judged, even=self._balanced)
+        return self._unmixed(source, self._rows(place, step), step)
 
-    def _unmixed(self, source: Source, rows: np.ndarray) -> _Part:
+    def _rows(self, place: int, step: int) -> np.ndarray:
+        """Draws the rows of the training part for one of the stage's draws."""
+        return self._orders[place].rows(*self._portions.real(self._stage.draws[place], step))
+
+    def _unmixed(self, source: Source, rows: np.ndarray, step: int) -> _Part:
         """Gathers training images by their rows."""
         ones = np.ones(len(rows), np.float32)
-        return _Part(
-            source, self._images.take(rows), _twice(self._labels[rows]), ones, _twice(rows)
-        )
+        images = self._gathered(rows, source.name, step)
+        return _Part(source, images, _twice(self._labels[rows]), ones, _twice(rows))
+
+    def _look_ahead(self, step: int) -> None:
+        """Begins to decode the images of this step and of the next ones, if they are files."""
+        if self._crops is None:
+            return
+        last = min(step + self._crops.ahead(self._spec.batch) + 1, self._steps)
+        for coming in range(step, last):
+            for place in range(len(self._orders)):
+                self._crops.expect(self._rows(place, coming), _real(place), coming)
+
+    def _gathered(self, rows: np.ndarray, name: str, step: int) -> Tensor:
+        """Gathers training images; files as random crops, keyed by `name` and `step`."""
+        if self._crops is None:
+            return self._images.take(rows)
+        return self._crops.take(rows, name, step)
 
     def _extra(self, step: int) -> list[_Part]:
         """Draws the rows of a bank, or the real ones in their place; none if a step has none."""
@@ -218,7 +251,7 @@ class Batches:
         weight = self._portions.weight(step)
         if self._even is not None:
             source = Source(_EVEN, slice(0), weight=weight, even=True)
-            return [self._unmixed(source, self._even.rows(start, count))]
+            return [self._unmixed(source, self._even.rows(start, count), step)]
         return [self._from_bank(self._bank, start, count, weight)] if self._bank else []
 
     def _from_bank(self, bank: Bank, start: int, count: int, weight: float) -> _Part:
@@ -288,7 +321,8 @@ class Batches:
         count = len(part.lam)
         start, _ = self._portions.real(self._stage.draws[0], step)
         rows = self._others.rows(start, count)
-        others = self._seen(self._images.take(rows), self._policy, "mix.augment", step)
+        images = self._gathered(rows, "mix", step)
+        others = self._seen(images, self._policy, "mix.augment", step)
         joined = joiner(planes[:count], others, lambda name: self._stream(name, step))
         planes[:count] = joined.planes
         return replace(
@@ -300,15 +334,27 @@ class Batches:
         )
 
     def _views(self, parts: Sequence[_Part], step: int) -> Tensor | None:
-        """Makes the further views of training images that the stage asks for, [V, M, C, H, W]."""
+        """Makes the further views of training images that the stage asks for, [V, M, C, H, W].
+
+        Files are cropped anew for each view.
+        """
         if not self._stage.views:
             return None
-        images = torch.cat([part.images for part in parts if not part.source.bank])
-        views = [
-            self._seen(images, VIEWS[view], "data.view", step, place)
-            for place, view in enumerate(self._stage.views)
-        ]
+        real = [part for part in parts if not part.source.bank]
+        views = []
+        for place, view in enumerate(self._stage.views):
+            shown = self._again(real, f"view-{place}", step)
+            views.append(self._seen(shown, VIEWS[view], "data.view", step, place))
         return torch.stack(views)
+
+    def _again(self, parts: Sequence[_Part], view: str, step: int) -> Tensor:
+        """Joins the training images of all parts; those of files are cropped anew."""
+        if self._crops is None:
+            return torch.cat([part.images for part in parts])
+        crops = self._crops
+        return torch.cat(
+            [crops.take(part.index[:, 0], f"{view}.{part.source.name}", step) for part in parts]
+        )
 
     def _seen(self, images: Tensor, policy: Policy, name: str, *index: int) -> Tensor:
         """Augments by a policy, with the random streams of `name` and `index`."""
@@ -319,7 +365,7 @@ class Batches:
         order = samplers.instance(len(self._labels), self._spec.seed, "refresh.order", self._number)
         rows = order.rows(number * self._spec.batch, self._spec.batch)
         draws = self._stream("refresh.augment", number)
-        return self._transform.random(self._images.take(rows), draws)
+        return self._transform.random(self._gathered(rows, "refresh", number), draws)
 
     def _stream(self, name: str, *index: int) -> np.random.Generator:
         return stream(self._spec.seed, name, self._number, *index)

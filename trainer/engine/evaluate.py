@@ -35,6 +35,8 @@ __all__ = [
 # Budget of test images for the curves of a run: this many, or an eighth of the trained images.
 EVALUATED_IMAGES = 150_000
 _BATCH = 500
+# Above this side, fewer images are evaluated at once: feature maps take the memory of so many.
+_LARGE = 64
 MOST_CONFUSED = 1000
 """The most classes of which a confusion matrix is kept: it grows with their square."""
 
@@ -87,13 +89,14 @@ def _answers(
     precision: str,
     batch: int,
 ) -> Iterator[Outputs]:
-    """Yields the outputs of a part batch by batch."""
+    """Yields the outputs of a part, `batch` images at once, or fewer large ones."""
     images = Images(part.images, device)
+    height, width = part.images.shape[1:3]
+    fewer = max(batch * _LARGE**2 // max(height * width, _LARGE**2), 1)
     model.eval()
     with torch.no_grad(), autocast(precision, device):
-        for start in range(0, len(images), batch):
-            rows = np.arange(start, min(start + batch, len(images)))
-            yield model(transform.plain(images.take(rows)))
+        for taken in images.each(fewer):
+            yield model(transform.plain(taken))
 
 
 def confusion_of(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stylegan_mix import datasets, store
+from stylegan_mix import store
 from stylegan_mix.datasets import Dataset
 from stylegan_mix.errors import (
     Diverged,
@@ -28,13 +27,13 @@ from stylegan_mix.errors import (
 from stylegan_mix.process import resolve_device, slow_precision
 from stylegan_mix.session import Session
 from stylegan_mix.world import World
-from trainer import models
 from trainer.curves import NO_CURVES, Curves
 from trainer.engine import evaluate, processes, record
 from trainer.engine.folder import Finished, RunFolder, environment_of
 from trainer.engine.portions import Portions
 from trainer.engine.stage import StageRun, Work, steps_of
-from trainer.inputs import final_weights, open_inputs
+from trainer.inputs import final_weights, load_data, open_inputs
+from trainer.models.size import without_memory
 from trainer.reports import records
 from trainer.settings import check
 from trainer.spec import FEWEST_IN_BATCH, RunSpec
@@ -69,7 +68,7 @@ def disk_bytes(spec: RunSpec, data: Dataset) -> int:
     those of a copy that follows the network.
     """
     chosen = check(spec)
-    model = models.build(
+    model = without_memory(
         spec.model, classes=data.num_classes, channels=data.channels, head=chosen.head
     )
     numbers = sum(value.numel() for value in model.state_dict().values())
@@ -117,7 +116,7 @@ def run_recipe(
     try:
         with store.locked(folder / records.LOCK_FILE, wait=False, session=session):
             if (folder / records.RESULT_FILE).exists():
-                found = records.finished(folder, spec, datasets.load(**asdict(spec.data)))
+                found = records.finished(folder, spec, load_data(spec.data))
                 if found is not None:
                     word.tell(finished=True)
                     return found.record

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stylegan_mix.checkpoint import Checkpoints
 from stylegan_mix.datasets import Dataset, Part
+from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.errors import fitting
 from stylegan_mix.fields import LIST, NUMBER, OBJECT, TEXT, WHOLE, check_each, check_types
 from stylegan_mix.rng import Draws, stream, torch_generator
@@ -390,6 +391,8 @@ class StageRun:
             "disagreement": state.tally.disagreement() if job.teachers else None,
             "votes": self._votes,
         }
+        if (files := as_files(data.train.images)) is not None:
+            facts["views"] = files.view.fit
         extra = {"history": packed(state.history), **self._confused(predicted)}
         extra |= {} if memory is None else {"memory": memory}
         if self._work.world.leads:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan_mix.datasets import Dataset
+from stylegan_mix.datasets.streamed import as_files
 from trainer.engine.augmentation.apply import augmented
 from trainer.engine.augmentation.contrastive import simclr
 from trainer.engine.augmentation.cutout import cutout
@@ -79,8 +80,13 @@ class Transform:
 
 
 def transform_of(spec: RunSpec, data: Dataset, device: torch.device) -> Transform:
-    """Makes the transform of a run; `pad` is an eighth of the side and `flip` the set's if None."""
+    """Makes the transform of a run; `pad` is an eighth of the side and `flip` the set's if None.
+
+    Images of a streamed set are random crops already: nothing is padded.
+    """
     pad = data.resolution // 8 if spec.pad is None else spec.pad
+    if as_files(data.train.images) is not None:
+        pad = 0
     flip = data.flip if spec.flip is None else spec.flip
     return Transform(data.mean, data.std, pad=pad, flip=flip, device=device)
 

@@ -6,7 +6,8 @@ Names and heads are known without torch, which is imported when a model is built
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from stylegan_mix.errors import UsageFailure, nearest
 from stylegan_mix.rng import torch_generator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "Backbone",
     "Head",
     "Outputs",
     "build",
@@ -30,24 +32,61 @@ __all__ = [
 ]
 
 
-def _resnet(blocks: int) -> Callable[[int, int], Classifier]:
-    """Makes the maker of a ResNet with `blocks` blocks of each width.
+@dataclass(frozen=True)
+class Backbone:
+    """A network by name: its maker, from the numbers of image channels and of experts.
 
-    It is made from the numbers of image channels and of experts.
+    side: pixels of the images that it is meant for; classes: those of the set that its published
+    numbers are of; about: a line for `trainer models`.
     """
+
+    make: Callable[[int, int], Classifier]
+    about: str
+    side: int
+    classes: int
+
+
+def _small(blocks: int) -> Backbone:
+    """Describes the ResNet for small images with `blocks` blocks of each width."""
 
     def make(channels: int, experts: int) -> Classifier:
         from trainer.models.resnet import ExpertResNet, ResNet
 
         return ResNet(blocks, channels) if experts == 1 else ExpertResNet(blocks, channels, experts)
 
-    return make
+    return Backbone(make, "for small images (He et al. 2016, section 4.2)", side=32, classes=10)
 
 
-MODELS: dict[str, Callable[[int, int], Classifier]] = {
-    "resnet8": _resnet(1),
-    "resnet20": _resnet(3),
-    "resnet32": _resnet(5),
+def _large(
+    *depths: int, form: Literal["basic", "bottleneck"], paths: int = 1, width: int = 64
+) -> Backbone:
+    """Describes a ResNet for photographs; the arguments are those of `LargeResNet`."""
+    first, second, third, fourth = depths
+
+    def make(channels: int, experts: int) -> Classifier:
+        from trainer.models.large_resnet import LargeResNet
+
+        four = (first, second, third, fourth)
+        return LargeResNet(four, channels, form=form, paths=paths, width=width, experts=experts)
+
+    source = "He et al. 2016" if paths == 1 else f"{paths}x{width}d, Xie et al. 2017"
+    return Backbone(make, f"for photographs ({source}), {form} blocks", side=224, classes=1000)
+
+
+MODELS: dict[str, Backbone] = {
+    "resnet8": _small(1),
+    "resnet20": _small(3),
+    "resnet32": _small(5),
+    "resnet44": _small(7),
+    "resnet56": _small(9),
+    "resnet110": _small(18),
+    "resnet10": _large(1, 1, 1, 1, form="basic"),
+    "resnet18": _large(2, 2, 2, 2, form="basic"),
+    "resnet34": _large(3, 4, 6, 3, form="basic"),
+    "resnet50": _large(3, 4, 6, 3, form="bottleneck"),
+    "resnet101": _large(3, 4, 23, 3, form="bottleneck"),
+    "resnet152": _large(3, 8, 36, 3, form="bottleneck"),
+    "resnext50": _large(3, 4, 6, 3, form="bottleneck", paths=32, width=4),
 }
 
 
@@ -73,7 +112,7 @@ def build(
     import torch
 
     require(name)
-    model = MODELS[name](channels, head.experts)
+    model = MODELS[name].make(channels, head.experts)
     model.attach(classes, head, others or {})
     for parameter in model.parameters():
         if parameter.dim() == 4:

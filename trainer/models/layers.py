@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from stylegan_mix import numerics
 
-__all__ = ["convolved", "normed"]
+__all__ = ["convolved", "normed", "operators_on"]
+
+
+def operators_on(device: torch.device) -> str:
+    """Names the operators that compute the networks: "reference", or compiled ones by a digest.
+
+    On a GPU that is PyTorch. `MissingEnvironment` (exit code 4) or `UsageFailure` (2) for a value
+    of KERNELS that cannot be followed.
+    """
+    return numerics.operators_on("cpu") if device.type == "cpu" else "reference"
 
 
 def convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
@@ -22,7 +32,7 @@ def convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     if not _is_3x3(convolution):
         y: Tensor = convolution(x)
         return y
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):  # meta has shapes alone
         x = x.to(torch.get_autocast_dtype(x.device.type))
     return kernels.conv3x3(x, convolution.weight)
 
@@ -45,6 +55,8 @@ def normed(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> T
     if norm.training and type(norm) is not nn.BatchNorm2d:
         y: Tensor = norm(x)
         return torch.relu(y if residual is None else y + residual)
+    # All norms of the networks have both.
+    assert norm.running_mean is not None and norm.running_var is not None
     return kernels.batch_norm_relu(
         x,
         norm.running_mean,
@@ -63,6 +75,7 @@ def _momentum(norm: nn.BatchNorm2d) -> float:
 
     Without a momentum, they are the plain average over all batches so far.
     """
+    assert norm.num_batches_tracked is not None
     if norm.training:
         norm.num_batches_tracked.add_(1)
     if norm.momentum is None:
