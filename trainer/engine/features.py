@@ -220,7 +220,6 @@ class ManifoldMixup:
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
-        (source,) = batch.sources
         count = len(batch.lam)
         partner = beside(batch.images, draws("forward.perm").permutation(count))
         lam = beside(batch.images, shares(self.alpha, count, draws("forward.lam")))
@@ -228,14 +227,7 @@ class ManifoldMixup:
             maps = mix(model.maps(batch.images), partner, lam)
         else:
             maps = model.maps(mix(batch.images, partner, lam))
-        judged = replace(
-            batch,
-            label_b=batch.label_a[partner],
-            lam=lam,
-            index_b=batch.index[partner],
-            sources=(replace(source, mixed=True),),
-        )
-        return model.answer(model.pool(maps)), judged
+        return model.answer(model.pool(maps)), _mixed(batch, partner, lam)
 
 
 @dataclass(frozen=True)
@@ -258,7 +250,7 @@ class GlobalAndLocal:
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
-        judged, donor = batch.sources
+        judged, _ = batch.sources
         assert batch.views is not None
         (view,) = batch.views
         count, (height, width) = judged.rows.stop, view.shape[2:]
@@ -268,14 +260,19 @@ class GlobalAndLocal:
         partner = beside(view, np.roll(np.arange(2 * count), count))
         whole = mix(batch.images, partner, lam)[judged.rows]
         cut = paste(view, partner, box.repeat(2, 1))[judged.rows]
-        mixed = replace(
-            batch,
-            label_b=batch.label_a[partner],
-            lam=lam,
-            index_b=batch.index[partner],
-            sources=(replace(judged, mixed=True), donor),
-        )
-        return _together(model, whole, cut[None]), mixed
+        return _together(model, whole, cut[None]), _mixed(batch, partner, lam)
+
+
+def _mixed(batch: Batch, partner: Tensor, lam: Tensor) -> Batch:
+    """Gives each row the share `lam` of its label beside that of row `partner`, both [N]."""
+    judged, *others = batch.sources
+    return replace(
+        batch,
+        label_b=batch.label_a[partner],
+        lam=lam,
+        index_b=batch.index[partner],
+        sources=(replace(judged, mixed=True), *others),
+    )
 
 
 def _together(model: Classifier, images: Tensor, views: Tensor) -> Outputs:

@@ -106,7 +106,7 @@ def test_mixed_depths_give_labels_of_both_rows_and_their_shares(model: Any) -> N
 
 
 def two_draws() -> Batch:
-    """Three judged rows and three without a loss; further views of all, each of its own pixels."""
+    """Three judged rows and three without a loss, and further views of all of them."""
     sources = (Source("real", slice(0, 3)), Source("real-2", slice(3, 6), judged=False))
     label = torch.tensor([0, 1, 2, 1, 0, 0])
     views = torch.randn(1, 6, 2, 8, 8)
