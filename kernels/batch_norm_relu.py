@@ -204,9 +204,7 @@ def _gradient(
     )
     with launch.calling(x) as call:
         call.reserve(call.library.kernels_batch_norm_backward_workspace(byref(described)))
-        call.library.kernels_batch_norm_backward(
-            byref(described), byref(tensors), byref(call.run)
-        )
+        call.library.kernels_batch_norm_backward(byref(described), byref(tensors), byref(call.run))
     return found
 
 
@@ -247,7 +245,7 @@ def _differentiate_gradient(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | Non
     wanted = [place for place in range(7) if ctx.needs_input_grad[place]]
     with torch.enable_grad():
         # Others than the tensors themselves, so that each is differentiated alone.
-        inputs = [None if one is None else one.view_as(one) for one in ctx.saved_tensors]
+        inputs: list[Any] = [None if one is None else one.view_as(one) for one in ctx.saved_tensors]
         results = _plain_gradient(*inputs, *ctx.facts)
         pairs = [
             (one, cotangent)

@@ -52,6 +52,8 @@ def execute(plan: Plan, session: Session, how: How) -> list[Result]:
     with joined(process.resolve_device(how.device), session.stop) as world:
         if world.leads:
             return _each_seed(plan, session, how, world)
+        for seed in plan.seeds:
+            plan.finished(seed)  # a damaged result is refused in all of them, and reported once
         with suppress(Diverged, Interrupted, Stopped):  # all end so: the leader reports it
             for seed in plan.seeds:
                 finished, stops = world.each(False, False)

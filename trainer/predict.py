@@ -27,6 +27,7 @@ from trainer.engine import evaluate
 from trainer.engine.folder import load_network
 from trainer.engine.transform import Transform
 from trainer.inputs import load_data
+from trainer.models.layers import operators_on
 from trainer.reports.calibration import calibration_error
 from trainer.reports.records import RESULT_FILE, Result, read, require_same_data
 from trainer.spec import DataSpec
@@ -108,6 +109,7 @@ class _Network:
         self.result = read(self.folder / RESULT_FILE)
         network, self.facts = load_network(self.folder)
         self._device = torch.device(resolve_device(device))
+        operators_on(self._device)  # or an error, before the first image
         self._network = network.to(self._device)
         mean, std = self.facts["mean"], self.facts["std"]
         self._transform = Transform(mean, std, pad=0, flip=False, device=self._device)

@@ -29,7 +29,7 @@ _OPTIONS = {"votes": "views"}
 _REFUSED_BY_RECIPES = {
     "drw": ", as it corrects for class frequencies itself",
     "head_epochs": ", as it ends with class-balanced rows, a changed network or two heads",
-    "h2t": ", as its head has two draws, draws of its own, a change after it, or a second head",
+    "h2t": ", as it has fusion or draws of its own, a second head, or one that is changed at the end",
 }
 # The arm itself is read by recipes that have a stage of the arm's rows.
 _SOMETIMES_READ = READ_BY_ARMS | READ_BY_RECIPES | {"aug"}

@@ -55,7 +55,8 @@ LOOP_VERSION = 2
 """The number of the training loop's definition.
 
 1: the rate falls between epochs only, and heads compute in the run's precision. 2: milestones are
-shares of the steps, and heads compute in float32.
+shares of the steps, and heads compute in float32. Operators that only round differently are no
+version: the environment of a record names them.
 """
 
 Precision = Literal["float32", "bfloat16"]

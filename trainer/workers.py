@@ -22,12 +22,13 @@ from stylegan_mix.errors import (
     Stopped,
     UsageFailure,
 )
+from stylegan_mix.process import memory_bytes
 from stylegan_mix.session import Session
 from trainer.execute import How
 from trainer.plan import Plan
 from trainer.reports.records import RESULT_FILE
 
-__all__ = ["new_process", "side_by_side", "threads_each"]
+__all__ = ["new_process", "side_by_side", "threads_each", "workers_for"]
 
 _FAILURES: dict[int, type[Failure]] = {
     kind.code: kind for kind in (UsageFailure, InvalidInput, MissingEnvironment, Diverged, Stopped)
@@ -38,6 +39,23 @@ _START = (
     "from stylegan_mix.process import end_with_parent; end_with_parent(); "
     "from trainer.cli import main; main()"
 )
+
+
+# Of memory for a run: ResNet-32 with 128 images of 32 pixels takes 0.8 GB.
+_BYTES_EACH = 2 << 30
+
+
+def workers_for(runs: int, threads: int | None, device: str) -> int:
+    """Chooses how many of so many runs go side by side: on a GPU one, on a CPU one a core.
+
+    Threads of a run wait for each other at the end of every operator, runs do not
+    (tools/bench/classifier.py). `threads` are those that each run has, if asked for; `device` is
+    "cpu" or "cuda". Memory limits the number, too.
+    """
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) // (threads or 1)
+    return max(min(cores, runs, memory_bytes() // _BYTES_EACH), 1)
 
 
 def threads_each(workers: int, asked: int | None) -> int:

@@ -111,7 +111,7 @@ def results(
         "running_mean": torch.linspace(-1, 1, len(given["weight"]), dtype=small),
         "running_var": torch.linspace(0.5, 2, len(given["weight"]), dtype=small),
     }
-    y = function(**{n: one for n, one in wanted.items()}, **running, **settings)
+    y = function(**wanted, **running, **settings)
     gradients = torch.autograd.grad(y, list(wanted.values()), given["dy"])
     found = dict(zip((f"d{name}" for name in wanted), gradients, strict=True))
     return {"y": y.detach(), **found, **running}

@@ -75,7 +75,7 @@ def test_a_refused_lever_says_why_and_who_takes_it(home: Path) -> None:
         with pytest.raises(UsageFailure) as error:
             decide(Asked(dataset="digits_lt", recipe=name, **{lever: value}))
         why = {"drw": "corrects for class frequencies", "head_epochs": "class-balanced rows"}
-        why["h2t"] = "a change after it"
+        why["h2t"] = "changed at the end"
         assert why[lever] in str(error.value) and "recipes that do: ce, " in str(error.value)
 
 

@@ -57,8 +57,14 @@ def test_tau_is_chosen_on_validation_images_where_there_are_some(
     untuned = replace(RECIPES["tau-norm"], posthoc=TauNorm(7.0))
     monkeypatch.setitem(RECIPES, "tau-norm", untuned)
     words = ("--recipe", "tau-norm", "--val-per-class", "2")
-    model, facts = load_network(tried(trainer, *words))
-    assert facts["posthoc"]["tau"] in [step / 10 for step in range(21)]
+    code, _, told = trainer("run", *TINY, *words)
+    (folder,) = Path("runs").glob("*/seed-0")
+    model, facts = load_network(folder)
+    tau = facts["posthoc"]["tau"]
+    assert code == 0 and tau in [step / 10 for step in range(21)]
+    assert f"correction of the finished network: tau {tau:g}\n" in told
+    record = records.read(folder / records.RESULT_FILE).record
+    assert record["diagnostics"]["posthoc"] == {"tau": tau}
     assert facts["validation"] is not None
     assert not model.head.bias.any()
 

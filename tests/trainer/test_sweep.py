@@ -316,10 +316,11 @@ def test_a_stopped_sweep_ends_with_75_and_goes_on(
         return found
 
     monkeypatch.setattr(execute, "execute", stopping)
-    code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--minutes", "60")
+    words = ("sweep", "grid.toml", "--results", "kept", "--workers", "1")
+    code, _, err = trainer(*words, "--minutes", "60")
     assert code == 75 and "run the same command to go on" in err
     assert len(records.collect([Path("kept")])) == 1
-    code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
+    code, _, err = trainer(*words)
     assert code == 0 and "1 have a result" in err
     assert len(done) == 2
 
@@ -377,9 +378,10 @@ def test_two_sweeps_of_one_file_share_its_runs_and_end_with_one_table(
     home: Path, tmp_path: Path, repo_root: Path
 ) -> None:
     grid(TINY.replace('"mixup"]', '"mixup"]\nseeds = 2'), tmp_path)
+    words = ("sweep", "grid.toml", "--workers", "1")
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", _SWEEP, "sweep", "grid.toml", "--results", f"kept{number}"],
+            [sys.executable, "-c", _SWEEP, *words, "--results", f"kept{number}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -411,7 +413,7 @@ def test_a_run_that_fails_is_said_and_the_others_are_run(
         return run_recipe(spec, *arguments, **named)
 
     monkeypatch.setattr(run, "run_recipe", failing)
-    code, _, err = trainer("sweep", "grid.toml", "--results", "kept")
+    code, _, err = trainer("sweep", "grid.toml", "--results", "kept", "--workers", "1")
     assert code == 5
     _, _, told = err.partition("1 of 2 runs failed:\n")
     run = "trainer run --dataset digits_lt --aug none --model resnet8 --epochs 1"

@@ -203,6 +203,31 @@ def test_a_run_that_the_system_ends_leaves_the_others_alone(
 
 
 @pytest.mark.parametrize(
+    ("runs", "threads", "device", "gib", "expected"),
+    [
+        (20, None, "cpu", 64, 8),  # a run a core
+        (3, None, "cpu", 64, 3),  # no more than there are
+        (20, 4, "cpu", 64, 2),  # each with as many threads as asked for
+        (20, 16, "cpu", 64, 1),
+        (20, None, "cpu", 7, 3),  # no more than the memory holds
+        (20, None, "cpu", 1, 1),
+        (20, None, "cuda", 64, 1),  # a GPU is not shared
+    ],
+)
+def test_without_a_number_of_workers_a_cpu_has_one_run_a_core(
+    runs: int,
+    threads: int | None,
+    device: str,
+    gib: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(workers, "memory_bytes", lambda: gib << 30)
+    assert workers.workers_for(runs, threads, device) == expected
+
+
+@pytest.mark.parametrize(
     ("said", "kind"),
     [
         ("trainer: runs/x is being worked on by process 7 on vm", Busy),

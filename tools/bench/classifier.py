@@ -70,7 +70,6 @@ KINDS = {
     ),
     "optimiser": ("SGD", "_foreach", "fused_sgd", "aten::mul_", "aten::zeros_like"),
 }
-# Two names whose numbers show in the benchmark of a smaller network.
 Step = Callable[[], object]
 
 
@@ -146,7 +145,9 @@ def _streams(step: int) -> Streams:
 
 def published_step(spec: RunSpec, data: Any) -> Step:
     """Makes a step of the published pipeline."""
-    model = network(spec.model).to(memory_format=torch.contiguous_format)
+    model = network(spec.model)
+    for weight in model.parameters():
+        weight.data = weight.data.contiguous()
     optimiser, draws = sgd(model), np.random.default_rng(0)
     mean, std = (torch.tensor(one)[:, None, None] for one in (data.mean, data.std))
 
@@ -179,7 +180,8 @@ def one_image(pixels: np.ndarray, draws: np.random.Generator, mean: Tensor, std:
 
 def convolutions(spec: RunSpec, side: int) -> Step:
     """Makes a call of all convolutions of a step alone, forward and both gradients."""
-    model, seen = network(spec.model), []
+    model = network(spec.model)
+    seen: list[tuple[Any, torch.Size, torch.Size]] = []
 
     def see(module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
         seen.append((module, inputs[0].shape, output.shape))
@@ -214,11 +216,16 @@ def called(model: Classifier, images: Tensor) -> None:
     from trainer.models import resnet
 
     before = resnet.convolved
-    resnet.convolved = lambda module, x: module(x)
+    resnet.convolved = _as_module
     try:
         model(images.contiguous(memory_format=torch.channels_last))
     finally:
         resnet.convolved = before
+
+
+def _as_module(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    y: Tensor = convolution(x)
+    return y
 
 
 def variants(spec: RunSpec, side: int) -> dict[str, Step]:
@@ -305,12 +312,11 @@ def _rate_of(processes: int, threads: int, spec: RunSpec, side: int, seconds: fl
         return sum(pool.starmap(_work, jobs, chunksize=1))
 
 
-_ready: Any = None
+_shared: dict[str, Any] = {}
 
 
 def _remember(ready: Any) -> None:
-    global _ready
-    _ready = ready
+    _shared["ready"] = ready
 
 
 def _work(spec: RunSpec, side: int, threads: int, seconds: float) -> float:
@@ -318,7 +324,7 @@ def _work(spec: RunSpec, side: int, threads: int, seconds: float) -> float:
     process.set_up_process(threads)
     step = trainers_step(spec, made_up(40 * spec.batch, side), "auto")
     step()
-    _ready.wait()
+    _shared["ready"].wait()
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         step()

@@ -75,9 +75,8 @@ def _job_options(command: Command) -> Command:
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    default=1,
-    show_default=True,
-    help="Runs side by side, each in a process of its own.",
+    help="Runs side by side, each in a process of its own. Default: on a CPU one a core, on a GPU "
+    "one.",
 )
 @click.option(
     "--threads",
@@ -142,11 +141,12 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     for plan in plans:  # before the first begins, so that all have the banks of now
         plan.keep_choice()
     reporter = progress.reporter_for(options["progress"])
+    workers = _workers(options, len(plans))
     failed: list[tuple[Plan, errors.Failure]] = []
     with stopping.StopSignals(options["minutes"]) as stop:
         session = Session(stop, reporter)
         try:
-            for plan, failure in carry_out(plans, options["workers"], how, session):
+            for plan, failure in carry_out(plans, workers, how, session):
                 if failure is not None:
                     session.say(f"failed: {failure}")
                     failed.append((plan, failure))
@@ -158,6 +158,18 @@ def sweep(file: Path, results: Path | None, out: str, **options: Any) -> None:
     if failed:
         raise failed[0][1]
     _tell(grid.settle(items, sound([results or Path(out)]), out=out), options["as_json"])
+
+
+def _workers(options: dict[str, Any], runs: int) -> int:
+    """Takes the number of runs side by side that was asked for, or one that is fast."""
+    from trainer.workers import workers_for
+
+    if options["workers"] is not None:
+        return int(options["workers"])
+    if runs < 2:
+        return 1
+    device = process.resolve_device(options["device"]).partition(":")[0]
+    return workers_for(runs, options["threads"], device)
 
 
 def _tell_failed(failed: Sequence[tuple[Plan, errors.Failure]], count: int) -> None:

@@ -52,10 +52,10 @@ class Batch:
 
     images: [N, C, H, W] float32, normalised; label_a, label_b: [N] int64; lam: [N] float32, the
     share of label_a; index, index_b: [N] int64, the row of its source that label_a, label_b came
-    from; views: [V, N, C, H, W], further views of the same images before mixing, if the stage asks
-    for them. By the name of a source: targets, the shares of all classes [n, K] float32 that take
-    the place of its labels and their lam; partners, the training images that its rows are mixed
-    with.
+    from; views: [V, M, C, H, W], further views of the training images among the rows, which are
+    the first M, before mixing, if the stage asks for them. By the name of a source: targets, the
+    shares of all classes [n, K] float32 that take the place of its labels and their lam; partners,
+    the training images that its rows are mixed with.
     """
 
     images: Tensor

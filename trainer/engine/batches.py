@@ -207,7 +207,7 @@ class Batches:
             index_a,
             index_b,
             _one_after_another(parts),
-            self._views(parts, images, step),
+            self._views(parts, step),
             self._targets(parts),
             partners,
         )
@@ -333,31 +333,22 @@ class Batches:
             index=np.stack([part.index[:, 0], rows], 1),
         )
 
-    def _views(self, parts: Sequence[_Part], images: Tensor, step: int) -> Tensor | None:
-        """Makes the further views that the stage asks for, [V, N, C, H, W].
-
-        images: [N, H, W, C] uint8, those of the parts; files are cropped anew for each view.
-        """
+    def _views(self, parts: Sequence[_Part], step: int) -> Tensor | None:
+        """Makes the further views of training images that the stage asks for, [V, M, C, H, W]."""
         if not self._stage.views:
             return None
+        own = [part for part in parts if not part.source.bank]
         views = []
         for place, view in enumerate(self._stage.views):
-            shown = self._again(parts, images, f"view-{place}", step)
-            views.append(self._seen(shown, VIEWS[view], "data.view", step, place))
+            images = torch.cat([self._again(part, f"view-{place}", step) for part in own])
+            views.append(self._seen(images, VIEWS[view], "data.view", step, place))
         return torch.stack(views)
 
-    def _again(self, parts: Sequence[_Part], images: Tensor, view: str, step: int) -> Tensor:
-        """Crops the files of all parts anew; images that are no files stay."""
+    def _again(self, part: _Part, view: str, step: int) -> Tensor:
+        """Crops the training images of a part anew, if they are files."""
         if self._crops is None:
-            return images
-        return torch.cat(
-            [
-                part.images
-                if part.source.bank
-                else self._crops.take(part.index[:, 0], f"{view}.{part.source.name}", step)
-                for part in parts
-            ]
-        )
+            return part.images
+        return self._crops.take(part.index[:, 0], f"{view}.{part.source.name}", step)
 
     def _seen(self, images: Tensor, policy: Policy, name: str, *index: int) -> Tensor:
         """Augments by a policy, with the random streams of `name` and `index`."""

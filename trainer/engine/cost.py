@@ -18,7 +18,7 @@ from stylegan_mix.process import one_thread_if_busy, resolve_device
 from trainer import models
 from trainer.engine.loop import autocast
 from trainer.engine.run import budget, disk_bytes
-from trainer.settings import method
+from trainer.settings import check, method
 from trainer.spec import FEWEST_IN_BATCH, RunSpec
 
 __all__ = ["estimate", "step_seconds"]
@@ -45,7 +45,7 @@ def estimate(spec: RunSpec, data: Dataset, device: str) -> dict[str, Any]:
 
 def step_seconds(spec: RunSpec, data: Dataset, device: torch.device) -> Span:
     """Estimates the seconds of a step, with its share of all other work."""
-    rows = spec.most_rows
+    rows = spec.most_rows * _showings(spec)
     batches = sorted({max(rows >> halvings, FEWEST_IN_BATCH) for halvings in (0, 2, 4, 6)})
     forms = [
         Form(batch, partial(_steps, spec, data, batch, device), runs=TIMED_STEPS)
@@ -54,6 +54,12 @@ def step_seconds(spec: RunSpec, data: Dataset, device: torch.device) -> Span:
     with one_thread_if_busy() as threads:
         step = measured(forms)
     return step.in_threads(threads).stretched(LEAST_MORE, MOST_MORE)
+
+
+def _showings(spec: RunSpec) -> int:
+    """Counts how often a step shows each image to the network: once, and in each further view."""
+    own = check(spec).own_stages(given_teacher=bool(spec.teacher))
+    return max(1 + len(stage.views) for stage in own)
 
 
 def _steps(spec: RunSpec, data: Dataset, batch: int, device: torch.device) -> Callable[[], None]:

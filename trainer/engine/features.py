@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trainer.engine.mixing import Streams, beside, mix, shares
+from trainer.engine.mixing import Streams, beside, boxes, mix, paste, shares
 from trainer.models.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from trainer.engine.batch import Batch
     from trainer.models.classifier import Classifier
 
-__all__ = ["Forward", "FromQueues", "HeadToTail", "ManifoldMixup", "MetaSampled", "Plain"]
+__all__ = [
+    "Forward",
+    "FromQueues",
+    "GlobalAndLocal",
+    "HeadToTail",
+    "ManifoldMixup",
+    "MetaSampled",
+    "Plain",
+]
 
 
 class Forward(Protocol):
@@ -42,6 +50,11 @@ class Forward(Protocol):
         ...
 
     @property
+    def shows_views(self) -> bool:
+        """True if it shows the further views of a batch to the network."""
+        ...
+
+    @property
     def splits(self) -> bool:
         """True if any rows of a batch, with the rows beside them in other draws, pass alone."""
         ...
@@ -53,16 +66,22 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """The forward that runs the network on the images of the batch."""
+    """The forward that runs the network on the images of the batch, and on its further views.
+
+    All pass in one go, so that batch norms see them together.
+    """
 
     mixes = False
     unjudged = 0
+    shows_views = True
     splits = True
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
-        return model(batch.images), batch
+        if batch.views is None:
+            return model(batch.images), batch
+        return _together(model, batch.images, batch.views), batch
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,7 @@ class HeadToTail:
 
     mixes = False
     unjudged = 1
+    shows_views = False
     splits = True
 
     def __call__(
@@ -107,6 +127,7 @@ class FromQueues:
 
     mixes = False
     unjudged = 0
+    shows_views = False
     splits = False
 
     def __call__(
@@ -141,6 +162,7 @@ class MetaSampled:
 
     mixes = False
     unjudged = 1
+    shows_views = False
     splits = False
 
     def __call__(
@@ -192,6 +214,7 @@ class ManifoldMixup:
 
     mixes = True
     unjudged = 0
+    shows_views = False
     splits = False
 
     def __call__(
@@ -213,3 +236,54 @@ class ManifoldMixup:
             sources=(replace(source, mixed=True),),
         )
         return model.answer(model.pool(maps)), judged
+
+
+@dataclass(frozen=True)
+class GlobalAndLocal:
+    """A forward that mixes whole images in one view, and boxes in another (Du et al. 2023).
+
+    Row i of the judged draw is mixed with row i of the draw without a loss: by mixup in the images,
+    by CutMix in the further view. Both have one share lam ~ Beta(alpha, alpha) for each row, which
+    is that of the label too, also where a box is cut off at an edge. The outputs are those of the
+    mixup; those of the CutMix are their view.
+    """
+
+    alpha: float = 0.5
+
+    mixes = True
+    unjudged = 1
+    shows_views = True
+    splits = False
+
+    def __call__(
+        self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
+    ) -> tuple[Outputs, Batch]:
+        judged, donor = batch.sources
+        assert batch.views is not None
+        (view,) = batch.views
+        count, (height, width) = judged.rows.stop, view.shape[2:]
+        share = shares(self.alpha, count, draws("forward.lam"))
+        box = beside(view, boxes(share, height, width, draws("forward.box")))
+        lam = beside(view, share).repeat(2)  # of both draws, each mixed with the other
+        partner = beside(view, np.roll(np.arange(2 * count), count))
+        whole = mix(batch.images, partner, lam)[judged.rows]
+        cut = paste(view, partner, box.repeat(2, 1))[judged.rows]
+        mixed = replace(
+            batch,
+            label_b=batch.label_a[partner],
+            lam=lam,
+            index_b=batch.index[partner],
+            sources=(replace(judged, mixed=True), donor),
+        )
+        return _together(model, whole, cut[None]), mixed
+
+
+def _together(model: Classifier, images: Tensor, views: Tensor) -> Outputs:
+    """Runs the network once on images [N, C, H, W] and further views of them [V, M, C, H, W]."""
+    import torch
+
+    shown = torch.cat([images, *views]).contiguous(memory_format=torch.channels_last)
+    out, first, each = model(shown), len(images), views.shape[1]
+    starts = [first + place * each for place in range(len(views))]
+    seen = tuple(out.of(slice(start, start + each)) for start in starts)
+    return out.of(slice(0, first))._replace(views=seen)

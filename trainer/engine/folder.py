@@ -32,6 +32,7 @@ from trainer.differences import differing
 from trainer.inputs import WEIGHTS, final_weights
 from trainer.models import Head
 from trainer.models.classifier import Classifier
+from trainer.models.layers import operators_on
 from trainer.reports import records
 from trainer.spec import RunSpec
 
@@ -173,7 +174,11 @@ class RunFolder:
 
 
 def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
-    """Describes the environment that results depend on, beside the settings."""
+    """Describes the environment that results depend on, beside the settings.
+
+    `MissingEnvironment` (exit code 4) or `UsageFailure` (2) for a value of KERNELS that cannot be
+    followed.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "python": platform.python_version(),
@@ -182,6 +187,7 @@ def environment_of(device: torch.device, precision: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": name,
         "numerics": f"{device.type} {precision}",
+        "operators": operators_on(device),
     }
 
 

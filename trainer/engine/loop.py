@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from trainer.engine import processes
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import Forward
 from trainer.engine.finite import FiniteWatch
+from trainer.engine.follower import Follower
 from trainer.engine.mixing import Streams
 from trainer.models import Outputs
 from trainer.models.classifier import Classifier
@@ -173,7 +174,11 @@ def _mean(counted: list[float]) -> float | None:
 
 @dataclass
 class State:
-    """Everything that a stage changes; `objective` is the state of its objective, or None."""
+    """Everything that a stage changes.
+
+    objective: the state of the stage's objective, or None; follower: a copy of the network that
+    answers for further views in its place, or None.
+    """
 
     model: Classifier
     optimiser: torch.optim.SGD
@@ -182,6 +187,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    follower: Follower | None = None
 
     def dump(self) -> dict[str, Any]:
         """Returns named tensors for a checkpoint; `restore` puts them back."""
@@ -189,6 +195,7 @@ class State:
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict() if self.objective else {},
+            "follower": self.follower.state_dict() if self.follower else {},
             "momentum": {i: m for i, m in enumerate(moments) if m is not None},
             **self.tally.dump(),
         }
@@ -198,6 +205,8 @@ class State:
         self.model.load_state_dict(state["model"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
+        if self.follower is not None:
+            self.follower.load_state_dict(state["follower"])
         trained = dict(enumerate(self.trained()))
         for index, value in state["momentum"].items():
             buffer = _fill(torch.empty_like(trained[index]), value)
@@ -209,6 +218,8 @@ class State:
         yield from self.model.state_dict().items()
         if self.objective is not None:
             yield from self.objective.state_dict(prefix="objective.").items()
+        if self.follower is not None:
+            yield from self.follower.state_dict(prefix="follower.").items()
 
     def trained(self) -> list[nn.Parameter]:
         """Lists the parameters that the optimiser moves."""
@@ -312,7 +323,7 @@ def one_step(job: Job, state: State) -> Tensor:
     state.model.train(job.norms_follow)
     with autocast(job.precision, batch.images.device):
         streams = job.streams(state.step)
-        student, batch = job.forward(state.model, batch, state.objective, streams)
+        student, batch = _forward(job, state, batch, streams)
         with torch.no_grad():
             answers = [teacher(batch) for teacher in job.teachers]
     progress, noise = state.step / job.steps, job.noise(state.step)
@@ -328,11 +339,22 @@ def one_step(job: Job, state: State) -> Tensor:
     if job.norms_follow and job.world.size > 1:
         processes.require_followed(state.model)
     state.optimiser.step()
+    if state.follower is not None:
+        state.follower.follow(state.model)
     _after_step(job, state, student.detach(), batch, whole)
     state.tally.add_losses(batch, values)
     for one in answers:
         state.tally.add_answers(batch, one)
     return values.detach()
+
+
+def _forward(job: Job, state: State, batch: Batch, streams: Streams) -> tuple[Outputs, Batch]:
+    """Makes the outputs of the network; a follower answers for further views, if there is one."""
+    if state.follower is None or batch.views is None:
+        return job.forward(state.model, batch, state.objective, streams)
+    own = replace(batch, views=None)
+    student, seen = job.forward(state.model, own, state.objective, streams)
+    return student._replace(views=state.follower(batch.views)), seen
 
 
 def _after_step(job: Job, state: State, out: Outputs, batch: Batch, whole: Batch) -> None:
@@ -361,7 +383,10 @@ def row_losses(
 
     def about(label: Tensor, index: Tensor, source: Source, side: int) -> Rows:
         said = tuple(one[source.name][side] for one in answers)
-        return Rows(label, index, said, progress, noise.of(source.in_all))
+        viewed = student.views and not source.bank
+        shown = batch.label_a[source.rows] if viewed else None
+        draws = noise.of(source.in_all)
+        return Rows(label, index, said, progress, draws, source.mixed, shown)
 
     parts = []
     for source in batch.judged:

@@ -238,8 +238,9 @@ def by_rarity(count: np.ndarray, tau: float, draws: np.random.Generator) -> np.n
     count: n, [N], training images of each row's class. tau < 0 favours rare classes; a row may be
     drawn often, and may be its own partner.
     """
-    weights = count.astype(np.float64) ** tau
-    return draws.choice(len(count), size=len(count), p=weights / weights.sum())
+    mass = np.cumsum(np.power(count, tau, dtype=np.float64))
+    places = np.searchsorted(mass, mass[-1] * draws.random(len(mass)), side="right")
+    return np.minimum(places, len(mass) - 1)  # as a product may be rounded up to the whole mass
 
 
 def toward_the_rarer(lam: np.ndarray, count: np.ndarray, partner_count: np.ndarray) -> np.ndarray:
@@ -249,5 +250,7 @@ def toward_the_rarer(lam: np.ndarray, count: np.ndarray, partner_count: np.ndarr
     alpha < 1 lie most often near 0 and 1. Then a row's own share lies most often near n_j / (n_i +
     n_j), which is more for a rarer class. Returns [N] float32 in [0, 1].
     """
-    moved = lam + partner_count / (count + partner_count)
-    return np.where(moved > 1, moved - 1, moved).astype(np.float32)
+    lean = 1 / (1 + count / partner_count)
+    turned = lam + lean
+    turned[turned > 1] -= 1
+    return turned.astype(np.float32)

@@ -64,7 +64,8 @@ def budget(spec: RunSpec, data: Dataset) -> dict[str, Any]:
 def disk_bytes(spec: RunSpec, data: Dataset) -> int:
     """Estimates the bytes that a run needs on the disk.
 
-    The weights of each stage stay. During the run, two checkpoints hold weights and momenta.
+    The weights of each stage stay. During the run, two checkpoints hold weights and momenta, and
+    those of a copy that follows the network.
     """
     chosen = check(spec)
     model = without_memory(
@@ -72,7 +73,8 @@ def disk_bytes(spec: RunSpec, data: Dataset) -> int:
     )
     numbers = sum(value.numel() for value in model.state_dict().values())
     own = chosen.own_stages(given_teacher=bool(spec.teacher))
-    return 4 * numbers * (len(own) + 4)
+    followers = any(stage.objective.needs.follower for stage in own)
+    return 4 * numbers * (len(own) + 4 + 2 * followers)
 
 
 def run_recipe(

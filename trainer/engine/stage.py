@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from stylegan_mix.session import Session
 from stylegan_mix.world import World
 from trainer import models
 from trainer.curves import Curves, of_books, of_scores
-from trainer.engine import evaluate, finite, loop, processes, teachers, votes
+from trainer.engine import correction, evaluate, finite, loop, processes, teachers, votes
 from trainer.engine.batches import Batches, source_names
 from trainer.engine.folder import (
     CHECKPOINT,
@@ -31,6 +31,7 @@ from trainer.engine.folder import (
     save_network,
     unpacked,
 )
+from trainer.engine.follower import Follower
 from trainer.engine.mixing import Streams
 from trainer.engine.portions import steps_per_epoch
 from trainer.engine.transform import transform_of
@@ -39,7 +40,7 @@ from trainer.models import Head
 from trainer.models.class_means import means_of
 from trainer.models.classifier import Classifier
 from trainer.objectives import Task
-from trainer.recipes.posthoc import Evidence, Seen
+from trainer.recipes.posthoc import Seen
 from trainer.recipes.stage import Recipe, Stage
 from trainer.spec import RunSpec
 
@@ -187,7 +188,9 @@ class StageRun:
             weight_decay=spec.weight_decay if stage.weight_decay is None else stage.weight_decay,
         )
         tally = loop.Tally(self._device, source_names(stage, spec.aug), self._work.world)
-        state = loop.State(model, optimiser, tally, objective)
+        momentum = stage.objective.needs.follower
+        follower = Follower(model, momentum) if momentum else None
+        state = loop.State(model, optimiser, tally, objective, follower=follower)
         self._resume(state)
         return state
 
@@ -414,15 +417,18 @@ class StageRun:
         if posthoc is None or self._stage is not self._work.recipe.stages[-1]:
             return self._head, None
 
-        def asked(part: Part) -> Callable[[], Seen]:
-            return lambda: self._seen(model, part)
-
-        data = self._data
-        evidence = Evidence(
-            asked(data.train), asked(data.val) if data.val else None, memory, self._spec.seed
+        numbers = correction.corrected(
+            posthoc,
+            model,
+            task,
+            self._data,
+            seen=lambda part: self._seen(model, part),
+            memory=memory,
+            seed=self._spec.seed,
         )
-        with torch.no_grad():
-            numbers = posthoc(model, task, evidence)
+        if numbers:
+            told = correction.in_words(numbers)
+            self._work.session.say(f"correction of the finished network: {told}")
         return posthoc.head or self._head, numbers
 
     def _seen(self, model: Classifier, part: Part) -> Seen:

@@ -1,4 +1,7 @@
-"""Distances between the features of a student and those of its teachers. `N` rows, `D` features."""
+"""Distances between features of the same rows, of a student and teachers, or of two views.
+
+`N` rows, `D` features.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cosine_distance", "side_by_side"]
+__all__ = ["agreement", "cosine_distance", "side_by_side"]
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -17,6 +20,16 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     student, teacher: [N, D]. The lengths of the features do not matter.
     """
     return 1 - F.cosine_similarity(student, teacher, dim=1)
+
+
+def agreement(projected: tuple[Tensor, Tensor], predicted: tuple[Tensor, Tensor]) -> Tensor:
+    """Computes the mean of 1 - cos(u_1, sg h_2) and 1 - cos(u_2, sg h_1), [N].
+
+    Each view predicts the other's projection, which has no gradient (Chen and He 2021, SimSiam).
+    projected: h of both views, [N, D]; predicted: u.
+    """
+    (first, second), (u, v) = projected, predicted
+    return (cosine_distance(u, second.detach()) + cosine_distance(v, first.detach())) / 2
 
 
 def side_by_side(features: Sequence[Tensor]) -> Tensor:

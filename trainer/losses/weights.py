@@ -12,7 +12,15 @@ from stylegan_mix.datasets.class_weights import inverse_effective_number
 from trainer.losses.counts import Counts, as_counts, counts_for
 from trainer.losses.labels import cross_entropy, sigmoid_focal
 
-__all__ = ["Mean", "cb_ce", "cb_focal", "class_weights", "over_images", "rare_positives"]
+__all__ = [
+    "Mean",
+    "cb_ce",
+    "cb_focal",
+    "class_weights",
+    "over_images",
+    "power_weights",
+    "rare_positives",
+]
 
 Mean = Literal["classes", "images"]
 """The mean of the weights that is 1: over classes, or over training images."""
@@ -39,6 +47,15 @@ def over_images(weights: Tensor, counts: Tensor) -> Tensor:
     """
     shares = counts.to(weights) / counts.sum()
     return weights / torch.dot(shares, weights)
+
+
+def power_weights(counts: Counts, power: float) -> Tensor:
+    """Computes weights in proportion to n_c ** -power, with mean 1 over classes, [K] float64.
+
+    counts: n_c, [K]. power = 0 weighs all classes alike.
+    """
+    raw = as_counts(counts) ** -power
+    return raw / raw.mean()
 
 
 def cb_ce(logits: Tensor, label: Tensor, counts: Counts, beta: float = 0.9999) -> Tensor:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from trainer.models.heads import Head
 from trainer.models.memory_heads import memory_head
 from trainer.models.outputs import Outputs
+from trainer.models.projection import mlp
 
-__all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of"]
+__all__ = ["Classifier", "CosineLinear", "ExpertHeads", "ScaledLinear", "head_of", "part_of"]
 
 
 class Classifier(nn.Module):
@@ -33,7 +34,7 @@ class Classifier(nn.Module):
     def attach(self, classes: int, head: Head, others: Mapping[str, Head]) -> None:
         """Sets the head that answers and the others, by name, not yet initialised."""
         self.head = head_of(head, self.width, classes)
-        made = {name: head_of(other, self.width, classes) for name, other in others.items()}
+        made = {name: part_of(other, self.width, classes) for name, other in others.items()}
         self.others = nn.ModuleDict(made)
 
     @property
@@ -59,7 +60,8 @@ class Classifier(nn.Module):
             features = features.float()
             others = {name: part(features) for name, part in self.others.items()}
             if not isinstance(self.head, ExpertHeads):
-                return Outputs(features, self.head(features), others)
+                weight = getattr(self.head, "weight", None)
+                return Outputs(features, self.head(features), others, weight)
             each = self.head.each(features)
             return Outputs(features, each.mean(1), {**others, "experts": each})
 
@@ -125,8 +127,21 @@ def head_of(head: Head, width: int, classes: int) -> nn.Module:
             made = ScaledLinear(width, outputs, head.scale)
         case "rescaled":
             made = ScaledLinear(width, outputs, head.scale, learned=True)
+        case "mlp":
+            raise ValueError(f"a projection has no classes to answer with: {head!r}")
         case _:
             made = memory_head(head.form, width, outputs)
+    if head.detached:
+        made.register_forward_pre_hook(_without_gradient)
+    return made
+
+
+def part_of(head: Head, width: int, classes: int) -> nn.Module:
+    """Makes the module of a further head or projection, not yet initialised."""
+    if head.hidden is None:
+        return head_of(head, width, classes)
+    outputs = classes if head.width is None else head.width
+    made = mlp(width, head.hidden, outputs, normed=head.normed)
     if head.detached:
         made.register_forward_pre_hook(_without_gradient)
     return made

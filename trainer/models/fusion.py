@@ -29,7 +29,10 @@ def by_factor(scores: Tensor, logits: Tensor) -> Tensor:
 
 
 def weighted_logits(plain: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    """Computes w z + (1 - w) v, [N, K]. plain: z; other: v in the range of z; share: w, a scalar."""
+    """Computes w z + (1 - w) v, [N, K].
+
+    plain: z, [N, K]; other: v in the range of z, [N, K]; share: w in [0, 1], a scalar.
+    """
     return torch.lerp(other, plain, share)
 
 

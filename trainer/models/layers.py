@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from stylegan_mix import numerics
 
-__all__ = ["convolved", "normed"]
+__all__ = ["convolved", "normed", "operators_on"]
+
+
+def operators_on(device: torch.device) -> str:
+    """Names the operators that compute the networks: "reference", or compiled ones by a digest.
+
+    On a GPU that is PyTorch. `MissingEnvironment` (exit code 4) or `UsageFailure` (2) for a value
+    of KERNELS that cannot be followed.
+    """
+    return numerics.operators_on("cpu") if device.type == "cpu" else "reference"
 
 
 def convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
@@ -38,7 +48,15 @@ def _is_3x3(convolution: nn.Conv2d) -> bool:
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's."""
+    """Computes relu(norm(x) + residual), [N,C,H,W], in one pass; statistics follow as PyTorch's.
+
+    A norm of a class of its own, such as that of several processes, computes itself in training.
+    """
+    if norm.training and type(norm) is not nn.BatchNorm2d:
+        y: Tensor = norm(x)
+        return torch.relu(y if residual is None else y + residual)
+    # All norms of the networks have both.
+    assert norm.running_mean is not None and norm.running_var is not None
     return kernels.batch_norm_relu(
         x,
         norm.running_mean,
@@ -57,6 +75,7 @@ def _momentum(norm: nn.BatchNorm2d) -> float:
 
     Without a momentum, they are the plain average over all batches so far.
     """
+    assert norm.num_batches_tracked is not None
     if norm.training:
         norm.num_batches_tracked.add_(1)
     if norm.momentum is None:

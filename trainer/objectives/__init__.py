@@ -6,6 +6,8 @@ from trainer.objectives.backtracked import BackTracked
 from trainer.objectives.base import Answer, Loss, Needs, Objective, Rows, Task, TeacherAnswer
 from trainer.objectives.classify import CrossEntropy, Focal, LabelAwareSmoothing, SigmoidFocal
 from trainer.objectives.combine import Deferred, Reweighted, Sum
+from trainer.objectives.consistency import MixtureConsistency
+from trainer.objectives.contrast import BalancedContrast, ExpectedContrast, ParametricContrast
 from trainer.objectives.distill import Distill, OneHotDistill, VoteDistill
 from trainer.objectives.experts import BalancedExperts
 from trainer.objectives.features import FeatureDistill
@@ -18,11 +20,13 @@ from trainer.objectives.priors import BalancedSigmoid, LogitAdjusted, VectorScal
 __all__ = [
     "Answer",
     "BackTracked",
+    "BalancedContrast",
     "BalancedExperts",
     "BalancedSigmoid",
     "CrossEntropy",
     "Deferred",
     "Distill",
+    "ExpectedContrast",
     "FeatureDistill",
     "Focal",
     "GaussianClouded",
@@ -32,9 +36,11 @@ __all__ = [
     "Loss",
     "MemoryTransfer",
     "MetaSoftmax",
+    "MixtureConsistency",
     "Needs",
     "Objective",
     "OneHotDistill",
+    "ParametricContrast",
     "Remembered",
     "Reweighted",
     "Rows",

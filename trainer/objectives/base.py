@@ -47,7 +47,9 @@ class Rows:
     [N] int64, the image of its source that the label belongs to;
     teachers: one answer per teacher of the stage, in its order; progress: share of the stage's
     steps that are done, 0 at the first; draws: keyed by seed, stage and step, so that a resumed
-    run draws the same noise.
+    run draws the same noise; mixed: True if the rows show mixed images; shown: [N] int64, the
+    classes of the images in the student's views, which are unmixed unless the stage's forward mixes
+    them, whatever `label` is; None for rows that have no views, such as those of a bank.
     """
 
     label: Tensor
@@ -55,6 +57,8 @@ class Rows:
     teachers: tuple[TeacherAnswer, ...] = ()
     progress: float = 0.0
     draws: Draws = Draws()
+    mixed: bool = False
+    shown: Tensor | None = None
 
     @property
     def teacher(self) -> TeacherAnswer:
@@ -97,7 +101,8 @@ class Needs:
 
     answers: of every teacher; head: of the network, None for any; others: further heads by name;
     views: augmented views of each image beside the batch's own; ensemble: True if it reads more
-    than one teacher.
+    than one teacher; follower: the momentum of a copy of the network, which follows it and answers
+    for the views in its place; 0 for none.
     """
 
     answers: frozenset[Answer] = frozenset()
@@ -105,6 +110,7 @@ class Needs:
     others: Mapping[str, Head] = field(default_factory=dict)
     views: int = 0
     ensemble: bool = False
+    follower: float = 0.0
 
     def __or__(self, other: Needs) -> Needs:
         """Joins two demands; `ValueError` if they want different heads."""
@@ -122,6 +128,7 @@ class Needs:
             {**self.others, **other.others},
             max(self.views, other.views),
             self.ensemble or other.ensemble,
+            max(self.follower, other.follower),
         )
 
 

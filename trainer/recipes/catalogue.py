@@ -16,6 +16,7 @@ from trainer.objectives import (
     Sum,
     VoteDistill,
 )
+from trainer.recipes.contrast import CONTRASTED
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
@@ -110,6 +111,7 @@ _ALL = (
     *BY_FEATURES,
     *OF_EXPERTS,
     *OF_FEATURES,
+    *CONTRASTED,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}
 

@@ -57,6 +57,21 @@ _CLOUDED = (
     "2022, arXiv 2305.11733"
 )
 _MEMORY = "Sonseca 2021: github.com/Sonseca97/fyp-long-tail-recognition, a thesis's code"
+_BALANCED_CONTRAST = (
+    "Zhu, Wang, Chen, Chen, Jiang: Balanced Contrastive Learning for Long-Tailed Visual "
+    "Recognition. CVPR 2022, arXiv 2207.09052"
+)
+_EXPECTED_CONTRAST = (
+    "Du, Wang, Song, Huang: Probabilistic Contrastive Learning for Long-Tailed Visual Recognition. "
+    "IEEE Transactions on PAMI 46(9), 2024, arXiv 2403.06726"
+)
+_MIXTURES = (
+    "Du, Yang, Jia, Nan, Chen, Yang: Global and Local Mixture Consistency Cumulative Learning for "
+    "Long-Tailed Visual Recognitions. CVPR 2023, arXiv 2305.08661"
+)
+_PARAMETRIC = (
+    "Cui, Zhong, Liu, Yu, Jia: Parametric Contrastive Learning. ICCV 2021, arXiv 2107.12028"
+)
 
 PAPERS: dict[str, tuple[str, ...]] = {
     "ce": (),
@@ -160,6 +175,10 @@ PAPERS: dict[str, tuple[str, ...]] = {
             "Long-Tailed Recognition. ECCV 2022, arXiv 2105.00127"
         ),
     ),
+    "bcl": (_BALANCED_CONTRAST,),
+    "proco": (_EXPECTED_CONTRAST,),
+    "glmc": (_MIXTURES,),
+    "paco": (_PARAMETRIC,),
 }
 """The papers of each recipe; README.md in this folder says where we depart from them."""
 
@@ -223,6 +242,20 @@ PUBLISHED: dict[str, Published] = {
         54.7,
         "Sanchez Aimar et al. 2023, README of its code",
         "200 epochs, stronger augmentation and mixup",
+    ),
+    "proco": Published(
+        "cifar10_lt",
+        100,
+        85.9,
+        "Du et al. 2024, README of its code",
+        "200 epochs of batch 256, AutoAugment, Cutout and SimCLR views",
+    ),
+    "glmc": Published(
+        "cifar10_lt",
+        100,
+        88.5,
+        "Du et al. 2023, README of its code",
+        "200 epochs of batch 64, a network of four times the channels",
     ),
 }
 """One published accuracy of a recipe, where its authors or a common code base print it.

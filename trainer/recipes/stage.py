@@ -320,12 +320,16 @@ def _of_rows(stage: Stage, needs: Needs) -> list[str]:
         found.append(f"{stage.forward!r} takes one draw with a loss, and draws of one size")
     if len(stage.views) < needs.views:
         found.append(f"objective {stage.objective!r} needs {needs.views} views")
+    if stage.views and not stage.forward.shows_views:
+        found.append(f"{stage.forward!r} does not show further views to the network")
     return found
 
 
 def _of_heads(stage: Stage, head: Head | None, before: tuple[Stage, ...]) -> list[str]:
     """Lists a missing `start`, and a head that its network does not have."""
     found = []
+    if head and head.form == "mlp":
+        found.append(f"a projection has no classes to answer with: {head!r}")
     kept = stage.start is not None and stage.head == "kept"
     if stage.train == "head" and not stage.start:
         found.append("a head needs the backbone of an earlier stage; name it in `start`")

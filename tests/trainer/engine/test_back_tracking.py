@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylegan_mix.errors import Stopped
 from stylegan_mix.rng import stream
+from stylegan_mix.session import Session
 from trainer import models
 from trainer.engine.batch import Batch, Source
 from trainer.engine.features import FromQueues
 from trainer.engine.mixing import Streams
+from trainer.engine.run import run_recipe
 from trainer.models import Outputs
 from trainer.models.classifier import Classifier
 from trainer.models.feature_queues import FeatureQueues
 from trainer.objectives import BackTracked, Rows, Task
 from trainer.recipes.catalogue import RECIPES
+from trainer.spec import DataSpec, RunSpec
 
 D = 2
 
@@ -204,6 +211,31 @@ def test_the_queues_are_saved_whole() -> None:
     again.load_state_dict(queues.state_dict())
     assert torch.equal(draw(again, 1, [0.0, 0.9]), draw(queues, 1, [0.0, 0.9]))
     assert not list(again.parameters())
+
+
+def test_a_run_goes_on_with_the_queues_that_it_had(
+    home: Path,
+    stop_after: Any,
+    require_same: Callable[[Path, Path], None],
+    tmp_path: Path,
+) -> None:
+    """Three passes of three steps, stopped after every few steps: the same bits."""
+    data = DataSpec("digits_lt", imbalance=20.0, profile="exp")
+    spec = RunSpec(data, recipe="breadcrumbs", model="resnet8", epochs=3, bn_refresh_batches=1)
+
+    def run(name: str, stop: Any) -> None:
+        run_recipe(spec, tmp_path / name, session=Session(stop), checkpoint_seconds=1e9)
+
+    run("whole", stop_after())
+    stops = 0
+    while stops < 20:
+        try:
+            run("pieces", stop_after(1))
+            break
+        except Stopped:
+            stops += 1
+    assert 2 < stops < 20
+    require_same(tmp_path / "pieces", tmp_path / "whole")
 
 
 def test_breadcrumbs_is_as_published() -> None:

@@ -266,6 +266,18 @@ def test_further_views_show_the_same_images_cropped_anew(data: Any) -> None:
     assert again is not None and torch.equal(cropped.views, again)
 
 
+@pytest.mark.parametrize("aug", ARMS)
+def test_views_show_the_training_images_of_every_arm_unmixed(aug: str, data: Any) -> None:
+    data.train.images[...] = np.arange(21, dtype=np.uint8)[:, None, None, None] * 10
+    seen = batches(aug, data, stage=replace(STAGE, views=("plain",)), pad=0)(0)
+    real = [source for source in seen.sources if not source.bank]
+    ends = [source.rows.stop for source in real]
+    assert seen.views is not None and seen.views.shape[1] == max(ends)
+    raw = torch.from_numpy(data.train.images)[seen.index[: max(ends)]]
+    transform = Transform(data.mean, data.std, pad=0, flip=False, device=CPU)
+    assert torch.equal(seen.views[0], transform.plain(raw))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 32])
 def test_views_are_made_by_the_policies_of_their_names(

@@ -38,6 +38,7 @@ def spoil(state: loop.State) -> None:
     """Changes everything that a checkpoint should hold."""
     kept = [*state.model.parameters(), *state.model.buffers(), state.tally.epoch]
     kept += [*state.objective.parameters(), *state.objective.buffers()] if state.objective else []
+    kept += [*state.follower.parameters(), *state.follower.buffers()] if state.follower else []
     kept += [one["momentum_buffer"] for one in state.optimiser.state.values() if one]
     for value in kept:
         value.logical_not_() if value.dtype == torch.bool else value.add_(1)

@@ -41,6 +41,14 @@ def test_the_last_form_is_the_step_itself(monkeypatch: pytest.MonkeyPatch, batch
     assert found.high >= 2
 
 
+def test_further_views_are_rows_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two views beside the image make three passes of the network."""
+    monkeypatch.setattr(cost, "measured", lambda forms: Span(forms[-1].work, forms[0].work))
+    spec = RunSpec(data=SPEC.data, recipe="bcl", model="resnet8", batch=10)
+    found = cost.step_seconds(spec, datasets.load("digits_lt"), torch.device("cpu"))
+    assert found.low == pytest.approx(3 * 10 * cost.LEAST_MORE)
+
+
 @pytest.mark.parametrize("native", [True, False, None])
 def test_a_slow_format_is_told_before_the_first_step(
     home: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, native: bool | None

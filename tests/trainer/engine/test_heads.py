@@ -57,6 +57,45 @@ def test_other_heads_answer_by_name_and_leave_the_first_as_it_is() -> None:
     assert not any(value.requires_grad for value in out.detach().others.values())
 
 
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_projection_has_two_layers_with_a_relu_between(normed: bool) -> None:
+    model = network(side=Head("mlp", width=3, hidden=7, normed=normed))
+    first, *norm, relu, last = model.others["side"]
+    assert (first.weight.shape, last.weight.shape) == ((7, 64), (3, 7))
+    assert [type(one) for one in norm] == ([torch.nn.BatchNorm1d] if normed else [])
+    assert first.weight.any() and not first.bias.any()
+    features = torch.randn(4, 64)
+    hidden = first(features) if not normed else norm[0](first(features))
+    expected = last(hidden.clamp(min=0))
+    torch.testing.assert_close(model.answer(features).others["side"], expected)
+    assert isinstance(relu, torch.nn.ReLU)
+
+
+def test_a_detached_projection_does_not_shape_the_features() -> None:
+    model, features = network(side=Head("mlp", width=3, hidden=7, detached=True)), torch.ones(2, 64)
+    model.answer(features.requires_grad_(True)).others["side"].sum().backward()
+    assert features.grad is None and model.others["side"][0].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("form", "settings", "problem"),
+    [
+        ("mlp", {}, "an MLP has hidden units"),
+        ("mlp", {"hidden": 0}, "an MLP has hidden units"),
+        ("cosine", {"hidden": 3}, "an MLP has hidden units, and it alone has"),
+        ("cosine", {"normed": True}, "an MLP alone has a batch norm"),
+    ],
+)
+def test_a_projection_that_cannot_be_is_refused(form: Any, settings: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Head(form, **settings)
+
+
+def test_a_projection_never_answers() -> None:
+    with pytest.raises(ValueError, match="has no classes to answer with"):
+        network(Head("mlp", hidden=4))
+
+
 def test_a_network_inherits_the_backbone_and_its_head_if_asked() -> None:
     earlier = network()
     with torch.no_grad():

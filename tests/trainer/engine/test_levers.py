@@ -175,6 +175,13 @@ def test_head_to_tail_follows_any_other_first_stage_and_keeps_its_head(name: str
     assert head == expected
 
 
+def test_head_to_tail_is_added_to_balanced_draws_alone() -> None:
+    head = RECIPES["crt"].stages[1]
+    assert head.can_fuse
+    assert not replace(head, draws=(Draw("square-root"),)).can_fuse
+    assert not replace(head, train="all").can_fuse
+
+
 def test_head_to_tail_goes_on_a_new_head_too() -> None:
     *_, head = check(replace(PLAIN, head_epochs=2, h2t=True)).stages
     assert (head.head, head.forward) == ("new", HeadToTail(rho=0.25))

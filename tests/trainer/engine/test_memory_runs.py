@@ -34,6 +34,7 @@ def test_a_killed_run_with_a_memory_ends_with_the_same_memory(home: Path, stop_a
         assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
     one, other = (Finished.load(run / "weights" / "train").memory for run in (whole, again))
     assert one is not None and other is not None and torch.equal(one, other)
+    assert torch.equal(Finished.load(whole / "weights" / "head").weights["head.memory"], one)
 
 
 def test_a_memory_goes_with_a_bank_and_with_late_weights(home: Path, bank_for: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -24,6 +24,7 @@ from trainer.objectives import (
     LogitAdjusted,
     Loss,
     MetaSoftmax,
+    Needs,
     Objective,
     OneHotDistill,
     Reweighted,
@@ -66,17 +67,46 @@ def normal(*shape: int) -> Tensor:
 
 
 def student(objective: Objective | None = None) -> Outputs:
-    """Random outputs of a network with all the heads that the objective needs."""
-    heads = objective.needs.others if objective else {}
-    others = {name: normal(N, head.width or K) for name, head in heads.items()}
-    head = objective.needs.head if objective else None
-    if head and head.experts > 1:
-        others["experts"] = normal(N, head.experts, K)
-    if isinstance(objective, BackTracked):
-        others["label"] = torch.randint(-1, K, (N,))
-    if isinstance(objective, MetaSoftmax):
-        others |= {"meta": normal(N, K), "label": torch.randint(K, (N,))}
-    return Outputs(normal(N, D), 2 * normal(N, K), others)
+    """Random outputs of a network with all the heads and views that the objective needs."""
+    needs = objective.needs if objective else Needs()
+    weight = normal(K, D)
+
+    def seen() -> Outputs:
+        others = {name: normal(N, head.width or K) for name, head in needs.others.items()}
+        if needs.head and needs.head.experts > 1:
+            others["experts"] = normal(N, needs.head.experts, K)
+        if isinstance(objective, BackTracked):
+            others["label"] = torch.randint(-1, K, (N,))
+        if isinstance(objective, MetaSoftmax):
+            others |= {"meta": normal(N, K), "label": torch.randint(K, (N,))}
+        return Outputs(normal(N, D), 2 * normal(N, K), others, weight)
+
+    return seen()._replace(views=tuple(seen() for _ in range(needs.views)))
+
+
+def tensors_of(out: Outputs) -> list[Tensor]:
+    """All tensors of numbers in some outputs, each once; the weight is the last."""
+    own = [[one.features, one.logits, *one.others.values()] for one in (out, *out.views)]
+    found = [value for part in own for value in part if value.is_floating_point()]
+    assert out.weight is not None
+    return [*found, out.weight]
+
+
+def with_tensors(out: Outputs, given: Sequence[Tensor]) -> Outputs:
+    """The same outputs with the tensors of `tensors_of` replaced."""
+    left = iter(given)
+    weight = given[-1]
+
+    def seen(one: Outputs) -> Outputs:
+        features, logits = next(left), next(left)
+        others = {
+            name: next(left) if value.is_floating_point() else value
+            for name, value in one.others.items()
+        }
+        return one._replace(features=features, logits=logits, others=others, weight=weight)
+
+    first, *views = [seen(one) for one in (out, *out.views)]
+    return first._replace(views=tuple(views))
 
 
 def answers(objective: Objective, *, bank: bool = False) -> tuple[TeacherAnswer, ...]:
@@ -95,9 +125,13 @@ def answers(objective: Objective, *, bank: bool = False) -> tuple[TeacherAnswer,
     return tuple(about)
 
 
-def rows(label: Tensor, *teachers: TeacherAnswer) -> Rows:
-    """The view of a loss on labels, and on teachers where there are some; always the same noise."""
-    return Rows(label, torch.arange(len(label)), teachers, 0.0, same_noise())
+def rows(label: Tensor, *teachers: TeacherAnswer, bank: bool = False) -> Rows:
+    """The view of a loss on labels, and on teachers where there are some; always the same noise.
+
+    Rows of a bank, and those whose label is one of all classes, have no views.
+    """
+    shown = None if bank or label.is_floating_point() else label
+    return Rows(label, torch.arange(len(label)), teachers, 0.0, same_noise(), bank, shown)
 
 
 def same_noise(seed: int = 1) -> Draws:
@@ -120,10 +154,10 @@ def reordered(teacher: TeacherAnswer, order: Tensor) -> TeacherAnswer:
 def test_a_loss_is_finite_differentiable_and_one_per_row(objective: Objective, bank: bool) -> None:
     loss = bound(objective, task().balanced() if bank else task())
     out, label = student(objective), torch.randint(K, (N,))
-    inputs = [out.features, out.logits, *out.others.values()]
+    inputs = tensors_of(out)
     for value in inputs:
-        value.requires_grad_(value.is_floating_point())
-    values = loss(out, rows(label, *answers(objective, bank=bank)))
+        value.requires_grad_(True)
+    values = loss(out, rows(label, *answers(objective, bank=bank), bank=bank))
     assert values.shape == (N,)
     assert values.isfinite().all()
     values.sum().backward()
@@ -133,7 +167,7 @@ def test_a_loss_is_finite_differentiable_and_one_per_row(objective: Objective, b
 
 
 @each_stage
-def test_rows_do_not_see_one_another(objective: Objective) -> None:
+def test_the_order_of_the_rows_does_not_matter(objective: Objective) -> None:
     if objective.stochastic:
         return  # as it declares, equal rows may differ
     loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
@@ -145,20 +179,30 @@ def test_rows_do_not_see_one_another(objective: Objective) -> None:
 
 
 @each_stage
+def test_rows_do_not_see_one_another_unless_that_is_declared(objective: Objective) -> None:
+    loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
+    teachers = answers(objective)
+    before = loss(out, rows(label, *teachers))[0]
+    others = [
+        value if value is out.weight else torch.cat([value[:1], normal(*value[1:].shape)])
+        for value in tensors_of(out)
+    ]
+    label = torch.cat([label[:1], (label[1:] + 1) % K])
+    after = loss(with_tensors(out, others), rows(label, *teachers))[0]
+    assert objective.reads_batch != torch.equal(before, after)
+
+
+@each_stage
 def test_gradients_are_those_of_finite_differences(objective: Objective) -> None:
     if objective.detaches:
         return  # as it declares, a factor has no gradient
     loss, label, teachers = bound(objective), torch.randint(K, (N,)), answers(objective)
     out = student(objective)
-    names = [name for name, value in out.others.items() if value.is_floating_point()]
-    others = [out.others[name] for name in names]
 
-    def values(features: Tensor, logits: Tensor, *further: Tensor) -> Tensor:
-        varied = dict(zip(names, further, strict=True))
-        seen = Outputs(features, logits, {**out.others, **varied})
-        return loss(seen, rows(label, *teachers))
+    def values(*given: Tensor) -> Tensor:
+        return loss(with_tensors(out, given), rows(label, *teachers))
 
-    inputs = [value.requires_grad_(True) for value in (out.features, out.logits, *others)]
+    inputs = [value.requires_grad_(True) for value in tensors_of(out)]
     assert torch.autograd.gradcheck(values, inputs)
 
 
@@ -166,7 +210,8 @@ def test_gradients_are_those_of_finite_differences(objective: Objective) -> None
 def test_an_objective_declares_whether_it_reads_a_state_and_draws_noise(
     objective: Objective,
 ) -> None:
-    assert objective.reads_state == (objective.state(task()) is not None)
+    keeps = objective.reads_state or objective.remembers  # a memory that its own loss leaves unread
+    assert keeps == (objective.state(task()) is not None)
     loss, out, label = bound(objective), student(objective), torch.randint(K, (N,))
     seen = rows(label, *answers(objective))
     other = replace(seen, draws=same_noise(2))
@@ -201,7 +246,9 @@ def test_pure_shares_reproduce_the_unmixed_loss(objective: Objective) -> None:
         batch = batch_of(a, b, torch.full((N,), lam), N)
         said = [{"real": (one, one)} for one in teachers]
         mixed = row_losses(losses, out, batch, said, noise=same_noise())
-        torch.testing.assert_close(mixed, loss(out, rows(label, *teachers)), rtol=0, atol=0)
+        views = a if out.views else None  # which are never mixed
+        alone = replace(rows(label, *teachers), shown=views, mixed=True)
+        torch.testing.assert_close(mixed, loss(out, alone), rtol=0, atol=0)
 
 
 @each_stage
@@ -214,7 +261,7 @@ def test_a_label_of_all_classes_is_the_sum_of_its_shares(objective: Objective) -
     teachers = answers(objective, bank=True)
     shares = torch.rand(N, K, dtype=torch.float64) * (torch.rand(N, K) < 0.7) + 1e-9
     shares /= shares.sum(1, keepdim=True)
-    classes = [loss(out, rows(torch.full((N,), c), *teachers)) for c in range(K)]
+    classes = [loss(out, rows(torch.full((N,), c), *teachers, bank=True)) for c in range(K)]
     expected = (shares * torch.stack(classes, 1)).sum(1)
     torch.testing.assert_close(loss(out, rows(shares, *teachers)), expected)
 

@@ -245,8 +245,9 @@ def batches(data: Any, augment: str, aug: str = "none", stage: Stage = STAGE) ->
 def test_a_step_decides_its_images_in_every_shape(
     augment: str, size: int, channels: int, data_of: Any
 ) -> None:
-    """Whatever was asked before: a resumed run sees the same images."""
+    """Whatever was asked before, and whatever torch drew: draws are the same on every device."""
     data = data_of(size=size, channels=channels)
+    drawn = torch.get_rng_state()
     made, fresh = batches(data, augment), batches(data, augment)
     for step in range(5):
         made(step)
@@ -254,6 +255,7 @@ def test_a_step_decides_its_images_in_every_shape(
     assert images.shape == (8, channels, size, size) and images.isfinite().all()
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, fresh(5).images)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert not torch.equal(images, made(6).images)
     assert torch.equal(images, batches(data, "plain")(5).images) == (augment == "plain")
     lowest, highest = (0 - 0.5) / 0.25, (1 - 0.5) / 0.25

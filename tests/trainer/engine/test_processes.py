@@ -403,6 +403,26 @@ def test_a_batch_norm_that_passes_the_others_by_is_a_failure_by_name() -> None:
     processes.require_followed(model)
 
 
+@pytest.mark.parametrize("name", sorted(models.MODELS))
+def test_every_network_computes_its_norms_with_the_rows_of_all(name: str) -> None:
+    """With the sums of one process. Rounding grows with depth, so a shallow one is compared."""
+    model = models.build(name, classes=3, channels=1)
+    models.initialise(model, 0)
+    images = torch.randn((3, 1, 16, 16), generator=torch_generator(0, "test"))
+    model.train()
+    plain = model(images).logits
+    processes.follow_whole_batches(model, World(0, 2))
+    for part in model.modules():
+        if hasattr(part, "followed"):
+            part.world = World()
+    of_all = model(images).logits
+    processes.require_followed(model)
+    if name == "resnet8":
+        torch.testing.assert_close(of_all, plain, rtol=1e-3, atol=1e-3)
+    model.eval()
+    assert model(images).logits.isfinite().all()
+
+
 def test_a_norm_of_another_kind_is_a_failure_by_name() -> None:
     model = torch.nn.Sequential(torch.nn.BatchNorm3d(2))
     processes.follow_whole_batches(model, World())

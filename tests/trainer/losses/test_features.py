@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.losses.features import cosine_distance, side_by_side
+from trainer.losses.features import agreement, cosine_distance, side_by_side
 
 
 def test_parallel_orthogonal_and_opposite_features() -> None:
@@ -35,3 +35,16 @@ def test_the_distance_to_several_teachers_is_the_mean_of_the_distances_to_each()
     found = cosine_distance(own, side_by_side([3 * teachers[0], teachers[1], 0.1 * teachers[2]]))
     each = [cosine_distance(f, t) for f, t in zip(parts, teachers, strict=True)]
     torch.testing.assert_close(found, torch.stack(each).mean(0))
+
+
+def test_two_views_that_predict_each_other_by_hand() -> None:
+    """Predictions that are right for one view, and at right angles to the other."""
+    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    found = agreement((first, second), (3 * second, 2 * second))
+    torch.testing.assert_close(found, torch.tensor([(0.0 + 1.0) / 2]))
+
+
+def test_a_projection_that_is_predicted_has_no_gradient() -> None:
+    tensors = [torch.randn(4, 5, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    agreement((tensors[0], tensors[1]), (tensors[2], tensors[3])).sum().backward()
+    assert [one.grad is not None for one in tensors] == [False, False, True, True]

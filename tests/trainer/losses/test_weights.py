@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 from stylegan_mix.datasets.class_weights import inverse_effective_number
 from trainer.losses import cb_ce, cb_focal, class_weights, sigmoid_focal
-from trainer.losses.weights import over_images
+from trainer.losses.weights import over_images, power_weights
 
 # CIFAR-10-LT at imbalance 100.
 COUNTS = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
@@ -84,3 +85,13 @@ def test_on_equal_counts_the_weights_are_gone() -> None:
     torch.testing.assert_close(
         cb_focal(logits, label, (7,) * 4), sigmoid_focal(logits - np.log(3), label, 1.0)
     )
+
+
+def test_weights_by_powers_of_the_counts() -> None:
+    """n ** -1 of 4, 2 and 1 images: 1, 2 and 4 over their mean; power 0 weighs alike."""
+    expected = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64) * 3 / 7
+    torch.testing.assert_close(power_weights((4, 2, 1), 1.0), expected)
+    assert torch.equal(power_weights((4, 2, 1), 0.0), torch.ones(3, dtype=torch.float64))
+    steep = power_weights(COUNTS.tolist(), 1.2)
+    assert float(steep[-1] / steep[0]) == pytest.approx(100**1.2)
+    assert float(steep.mean()) == pytest.approx(1)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.engine.features import GlobalAndLocal
 from trainer.models import Head
 from trainer.objectives import (
+    BalancedContrast,
     CrossEntropy,
     Deferred,
+    ExpectedContrast,
     Focal,
     GaussianClouded,
     LabelAwareSmoothing,
     Ldam,
     LogitAdjusted,
     MemoryTransfer,
+    MixtureConsistency,
     Objective,
+    ParametricContrast,
     Remembered,
     Reweighted,
     SigmoidFocal,
+    Sum,
     VectorScaled,
 )
 from trainer.recipes.catalogue import RECIPES
@@ -80,6 +86,49 @@ def test_clouded_logits() -> None:
     first, then = (stage.objective for stage in RECIPES["gcl-angular"].stages)
     assert first == GaussianClouded("angle", size=0.1, margin=0.0, scale=30.0, gamma=0.0)
     assert then == GaussianClouded("angle", size=0.1, margin=0.1, scale=20.0, gamma=1.0)
+
+
+def test_balanced_contrast() -> None:
+    """The shares 2 and 0.6 of its published use on CIFAR, temperature 0.1, 512 and 128 units."""
+    (stage,) = RECIPES["bcl"].stages
+    contrast = BalancedContrast(temperature=0.1, hidden=512, width=128)
+    assert stage.objective == Sum(((2.0, LogitAdjusted(1.0)), (0.6, contrast)))
+    assert stage.views == ("simclr", "simclr")
+
+
+def test_contrast_with_distributions() -> None:
+    """Both terms alike, temperature 0.1, 512 units with a batch norm and 128, a linear head."""
+    (stage,) = RECIPES["proco"].stages
+    contrast = ExpectedContrast(temperature=0.1, hidden=512, width=128)
+    assert stage.objective == Sum(((1.0, LogitAdjusted(1.0)), (1.0, contrast)))
+    needs = stage.objective.needs
+    assert needs.others == {"contrast": Head("mlp", width=128, hidden=512, normed=True)}
+    assert (needs.head, stage.views) == (None, ("simclr", "simclr"))
+
+
+def test_two_mixtures() -> None:
+    """Shares of Beta(0.5, 0.5), weights n ** -1.2, 4 times the agreement; cosine from 0.01."""
+    (stage,) = RECIPES["glmc"].stages
+    assert stage.objective == MixtureConsistency(power=1.2, consistency=4.0)
+    assert stage.forward == GlobalAndLocal(alpha=0.5)
+    assert (stage.lr * RunSpec.lr, stage.schedule, stage.weight_decay) == (
+        pytest.approx(0.01),
+        "cosine",
+        5e-3,
+    )
+    assert stage.views == ("plain",)
+    assert stage.draws == (Draw("instance"), Draw("instance", judged=False))
+
+
+def test_parametric_contrast() -> None:
+    """A queue of 1024, a key weighs 0.01, temperature 0.05, cosine from 0.05, decay 5e-4."""
+    (stage,) = RECIPES["paco"].stages
+    expected = ParametricContrast(alpha=0.01, temperature=0.05, queue=1024, momentum=0.999)
+    assert stage.objective == expected
+    assert stage.objective.needs.follower == 0.999
+    assert (stage.schedule, stage.weight_decay) == ("cosine", 5e-4)
+    assert stage.lr * RunSpec.lr == pytest.approx(0.05)
+    assert stage.views == ("simclr",)
 
 
 def test_the_head_of_mislas() -> None:

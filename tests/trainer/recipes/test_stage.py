@@ -87,6 +87,11 @@ def test_recipes_that_newer_methods_need_are_sound() -> None:
         ((replace(TEACHER, norms="off"),), "norms must be one of"),
         ((replace(TEACHER, views=("strange",)),), "views must be one of"),
         ((Stage("a", wants(views=2), views=("plain",)),), "needs 2 views"),
+        (
+            (replace(TEACHER, views=("plain",), forward=ManifoldMixup()),),
+            r"ManifoldMixup\(alpha=1.0\) does not show further views to the network",
+        ),
+        ((Stage("a", wants(head=Head("mlp", hidden=4))),), "a projection has no classes"),
         ((replace(TEACHER, head="kept"),), "a head is kept from an earlier stage"),
         ((Stage("a", wants(head=Head("scaled"))),), "a scaled head goes on with one that was kept"),
         (
