@@ -334,27 +334,21 @@ class Batches:
         )
 
     def _views(self, parts: Sequence[_Part], step: int) -> Tensor | None:
-        """Makes the further views of training images that the stage asks for, [V, M, C, H, W].
-
-        Files are cropped anew for each view.
-        """
+        """Makes the further views of training images that the stage asks for, [V, M, C, H, W]."""
         if not self._stage.views:
             return None
-        real = [part for part in parts if not part.source.bank]
+        own = [part for part in parts if not part.source.bank]
         views = []
         for place, view in enumerate(self._stage.views):
-            shown = self._again(real, f"view-{place}", step)
-            views.append(self._seen(shown, VIEWS[view], "data.view", step, place))
+            images = torch.cat([self._again(part, f"view-{place}", step) for part in own])
+            views.append(self._seen(images, VIEWS[view], "data.view", step, place))
         return torch.stack(views)
 
-    def _again(self, parts: Sequence[_Part], view: str, step: int) -> Tensor:
-        """Joins the training images of all parts; those of files are cropped anew."""
+    def _again(self, part: _Part, view: str, step: int) -> Tensor:
+        """Crops the training images of a part anew, if they are files."""
         if self._crops is None:
-            return torch.cat([part.images for part in parts])
-        crops = self._crops
-        return torch.cat(
-            [crops.take(part.index[:, 0], f"{view}.{part.source.name}", step) for part in parts]
-        )
+            return part.images
+        return self._crops.take(part.index[:, 0], f"{view}.{part.source.name}", step)
 
     def _seen(self, images: Tensor, policy: Policy, name: str, *index: int) -> Tensor:
         """Augments by a policy, with the random streams of `name` and `index`."""
