@@ -122,7 +122,7 @@ def test_every_command_in_a_message_exists() -> None:
     ("text", "reason"),
     [
         ("stylegan-mix bank lst shows the banks", "no command 'lst'"),
-        ("make one: trainer run --augment hybrid", "no option --augment"),
+        ("make one: trainer run --augmented hybrid", "no option --augmented"),
         ("first stylegan-mix train --dataset x; then trainer repor", "no command 'repor'"),
         ("stylegan-mix generate --dataset x --n 50000 makes one", ""),
     ],

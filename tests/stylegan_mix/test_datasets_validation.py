@@ -54,11 +54,11 @@ def test_sets_of_earlier_rules_are_looked_at_again(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A set whose shards were taken for classes is not "already there"."""
-    from stylegan_mix.datasets import prepare as preparing
+    from stylegan_mix.datasets import composed_facts
 
     source = folder(home.parent / "source", {"00000": 6, "00001": 6})
     with monkeypatch.context() as patch:
-        patch.setattr(preparing, "FOLDER_RULES", 1)
+        patch.setattr(composed_facts, "FOLDER_RULES", 1)
         patch.setattr("stylegan_mix.datasets.folders.decide_levels", lambda *_, **__: ("top", []))
         prepare(Request("old", source))
         good = folder(home.parent / "good", pets("train", "test"))

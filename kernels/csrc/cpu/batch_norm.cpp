@@ -356,7 +356,7 @@ int64_t bytes_of_operands(const KernelsBatchNorm &p) {
 using namespace kernels;
 
 KERNELS_EXPORT int64_t kernels_batch_moments_workspace(const KernelsBatchNorm *p) {
-    return is_valid(*p) ? bytes_of_sums(*p) : KERNELS_UNSUPPORTED;
+    return is_valid(*p) ? bytes_of_sums(*p) : int64_t(KERNELS_UNSUPPORTED);
 }
 
 KERNELS_EXPORT int32_t kernels_batch_moments(const KernelsBatchNorm *p, const void *x, void *mean,
@@ -370,7 +370,7 @@ KERNELS_EXPORT int32_t kernels_batch_moments(const KernelsBatchNorm *p, const vo
 }
 
 KERNELS_EXPORT int64_t kernels_batch_norm_workspace(const KernelsBatchNorm *p) {
-    return has_operands(*p) ? bytes_of_operands(*p) : KERNELS_UNSUPPORTED;
+    return has_operands(*p) ? bytes_of_operands(*p) : int64_t(KERNELS_UNSUPPORTED);
 }
 
 KERNELS_EXPORT int32_t kernels_batch_norm(const KernelsBatchNorm *p, const void *x,
@@ -387,7 +387,8 @@ KERNELS_EXPORT int32_t kernels_batch_norm(const KernelsBatchNorm *p, const void 
 }
 
 KERNELS_EXPORT int64_t kernels_batch_norm_backward_workspace(const KernelsBatchNorm *p) {
-    return has_operands(*p) ? bytes_of_sums(*p) + bytes_of_operands(*p) : KERNELS_UNSUPPORTED;
+    if (!has_operands(*p)) return KERNELS_UNSUPPORTED;
+    return bytes_of_sums(*p) + bytes_of_operands(*p);
 }
 
 KERNELS_EXPORT int32_t kernels_batch_norm_backward(const KernelsBatchNorm *p,

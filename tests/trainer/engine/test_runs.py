@@ -39,8 +39,11 @@ DIGITS = DataSpec("digits_lt", imbalance=20.0, profile="exp")
 
 def small(**settings: Any) -> RunSpec:
     """Two epochs of three steps, and a head of one epoch where a recipe has one."""
-    data = data_for(settings.get("recipe", "ce"), DIGITS)
-    base = RunSpec(data=data, model="resnet8", epochs=2, bn_refresh_batches=2)
+    name = settings.get("recipe", "ce")
+    data, version = data_for(name, DIGITS), RECIPES[name].version if name in RECIPES else 1
+    base = RunSpec(
+        data=data, recipe_version=version, model="resnet8", epochs=2, bn_refresh_batches=2
+    )
     votes = {"votes": VoteSpec(views=4)} if settings.get("recipe") == "patched-one-hot" else {}
     return replace(base, **votes, **settings)
 
