@@ -125,7 +125,8 @@ typedef struct {
 } KernelsConv3x3;
 
 /* Batch norm, an addition and a ReLU of x [m,c], pixels of c channels: channels last. m is positive
- * and c a positive multiple of 16; `dtype` is not float16. For CPUs alone: PyTorch does it on a GPU.
+ * and c a positive multiple of 16; `dtype` is not float16. For CPUs alone; PyTorch computes it on
+ * GPUs.
  *   mean[c] = sum x / m        variance[c] = sum (x - mean)^2 / m
  *   y = max(u, 0),  u = (x - mean) * weight / sqrt(variance + eps) + bias + residual
  * residual [m,c] may be null, for 0. NaN goes through.

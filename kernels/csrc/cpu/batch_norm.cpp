@@ -6,8 +6,8 @@
  *
  * Mean and variance take one pass over memory: of each block the mean, then the squares of what
  * differs from it, joined as Chan, Golub and LeVeque do ("Updating Formulae and a Pairwise
- * Algorithm for Computing Sample Variances", 1979). So the variance of numbers far from 0 is as exact as that
- * of two passes.
+ * Algorithm for Computing Sample Variances", 1979). So the variance of numbers far from 0 is as
+ * exact as that of two passes.
  */
 #include "../abi.h"
 #include "../valid.h"
