@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ GENERATED = re.compile(
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# Names that a reader has given, in the examples of arms and recipes of one's own.
+OF_A_READER = {("--recipe", "mine")}
 # What stands for a value of the reader's own, or is made while the commands run.
 OWN_FILES = {"README.md", "bank.h5", "report.html", "report.md", "shown/index.html"}
 
@@ -198,6 +201,27 @@ def test_commands_of_the_programs_parse(page: Path) -> None:
             assert words in list(of_prose(page)), words  # there a verb may stand alone
         except click.ClickException as error:
             pytest.fail(f"{shlex.join(words)}: {error.format_message()}")
+
+
+def is_name(option: str, value: str) -> bool:
+    """True if the trainer knows a value of an option that takes a name."""
+    from trainer.engine.arms import ARMS
+    from trainer.engine.augmentation.policies import policy
+    from trainer.models import MODELS
+    from trainer.recipes.catalogue import RECIPES
+
+    known = {"--aug": ARMS, "--recipe": RECIPES, "--model": MODELS}
+    if option == "--augment":
+        return policy(value) is not None
+    return option not in known or value in known[option]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_arms_recipes_networks_and_policies_in_commands_are_known(page: Path) -> None:
+    found = (*of_blocks(page), *of_prose(page))
+    said = (pair for words in found if words[:1] != ["stylegan-mix"] for pair in pairwise(words))
+    unknown = {pair for pair in said if pair[1].islower() and not is_name(*pair)}
+    assert unknown - OF_A_READER == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
