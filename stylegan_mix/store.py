@@ -240,9 +240,9 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def json_bytes(data: Any) -> bytes:
-    """Encodes plain data as readable JSON."""
+    """Encodes plain data as readable JSON; half a surrogate pair, no character, is escaped."""
     text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
-    return (text + "\n").encode()
+    return (text + "\n").encode(errors="backslashreplace")
 
 
 def sync_folder(folder: Path) -> None:

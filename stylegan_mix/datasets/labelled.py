@@ -142,13 +142,13 @@ def labelled_rows(
 
 
 def file_column(table: Table, lookup: Lookup, folders: Sequence[str]) -> str | None:
-    """Finds the column whose values name images, more of them than any other's."""
+    """Finds the column whose values name images, more different ones than any other's."""
     best, most = None, 0
     for name in dict.fromkeys(table.columns):
         values = table.column(name)[:SAMPLE_ROWS]
-        hits = sum(1 for value in values if value and lookup.find(value, folders))
-        if hits > max(FEWEST_SHARE * len(values), most):
-            best, most = name, hits
+        hits = [value for value in values if value and lookup.find(value, folders)]
+        if len(hits) > FEWEST_SHARE * len(values) and len(set(hits)) > most:
+            best, most = name, len(set(hits))
     return best
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from image_folders import folder, picture
 from PIL import Image
 
+from stylegan_mix import datasets
 from stylegan_mix.datasets import left_aside
 from stylegan_mix.datasets.image_files import SUFFIXES
 from stylegan_mix.datasets.prepare import Request, plan, prepare
@@ -161,3 +163,26 @@ def test_images_of_many_shapes_are_answered_with_a_size_of_theirs(home: Path) ->
         plan(Request("odd", source))
     assert str(error.value.remedy).startswith("such as --size 64 --fit pad")
     assert "generators are trained at 8, 16, 32, 64, 128 or 256 pixels" in str(error.value.remedy)
+
+
+def test_a_row_with_half_a_surrogate_pair_is_noted_and_the_set_is_written(home: Path) -> None:
+    """JSON can name what no file name and no text in UTF-8 can hold."""
+    pairs: list[list[Any]] = [[f"00000/{number:03}.png", number % 2] for number in range(1, 9)]
+    pairs[3][0] = "00000/004\ud800.png"
+    told = {"dataset.json": json.dumps({"labels": pairs})}
+    source = folder(home.parent / "source", {"00000": 8}, told)
+    request = Request("half", source, on_bad_image="skip")
+    assert any("004\ud800.png" in note for note in plan(request)["notes"])
+    prepare(request)
+    data = datasets.load("half")
+    assert len(data.train.labels) + len(data.test.labels) == 7
+
+
+def test_the_column_of_files_names_more_different_images_than_that_of_labels(home: Path) -> None:
+    """Labels 001 and 002 name two of the images, each many times; one of the files is not there."""
+    pairs = [[f"a/{number:03}.png", f"00{number % 2 + 1}"] for number in [*range(1, 8), 9]]
+    told = {"dataset.json": json.dumps({"labels": pairs})}
+    with pytest.raises(
+        InvalidInput, match=r"no image of that name in .* for 1 row: 'a/009.png' \(row 8\)"
+    ):
+        planned(home.parent, {"a": 8}, told)
