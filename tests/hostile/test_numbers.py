@@ -52,11 +52,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "_operations_a_second", lambda *_: 1e8)
 
 
-# Some two hundred commands, each with a data set to load.
-MANY = pytest.param("stylegan_mix train", marks=pytest.mark.slow)
+# Some two hundred commands each, with a data set to load.
+LONG = ("stylegan_mix train", "trainer run")
+MANY = [pytest.param(words, marks=pytest.mark.slow) for words in LONG]
 
 
-@pytest.mark.parametrize("words", [MANY, *sorted(set(DRY) - {"stylegan_mix train"})])
+@pytest.mark.parametrize("words", [*MANY, *sorted(set(DRY) - set(LONG))])
 def test_odd_numbers_on_a_command_line_are_refused(words: str, home: Path, slow: None) -> None:
     package, *names = words.split()
     Path("sweep.toml").write_text('[base]\ndataset = "digits_lt"\n[[runs]]\naug = "none"\n')

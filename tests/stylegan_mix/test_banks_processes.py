@@ -116,6 +116,7 @@ def moved_away(home: Path, place: Path) -> None:
         path.rename(place / path.name)
 
 
+@pytest.mark.slow
 def test_work_killed_twice_ends_in_the_bytes_of_undisturbed_work(
     start: Start, home: Path, tmp_path: Path
 ) -> None:

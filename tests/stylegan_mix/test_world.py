@@ -57,6 +57,7 @@ def _outcome(home: Path, printed: str) -> tuple[dict[str, Any], dict[str, torch.
     return json.loads(line), weights
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path, repo_root: Path) -> None:
     lines, weights = [], []
     for processes in (1, 2):

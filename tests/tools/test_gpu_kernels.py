@@ -291,6 +291,7 @@ def test_a_measurement_without_times_on_the_gpu_has_failed(name: str, machine: M
 # --------------------------------------------------------------------- limits
 
 
+@pytest.mark.slow
 def test_every_step_keeps_its_limit_and_the_next_ones_run(machine: Machine) -> None:
     slow = {"pytest": {**GOOD["pytest"], "sleeps": 3600}, "bench": {"sleeps": 3600}}
     began = time.monotonic()

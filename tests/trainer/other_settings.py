@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from trainer.recipes.catalogue import RECIPES
 from trainer.spec import AcceptRef, BankRef, DataSpec, LabelRef, TeacherRef, VoteSpec
 
@@ -40,6 +42,15 @@ NUMBERS: dict[str, Any] = {
 
 
 DEFAULT = DataSpec()
+
+# A recipe of each kind; the tests of all others that train are slow ones, in four slices.
+KINDS = (
+    *("ce", "ldam-drw", "crt", "one-hot", "h2t", "gcl-angular", "class-balanced", "tau-norm"),
+    *("memory-kt", "memory-asm", "breadcrumbs", "balms", "balpoe", "bcl", "paco", "glmc"),
+)
+EVERY_RECIPE = [
+    name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES
+]
 
 
 def arm_with_bank(recipe: str) -> str:

@@ -337,7 +337,7 @@ with store.locked(lock):
 """
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_run_that_another_process_has_is_left_for_the_end(
     home: Path, tmp_path: Path, trainer: Any, repo_root: Path, workers: str
 ) -> None:

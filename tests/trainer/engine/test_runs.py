@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from other_settings import arm_with_bank, data_for
+from other_settings import EVERY_RECIPE, arm_with_bank, data_for
 
 from stylegan_mix import datasets, store
 from stylegan_mix.errors import (
@@ -52,7 +52,7 @@ def run(spec: RunSpec, folder: Path, stop: Any, **options: Any) -> dict[str, Any
     return run_recipe(spec, folder, session=Session(stop), **{"checkpoint_seconds": 1e9, **options})
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", EVERY_RECIPE)
 def test_every_recipe_runs_with_hybrids_and_stops_and_resumes_exactly(
     recipe: str,
     bank_for: Callable[[DataSpec], BankRef],
