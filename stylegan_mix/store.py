@@ -240,9 +240,9 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def json_bytes(data: Any) -> bytes:
-    """Encodes plain data as readable JSON; half a surrogate pair, no character, is escaped."""
+    """Encodes plain data as readable JSON; `UnicodeEncodeError` for half a surrogate pair."""
     text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
-    return (text + "\n").encode(errors="backslashreplace")
+    return (text + "\n").encode()
 
 
 def sync_folder(folder: Path) -> None:

@@ -104,7 +104,11 @@ def composed_facts(
         "size": request.size,
         "fit": request.fit,
         **({"convert": True} if request.convert else {}),
-        "notes": [*content.notes, *repeat_notes(parts, content.files, content.classes)],
+        "notes": [
+            # A label file can name half a surrogate pair, which no text in UTF-8 can hold.
+            note.encode(errors="backslashreplace").decode()
+            for note in (*content.notes, *repeat_notes(parts, content.files, content.classes))
+        ],
         "skipped": dict(list(content.skipped.items())[:KEPT_SKIPPED]),
         "skipped_images": len(content.skipped),
         "decoder": f"Pillow {PIL.__version__}",
