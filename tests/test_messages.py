@@ -24,6 +24,8 @@ COMMAND = re.compile(r"(?<![\w./-])(stylegan-mix|trainer) (?=[a-z])")
 ENDS = re.compile(r"[;:()`\n]|, |\. |\.$|\bor\b")
 # Sentences in which the word is not a command.
 PROSE = {"trainer reads", "trainer which"}
+# Options of torchrun and of tar, and one that every command has.
+OF_OTHERS = {"--nproc-per-node", "--dereference", "--help"}
 
 
 def texts(source: str, *, helps: bool) -> list[str]:
@@ -116,6 +118,32 @@ def test_every_command_in_a_message_exists() -> None:
     found = hints()
     assert len(found) > 40  # the search finds them
     assert [(place, " ".join(words), wrong(words)) for place, words in found if wrong(words)] == []
+
+
+def options() -> set[str]:
+    """The options of all commands."""
+    waiting: list[click.Command] = [*GROUPS.values()]
+    found: set[str] = set()
+    while waiting:
+        command = waiting.pop()
+        found |= {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            inner = (command.get_command(context, name) for name in command.list_commands(context))
+            waiting += [one for one in inner if one is not None]
+    return found
+
+
+def test_every_option_in_a_message_is_that_of_some_command() -> None:
+    found = {
+        (place, name)
+        for place, text in printed()
+        if place.startswith(("stylegan_mix/", "trainer/"))
+        and place != "stylegan_mix/drawing/page.py"  # a style sheet
+        for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![\w-])", text)
+    }
+    assert found
+    assert {(place, name) for place, name in found if name not in options() | OF_OTHERS} == set()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def submit(
         raise MissingEnvironment(
             f"SLURM takes no such jobs: {said}",
             remedy="look at its message; a long array takes fewer jobs with a larger "
-            "--runs-per-job; --print-commands prints the commands for another scheduler",
+            "--per-job; --print-commands prints the commands for another scheduler",
         ) from error
 
 

@@ -134,9 +134,8 @@ class RunSpec:
         for name in (f.name for f in fields(self) if f.type == "float"):
             if type(getattr(self, name)) is int:  # 1 and 1.0 are one experiment, so one key
                 object.__setattr__(self, name, float(getattr(self, name)))
-        object.__setattr__(
-            self, "augment", policies.one_name(str(self.augment))
-        )  # a record may lie
+        augment = policies.one_name(str(self.augment))  # a record may hold another type
+        object.__setattr__(self, "augment", augment)
         problems = [text for text in _problems(self) if text]
         if problems:
             raise UsageFailure("invalid run settings:\n  " + "\n  ".join(problems))
@@ -170,6 +169,13 @@ class RunSpec:
     def fairness(self) -> str:
         """The way in which the arm is fair: `fair`, and "equal-real" for arms that are only so."""
         return EQUAL_REAL if self.aug in ARMS and ARMS[self.aug].even else self.fair
+
+    @property
+    def policy(self) -> policies.Policy:
+        """The policy of `augment`."""
+        found = policies.policy(self.augment)
+        assert found is not None  # or there were no such spec
+        return found
 
     @property
     def schedule(self) -> Schedule:

@@ -21,7 +21,7 @@ from stylegan_mix.errors import InvalidInput, UsageFailure
 from stylegan_mix.reading import read_bytes
 from stylegan_mix.session import Session
 
-__all__ = ["Content", "bad_images", "read_source", "without"]
+__all__ = ["Content", "bad_images", "listed_content", "read_source", "without"]
 
 SHOWN_BAD = 200
 LARGEST_OFFICIAL = 512 << 20
@@ -162,6 +162,21 @@ def _image_files(
         sound = [name for name in names if name not in bad]
         return bad | _decoded(archive, sound, place, shape, session)
 
+    size = (side, side, shape.channels)
+    return listed_content(kind, listing, size, fill=fill, skipped=skipped, bad=bad)
+
+
+def listed_content(
+    kind: str,
+    listing: Listing,
+    shape: tuple[int, int, int],
+    *,
+    fill: Callable[[Mapping[str, np.ndarray]], dict[str, str]],
+    skipped: dict[str, str],
+    bad: dict[str, str],
+) -> Content:
+    """Makes the content of a source whose images are listed; the arguments are its fields."""
+    parts = {"train": listing.train, "test": listing.test, "val": listing.val}
     return Content(
         kind=kind,
         classes=listing.classes,
@@ -170,7 +185,7 @@ def _image_files(
         labels=_labels(listing.train),
         test_labels=_labels(listing.test),
         val_labels=_labels(listing.val),
-        shape=(side, side, shape.channels),
+        shape=shape,
         fill=fill,
         notes=listing.notes,
         skipped=skipped,

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,7 +116,8 @@ class FileImages:
         found = []
         for place, row in enumerate(rows):
             window = None if windows is None else windows[place]
-            found.append(decoders().give(_Decoding(self, int(row), window), self._called(int(row))))
+            work = partial(self.decoded, int(row), window)
+            found.append(decoders().give(work, self._called(int(row))))
         return found
 
     def gathered(self, asked: Sequence[Pending[np.ndarray]]) -> np.ndarray:
@@ -219,20 +221,8 @@ class FileImages:
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoding:
-    """The decoding of one row, as work for a thread."""
-
-    images: FileImages
-    row: int
-    window: Window | None
-
-    def __call__(self) -> np.ndarray:
-        return self.images.decoded(self.row, self.window)
-
-
-@dataclass(frozen=True, eq=False)
 class _Reading:
-    """The comparison of one file with the table, as work for a thread."""
+    """The comparison of one file with the table, as work for a thread; its bytes are not kept."""
 
     images: FileImages
     row: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,12 +24,12 @@ from stylegan_mix.datasets.disk_folder import DiskFolder
 from stylegan_mix.datasets.image_files import BadImage, Shape, decode
 from stylegan_mix.datasets.layouts import recognise
 from stylegan_mix.datasets.listed_folder import ListedFolder, file_marks
-from stylegan_mix.datasets.listing import Entry, Listing
+from stylegan_mix.datasets.listing import Listing
 from stylegan_mix.datasets.lists import listed_names
 from stylegan_mix.datasets.members import LARGEST_MEMBER, Archive, bytewise, is_hidden
 from stylegan_mix.datasets.pool import KIND, moments
 from stylegan_mix.datasets.request import Request
-from stylegan_mix.datasets.sources import Content, bad_images, without
+from stylegan_mix.datasets.sources import Content, bad_images, listed_content, without
 from stylegan_mix.datasets.streamed import file_hash
 from stylegan_mix.errors import InvalidInput
 from stylegan_mix.reading import read_bytes
@@ -90,30 +90,17 @@ def listed(
 def _content(
     request: Request, archive: Archive, kind: str, listing: Listing, skipped: dict[str, str]
 ) -> Content:
-    left = without(listing, skipped)
-    parts = {"train": left.train, "test": left.test, "val": left.val}
     view = _view(request)
     assert view.size is not None
     broken = {name: why for name, why in archive.broken.items() if not is_hidden(name)}
-    return Content(
-        kind=kind,
-        classes=left.classes,
-        listed=left.listed,
-        position=np.array([entry.position for entry in left.train], np.int64),
-        labels=_labels(left.train),
-        test_labels=_labels(left.test),
-        val_labels=_labels(left.val),
-        shape=(view.size, view.size, view.channels),
+    return listed_content(
+        kind,
+        without(listing, skipped),
+        (view.size, view.size, view.channels),
         fill=lambda views: {},  # a table holds no pixels
-        notes=left.notes,
         skipped=skipped,
-        files={part: [entry.name for entry in entries] for part, entries in parts.items()},
         bad={name: why for name, why in broken.items() if name not in skipped},
     )
-
-
-def _labels(part: Iterable[Entry]) -> np.ndarray:
-    return np.array([entry.label for entry in part], np.int64)
 
 
 def _view(request: Request) -> Shape:

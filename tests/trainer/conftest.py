@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_arms import Maker, arms
 
 from stylegan_mix import arrays, console, datasets, store
 from stylegan_mix.datasets.groups import shot_groups
 from trainer import cli
+from trainer.reports import records
 from trainer.reports.schema import group_means
 from trainer.spec import BankRef, DataSpec, RunSpec
 
@@ -230,3 +232,12 @@ def trainer(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return int(end.value.code or 0), told.out, told.err
 
     return call
+
+
+@pytest.fixture
+def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the runs of two arms and two seeds, of which the last class differs."""
+    monkeypatch.chdir(tmp_path)
+    for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
+        records.write(tmp_path / "runs" / f"{number}.json", one.record)
+    return tmp_path

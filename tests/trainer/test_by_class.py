@@ -6,18 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_arms import Maker, arms
 
 from trainer.reports import records
-
-
-@pytest.fixture
-def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two arms of two seeds, in the last class right in 40 and in 50 of 74 images."""
-    monkeypatch.chdir(tmp_path)
-    for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
-        records.write(tmp_path / "runs" / f"{number}.json", one.record)
-    return tmp_path
 
 
 def test_a_class_is_a_line_and_an_experiment_a_column(places: Path, trainer: Any) -> None:

@@ -353,14 +353,6 @@ def test_a_file_without_its_block_is_refused(tmp_path: Path, source: str, told: 
         markdown_blocks.fill(path, "results", "new", command="make it")
 
 
-@pytest.fixture
-def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
-        records.write(tmp_path / "runs" / f"{number}.json", one.record)
-    return tmp_path
-
-
 def test_command_prints_a_table(places: Path, trainer: Any) -> None:
     code, out, _ = trainer("report")
     assert code == 0

@@ -13,14 +13,6 @@ from trainer.reports import records, summary, tables
 from trainer.reports.records import Result
 
 
-@pytest.fixture
-def places(record: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for number, one in enumerate(arms(record, "none", "hybrid", seeds=2)):
-        records.write(tmp_path / "runs" / f"{number}.json", one.record)
-    return tmp_path
-
-
 def test_a_summary_sets_data_sets_side_by_side(places: Path, record: Maker, trainer: Any) -> None:
     for number, one in enumerate(arms(record, "none", seeds=3, dataset="other_lt")):
         records.write(places / "runs" / f"other{number}.json", one.record)

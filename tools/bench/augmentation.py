@@ -34,21 +34,14 @@ from stylegan_mix.rng import Draws, stream, torch_generator
 from tools.bench import timing
 from trainer import models
 from trainer.engine import loop
+from trainer.engine.augmentation.policies import FORMS
 from trainer.engine.batches import Batches
 from trainer.engine.features import Plain
 from trainer.objectives import CrossEntropy, Task
 from trainer.recipes.stage import Stage
 from trainer.spec import RunSpec
 
-POLICIES = (
-    "plain",
-    "cutout",
-    "autoaugment",
-    "autoaugment+cutout",
-    "randaugment",
-    "randaugment+cutout",
-    "simclr",
-)
+POLICIES = tuple(form for form in FORMS if "-N-M" not in form)
 CLASSES, IMAGES = 10, 5000
 STEPS = 100_000  # of the training: more than any measurement takes
 WARM = 2  # rounds

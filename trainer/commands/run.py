@@ -199,14 +199,12 @@ def show(plan: Plan) -> None:
 
 def _augment(plan: Plan) -> str:
     """Tells which changes of a policy have no effect on the images of this data set; or ""."""
-    from trainer.engine.augmentation.policies import policy
-
-    own, data = policy(plan.spec.augment), plan.data
-    idle = own.idle(data.channels, data.resolution**2) if own else ()
+    data = plan.data
+    idle = plan.spec.policy.idle(data.channels, data.resolution**2)
+    if not idle:
+        return ""
     where = f"{data.resolution}x{data.resolution} pixels, {data.channels} channel(s)"
-    return (
-        f"augment {plan.spec.augment}: at {where}, no effect of {', '.join(idle)}\n" if idle else ""
-    )
+    return f"augment {plan.spec.augment}: at {where}, no effect of {', '.join(idle)}\n"
 
 
 def _batch(spec: RunSpec) -> str:

@@ -196,7 +196,7 @@ def _jobs(options: dict[str, Any]) -> Jobs | None:
             )
         return None
     for name in ("workers", "minutes", "progress"):
-        if options[name] not in (None, 1):
+        if options[name] is not None:
             raise errors.UsageFailure(
                 f"--{name} is for runs on this machine, and --slurm submits them to others",
                 remedy="leave one of the two out",

@@ -22,7 +22,7 @@ from stylegan_mix.datasets.streamed import as_files
 from stylegan_mix.rng import stream
 from trainer.engine import samplers
 from trainer.engine.arms import ARMS
-from trainer.engine.augmentation.policies import PLAIN, VIEWS, Policy, policy
+from trainer.engine.augmentation.policies import VIEWS, Policy
 from trainer.engine.batch import Batch, Partners, Source
 from trainer.engine.crops import Crops, views_of
 from trainer.engine.mixing import Mixer, beside, shares
@@ -147,7 +147,7 @@ class Batches:
         self._bank = bank if follows_arm else None
         self._posterior = posterior
         self._transform = transform_of(spec, data, device)
-        self._policy = policy(spec.augment) or PLAIN
+        self._policy = spec.policy
         self._labels = np.asarray(data.train.labels)
         self._images = Images(data.train.images, device)
         files = as_files(data.train.images)

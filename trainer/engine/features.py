@@ -8,11 +8,11 @@ No torch is needed to make one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.engine.mixing import Streams, beside, boxes, mix, paste, shares
+from trainer.engine.mixing import Streams, beside, blend, boxes, mix, overlay, shares
 from trainer.models.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -32,47 +32,37 @@ __all__ = [
 ]
 
 
-class Forward(Protocol):
-    """The answers of a network about the judged rows of a batch.
+class Forward:
+    """The base of forwards: frozen dataclasses that ask a network about the judged rows of a batch.
 
-    state: that of the stage's objective; draws: random streams of this step. Returns the outputs
-    [N] of the judged rows, and the batch with the labels and shares for their losses.
+    mixes: True if it sets labels and shares itself, so that nothing else may; unjudged: the number
+    of draws without a loss that it reads; shows_views: True if it shows the further views of a
+    batch to the network; splits: True if any rows of a batch, with the rows beside them in other
+    draws, may pass alone.
     """
 
-    @property
-    def mixes(self) -> bool:
-        """True if it sets labels and shares itself, so that nothing else may."""
-        ...
-
-    @property
-    def unjudged(self) -> int:
-        """The number of draws without a loss that it reads."""
-        ...
-
-    @property
-    def shows_views(self) -> bool:
-        """True if it shows the further views of a batch to the network."""
-        ...
-
-    @property
-    def splits(self) -> bool:
-        """True if any rows of a batch, with the rows beside them in other draws, pass alone."""
-        ...
+    mixes = False
+    unjudged = 0
+    shows_views = False
+    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
-    ) -> tuple[Outputs, Batch]: ...
+    ) -> tuple[Outputs, Batch]:
+        """Returns the outputs [N] of the judged rows, and the batch with labels and shares of them.
+
+        state: that of the stage's objective; draws: random streams of this step.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(Forward):
     """The forward that runs the network on the images of the batch, and on its further views.
 
     All pass in one go, so that batch norms see them together.
     """
 
-    mixes = False
-    unjudged = 0
     shows_views = True
     splits = True
 
@@ -85,7 +75,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class HeadToTail:
+class HeadToTail(Forward):
     """A forward that takes channels of the last maps from another draw (H2T, Li et al. 2024, 3.2).
 
     One random subset of floor(rho D) channels serves the whole batch; of several experts, each has
@@ -96,9 +86,7 @@ class HeadToTail:
 
     rho: float = 0.25
 
-    mixes = False
     unjudged = 1
-    shows_views = False
     splits = True
 
     def __call__(
@@ -116,7 +104,7 @@ class HeadToTail:
 
 
 @dataclass(frozen=True)
-class FromQueues:
+class FromQueues(Forward):
     """A forward whose answering head sees kept features (EMANATE, Liu et al. 2022).
 
     Features and other heads are those of the images. The logits are of as many other features: a
@@ -124,11 +112,6 @@ class FromQueues:
     Their labels are the output "label", [N] int64; it is -1 where the class has no features yet,
     and the logits are of the row's own image.
     """
-
-    mixes = False
-    unjudged = 0
-    shows_views = False
-    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -149,7 +132,7 @@ class FromQueues:
 
 
 @dataclass(frozen=True)
-class MetaSampled:
+class MetaSampled(Forward):
     """A forward of a head whose rows a learned sampler draws (BALMS, Ren et al. 2020, 3.2).
 
     As many rows as the judged draw has are drawn from it, with replacement, at the rates of their
@@ -160,10 +143,7 @@ class MetaSampled:
 
     rate: float = 0.1
 
-    mixes = False
     unjudged = 1
-    shows_views = False
-    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -203,7 +183,7 @@ def _redrawn(batch: Batch, rows: slice, row: Tensor) -> Batch:
 
 
 @dataclass(frozen=True)
-class ManifoldMixup:
+class ManifoldMixup(Forward):
     """A forward that mixes images or last maps, at random (Verma et al. 2019, section 2).
 
     One of the two depths serves a whole batch. The share lam ~ Beta(alpha, alpha) is each row's
@@ -213,9 +193,6 @@ class ManifoldMixup:
     alpha: float = 1.0
 
     mixes = True
-    unjudged = 0
-    shows_views = False
-    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
@@ -231,7 +208,7 @@ class ManifoldMixup:
 
 
 @dataclass(frozen=True)
-class GlobalAndLocal:
+class GlobalAndLocal(Forward):
     """A forward that mixes whole images in one view, and boxes in another (Du et al. 2023).
 
     Row i of the judged draw is mixed with row i of the draw without a loss: by mixup in the images,
@@ -245,22 +222,21 @@ class GlobalAndLocal:
     mixes = True
     unjudged = 1
     shows_views = True
-    splits = False
 
     def __call__(
         self, model: Classifier, batch: Batch, state: nn.Module | None, draws: Streams
     ) -> tuple[Outputs, Batch]:
-        judged, _ = batch.sources
+        judged, donor = (source.rows for source in batch.sources)
         assert batch.views is not None
         (view,) = batch.views
-        count, (height, width) = judged.rows.stop, view.shape[2:]
+        count, (height, width) = judged.stop, view.shape[2:]
         share = shares(self.alpha, count, draws("forward.lam"))
         box = beside(view, boxes(share, height, width, draws("forward.box")))
-        lam = beside(view, share).repeat(2)  # of both draws, each mixed with the other
-        partner = beside(view, np.roll(np.arange(2 * count), count))
-        whole = mix(batch.images, partner, lam)[judged.rows]
-        cut = paste(view, partner, box.repeat(2, 1))[judged.rows]
-        return _together(model, whole, cut[None]), _mixed(batch, partner, lam)
+        lam = beside(view, share)
+        whole = blend(batch.images[judged], batch.images[donor], lam)
+        cut = overlay(view[judged], view[donor], box)
+        partner = beside(view, np.roll(np.arange(2 * count), count))  # each row of both draws
+        return _together(model, whole, cut[None]), _mixed(batch, partner, lam.repeat(2))
 
 
 def _mixed(batch: Batch, partner: Tensor, lam: Tensor) -> Batch:

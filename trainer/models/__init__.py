@@ -58,16 +58,17 @@ def _small(blocks: int) -> Backbone:
 
 
 def _large(
-    *depths: int, form: Literal["basic", "bottleneck"], paths: int = 1, width: int = 64
+    depths: tuple[int, int, int, int],
+    form: Literal["basic", "bottleneck"],
+    paths: int = 1,
+    width: int = 64,
 ) -> Backbone:
     """Describes a ResNet for photographs; the arguments are those of `LargeResNet`."""
-    first, second, third, fourth = depths
 
     def make(channels: int, experts: int) -> Classifier:
         from trainer.models.large_resnet import LargeResNet
 
-        four = (first, second, third, fourth)
-        return LargeResNet(four, channels, form=form, paths=paths, width=width, experts=experts)
+        return LargeResNet(depths, channels, form=form, paths=paths, width=width, experts=experts)
 
     source = "He et al. 2016" if paths == 1 else f"{paths}x{width}d, Xie et al. 2017"
     return Backbone(make, f"for photographs ({source}), {form} blocks", side=224, classes=1000)
@@ -80,13 +81,13 @@ MODELS: dict[str, Backbone] = {
     "resnet44": _small(7),
     "resnet56": _small(9),
     "resnet110": _small(18),
-    "resnet10": _large(1, 1, 1, 1, form="basic"),
-    "resnet18": _large(2, 2, 2, 2, form="basic"),
-    "resnet34": _large(3, 4, 6, 3, form="basic"),
-    "resnet50": _large(3, 4, 6, 3, form="bottleneck"),
-    "resnet101": _large(3, 4, 23, 3, form="bottleneck"),
-    "resnet152": _large(3, 8, 36, 3, form="bottleneck"),
-    "resnext50": _large(3, 4, 6, 3, form="bottleneck", paths=32, width=4),
+    "resnet10": _large((1, 1, 1, 1), form="basic"),
+    "resnet18": _large((2, 2, 2, 2), form="basic"),
+    "resnet34": _large((3, 4, 6, 3), form="basic"),
+    "resnet50": _large((3, 4, 6, 3), form="bottleneck"),
+    "resnet101": _large((3, 4, 23, 3), form="bottleneck"),
+    "resnet152": _large((3, 8, 36, 3), form="bottleneck"),
+    "resnext50": _large((3, 4, 6, 3), form="bottleneck", paths=32, width=4),
 }
 
 

@@ -20,10 +20,9 @@ from trainer.recipes.contrast import CONTRASTED
 from trainer.recipes.decoupled import DECOUPLED
 from trainer.recipes.draws import BY_DRAWS
 from trainer.recipes.experts import OF_EXPERTS
-from trainer.recipes.features import OF_FEATURES
+from trainer.recipes.features import BY_FEATURES
 from trainer.recipes.fusion import fused_head
 from trainer.recipes.memory import WITH_MEMORY
-from trainer.recipes.mixed_features import BY_FEATURES
 from trainer.recipes.posthoc import TauNorm
 from trainer.recipes.single_stage import BY_LOSS
 from trainer.recipes.stage import Draw, Recipe, Stage
@@ -110,7 +109,6 @@ _ALL = (
     *DECOUPLED,
     *BY_FEATURES,
     *OF_EXPERTS,
-    *OF_FEATURES,
     *CONTRASTED,
 )
 RECIPES: dict[str, Recipe] = {item.name: item for item in _ALL}

@@ -326,9 +326,10 @@ def same(one: Batch, other: Batch) -> None:
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-def test_a_mixed_row_names_both_images_it_is_made_of(data: Any) -> None:
+@pytest.mark.parametrize("aug", ["mixup", "unimix", "lob-mixup"])
+def test_a_mixed_row_names_both_images_it_is_made_of(aug: str, data: Any) -> None:
     """Without crop and flip, each row is lam times row `index` plus the rest of row `index_b`."""
-    batch = batches("mixup", data, pad=0, flip=False)(3)
+    batch = batches(aug, data, pad=0, flip=False)(3)
     plain = Transform(data.mean, data.std, pad=0, flip=False, device=CPU)
     images = Images(data.train.images, CPU)
     a, b = (plain.plain(images.take(rows.numpy())) for rows in (batch.index, batch.index_b))

@@ -41,7 +41,7 @@ def test_the_joints_have_recipes() -> None:
         *("balanced-sigmoid", "logit-adjust", "logit-adjust-posthoc", "label-aware-smoothing"),
         *("vs-loss", "ncm", "temperature", "class-balanced", "square-root", "progressive"),
         *("effective-number", "lws", "mislas", "gcl", "gcl-angular", "balms", "manifold-mixup"),
-        *("balpoe", "breadcrumbs", "bcl", "proco", "glmc", "paco"),
+        *("breadcrumbs", "balpoe", "bcl", "proco", "glmc", "paco"),
     ]
     head = RECIPES["crt"].stages[1]
     assert (head.draws, head.train, head.start) == ((Draw("class"),), "head", "train")

@@ -14,10 +14,9 @@ from stylegan_mix.rng import stream
 from trainer.engine import mixing
 from trainer.engine.arms import ARMS, Arm
 from trainer.engine.batch import Batch, Source
-from trainer.engine.batches import Batches, Images
+from trainer.engine.batches import Batches
 from trainer.engine.loop import Losses, row_losses
 from trainer.engine.second_draw import BalancedMixup, ContextMix
-from trainer.engine.transform import Transform
 from trainer.models import Outputs
 from trainer.objectives import CrossEntropy, Ldam, LogitAdjusted, Task
 from trainer.recipes.stage import Stage
@@ -195,20 +194,6 @@ def test_lob_mixup_has_both_labels_even_and_independent(data: Any) -> None:
         assert not torch.equal(batch.index, batch.index_b)
     a, _ = pairs(lambda step: made(450 + step), 50)  # type: ignore[arg-type]
     assert all(close(share, 1 / 3, 2 / 9, len(a)) for share in np.bincount(a) / len(a))
-
-
-@pytest.mark.parametrize("aug", ["unimix", "lob-mixup"])
-def test_a_mixed_row_names_both_images_it_is_made_of(aug: str, data: Any) -> None:
-    """Without crop and flip, each row is lam times row `index` plus the rest of row `index_b`."""
-    batch = batches(aug, data, pad=0, flip=False)(3)
-    plain = Transform(data.mean, data.std, pad=0, flip=False, device=CPU)
-    images = Images(data.train.images, CPU)
-    a, b = (plain.plain(images.take(rows.numpy())) for rows in (batch.index, batch.index_b))
-    lam = batch.lam[:, None, None, None]
-    torch.testing.assert_close(batch.images, lam * a + (1 - lam) * b)
-    labels = torch.from_numpy(data.train.labels)
-    assert torch.equal(batch.label_a, labels[batch.index])
-    assert torch.equal(batch.label_b, labels[batch.index_b])
 
 
 def test_images_of_the_second_draw_are_cropped_and_flipped_on_their_own(data: Any) -> None:
